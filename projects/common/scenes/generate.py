@@ -1,0 +1,72 @@
+"""From a seed to a finished scene."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import render
+from .captions import make_captions
+from .language import make_sentences
+from .scene import Scene, finish_objects, pick, sample_specs
+
+SPLITS = ('train', 'val', 'test')
+
+
+def generate_scene(
+    index: int,
+    seed: int = 0,
+    split: str = 'train',
+    image_size: int = 128,
+    min_objects: int = 3,
+    max_objects: int = 7,
+) -> Scene:
+    """Generates one scene. The same arguments give the same scene, bit for bit.
+
+    Args:
+        index: number of the scene in its split.
+        split: 'train', 'val' or 'test'; each has its own stream of random numbers.
+        image_size: side of the picture in pixels, 64 to 1024.
+        min_objects, max_objects: range of the number of objects, within 3 to 7.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    if split not in SPLITS:
+        raise ValueError(f'split: found {split!r}, expected one of {", ".join(SPLITS)}')
+    if not 64 <= image_size <= 1024:
+        raise ValueError(f'image_size: found {image_size}, expected 64 to 1024 pixels')
+    if not 3 <= min_objects <= max_objects <= 7:
+        raise ValueError(
+            f'min_objects, max_objects: found {min_objects}, {max_objects}, '
+            'expected 3 <= min_objects <= max_objects <= 7'
+        )
+    if seed < 0 or index < 0:
+        raise ValueError(f'seed, index: found {seed}, {index}, expected numbers from 0')
+    rng = np.random.default_rng([seed, SPLITS.index(split), index])
+    while True:
+        specs = sample_specs(rng, min_objects, max_objects)
+        if specs is None:
+            continue
+        patches = [render.object_patch(spec, image_size) for spec in specs]
+        finished = finish_objects(specs, render.full_masks(patches, image_size))
+        if finished is None:
+            continue
+        objects, masks = finished
+        sentences = make_sentences(rng, objects, image_size)
+        if sentences is not None:
+            break
+
+    background = pick(rng, tuple(render.BACKGROUNDS))
+    captions = make_captions(rng, objects, image_size, background)
+    image = render.draw_background(rng, image_size, background)
+    for spec, patch in zip(specs, patches):
+        render.draw_object(rng, image, spec, patch)
+    return Scene(
+        image=render.add_noise(rng, image),
+        objects=objects,
+        masks=masks,
+        background=background,
+        sentences=sentences,
+        captions=captions,
+        tags=tuple(sorted({obj.shape for obj in objects})),
+    )

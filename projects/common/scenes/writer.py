@@ -1,0 +1,307 @@
+"""Writing scenes in the formats of real data: the refer layout and COCO json.
+
+What `write_dataset` leaves in its folder::
+
+    images/{split}_{index:06d}.png
+    scenes/instances.json           COCO, all splits
+    scenes/refs(scenes).p           refer layout, every sentence with its kind
+    annotations/instances_{split}.json, captions_{split}.json    COCO
+    annotations/tags_{split}.json   {file name: [class names]}
+    scenes.json                     arguments and generator version; complete when written last
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+from tqdm import tqdm
+
+from .generate import SPLITS, generate_scene
+from .scene import SHAPES, SceneSentence
+
+GENERATOR = 'mmtriad-scenes'
+VERSION = 1  # raise it with every change that alters what is generated
+MANIFEST = 'scenes.json'
+
+_CATEGORIES = [
+    {'id': i, 'name': name, 'supercategory': 'shape'} for i, name in enumerate(SHAPES, start=1)
+]
+
+
+def write_dataset(
+    out_dir: str | os.PathLike[str],
+    num_train: int = 8000,
+    num_val: int = 500,
+    num_test: int = 500,
+    image_size: int = 128,
+    seed: int = 0,
+    workers: int = 1,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Generates the data set, or returns at once where it is there already.
+
+    The files do not depend on the number of workers.
+
+    Args:
+        out_dir: a new or empty folder, or one written by this function before: what that one
+            holds is kept if its arguments are the same and replaced if they are not.
+        image_size: side of the pictures in pixels, 64 to 1024.
+        workers: processes that draw.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The manifest's content: arguments, and counts per split and per kind of sentence.
+
+    Raises:
+        FileExistsError: `out_dir` holds something else.
+        ValueError: an argument is out of its range.
+    """
+    counts = dict(zip(SPLITS, (num_train, num_val, num_test)))
+    for split, count in counts.items():
+        if count < 0:
+            raise ValueError(f'num_{split}: found {count}, expected a number from 0')
+    if not 64 <= image_size <= 1024:
+        raise ValueError(f'image_size: found {image_size}, expected 64 to 1024 pixels')
+    if seed < 0 or workers < 1:
+        raise ValueError(
+            f'seed, workers: found {seed}, {workers}, expected seed from 0 and workers from 1'
+        )
+    out = Path(out_dir)
+    arguments = {
+        'generator': GENERATOR,
+        'version': VERSION,
+        'counts': counts,
+        'image_size': image_size,
+        'seed': seed,
+    }
+    found = _read_manifest(out)
+    if found is not None:
+        if found.get('complete') and all(found.get(k) == v for k, v in arguments.items()):
+            return found
+        _clear(out)
+    _write_json(out / MANIFEST, dict(arguments, complete=False))
+
+    tasks = [(split, index) for split, count in counts.items() for index in range(count)]
+    draw = partial(_draw, images=str(_made(out / 'images')), image_size=image_size, seed=seed)
+    collected = _Collector(image_size)
+    with tqdm(total=len(tasks), desc='scenes', unit='scene', disable=not progress) as bar:
+        for (split, _), record in zip(tasks, _map(draw, tasks, workers)):
+            collected.add(split, record)
+            bar.update()
+    collected.write(out)
+    summary = dict(arguments, **collected.summary(), complete=True)
+    _write_json(out / MANIFEST, summary)
+    return summary
+
+
+def _map(function: Any, tasks: list[Any], workers: int) -> Iterator[Any]:
+    if workers == 1 or len(tasks) < 2 * workers:
+        yield from map(function, tasks)
+        return
+    # Spawned, not forked: forking a process in which OpenCV or PyTorch has threads can hang.
+    with multiprocessing.get_context('spawn').Pool(workers, cv2.setNumThreads, (0,)) as pool:
+        yield from pool.imap(function, tasks, chunksize=16)
+
+
+def _draw(task: tuple[str, int], images: str, image_size: int, seed: int) -> dict[str, Any]:
+    """Draws and saves one picture; returns what the annotation files need."""
+    split, index = task
+    scene = generate_scene(index, seed=seed, split=split, image_size=image_size)
+    name = f'{split}_{index:06d}.png'
+    path = os.path.join(images, name)
+    if not cv2.imwrite(path, scene.image, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+        raise OSError(f'{path}: cannot be written')
+    objects = []
+    for obj, mask in zip(scene.objects, scene.masks):
+        rle = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
+        rle['counts'] = rle['counts'].decode('ascii')
+        objects.append((obj, rle))
+    return {
+        'file_name': name,
+        'objects': objects,
+        'sentences': scene.sentences,
+        'captions': scene.captions,
+        'tags': list(scene.tags),
+    }
+
+
+class _Collector:
+    """Numbers everything in order and builds the annotation files."""
+
+    def __init__(self, image_size: int) -> None:
+        self.image_size = image_size
+        self.images: dict[str, list[dict[str, Any]]] = {s: [] for s in SPLITS}
+        self.annotations: dict[str, list[dict[str, Any]]] = {s: [] for s in SPLITS}
+        self.captions: dict[str, list[dict[str, Any]]] = {s: [] for s in SPLITS}
+        self.tags: dict[str, dict[str, list[str]]] = {s: {} for s in SPLITS}
+        self.refs: list[dict[str, Any]] = []
+        self.kinds: Counter[str] = Counter()
+        self.num_images = self.num_annotations = self.num_captions = self.num_sentences = 0
+
+    def add(self, split: str, record: dict[str, Any]) -> None:
+        self.num_images += 1
+        image_id = self.num_images
+        file_name = record['file_name']
+        side = self.image_size
+        self.images[split].append(
+            {'id': image_id, 'file_name': file_name, 'height': side, 'width': side, 'license': 1}
+        )
+        self.tags[split][file_name] = record['tags']
+        for caption in record['captions']:
+            self.num_captions += 1
+            self.captions[split].append(
+                {'id': self.num_captions, 'image_id': image_id, 'caption': caption}
+            )
+        for index, (obj, rle) in enumerate(record['objects']):
+            self.num_annotations += 1
+            x1, y1, x2, y2 = obj.box
+            category_id = SHAPES.index(obj.shape) + 1
+            self.annotations[split].append(
+                {
+                    'id': self.num_annotations,
+                    'image_id': image_id,
+                    'category_id': category_id,
+                    'bbox': [x1, y1, x2 - x1, y2 - y1],
+                    'area': obj.area,
+                    'iscrowd': 0,
+                    'segmentation': rle,
+                    'attributes': {'color': obj.color, 'texture': obj.texture, 'size': obj.size},
+                }
+            )
+            sentences = [s for s in record['sentences'] if s.target == index]
+            if sentences:
+                self._add_ref(split, image_id, category_id, file_name, sentences)
+
+    def _add_ref(
+        self,
+        split: str,
+        image_id: int,
+        category_id: int,
+        file_name: str,
+        sentences: list[SceneSentence],
+    ) -> None:
+        entries = []
+        for sentence in sentences:
+            self.kinds[sentence.kind] += 1
+            entries.append(
+                {
+                    'tokens': sentence.text.split(),
+                    'raw': sentence.text,
+                    'sent': sentence.text,
+                    'sent_id': self.num_sentences,
+                    'kind': sentence.kind,
+                }
+            )
+            self.num_sentences += 1
+        self.refs.append(
+            {
+                'ref_id': len(self.refs),
+                'ann_id': self.num_annotations,
+                'image_id': image_id,
+                'split': split,
+                'category_id': category_id,
+                'file_name': file_name,
+                'sent_ids': [entry['sent_id'] for entry in entries],
+                'sentences': entries,
+            }
+        )
+
+    def write(self, out: Path) -> None:
+        annotations, scenes = _made(out / 'annotations'), _made(out / 'scenes')
+        for split in SPLITS:
+            head = _coco_head(self.images[split])
+            _write_json(
+                annotations / f'instances_{split}.json',
+                dict(head, annotations=self.annotations[split], categories=_CATEGORIES),
+            )
+            _write_json(
+                annotations / f'captions_{split}.json',
+                dict(head, annotations=self.captions[split]),
+            )
+            _write_json(annotations / f'tags_{split}.json', self.tags[split])
+        everything = _coco_head([i for s in SPLITS for i in self.images[s]])
+        everything['annotations'] = [a for s in SPLITS for a in self.annotations[s]]
+        everything['categories'] = _CATEGORIES
+        _write_json(scenes / 'instances.json', everything)
+        # A pickle records which equal strings are one object, and that depends on how the records
+        # came here from the workers; after a round trip through json it does not.
+        refs = json.loads(json.dumps(self.refs))
+        with open(scenes / 'refs(scenes).p', 'wb') as file:
+            pickle.dump(refs, file, protocol=2)
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            'images': self.num_images,
+            'objects': self.num_annotations,
+            'refs': len(self.refs),
+            'sentences': self.num_sentences,
+            'captions': self.num_captions,
+            'sentences_by_kind': dict(sorted(self.kinds.items())),
+        }
+
+
+def _coco_head(images: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        'info': {'description': 'MMTriad scenes', 'version': str(VERSION)},
+        'licenses': [
+            {'id': 1, 'name': 'Apache-2.0', 'url': 'https://www.apache.org/licenses/LICENSE-2.0'}
+        ],
+        'images': images,
+    }
+
+
+def _read_manifest(out: Path) -> dict[str, Any] | None:
+    """The manifest of a scenes folder, None for a folder that is new or empty."""
+    if not out.exists():
+        return None
+    if not out.is_dir():
+        raise FileExistsError(f'{out}: found a file, expected a folder')
+    try:
+        manifest = json.loads((out / MANIFEST).read_text())
+        if manifest['generator'] == GENERATOR:
+            return manifest
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    if any(out.iterdir()):
+        raise FileExistsError(
+            f'{out}: found a folder with other content, expected a new or empty one or one with '
+            f'generated scenes ({MANIFEST})'
+        )
+    return None
+
+
+def _clear(out: Path) -> None:
+    """Removes what an earlier run wrote, and nothing else."""
+    ours = re.compile(r'({})_\d{{6}}\.png'.format('|'.join(SPLITS)))
+    if (out / 'images').is_dir():
+        for path in (out / 'images').iterdir():
+            if ours.fullmatch(path.name):
+                path.unlink()
+    names = [f'annotations/{k}_{s}.json' for k in ('instances', 'captions', 'tags') for s in SPLITS]
+    for name in (*names, 'scenes/instances.json', 'scenes/refs(scenes).p'):
+        (out / name).unlink(missing_ok=True)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write_json(path: Path, content: Any) -> None:
+    """Writes a file that is either complete or absent."""
+    _made(path.parent)
+    part = path.with_name(path.name + '.part')
+    part.write_text(json.dumps(content))
+    os.replace(part, path)
