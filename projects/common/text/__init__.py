@@ -1,0 +1,5 @@
+from .bert import BERTTextEncoder
+from .vocabulary_hook import LearnVocabularyHook
+from .wordpiece import WordPieceTokenizer
+
+__all__ = ['BERTTextEncoder', 'LearnVocabularyHook', 'WordPieceTokenizer']

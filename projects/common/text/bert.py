@@ -1,0 +1,129 @@
+"""The text encoder: Hugging Face's BERT with its tokeniser."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+from .wordpiece import WordPieceTokenizer
+
+
+@MODELS.register_module()
+class BERTTextEncoder(BaseModule):
+    """Turns sentences into one feature per token.
+
+    The vocabulary comes from ``vocab_file``, else from ``pretrained``, else it is learnt from the
+    training sentences (:class:`~projects.common.text.LearnVocabularyHook`). It travels inside the
+    state dict, so weights are never parted from the vocabulary that they were trained with.
+
+    Args:
+        pretrained: A local folder or a hub id with BERT weights; None or '' starts from random
+            weights and says so.
+        vocab_file: A ``vocab.txt``.
+        max_tokens: Tokens of a sentence, [CLS] and [SEP] included; 40 in the paper (section 4.1).
+        lowercase: Lower-case the sentences.
+        bert: Arguments of ``transformers.BertConfig`` for random weights; its defaults are
+            BERT-base (12 layers, 768 channels, 30,522 word pieces).
+
+    Raises:
+        ValueError: ``pretrained`` cannot be loaded, or the vocabulary has more tokens than the
+            embedding has rows.
+    """
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        vocab_file: str | None = None,
+        max_tokens: int = 40,
+        lowercase: bool = True,
+        bert: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.max_tokens = max_tokens
+        self.lowercase = lowercase
+        self.tokenizer: WordPieceTokenizer | None = None
+        if pretrained:
+            self.bert = _load_pretrained(pretrained)
+            if not vocab_file:
+                vocabulary = AutoTokenizer.from_pretrained(pretrained).get_vocab()
+                tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+                self.set_tokenizer(WordPieceTokenizer(tokens, lowercase))
+        else:
+            print_log('BERT starts from random weights: `pretrained` is not set', 'current')
+            self.bert = BertModel(BertConfig(**(bert or {})), add_pooling_layer=False)
+        if vocab_file:
+            self.set_tokenizer(WordPieceTokenizer.from_file(vocab_file, lowercase))
+
+    @property
+    def out_channels(self) -> int:
+        return self.bert.config.hidden_size
+
+    def set_tokenizer(self, tokenizer: WordPieceTokenizer) -> None:
+        """Takes ``tokenizer`` over.
+
+        Raises:
+            ValueError: It has more tokens than the embedding has rows.
+        """
+        rows = self.bert.config.vocab_size
+        if len(tokenizer) > rows:
+            raise ValueError(
+                f'text_encoder: the vocabulary has {len(tokenizer)} tokens, '
+                f'but bert.vocab_size is {rows}'
+            )
+        self.tokenizer = tokenizer
+
+    def tokenize(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Returns ids and attention mask, both (B, max_tokens) int64 on the model's device.
+
+        Raises:
+            RuntimeError: There is no vocabulary yet.
+        """
+        if self.tokenizer is None:
+            raise RuntimeError(
+                'text_encoder has no vocabulary: set vocab_file or pretrained, load a checkpoint, '
+                "or add dict(type='LearnVocabularyHook') to custom_hooks to learn one"
+            )
+        device = next(self.parameters()).device
+        ids, mask = self.tokenizer(sentences, self.max_tokens)
+        return ids.to(device), mask.to(device)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Last-layer features (B, L, C) of tokens (B, L); ``attention_mask`` is 0 on padding."""
+        return self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    def init_weights(self) -> None:
+        """transformers has initialised the weights; only an ``init_cfg`` replaces them."""
+        if self.init_cfg:
+            super().init_weights()
+
+    # The vocabulary as bytes: checkpoints that hold nothing but tensors load everywhere.
+    def get_extra_state(self) -> Tensor:
+        tokens = self.tokenizer.vocabulary if self.tokenizer else []
+        return torch.tensor(list('\n'.join(tokens).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        if state.numel():
+            tokens = bytes(state.cpu().tolist()).decode().split('\n')
+            self.set_tokenizer(WordPieceTokenizer(tokens, self.lowercase))
+
+
+def _load_pretrained(source: str) -> BertModel:
+    if os.sep in source and not Path(source).is_dir() and source.count('/') != 1:
+        raise FileNotFoundError(f'text_encoder.pretrained: no folder {source}')
+    try:
+        return BertModel.from_pretrained(source, add_pooling_layer=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f'text_encoder.pretrained={source!r}: neither a folder with BERT weights '
+            f'nor a hub id that can be reached ({reason})'
+        ) from None

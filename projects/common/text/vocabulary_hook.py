@@ -1,0 +1,43 @@
+"""Learns the word pieces from the training sentences when no vocabulary is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+from .wordpiece import WordPieceTokenizer
+
+
+@HOOKS.register_module()
+class LearnVocabularyHook(Hook):
+    """Gives the model's text encoder a vocabulary learnt from the training sentences.
+
+    It does nothing when the encoder has one already (from a file, pretrained weights or a resumed
+    checkpoint). The vocabulary is also written to ``<work_dir>/vocab.txt``.
+
+    Args:
+        vocab_size: The most word pieces to learn.
+    """
+
+    def __init__(self, vocab_size: int = 4096) -> None:
+        self.vocab_size = vocab_size
+
+    def before_train(self, runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        encoder = model.text_encoder
+        if encoder.tokenizer is not None:
+            return
+        learnt: list = [None]
+        if is_main_process():
+            dataset = runner.train_dataloader.dataset
+            sentences = (dataset.get_data_info(i)['text'] for i in range(len(dataset)))
+            tokenizer = WordPieceTokenizer.learn(sentences, self.vocab_size, encoder.lowercase)
+            tokenizer.save(Path(runner.work_dir) / 'vocab.txt')
+            learnt = [tokenizer.vocabulary]
+        broadcast_object_list(learnt)
+        encoder.set_tokenizer(WordPieceTokenizer(learnt[0], encoder.lowercase))
+        runner.logger.info(f'learnt {len(learnt[0])} word pieces from the training sentences')

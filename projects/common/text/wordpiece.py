@@ -1,0 +1,110 @@
+"""WordPiece tokenisation, from a vocabulary file or learnt from sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import BertWordPieceTokenizer
+from torch import Tensor
+
+SPECIAL_TOKENS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
+
+
+class WordPieceTokenizer:
+    """BERT's tokeniser over the ``tokenizers`` library.
+
+    Args:
+        vocabulary: The tokens; a token's place in the list is its id. The five special tokens
+            of BERT must be among them.
+        lowercase: Lower-case the text and strip accents, as the uncased BERT models do.
+
+    Raises:
+        ValueError: A special token is missing or a token stands twice.
+
+    Examples:
+        >>> tokenizer = WordPieceTokenizer.learn(['the red circle', 'the blue star'])
+        >>> ids, mask = tokenizer(['the red star'], max_length=8)
+        >>> ids.shape, mask.sum().item()
+        (torch.Size([1, 8]), 5)
+    """
+
+    def __init__(self, vocabulary: Sequence[str], lowercase: bool = True) -> None:
+        missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
+        if missing:
+            raise ValueError(f'vocabulary: {missing[0]!r} is missing; BERT needs {SPECIAL_TOKENS}')
+        ids = {token: i for i, token in enumerate(vocabulary)}
+        if len(ids) != len(vocabulary):
+            raise ValueError(
+                f'vocabulary: {len(vocabulary)} tokens, but only {len(ids)} different ones'
+            )
+        self.vocabulary = list(vocabulary)
+        self.lowercase = lowercase
+        self.pad_id = ids['[PAD]']
+        self._tokenizer = BertWordPieceTokenizer(vocab=ids, lowercase=lowercase)
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    @classmethod
+    def from_file(cls, path: str | Path, lowercase: bool = True) -> WordPieceTokenizer:
+        """Reads BERT's ``vocab.txt``: one token a line.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is not a BERT vocabulary.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f'{path}: no such vocabulary file; expected a vocab.txt with one token a line'
+            )
+        tokens = path.read_text(encoding='utf-8').splitlines()
+        try:
+            return cls(tokens, lowercase)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from None
+
+    @classmethod
+    def learn(
+        cls, sentences: Iterable[str], vocab_size: int = 4096, lowercase: bool = True
+    ) -> WordPieceTokenizer:
+        """Learns at most ``vocab_size`` word pieces from ``sentences``.
+
+        The result depends on the set of sentences with their counts, not on their order.
+        """
+        trainer = BertWordPieceTokenizer(lowercase=lowercase)
+        trainer.train_from_iterator(
+            sorted(sentences),
+            vocab_size=vocab_size,
+            min_frequency=1,
+            special_tokens=list(SPECIAL_TOKENS),
+            show_progress=False,
+        )
+        ids = trainer.get_vocab()
+        return cls(sorted(ids, key=ids.__getitem__), lowercase)
+
+    def __call__(self, sentences: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
+        """Tokenises a batch: ``[CLS] pieces [SEP] [PAD] ...``.
+
+        Args:
+            sentences: ``B`` texts.
+            max_length: Tokens of a row; longer sentences are cut to ``max_length - 2`` pieces.
+
+        Returns:
+            The ids (B, max_length) and the attention mask of the same shape, both int64; the
+            mask is 0 where the row is padding.
+        """
+        tokenizer = self._tokenizer
+        tokenizer.enable_truncation(max_length)
+        tokenizer.enable_padding(length=max_length, pad_id=self.pad_id)
+        rows = tokenizer.encode_batch(list(sentences))
+        return (
+            torch.tensor([row.ids for row in rows]),
+            torch.tensor([row.attention_mask for row in rows]),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Writes a ``vocab.txt`` that :meth:`from_file` reads."""
+        Path(path).write_text('\n'.join(self.vocabulary) + '\n', encoding='utf-8')
