@@ -1,0 +1,276 @@
+"""The collaborative multi-task head (paper, section 3.3, Figure 4)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule, bias_init_with_prob
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torchvision.ops import box_convert
+
+from .center_targets import center_heatmaps
+
+TASKS = ('center', 'offset', 'size', 'mask')
+
+
+@MODELS.register_module()
+class CollaborativeHead(BaseModule):
+    """Predicts the box's centre, offset and size and the mask from one feature map.
+
+    The channels are split evenly among the groups of tasks; the tasks of a group share a 3x3
+    convolution, then each has its own branch. {center, mask} and {offset, size} is the paper's
+    grouping (Table 6). A task in no group is not predicted: without 'mask' the head is for REC
+    alone, with 'mask' alone it is for RES alone (Table 5).
+
+    Args:
+        in_channels: Channels of the feature map.
+        patch_size: Pixels that a cell becomes in the mask, per side, ``P``.
+        groups: Tasks of each group, of 'center', 'offset', 'size' and 'mask'.
+        norm_cfg: Normalisation after the hidden convolutions.
+        decode_at: The cell whose offset and size make the box that is trained: 'prediction', the
+            most probable one (Eq. 5, as released), or 'target', the true centre's. Prediction
+            always uses the most probable one.
+        clamp_center: See :func:`center_heatmaps`.
+        prior_prob: Probability that the centre branch starts from; None for a bias of 0.
+        loss_center: Focal loss of the centre's heat map.
+        loss_bbox: Loss of XYXY boxes in parts of the image.
+        loss_iou: Overlap loss of the same.
+        loss_mask: Pixel loss of the mask's logits.
+        loss_dice: Overlap loss of the mask's logits.
+        det_weight: lambda_det of Eq. 7.
+        seg_weight: lambda_seg of Eq. 7.
+
+    Raises:
+        ValueError: A task is unknown, stands twice, or the box's three tasks are not all there.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 512,
+        patch_size: int = 16,
+        groups: Sequence[Sequence[str]] = (('center', 'mask'), ('offset', 'size')),
+        norm_cfg: dict = dict(type='BN'),  # noqa: B006
+        decode_at: str = 'prediction',
+        clamp_center: bool = True,
+        prior_prob: float | None = None,
+        loss_center: dict = dict(type='CenterFocalLoss'),  # noqa: B006
+        loss_bbox: dict = dict(type='mmdet.L1Loss'),  # noqa: B006
+        loss_iou: dict = dict(type='mmdet.GIoULoss'),  # noqa: B006
+        loss_mask: dict = dict(type='mmdet.FocalLoss'),  # noqa: B006
+        loss_dice: dict = dict(type='mmdet.DiceLoss', naive_dice=True, eps=1.0),  # noqa: B006
+        det_weight: float = 0.1,
+        seg_weight: float = 1.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.groups = tuple(tuple(group) for group in groups)
+        self.tasks = _check_tasks(self.groups)
+        if decode_at not in ('prediction', 'target'):
+            raise ValueError(f"head.decode_at: {decode_at!r}; expected 'prediction' or 'target'")
+        if in_channels % len(self.groups):
+            raise ValueError(
+                f'head.in_channels: {in_channels} is no multiple of the {len(self.groups)} groups'
+            )
+        self.patch_size = patch_size
+        self.decode_at = decode_at
+        self.clamp_center = clamp_center
+        self.prior_prob = prior_prob
+        self.det_weight = det_weight
+        self.seg_weight = seg_weight
+
+        channels = in_channels // len(self.groups)
+
+        def conv(out_channels: int, kernel: int) -> ConvModule:
+            with warnings.catch_warnings():  # 'unnecessary conv bias': the released weights have it
+                warnings.simplefilter('ignore')
+                return ConvModule(
+                    channels,
+                    out_channels,
+                    kernel,
+                    padding=kernel // 2,
+                    bias=True,
+                    norm_cfg=norm_cfg,
+                )
+
+        self.stems = nn.ModuleList(conv(channels, 3) for _ in self.groups)
+        self.branches = nn.ModuleDict()
+        for task in self.tasks:
+            if task == 'mask':  # each token becomes a patch of pixels
+                self.branches[task] = nn.Sequential(
+                    conv(patch_size**2, 1),
+                    nn.PixelShuffle(patch_size),
+                    nn.Conv2d(1, 1, 5, padding=2),
+                )
+            else:
+                self.branches[task] = nn.Sequential(
+                    conv(channels // 2, 3), nn.Conv2d(channels // 2, 1 + (task != 'center'), 1)
+                )
+        if self.predicts_boxes:
+            self.loss_center = MODELS.build(loss_center)
+            self.loss_bbox = MODELS.build(loss_bbox)
+            self.loss_iou = MODELS.build(loss_iou)
+        if self.predicts_masks:
+            self.loss_mask = MODELS.build(loss_mask)
+            self.loss_dice = MODELS.build(loss_dice)
+
+    @property
+    def predicts_boxes(self) -> bool:
+        return 'center' in self.tasks
+
+    @property
+    def predicts_masks(self) -> bool:
+        return 'mask' in self.tasks
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """
+        Args:
+            features: (B, in_channels, h, w).
+
+        Returns:
+            Of the tasks that the head has:
+
+            - 'center': (B, 1, h, w), logits of the centre;
+            - 'offset': (B, 2, h, w), x and y from the cell to the centre, in cells;
+            - 'size': (B, 2, h, w), logits of width and height in parts of the image;
+            - 'mask': (B, 1, h * P, w * P), logits of the mask.
+        """
+        parts = features.chunk(len(self.groups), dim=1)
+        outputs = {}
+        for group, stem, part in zip(self.groups, self.stems, parts, strict=True):
+            shared = stem(part)
+            for task in group:
+                outputs[task] = self.branches[task](shared)
+        return outputs
+
+    def decode(
+        self, outputs: dict[str, Tensor], cells: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes from the maps (Eq. 5).
+
+        Args:
+            outputs: From :meth:`forward`.
+            cells: (B,) flat index of the cell to read; the most probable one by default.
+
+        Returns:
+            Boxes (B, 4), cx cy w h in parts of the image, and their scores (B,).
+        """
+        width, height = outputs['center'].shape[3], outputs['center'].shape[2]
+        prob = _probability(outputs['center']).flatten(1)
+        if cells is None:
+            cells = prob.argmax(1)
+        score = prob.gather(1, cells[:, None])[:, 0]
+        at = cells[:, None, None].expand(-1, 2, 1)
+        offset = outputs['offset'].flatten(2).gather(2, at)[..., 0]
+        size = _probability(outputs['size'].flatten(2).gather(2, at)[..., 0])
+        cell_xy = torch.stack((cells % width, cells.div(width, rounding_mode='floor')), dim=1)
+        center = (cell_xy + offset) / offset.new_tensor([width, height])
+        return torch.cat((center, size), dim=1), score
+
+    def predict(self, features: Tensor) -> dict[str, Tensor]:
+        """
+        Args:
+            features: (B, in_channels, h, w).
+
+        Returns:
+            Of the tasks that the head has: 'boxes_norm' (B, 4), XYXY in parts of the image and
+            inside it; 'scores' (B,); 'score_maps' (B, h, w); 'mask_probs' (B, h * P, w * P).
+        """
+        outputs = {task: output.float() for task, output in self(features).items()}
+        results = {}
+        if self.predicts_boxes:
+            boxes, results['scores'] = self.decode(outputs)
+            results['boxes_norm'] = box_convert(boxes, 'cxcywh', 'xyxy').clamp(0, 1)
+            results['score_maps'] = _probability(outputs['center'])[:, 0]
+        if self.predicts_masks:
+            results['mask_probs'] = outputs['mask'][:, 0].sigmoid()
+        return results
+
+    def loss(
+        self,
+        features: Tensor,
+        boxes_norm: Tensor,
+        masks: Tensor | None = None,
+        with_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """L_det and L_seg of Eq. 6, weighted by Eq. 7, in float32 under autocast too.
+
+        Args:
+            features: (B, in_channels, h, w).
+            boxes_norm: (B, 4), XYXY in parts of the image.
+            masks: (B, h * P, w * P), 0 or 1.
+            with_mask: (B,) bool, False for samples whose mask is not known; None for none such.
+
+        Returns:
+            ``loss_center``, ``loss_bbox``, ``loss_iou``, ``loss_mask`` and ``loss_dice``, those
+            of the tasks that the head has.
+        """
+        outputs = self(features)
+        with torch.autocast(features.device.type, enabled=False):
+            outputs = {task: output.float() for task, output in outputs.items()}
+            losses = {}
+            if self.predicts_boxes:
+                losses.update(self._loss_boxes(outputs, boxes_norm.float()))
+            if self.predicts_masks:
+                losses.update(self._loss_masks(outputs['mask'], masks, with_mask))
+        return losses
+
+    def _loss_boxes(self, outputs: dict[str, Tensor], boxes: Tensor) -> dict[str, Tensor]:
+        targets = box_convert(boxes, 'xyxy', 'cxcywh')
+        heatmaps = center_heatmaps(targets, outputs['center'].shape[2:], self.clamp_center)
+        cells = heatmaps.flatten(1).argmax(1) if self.decode_at == 'target' else None
+        decoded = box_convert(self.decode(outputs, cells)[0], 'cxcywh', 'xyxy')
+        prob = _probability(outputs['center'])[:, 0]
+        return {
+            'loss_center': self.det_weight * self.loss_center(prob, heatmaps),
+            'loss_bbox': self.det_weight * self.loss_bbox(decoded, boxes),
+            'loss_iou': self.det_weight * self.loss_iou(decoded, boxes),
+        }
+
+    def _loss_masks(
+        self, logits: Tensor, masks: Tensor, with_mask: Tensor | None
+    ) -> dict[str, Tensor]:
+        logits, masks = logits[:, 0], masks.to(logits.dtype)
+        if with_mask is not None and not with_mask.all():
+            if not with_mask.any():  # keeps every parameter in the graph, as DDP needs
+                zero = logits.sum() * 0
+                return {'loss_mask': zero, 'loss_dice': zero}
+            logits, masks = logits[with_mask], masks[with_mask]
+        return {
+            'loss_mask': self.seg_weight * self.loss_mask(logits, masks),
+            'loss_dice': self.seg_weight * self.loss_dice(logits, masks),
+        }
+
+    def init_weights(self) -> None:
+        """Xavier-uniform matrices, as released."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        if self.predicts_boxes and self.prior_prob is not None:
+            nn.init.constant_(self.branches['center'][-1].bias, bias_init_with_prob(self.prior_prob))
+        super().init_weights()
+
+
+def _probability(logits: Tensor) -> Tensor:
+    """A sigmoid kept off 0 and 1, as released."""
+    return logits.sigmoid().clamp(1e-4, 1 - 1e-4)
+
+
+def _check_tasks(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    tasks = tuple(task for group in groups for task in group)
+    for task in tasks:
+        if task not in TASKS:
+            raise ValueError(f'head.groups: unknown task {task!r}; expected one of {TASKS}')
+        if tasks.count(task) > 1:
+            raise ValueError(f'head.groups: {task!r} stands {tasks.count(task)} times')
+    boxes = [task for task in TASKS[:3] if task in tasks]
+    if len(boxes) not in (0, 3) or not tasks:
+        raise ValueError(
+            f'head.groups: {tasks or "no task"}; expected center, offset and size together, '
+            'mask, or all four'
+        )
+    return tasks

@@ -1,0 +1,312 @@
+"""The language-guided visual backbone (paper, section 3.2, Figures 2 and 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+import torch.utils.checkpoint
+from mmcv.cnn.bricks import DropPath
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from .relative_position import (
+    relative_position_bias,
+    relative_position_table,
+    resize_position_embedding,
+)
+
+LAYER_NORM_EPS = 1e-6
+
+
+class RelativePositionAttention(nn.Module):
+    """Multi-head self-attention over a grid of tokens (Eq. 2, with ViTDet's positions).
+
+    Args:
+        channels: Channels ``C``.
+        num_heads: Heads.
+        rel_pos_grid: Side of the grid that the relative positions are made for; they are
+            stretched to other grids.
+    """
+
+    def __init__(self, channels: int, num_heads: int, rel_pos_grid: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        length = 2 * rel_pos_grid - 1
+        self.rel_pos_h = nn.Parameter(torch.zeros(length, channels // num_heads))
+        self.rel_pos_w = nn.Parameter(torch.zeros(length, channels // num_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H, W, C)."""
+        height, width = x.shape[1:3]
+        qkv = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.num_heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, H*W, C / heads)
+        rel_h = relative_position_table(self.rel_pos_h, height).to(q.dtype)
+        rel_w = relative_position_table(self.rel_pos_w, width).to(q.dtype)
+        bias = relative_position_bias(q, rel_h, rel_w)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.proj(x.transpose(1, 2).flatten(2).unflatten(1, (height, width)))
+
+
+class LanguageAdapter(nn.Module):
+    """Fits the text encoder's features to one block: LayerNorm and a residual bottleneck.
+
+    The paper does not mention it; its released code has one for each block that sees language.
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=LAYER_NORM_EPS)
+        self.down = nn.Linear(channels, hidden)
+        self.up = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        return x + self.up(F.relu(self.down(x)))
+
+
+class LanguageGuidedBlock(nn.Module):
+    """A local block (Eq. 1), or a global block (Eq. 3) with or without language.
+
+    Args:
+        channels: Channels ``C``.
+        num_heads: Heads of the self-attention.
+        mlp_ratio: Hidden channels of the FFN over ``C``.
+        drop_path: Probability of dropping a residual branch.
+        window_size: Side of a local block's windows in tokens; 0 for a global block.
+        rel_pos_grid: See :class:`RelativePositionAttention`.
+        text_channels: Channels of the language tokens; None for a block without language.
+        cross_heads: Heads of the cross-attention.
+        cross_dropout: Dropout of the cross-attention's weights.
+        adapter_channels: Bottleneck of the language adapter.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        mlp_ratio: float,
+        drop_path: float,
+        window_size: int,
+        rel_pos_grid: int,
+        text_channels: int | None,
+        cross_heads: int,
+        cross_dropout: float,
+        adapter_channels: int,
+    ) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.norm1 = nn.LayerNorm(channels, eps=LAYER_NORM_EPS)
+        self.attn = RelativePositionAttention(channels, num_heads, rel_pos_grid)
+        if text_channels is not None:
+            self.adapter = LanguageAdapter(text_channels, adapter_channels)
+            self.cross_attn = nn.MultiheadAttention(
+                channels,
+                cross_heads,
+                dropout=cross_dropout,
+                kdim=text_channels,
+                vdim=text_channels,
+                batch_first=True,
+            )
+        self.norm2 = nn.LayerNorm(channels, eps=LAYER_NORM_EPS)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, int(channels * mlp_ratio)),
+            nn.GELU(),
+            nn.Linear(int(channels * mlp_ratio), channels),
+        )
+        self.drop_path = DropPath(drop_path)
+
+    @property
+    def sees_language(self) -> bool:
+        return hasattr(self, 'cross_attn')
+
+    def forward(self, x: Tensor, text: Tensor | None, text_padding: Tensor | None) -> Tensor:
+        """
+        Args:
+            x: Visual tokens (B, H, W, C).
+            text: Language tokens (B, L, C_text); unused by a block without language.
+            text_padding: (B, L), True on padding that must not be attended; None attends to all.
+
+        Returns:
+            (B, H, W, C).
+        """
+        x = x + self.drop_path(self._self_attention(x))
+        if self.sees_language:
+            words = self.adapter(text)
+            query = x.flatten(1, 2)
+            update = self.cross_attn(
+                query, words, words, key_padding_mask=text_padding, need_weights=False
+            )[0]
+            x = x + self.drop_path(update.view_as(x))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def _self_attention(self, x: Tensor) -> Tensor:
+        side = self.window_size
+        if not side:
+            return self.attn(self.norm1(x))
+        batch, height, width, channels = x.shape
+        # As released, padding comes before the norm and so becomes the norm's bias.
+        x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
+        rows, columns = x.shape[1] // side, x.shape[2] // side
+        x = x.view(batch, rows, side, columns, side, channels).transpose(2, 3)
+        x = self.attn(self.norm1(x.reshape(-1, side, side, channels)))
+        x = x.view(batch, rows, columns, side, side, channels).transpose(2, 3)
+        return x.reshape(batch, rows * side, columns * side, channels)[:, :height, :width]
+
+
+@MODELS.register_module()
+class LanguageGuidedViT(BaseModule):
+    """ViT in ViTDet's form whose global blocks can read a sentence (section 3.2).
+
+    The defaults are the released ViT-B: 0-based blocks 2, 5, 8 and 11 are global and take
+    language; the others attend within 14x14 windows, the four parts of Eq. 1 at 448 pixels.
+
+    Args:
+        patch_size: Side of a patch in pixels, ``P``.
+        channels: Channels ``D``.
+        depth: Blocks.
+        num_heads: Heads of the self-attention.
+        mlp_ratio: Hidden channels of the FFN over ``D``.
+        window_size: Side of a local window in tokens.
+        global_indexes: 0-based blocks that attend to the whole grid.
+        language_indexes: Those of them that have language cross-attention (Table 4).
+        text_channels: Channels of the language tokens.
+        cross_heads: Heads of the cross-attention.
+        cross_dropout: Dropout of the cross-attention's weights.
+        adapter_channels: Bottleneck of the language adapters.
+        drop_path_rate: Drop path of the last block; earlier ones grow linearly from 0.
+        pos_embed_grid: Side of the grid of the absolute positions; 14 for weights from ImageNet
+            at 224 pixels, as ViTDet's.
+        rel_pos_grid: Side of the grid of the global blocks' relative positions; 64 for ViTDet's.
+        mask_text_padding: Keep the cross-attention off padding tokens. The released model
+            attends to them.
+        with_cp: Recompute each block in the backward pass to save memory.
+        pretrained: A checkpoint of this class; None or '' starts from random weights and says so.
+
+    Raises:
+        ValueError: An index is out of range, or a language block is not global.
+    """
+
+    def __init__(
+        self,
+        patch_size: int = 16,
+        channels: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        window_size: int = 14,
+        global_indexes: Sequence[int] = (2, 5, 8, 11),
+        language_indexes: Sequence[int] = (2, 5, 8, 11),
+        text_channels: int = 768,
+        cross_heads: int = 8,
+        cross_dropout: float = 0.1,
+        adapter_channels: int = 64,
+        drop_path_rate: float = 0.1,
+        pos_embed_grid: int = 14,
+        rel_pos_grid: int = 64,
+        mask_text_padding: bool = False,
+        with_cp: bool = False,
+        pretrained: str | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        if pretrained:
+            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
+        elif init_cfg is None:
+            print_log('the visual backbone starts from random weights: `pretrained` is not set', 'current')
+        super().__init__(init_cfg)
+        for name, indexes in (
+            ('global_indexes', global_indexes),
+            ('language_indexes', language_indexes),
+        ):
+            wrong = [i for i in indexes if not 0 <= i < depth]
+            if wrong:
+                raise ValueError(f'backbone.{name}: {wrong[0]}, but depth is {depth}')
+        local = sorted(set(language_indexes) - set(global_indexes))
+        if local:
+            raise ValueError(
+                f'backbone.language_indexes: block {local[0]} is not in global_indexes; '
+                'language enters global blocks only (section 3.2)'
+            )
+        self.patch_size = patch_size
+        self.out_channels = channels
+        self.mask_text_padding = mask_text_padding
+        self.with_cp = with_cp
+        self.patch_embed = nn.Conv2d(3, channels, patch_size, stride=patch_size)
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + pos_embed_grid**2, channels))
+        self.blocks = nn.ModuleList(
+            LanguageGuidedBlock(
+                channels=channels,
+                num_heads=num_heads,
+                mlp_ratio=mlp_ratio,
+                drop_path=drop_path_rate * i / max(depth - 1, 1),
+                window_size=0 if i in global_indexes else window_size,
+                rel_pos_grid=rel_pos_grid if i in global_indexes else window_size,
+                text_channels=text_channels if i in language_indexes else None,
+                cross_heads=cross_heads,
+                cross_dropout=cross_dropout,
+                adapter_channels=adapter_channels,
+            )
+            for i in range(depth)
+        )
+
+    @property
+    def first_language_block(self) -> int:
+        """Index of the first block that reads the sentence; those before see the image alone."""
+        seeing = (i for i, block in enumerate(self.blocks) if block.sees_language)
+        return next(seeing, len(self.blocks))
+
+    def forward(
+        self, images: Tensor, text: Tensor | None = None, text_mask: Tensor | None = None
+    ) -> Tensor:
+        """
+        Args:
+            images: (B, 3, H, W), normalised; H and W are multiples of the patch size.
+            text: Language tokens (B, L, C_text).
+            text_mask: (B, L), 0 on padding.
+
+        Returns:
+            Visual tokens (B, H / P, W / P, D).
+        """
+        padding = text_mask == 0 if self.mask_text_padding and text_mask is not None else None
+        x = self.embed(images)
+        return self.run_blocks(x, 0, len(self.blocks), text, padding)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patches with absolute positions: (B, 3, H, W) to (B, H / P, W / P, D)."""
+        x = self.patch_embed(images).permute(0, 2, 3, 1)
+        return x + resize_position_embedding(self.pos_embed, x.shape[1:3])
+
+    def run_blocks(
+        self,
+        x: Tensor,
+        start: int,
+        stop: int,
+        text: Tensor | None,
+        text_padding: Tensor | None,
+    ) -> Tensor:
+        """Runs blocks ``start`` to ``stop - 1``."""
+        for block in self.blocks[start:stop]:
+            if self.with_cp and self.training:
+                x = torch.utils.checkpoint.checkpoint(
+                    block, x, text, text_padding, use_reentrant=False
+                )
+            else:
+                x = block(x, text, text_padding)
+        return x
+
+    def init_weights(self) -> None:
+        """Truncated normals of 0.02, xavier for the cross-attention, as ViTDet and the paper."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        for block in self.blocks:
+            if block.sees_language:
+                block.cross_attn._reset_parameters()
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        super().init_weights()

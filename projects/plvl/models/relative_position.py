@@ -1,0 +1,62 @@
+"""Decomposed relative positions of ViTDet (Li et al., ECCV 2022)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
+    """Looks up the embedding of every (query, key) offset along one axis.
+
+    Args:
+        rel_pos: (L, C) embeddings of the offsets from -(L-1)/2 to (L-1)/2; stretched linearly
+            to 2 * size - 1 of them where L differs.
+        size: Tokens along the axis.
+
+    Returns:
+        (size, size, C): the embedding of offset ``query - key``.
+    """
+    length = 2 * size - 1
+    if rel_pos.shape[0] != length:
+        rel_pos = F.interpolate(rel_pos.T[None], size=length, mode='linear')[0].T
+    index = torch.arange(size, device=rel_pos.device)
+    return rel_pos[index[:, None] - index[None, :] + size - 1]
+
+
+def relative_position_bias(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """The bias that decomposed relative positions add to the attention logits.
+
+    Args:
+        q: (B, heads, H*W, C) queries, not scaled.
+        rel_h: (H, H, C) from :func:`relative_position_table`.
+        rel_w: (W, W, C).
+
+    Returns:
+        (B, heads, H*W, H*W).
+    """
+    height, width = rel_h.shape[0], rel_w.shape[0]
+    q = q.unflatten(2, (height, width))
+    bias_h = torch.einsum('bnhwc,hkc->bnhwk', q, rel_h)
+    bias_w = torch.einsum('bnhwc,wkc->bnhwk', q, rel_w)
+    bias = bias_h[..., :, None] + bias_w[..., None, :]
+    return bias.flatten(4, 5).flatten(2, 3)
+
+
+def resize_position_embedding(pos_embed: Tensor, size: tuple[int, int]) -> Tensor:
+    """Stretches absolute position embeddings (1, 1 + N, C) to a grid, bicubically.
+
+    The first entry belongs to a class token that ViTDet does not use.
+
+    Returns:
+        (1, H, W, C).
+    """
+    grid = pos_embed[:, 1:]
+    side = round(grid.shape[1] ** 0.5)
+    grid = grid.unflatten(1, (side, side))
+    if (side, side) != tuple(size):
+        grid = F.interpolate(
+            grid.permute(0, 3, 1, 2), size=size, mode='bicubic', align_corners=False
+        ).permute(0, 2, 3, 1)
+    return grid
