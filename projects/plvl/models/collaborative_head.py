@@ -35,7 +35,8 @@ class CollaborativeHead(BaseModule):
             most probable one (Eq. 5, as released), or 'target', the true centre's. Prediction
             always uses the most probable one.
         clamp_center: See :func:`center_heatmaps`.
-        prior_prob: Probability that the centre branch starts from; None for a bias of 0.
+        prior_prob: Probability that the centre's and the mask's branches start from, which helps
+            training from nothing; None for a bias of 0, as released.
         loss_center: Focal loss of the centre's heat map.
         loss_bbox: Loss of XYXY boxes in parts of the image.
         loss_iou: Overlap loss of the same.
@@ -250,8 +251,9 @@ class CollaborativeHead(BaseModule):
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        if self.predicts_boxes and self.prior_prob is not None:
-            nn.init.constant_(self.branches['center'][-1].bias, bias_init_with_prob(self.prior_prob))
+        if self.prior_prob is not None:
+            for task in {'center', 'mask'}.intersection(self.tasks):
+                nn.init.constant_(self.branches[task][-1].bias, bias_init_with_prob(self.prior_prob))
         super().init_weights()
 
 

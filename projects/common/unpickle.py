@@ -1,0 +1,271 @@
+"""Reading annotation pickles without running what they contain.
+
+A pickle is a program: loading one from an untrusted source can run any command. The readers here
+admit plain Python containers, numbers, strings and NumPy arrays of numbers, and refuse the rest.
+NumPy's own reconstructors are never called with the file's arguments: a forged dtype or array
+state could corrupt memory, so arrays are rebuilt from their bytes through public functions.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from typing import Any, BinaryIO
+
+import numpy as np
+
+__all__ = ['UntrustedPickleError', 'load_legacy_torch', 'load_pickle']
+
+_BUILTINS = {
+    'bytearray': bytearray,
+    'bytes': bytes,
+    'complex': complex,
+    'frozenset': frozenset,
+    'set': set,
+}
+_NUMBER_DTYPE = re.compile(r'[biufc]\d{1,2}|[SU]\d{1,9}')
+_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+_TORCH_PROTOCOL = 1001
+
+
+class UntrustedPickleError(pickle.UnpicklingError):
+    """The pickle asks for something beyond plain data."""
+
+
+class _DType:
+    """Stands for a ``numpy.dtype`` while the pickle is read."""
+
+    __slots__ = ('byteorder', 'code')
+
+    def __init__(self, code: str) -> None:
+        if code not in ('O8', 'O') and not _NUMBER_DTYPE.fullmatch(code):
+            raise ValueError(f'dtype {code!r} is not one of plain numbers or strings')
+        self.code = code
+        self.byteorder = '='
+
+    def __setstate__(self, state: tuple) -> None:
+        byteorder, subdtype, names, fields = state[1:5]
+        if byteorder not in ('<', '>', '|', '=') or (subdtype, names, fields) != (None, None, None):
+            raise ValueError('structured dtypes are not admitted')
+        self.byteorder = byteorder
+
+    @property
+    def is_object(self) -> bool:
+        return self.code[0] == 'O'
+
+    def resolve(self) -> np.dtype:
+        if self.is_object:
+            raise ValueError('an object dtype cannot be read from bytes')
+        return np.dtype(self.code).newbyteorder(self.byteorder)
+
+
+class _Array:
+    """Stands for a ``numpy.ndarray`` until its state arrives."""
+
+    __slots__ = ('value',)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self.value: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, is_fortran, raw = state
+        self.value = _build_array(raw, dtype, shape, 'F' if is_fortran else 'C')
+
+
+def _build_array(raw: Any, dtype: _DType, shape: tuple, order: str) -> np.ndarray:
+    """Array of ``shape`` from bytes, or from a list of (already plain) values for objects."""
+    if not isinstance(dtype, _DType) or not isinstance(shape, tuple):
+        raise ValueError('malformed array state')
+    if dtype.is_object:
+        if not isinstance(raw, list) or len(raw) != math.prod(shape):
+            raise ValueError('malformed object array')
+        flat = np.empty(len(raw), dtype=object)
+        for i, value in enumerate(raw):
+            flat[i] = value
+    else:
+        if isinstance(raw, str):  # bytes of a Python-2 pickle read as latin1
+            raw = raw.encode('latin1')
+        flat = np.frombuffer(bytes(raw), dtype=dtype.resolve(), count=math.prod(shape))
+    return flat.reshape(shape, order=order).copy(order=order)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Unpickler whose globals are a closed list.
+
+    Args:
+        file: Binary stream.
+        name: What error messages call the stream.
+        encoding: Encoding of Python-2 ``str`` values.
+    """
+
+    def __init__(self, file: BinaryIO, name: str, encoding: str) -> None:
+        super().__init__(file, encoding=encoding)
+        self.name = name
+        self.has_arrays = False
+
+    def find_class(self, module: str, name: str) -> Any:
+        # The functions are made anew for each call, so that a pickle which sets attributes on
+        # them (opcode BUILD) changes nothing beyond itself.
+        if module in ('builtins', '__builtin__') and name in _BUILTINS:
+            return _BUILTINS[name]
+        if (module, name) == ('collections', 'OrderedDict'):
+            return OrderedDict
+        if (module, name) == ('_codecs', 'encode'):
+            return lambda text, encoding: _encode_latin1(text, encoding)
+        if module == 'numpy' and name == 'dtype':
+            return lambda code, align=False, copy=False: _DType(code)
+        if module == 'numpy' and name == 'ndarray':
+            return 'numpy.ndarray'
+        if module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+            if name == '_reconstruct':
+                return self._new_array()
+            if name == 'scalar':
+                return lambda dtype, raw: _build_array(raw, dtype, (1,), 'C')[0]
+        if module in ('numpy.core.numeric', 'numpy._core.numeric') and name == '_frombuffer':
+            return lambda raw, dtype, shape, order: _build_array(raw, dtype, shape, order)
+        raise UntrustedPickleError(
+            f'{self.name}: the pickle asks for {module}.{name}, which plain annotation data does '
+            'not need and which could run code. If you trust whoever made this file, load it with '
+            'trust=True (trust_pickle=True in a dataset config).'
+        )
+
+    def _new_array(self) -> Any:
+        self.has_arrays = True
+        return lambda cls, shape, typecode: _Array()
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise UntrustedPickleError(
+            f'{self.name}: the pickle refers to objects stored outside of it (tensors, as in a '
+            'checkpoint); only plain annotation data is read here.'
+        )
+
+    def load_plain(self) -> Any:
+        """The next object of the stream, with arrays in place of their stand-ins."""
+        value = self.load()
+        return _replace_arrays(value, {}) if self.has_arrays else value
+
+
+def _encode_latin1(text: str, encoding: str) -> bytes:
+    # Python 3 writes bytes in this way in protocols below 3.
+    if encoding not in ('latin1', 'latin-1'):
+        raise ValueError(f'codec {encoding!r} is not admitted')
+    return text.encode('latin1')
+
+
+def _replace_arrays(value: Any, done: dict[int, Any]) -> Any:
+    """Replace each ``_Array`` inside nested containers by its array; lists and dicts in place."""
+    if isinstance(value, _Array):
+        if value.value is None:
+            raise ValueError('an array without a state')
+        if value.value.dtype == object and id(value) not in done:
+            done[id(value)] = value.value
+            flat = value.value.reshape(-1, order='A')
+            for i, item in enumerate(flat):
+                flat[i] = _replace_arrays(item, done)
+        return value.value
+    if not isinstance(value, (list, dict, tuple)):
+        return value
+    if id(value) in done:
+        return done[id(value)]
+    done[id(value)] = value
+    if isinstance(value, list):
+        value[:] = [_replace_arrays(item, done) for item in value]
+    elif isinstance(value, dict):
+        for key in value:
+            value[key] = _replace_arrays(value[key], done)
+    else:
+        items = [_replace_arrays(item, done) for item in value]
+        if any(new is not old for new, old in zip(items, value)):
+            done[id(value)] = tuple(items)
+    return done[id(value)]
+
+
+def _read(file: BinaryIO, name: str, trust: bool, encoding: str) -> Any:
+    """The next object pickled in ``file``; errors name the file."""
+    try:
+        if trust:
+            return pickle.load(file, encoding=encoding)
+        return _PlainUnpickler(file, name, encoding).load_plain()
+    except UntrustedPickleError:
+        raise
+    except Exception as error:  # a damaged pickle raises almost any exception
+        reason = f'{type(error).__name__}: {error}'
+        raise pickle.UnpicklingError(f'{name}: not a readable pickle ({reason})') from error
+
+
+def load_pickle(
+    path_or_file: str | os.PathLike | BinaryIO, trust: bool = False, encoding: str = 'latin1'
+) -> Any:
+    """Load a pickle that holds plain data.
+
+    Admitted are Python's containers, numbers, strings and bytes, and NumPy scalars and arrays of
+    numbers and strings, in the module paths of NumPy 1 and 2. Object arrays may hold the same.
+
+    Args:
+        path_or_file: A path, or a stream open for reading bytes.
+        trust: Load with the ordinary unpickler, which may run code that the file contains.
+        encoding: Encoding of the ``str`` values of Python-2 pickles.
+
+    Raises:
+        UntrustedPickleError: The file asks for any other global.
+        pickle.UnpicklingError: The file is no complete pickle.
+    """
+    if isinstance(path_or_file, (str, os.PathLike)):
+        with open(path_or_file, 'rb') as file:
+            return _read(file, os.fspath(path_or_file), trust, encoding)
+    name = str(getattr(path_or_file, 'name', '<stream>'))
+    return _read(path_or_file, name, trust, encoding)
+
+
+def load_legacy_torch(
+    path: str | os.PathLike, trust: bool = False, encoding: str = 'latin1'
+) -> Any:
+    """Load plain data that ``torch.save`` wrote, as TransVG's annotation files are.
+
+    Files from before PyTorch 1.6 are four pickles in a row (magic number, protocol version,
+    system information, payload) and go through the same reader as :func:`load_pickle`; zip files
+    go through ``torch.load(weights_only=True)``.
+
+    Args:
+        path: The file.
+        trust: Load with the ordinary unpickler, which may run code that the file contains.
+        encoding: Encoding of the ``str`` values of Python-2 pickles.
+
+    Raises:
+        UntrustedPickleError: The file asks for more than plain data.
+        pickle.UnpicklingError: The file is damaged or was not written by ``torch.save``.
+    """
+    name = os.fspath(path)
+    if zipfile.is_zipfile(path):
+        return _load_torch_zip(name, trust, encoding)
+    with open(path, 'rb') as file:
+        if _read(file, name, False, encoding) != _TORCH_MAGIC:
+            raise pickle.UnpicklingError(f'{name}: not a file of torch.save (wrong magic number)')
+        protocol = _read(file, name, False, encoding)
+        if protocol != _TORCH_PROTOCOL:
+            raise pickle.UnpicklingError(
+                f'{name}: torch.save protocol {protocol}, expected {_TORCH_PROTOCOL}'
+            )
+        _read(file, name, False, encoding)  # system information
+        return _read(file, name, trust, encoding)
+
+
+def _load_torch_zip(name: str, trust: bool, encoding: str) -> Any:
+    import torch
+
+    try:
+        if trust:
+            return torch.load(name, map_location='cpu', weights_only=False, encoding=encoding)
+        return torch.load(name, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r'GLOBAL ([\w.]+)', str(error))
+        asked = found.group(1) if found else str(error).splitlines()[0]
+        raise UntrustedPickleError(
+            f'{name}: torch.load(weights_only=True) refuses {asked}. If you trust whoever made '
+            'this file, load it with trust=True (trust_pickle=True in a dataset config).'
+        ) from None

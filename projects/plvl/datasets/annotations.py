@@ -1,0 +1,227 @@
+"""Checks of boxes and masks as they come from annotation files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_utils
+from PIL import Image
+
+__all__ = [
+    'InvalidSampleError',
+    'check_box',
+    'check_mask',
+    'check_mask_meets_box',
+    'image_problem',
+    'mask_box',
+    'read_image_size',
+    'xywh_to_xyxy',
+]
+
+_EXIF_ORIENTATION = 0x0112
+_MAX_OVERFLOW = 2.0  # pixels by which annotators' boxes may leave the picture
+
+
+class InvalidSampleError(ValueError):
+    """A sample that cannot be used. The message is ``reason: detail``; the reason is counted."""
+
+    @property
+    def reason(self) -> str:
+        return str(self).split(':', 1)[0]
+
+
+def xywh_to_xyxy(box_xywh: Any) -> list[float]:
+    """COCO's [x, y, width, height] as [x1, y1, x2, y2]; both float pixels."""
+    x, y, w, h = _four_numbers(box_xywh)
+    return [x, y, x + w, y + h]
+
+
+def _four_numbers(box: Any) -> list[float]:
+    try:
+        numbers = [float(value) for value in box]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != 4 or not all(math.isfinite(value) for value in numbers):
+        raise InvalidSampleError(f'degenerate box: {box} is not four finite numbers')
+    return numbers
+
+
+def check_box(box: Any, height: int | None, width: int | None) -> list[float]:
+    """Clip a box to its picture.
+
+    Args:
+        box: [x1, y1, x2, y2] in pixels.
+        height: Height of the picture, or None where it is not known (then only the order of the
+            corners is checked).
+        width: Width of the picture, or None.
+
+    Raises:
+        InvalidSampleError: The box has no area, or leaves the picture by more than 2 pixels.
+    """
+    x1, y1, x2, y2 = numbers = _four_numbers(box)
+    if x2 <= x1 or y2 <= y1:
+        raise InvalidSampleError(
+            f'degenerate box: {numbers} has no area; [x1, y1, x2, y2] with x1 < x2 and y1 < y2 '
+            'was expected'
+        )
+    if height is None or width is None:
+        return numbers
+    if min(x1, y1) < -_MAX_OVERFLOW or x2 > width + _MAX_OVERFLOW or y2 > height + _MAX_OVERFLOW:
+        raise InvalidSampleError(
+            f'degenerate box: {numbers} is outside of the picture of {width}x{height} pixels'
+        )
+    clipped = [max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))]
+    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+        raise InvalidSampleError(
+            f'degenerate box: {numbers} has no area inside the picture of {width}x{height} pixels'
+        )
+    return clipped
+
+
+def check_mask(mask: Any, height: int | None, width: int | None) -> list[list[float]] | dict:
+    """Check a COCO mask and bring it to the form that ``mmdet.LoadAnnotations`` accepts.
+
+    Polygons of fewer than three points have no area and are left out when others remain.
+
+    Args:
+        mask: A list of polygons [x1, y1, x2, y2, ...] in pixels, or an RLE dict (compressed or
+            not) with 'size' and 'counts'.
+        height: Height of the picture, or None where it is not known.
+        width: Width of the picture, or None.
+
+    Returns:
+        The polygons, or a compressed RLE whose counts are a ``str``.
+
+    Raises:
+        InvalidSampleError: The mask is malformed, empty, or made for another picture size.
+    """
+    if isinstance(mask, dict):
+        return _check_rle(mask, height, width)
+    if not isinstance(mask, Sequence) or isinstance(mask, str):
+        raise InvalidSampleError(f'invalid mask: {type(mask).__name__} is neither polygons nor RLE')
+    polygons = []
+    for polygon in mask:
+        points = np.asarray(polygon, dtype=object)
+        try:
+            points = points.astype(np.float64)
+        except (TypeError, ValueError):
+            points = np.full(1, np.nan)
+        if points.ndim != 1 or len(points) % 2 or not np.isfinite(points).all():
+            raise InvalidSampleError(
+                'invalid mask: a polygon must be a flat list of finite x1, y1, x2, y2, ...'
+            )
+        if len(points) >= 6:
+            polygons.append(points.tolist())
+    if not polygons:
+        raise InvalidSampleError('invalid mask: no polygon with three points or more')
+    if height is not None and width is not None:
+        rles = mask_utils.frPyObjects(polygons, height, width)
+        if not mask_utils.area(rles).any():
+            raise InvalidSampleError('invalid mask: the polygons cover no pixel of the picture')
+    return polygons
+
+
+def _check_rle(mask: dict, height: int | None, width: int | None) -> dict:
+    try:
+        h, w = (int(value) for value in mask['size'])
+        counts = mask['counts']
+    except (KeyError, TypeError, ValueError):
+        raise InvalidSampleError(
+            "invalid mask: an RLE needs 'size' [height, width] and 'counts'"
+        ) from None
+    if height is not None and width is not None and (h, w) != (height, width):
+        raise InvalidSampleError(
+            f'invalid mask: RLE of size {w}x{h} for a picture of {width}x{height} pixels'
+        )
+    try:
+        runs = counts if isinstance(counts, list) else _decode_counts(counts)
+        if any(run < 0 for run in runs) or sum(runs) != h * w:
+            raise ValueError('its counts do not add up to its size')
+        if isinstance(counts, list):
+            counts = mask_utils.frPyObjects({'size': [h, w], 'counts': counts}, h, w)['counts']
+    except (TypeError, ValueError, IndexError) as error:
+        raise InvalidSampleError(f'invalid mask: the RLE cannot be decoded ({error})') from None
+    if sum(runs[1::2]) == 0:
+        raise InvalidSampleError('invalid mask: the RLE covers no pixel')
+    return {'size': [h, w], 'counts': counts.decode() if isinstance(counts, bytes) else counts}
+
+
+def _decode_counts(text: str | bytes) -> list[int]:
+    """Run lengths of a compressed RLE, zeros first.
+
+    pycocotools leaves memory uninitialised where the runs of a damaged string end too early, so
+    they are counted here. Five bits a character, the lowest first, the sixth bit says that more
+    follow; from the third on, runs are differences to the run before the last.
+    """
+    codes = text.encode() if isinstance(text, str) else text
+    runs: list[int] = []
+    value = shift = 0
+    for code in codes:
+        bits = code - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f'character {chr(code)!r}')
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:  # negative difference
+                value -= 1 << shift
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value = shift = 0
+    if shift:
+        raise ValueError('it ends within a number')
+    return runs
+
+
+def mask_box(mask: list[list[float]] | dict) -> list[float]:
+    """The smallest [x1, y1, x2, y2], in pixels, around polygons or a compressed RLE."""
+    if isinstance(mask, dict):
+        return xywh_to_xyxy(mask_utils.toBbox(mask))
+    points = np.concatenate([np.asarray(polygon).reshape(-1, 2) for polygon in mask])
+    return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
+
+
+def check_mask_meets_box(mask: list[list[float]] | dict, box: Sequence[float]) -> None:
+    """Refuse a mask that lies wholly outside of its box.
+
+    Raises:
+        InvalidSampleError: They do not meet; one of them is in other coordinates or of another
+            object.
+    """
+    x1, y1, x2, y2 = mask_box(mask)
+    if x1 > box[2] or x2 < box[0] or y1 > box[3] or y2 < box[1]:
+        extent = [round(value, 1) for value in (x1, y1, x2, y2)]
+        raise InvalidSampleError(
+            f'invalid mask: it spans {extent} and does not meet its box {list(box)}'
+        )
+
+
+def read_image_size(path: str) -> tuple[int, int]:
+    """(height, width) of the picture as it is shown, from the file's header alone.
+
+    EXIF orientation counts, as it does when mmcv reads the pixels: annotations of a photograph
+    that is stored lying belong to the upright picture.
+
+    Raises:
+        InvalidSampleError: The file is no readable image.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
+                width, height = height, width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InvalidSampleError(f'broken image: {error}') from None
+    return height, width
+
+
+def image_problem(path: str) -> str | None:
+    """Why the picture cannot be decoded to its last pixel, or None if it can."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except Exception as error:  # decoders raise almost any exception on damaged files
+        return f'{type(error).__name__}: {error}'
+    return None

@@ -1,0 +1,332 @@
+"""What all grounding datasets share: checks, counting of what is left out, and the probe."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from .annotations import (
+    InvalidSampleError,
+    check_box,
+    check_mask,
+    check_mask_meets_box,
+    image_problem,
+    mask_box,
+    read_image_size,
+)
+
+__all__ = ['BaseGroundingDataset']
+
+
+class BaseGroundingDataset(BaseDataset):
+    """Base of datasets whose sample is one sentence about one object of one picture.
+
+    A subclass yields *references* (an object with its sentences) from :meth:`iter_references`;
+    this class checks them and makes one sample of each sentence::
+
+        {
+            'img_path': 'data/images/train2014/COCO_train2014_000000000154.jpg',
+            'img_id': 154, 'height': 640, 'width': 427,   # None until read where not annotated
+            'text': 'zebra at the bottom',
+            'ref_id': 0, 'sent_id': 0, 'ann_id': 590410,
+            'kind': None,         # kind of sentence, where the annotation says it
+            'category': 'zebra',  # or None
+            'iscrowd': 0,
+            'instances': [{
+                'bbox': [11.98, 315.59, 361.06, 640.0],   # XYXY, float pixels
+                'bbox_label': 0, 'ignore_flag': 0,
+                'mask': [[229.5, 618.18, ...]],           # polygons or RLE; absent without a mask
+            }],
+        }
+
+    Annotations with ``iscrowd=1`` (a group outlined as one) stay in, as in the published counts
+    of expressions, and carry the flag: they raise a mean IoU, so a comparison with numbers that
+    leave them out has to leave them out too.
+
+    Boxes and masks belong to the picture as it is shown, that is, with its EXIF orientation
+    applied, which is how mmcv reads images.
+
+    Args:
+        ann_file: Annotation file, relative to ``data_root``.
+        data_root: Folder of ``ann_file`` and ``data_prefix``.
+        data_prefix: ``dict(img=folder)``, the folder of the pictures, relative to ``data_root``;
+            None is ``data_root`` itself.
+        skip_invalid: Leave samples out that cannot be used (missing image, no annotation,
+            degenerate box, invalid mask, empty sentence) with one warning that counts them by
+            reason, instead of raising. A picture that turns out to be broken while training is
+            then replaced by another sample, with a warning for each such file (from each worker
+            that meets it); when testing it always raises.
+        check_images: Whether every picture must exist. False serves to look at annotations
+            without the pictures.
+        trust_pickle: Load annotation pickles with the ordinary unpickler, which may run code.
+        sentence_shuffle: 'other_object' replaces each sentence by one about another object of the
+            same picture and keeps the ground truth: a model that reads the sentence finds the
+            other object and fails; one that cannot read scores as before. Samples without another
+            object are left out and counted in the log. For testing only.
+        shuffle_seed: Seed of the choice among the other sentences.
+        kwargs: Further arguments of :class:`mmengine.dataset.BaseDataset`.
+
+    Raises:
+        FileNotFoundError: The data root or a file in it does not exist.
+        ValueError: A sample cannot be used and ``skip_invalid`` is False, or none is left.
+    """
+
+    METAINFO: dict = dict(classes=('object',), task_name='visual_grounding')
+
+    def __init__(
+        self,
+        ann_file: str,
+        data_root: str = '',
+        data_prefix: dict | None = None,
+        *,
+        skip_invalid: bool = False,
+        check_images: bool = True,
+        trust_pickle: bool = False,
+        sentence_shuffle: str | None = None,
+        shuffle_seed: int = 0,
+        **kwargs,
+    ) -> None:
+        if sentence_shuffle not in (None, 'other_object'):
+            raise ValueError(
+                f"sentence_shuffle={sentence_shuffle!r}: expected None or 'other_object'"
+            )
+        if sentence_shuffle and not kwargs.get('test_mode', False):
+            raise ValueError(
+                'sentence_shuffle gives wrong sentences on purpose and needs test_mode=True'
+            )
+        data_prefix = dict(img='') if data_prefix is None else data_prefix
+        if set(data_prefix) != {'img'}:
+            raise ValueError(f"data_prefix={dict(data_prefix)}: expected dict(img='folder')")
+        self.skip_invalid = skip_invalid
+        self.check_images = check_images
+        self.trust_pickle = trust_pickle
+        self.sentence_shuffle = sentence_shuffle
+        self.shuffle_seed = shuffle_seed
+        self._left_out: dict[str, list] = {}  # reason -> [count, first message]
+        self._folders: dict[str, set[str]] = {}  # folder -> names of its files
+        self._broken_files: set[str] = set()
+        super().__init__(
+            ann_file=ann_file, data_root=data_root or '', data_prefix=data_prefix, **kwargs
+        )
+
+    @abstractmethod
+    def iter_references(self) -> Iterator[dict]:
+        """Yield the references of the annotation file.
+
+        Each is a dict with ``where`` (file and id, for messages), ``img_name`` (relative to the
+        image folder), ``img_id``, ``sentences`` (a list of dicts with ``text``, ``sent_id`` and
+        optionally ``kind``), ``ref_id``, ``ann_id``, ``box`` (XYXY, float pixels, or None to take
+        it from the mask), ``mask`` (polygons, RLE, a path, or None) and optionally ``height``,
+        ``width``, ``category`` and ``iscrowd``. A reference that cannot be brought to this form
+        is given to :meth:`leave_out`.
+        """
+
+    def _join_prefix(self) -> None:
+        super()._join_prefix()
+        # As joined, so that a path with and without a trailing slash is the same folder.
+        self.data_prefix = {key: os.path.normpath(p or '.') for key, p in self.data_prefix.items()}
+
+    def _check_files(self) -> None:
+        """One clear line for each way in which data is not where the config says."""
+        if self.data_root and not os.path.isdir(self.data_root):
+            raise FileNotFoundError(self._not_found('data_root', self.data_root))
+        if not os.path.isfile(self.ann_file):
+            raise FileNotFoundError(self._not_found('ann_file', self.ann_file))
+        if self.check_images and not os.path.isdir(self.data_prefix['img']):
+            raise FileNotFoundError(self._not_found('data_prefix.img', self.data_prefix['img']))
+
+    def _not_found(self, field: str, path: str) -> str:
+        return (
+            f'{field} of {type(self).__name__}: {path!r} does not exist (looked in '
+            f'{os.getcwd()!r}); set {field} in the dataset config, or the environment variable '
+            'that holds the data root (DATA_ROOT in most configs)'
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """Samples of all valid references, in the order of the annotation file."""
+        self._check_files()
+        self._left_out.clear()
+        samples: list[dict] = []
+        for reference in self.iter_references():
+            try:
+                samples += self._make_samples(reference)
+            except InvalidSampleError as error:
+                self.leave_out(reference['where'], error, len(reference['sentences']))
+        self._folders.clear()
+        if self._left_out:
+            print_log(self._left_out_message(), 'current', logging.WARNING)
+        if not samples:
+            message = self._left_out_message() if self._left_out else 'it holds none'
+            raise ValueError(f'{self.ann_file}: no usable sample: {message}')
+        if self.sentence_shuffle:
+            samples = self._shuffle_sentences(samples)
+        return samples
+
+    def leave_out(self, where: str, error: InvalidSampleError, num_sentences: int = 1) -> None:
+        """Count a reference that cannot be used, or raise.
+
+        Args:
+            where: File and id.
+            error: What is wrong.
+            num_sentences: How many samples are lost.
+
+        Raises:
+            ValueError: ``skip_invalid`` is False.
+        """
+        message = f'{where}: {error}'
+        if not self.skip_invalid:
+            raise ValueError(f'{message} (skip_invalid=True leaves such samples out)')
+        self._left_out.setdefault(error.reason, [0, message])[0] += max(num_sentences, 1)
+
+    def _left_out_message(self) -> str:
+        parts = (
+            f'{count} for {reason} (first: {first})'
+            for reason, (count, first) in sorted(self._left_out.items())
+        )
+        total = sum(count for count, _ in self._left_out.values())
+        return f'{type(self).__name__}: {total} samples left out: ' + '; '.join(parts)
+
+    def _make_samples(self, reference: dict) -> list[dict]:
+        """One sample for each sentence of a reference.
+
+        Raises:
+            InvalidSampleError: The picture, the box or the mask cannot be used.
+        """
+        where = reference['where']
+        img_path = os.path.join(self.data_prefix['img'], reference['img_name'])
+        if self.check_images and not self._image_exists(img_path):
+            raise InvalidSampleError(f'missing image: {img_path} does not exist')
+        height, width = reference.get('height'), reference.get('width')
+        box, mask = reference['box'], reference['mask']
+        if mask is not None and not isinstance(mask, str):
+            mask = check_mask(mask, height, width)
+        if box is None:
+            box = mask_box(mask)
+        box = check_box(box, height, width)
+        if mask is not None and not isinstance(mask, str):
+            check_mask_meets_box(mask, box)
+
+        instance: dict[str, Any] = dict(bbox=box, bbox_label=0, ignore_flag=0)
+        if mask is not None:
+            instance['mask'] = mask
+        samples = []
+        for sentence in reference['sentences']:
+            text = sentence['text']
+            if not isinstance(text, str) or not text.strip():
+                error = InvalidSampleError(f'empty sentence: {text!r}')
+                self.leave_out(f'{where}, sent_id {sentence["sent_id"]}', error)
+                continue
+            samples.append(
+                dict(
+                    img_path=img_path,
+                    img_id=reference['img_id'],
+                    height=height,
+                    width=width,
+                    text=text.strip(),
+                    ref_id=reference['ref_id'],
+                    sent_id=sentence['sent_id'],
+                    ann_id=reference['ann_id'],
+                    kind=sentence.get('kind'),
+                    category=reference.get('category'),
+                    iscrowd=int(reference.get('iscrowd', 0)),
+                    instances=[instance],
+                )
+            )
+        return samples
+
+    def _image_exists(self, path: str) -> bool:
+        # One listing for each folder: much faster than asking for each of 20,000 files.
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            try:
+                with os.scandir(folder) as entries:
+                    self._folders[folder] = {entry.name for entry in entries}
+            except OSError:
+                self._folders[folder] = set()
+        return name in self._folders[folder]
+
+    def _shuffle_sentences(self, samples: list[dict]) -> list[dict]:
+        """Give each sample a sentence about another object of its picture."""
+
+        def object_of(sample: dict) -> Any:
+            if sample['ann_id'] is not None:
+                return sample['ann_id']
+            return tuple(sample['instances'][0]['bbox'])
+
+        by_image = defaultdict(list)
+        for sample in samples:
+            by_image[sample['img_path']].append(sample)
+        rng = random.Random(self.shuffle_seed)
+        shuffled = []
+        for sample in samples:
+            same_image = by_image[sample['img_path']]
+            own = [other for other in same_image if object_of(other) == object_of(sample)]
+            own_texts = {other['text'].lower() for other in own}
+            others = [
+                other
+                for other in same_image
+                if object_of(other) != object_of(sample) and other['text'].lower() not in own_texts
+            ]
+            if others:
+                other = rng.choice(others)
+                shuffled.append({**sample, 'text': other['text'], 'kind': other['kind']})
+        print_log(
+            f'{type(self).__name__}: sentences replaced by ones about another object of the same '
+            f'picture; {len(samples) - len(shuffled)} of {len(samples)} samples left out because '
+            'their picture has sentences about one object only',
+            'current',
+        )
+        if not shuffled:
+            raise ValueError(f'{self.ann_file}: no picture has sentences about two objects')
+        return shuffled
+
+    def get_data_info(self, idx: int) -> dict:
+        """The sample, with the picture's size read from its header where not annotated.
+
+        Raises:
+            InvalidSampleError: The size is not annotated and the file is no readable image.
+        """
+        info = super().get_data_info(idx)
+        if info['height'] is None and self.check_images:
+            info['height'], info['width'] = read_image_size(info['img_path'])
+        return info
+
+    def prepare_data(self, idx: int) -> Any:
+        """The sample after the pipeline; None asks for another one in its place.
+
+        Raises:
+            ValueError: The picture is broken or does not fit its annotation; the message names
+                the file and the ids. In training with ``skip_invalid`` it is a warning.
+        """
+        try:
+            return super().prepare_data(idx)
+        except Exception as error:
+            info = BaseDataset.get_data_info(self, idx)
+            if isinstance(error, InvalidSampleError):
+                problem = str(error)
+            else:
+                reason = image_problem(info['img_path'])
+                if reason is None:
+                    raise
+                problem = f'broken image: {reason}'
+        ids = ', '.join(f'{key} {info[key]}' for key in ('img_id', 'ref_id', 'ann_id'))
+        message = f'{info["img_path"]} ({ids}): {problem}'
+        if self.test_mode or not self.skip_invalid:
+            raise ValueError(message)
+        if info['img_path'] not in self._broken_files:
+            self._broken_files.add(info['img_path'])
+            print_log(
+                f'{type(self).__name__}: another sample takes the place of {message} '
+                f'({len(self._broken_files)} such files so far)',
+                'current',
+                logging.WARNING,
+            )
+        return None

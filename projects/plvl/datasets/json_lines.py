@@ -1,0 +1,210 @@
+"""People's own grounding data: a folder of pictures and a text file."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import mmcv
+import numpy as np
+import pycocotools.mask as mask_utils
+from mmengine.registry import DATASETS
+
+from .annotations import InvalidSampleError, mask_box
+from .base import BaseGroundingDataset
+
+__all__ = ['JSONLinesGroundingDataset', 'read_mask_file']
+
+_KEYS = {
+    'image', 'sentence', 'sentences', 'bbox', 'mask', 'width', 'height', 'kind', 'category',
+    'object_id', 'meta',
+}  # fmt: skip
+
+
+def read_mask_file(path: str) -> dict:
+    """RLE of a mask picture, of which every pixel that is not zero belongs to the object.
+
+    Raises:
+        InvalidSampleError: The file is missing, no readable image, or all zero.
+    """
+    if not os.path.isfile(path):
+        raise InvalidSampleError(f'invalid mask: {path} does not exist')
+    image = mmcv.imread(path, flag='unchanged')
+    if image is None:
+        raise InvalidSampleError(f'invalid mask: {path} cannot be read as an image')
+    if image.ndim == 3:
+        image = image[..., :3].any(axis=2)  # an alpha channel does not count
+    if not image.any():
+        raise InvalidSampleError(f'invalid mask: {path} is all zero')
+    rle = mask_utils.encode(np.asfortranarray(image != 0).astype(np.uint8))
+    return dict(size=list(rle['size']), counts=rle['counts'].decode())
+
+
+@DATASETS.register_module()
+class JSONLinesGroundingDataset(BaseGroundingDataset):
+    """One JSON object a line, each about one object of one picture.
+
+    ::
+
+        {"image": "kitchen/001.jpg", "sentence": "the red mug", "bbox": [34, 50, 97.5, 120]}
+        {"image": "kitchen/001.jpg", "sentences": ["left spoon", "the spoon by the mug"],
+         "mask": [[10, 10, 60, 12, 58, 30]]}
+        {"image": "kitchen/002.jpg", "sentence": "a plate", "mask": "masks/002_plate.png"}
+
+    (the second is broken in two here only to fit). Fields:
+
+    - ``image``: path relative to the image folder.
+    - ``sentence`` or ``sentences``: a string, or a list of strings about the same object.
+    - ``bbox``: [x1, y1, x2, y2] in pixels of the upright picture; taken from the mask if absent.
+    - ``mask``: COCO polygons, COCO RLE, or the path (relative to ``data_root``) of a picture of
+      the same size in which everything that is not zero belongs to the object. Optional beside a
+      ``bbox``; without it the sample trains and tests boxes only.
+    - ``width``, ``height``: optional; read from the picture's header when it is needed.
+    - ``kind``, ``category``: optional strings for results by group.
+    - ``object_id``: optional; lines of the same object carry the same number or string.
+    - ``meta``: optional; anything else, not read.
+
+    A config for a folder ``mydata`` with ``train.jsonl`` and ``images/``::
+
+        dict(type='JSONLinesGroundingDataset', data_root='mydata', ann_file='train.jsonl',
+             data_prefix=dict(img='images'), pipeline=train_pipeline)
+
+    Args:
+        ann_file: The file, relative to ``data_root``.
+        kwargs: Arguments of :class:`BaseGroundingDataset`.
+
+    Raises:
+        ValueError: A line is not of this form; the message starts with file:line. Wrong types
+            and unknown fields raise even with ``skip_invalid``, which is for damaged samples.
+    """
+
+    def __init__(self, ann_file: str, **kwargs) -> None:
+        super().__init__(ann_file=ann_file, **kwargs)
+
+    def iter_references(self) -> Iterator[dict]:
+        """See :meth:`BaseGroundingDataset.iter_references`."""
+        sent_id = 0
+        with open(self.ann_file, encoding='utf-8') as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                where = f'{self.ann_file}:{number}'
+                reference = self._parse_line(line, where)
+                reference['ref_id'] = number
+                reference['sentences'] = [
+                    dict(text=text, sent_id=sent_id + i, kind=reference['kind'])
+                    for i, text in enumerate(reference['sentences'])
+                ]
+                sent_id += len(reference['sentences'])
+                try:
+                    self._read_mask(reference)
+                except InvalidSampleError as error:
+                    self.leave_out(where, error, len(reference['sentences']))
+                    continue
+                yield reference
+
+    def _parse_line(self, line: str, where: str) -> dict:
+        """Check the types of one line's fields."""
+
+        def expect(ok: bool, field: str, expected: str, found: Any) -> None:
+            if not ok:
+                shown = str(found) if len(str(found)) < 60 else str(found)[:57] + '...'
+                raise ValueError(f'{where}: {field}: expected {expected}, found {shown}')
+
+        try:
+            fields = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f'{where}: not a JSON object on one line ({error})') from None
+        expect(isinstance(fields, dict), 'line', 'a JSON object', fields)
+        for key in fields.keys() - _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, n=1)
+            hint = f'did you mean {near[0]!r}?' if near else "put further data under 'meta'"
+            raise ValueError(f'{where}: unknown field {key!r}; {hint}')
+
+        def is_number(value: Any) -> bool:
+            return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+        image = fields.get('image')
+        expect(isinstance(image, str) and image != '', 'image', 'a path', image)
+        expect(
+            ('sentence' in fields) != ('sentences' in fields),
+            'sentence',
+            "either 'sentence' or 'sentences'",
+            sorted(fields),
+        )
+        sentences = fields.get('sentences', [fields.get('sentence')])
+        expect(
+            isinstance(sentences, list)
+            and len(sentences) > 0
+            and all(isinstance(text, str) for text in sentences),
+            'sentences' if 'sentences' in fields else 'sentence',
+            'a list of strings' if 'sentences' in fields else 'a string',
+            fields.get('sentences', fields.get('sentence')),
+        )
+        box, mask = fields.get('bbox'), fields.get('mask')
+        expect(box is not None or mask is not None, 'bbox', "a 'bbox' or a 'mask'", sorted(fields))
+        if box is not None:
+            expect(
+                isinstance(box, list) and len(box) == 4 and all(is_number(v) for v in box),
+                'bbox',
+                '[x1, y1, x2, y2]',
+                box,
+            )
+        if mask is not None:
+            expect(isinstance(mask, (list, dict, str)), 'mask', 'polygons, an RLE or a path', mask)
+        for key in ('width', 'height'):
+            value = fields.get(key)
+            expect(
+                value is None or (isinstance(value, int) and value > 0),
+                key,
+                'a positive integer',
+                value,
+            )
+        expect(
+            (fields.get('width') is None) == (fields.get('height') is None),
+            'width',
+            "'width' and 'height' together or neither",
+            sorted(fields),
+        )
+        for key in ('kind', 'category'):
+            value = fields.get(key)
+            expect(value is None or isinstance(value, str), key, 'a string', value)
+        object_id = fields.get('object_id')
+        expect(
+            object_id is None or isinstance(object_id, (int, str)),
+            'object_id',
+            'a number or a string',
+            object_id,
+        )
+        return dict(
+            where=where,
+            img_name=image,
+            img_id=image,
+            height=fields.get('height'),
+            width=fields.get('width'),
+            ann_id=object_id,
+            box=box,
+            mask=mask,
+            kind=fields.get('kind'),
+            category=fields.get('category'),
+            sentences=sentences,
+        )
+
+    def _read_mask(self, reference: dict) -> None:
+        """Make the path of a mask picture whole, and take the box from it where there is none.
+
+        The picture itself is read again when the sample is used, so that a large data set does
+        not hold all its masks in memory.
+        """
+        mask = reference['mask']
+        if not isinstance(mask, str):
+            return
+        path = os.path.join(self.data_root, mask)
+        reference['mask'] = path
+        if reference['box'] is None:
+            reference['box'] = mask_box(read_mask_file(path))
+        elif not os.path.isfile(path):
+            raise InvalidSampleError(f'invalid mask: {path} does not exist')

@@ -1,0 +1,164 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg in the layout of the refer toolkit."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+from mmengine.registry import DATASETS
+
+from projects.common.unpickle import load_pickle
+
+from .annotations import InvalidSampleError, xywh_to_xyxy
+from .base import BaseGroundingDataset
+
+__all__ = ['ReferGroundingDataset']
+
+
+@DATASETS.register_module()
+class ReferGroundingDataset(BaseGroundingDataset):
+    """RefCOCO, RefCOCO+, RefCOCOg (umd and google) and any data in their layout.
+
+    ::
+
+        data_root
+        ├── images/train2014/COCO_train2014_000000000154.jpg
+        ├── refcoco/{instances.json, refs(unc).p, refs(google).p}
+        ├── refcoco+/{instances.json, refs(unc).p}
+        └── refcocog/{instances.json, refs(umd).p, refs(google).p}
+
+    ``instances.json`` is a COCO annotation file. ``refs(*).p`` is a pickle of a list::
+
+        [{
+            'ref_id': 0, 'ann_id': 590410, 'image_id': 154, 'category_id': 24,
+            'split': 'train',
+            'file_name': 'COCO_train2014_000000000154_0.jpg',   # not the picture's name
+            'sent_ids': [0, 1],
+            'sentences': [
+                # 'kind' is optional: 'attribute', 'position', ... for results by kind
+                {'sent_id': 0, 'sent': 'zebra at the bottom', 'raw': 'Zebra at the bottom',
+                 'tokens': ['zebra', 'at', 'the', 'bottom']},
+                ...
+            ],
+        }, ...]
+
+    Expressions: RefCOCO 120,624 train / 10,834 val / 5,657 testA / 5,095 testB, RefCOCO+
+    120,191 / 10,758 / 5,726 / 4,889, RefCOCOg-umd 80,512 train / 4,896 val / 9,602 test.
+
+    Args:
+        ann_file: ``instances.json``, relative to ``data_root``.
+        split_file: ``refs(*).p``, relative to ``data_root``.
+        split: 'train', 'val', 'test', 'testA' or 'testB', as the split file has them.
+        sentence_key: 'sent' (cleaned and lower-cased by the data sets' authors) or 'raw' (as
+            written).
+        kwargs: Arguments of :class:`BaseGroundingDataset`.
+
+    Raises:
+        ValueError: The split file has no such split, or a file has another form.
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        split_file: str,
+        split: str,
+        sentence_key: str = 'sent',
+        **kwargs,
+    ) -> None:
+        if sentence_key not in ('sent', 'raw'):
+            raise ValueError(f"sentence_key={sentence_key!r}: expected 'sent' or 'raw'")
+        self.split_file = split_file
+        self.split = split
+        self.sentence_key = sentence_key
+        super().__init__(ann_file=ann_file, **kwargs)
+
+    def _join_prefix(self) -> None:
+        super()._join_prefix()
+        self.split_file = os.path.join(self.data_root, self.split_file)
+
+    def _check_files(self) -> None:
+        super()._check_files()
+        if not os.path.isfile(self.split_file):
+            raise FileNotFoundError(self._not_found('split_file', self.split_file))
+
+    def iter_references(self) -> Iterator[dict]:
+        """See :meth:`BaseGroundingDataset.iter_references`."""
+        refs = load_pickle(self.split_file, trust=self.trust_pickle)
+        if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
+            raise ValueError(f'{self.split_file}: expected a pickled list of references (dicts)')
+        splits = {ref.get('split') for ref in refs}
+        if self.split not in splits:
+            raise ValueError(
+                f'{self.split_file}: no split {self.split!r}; it has {sorted(map(str, splits))}'
+            )
+        images, annotations, categories = self._index_annotations()
+        for index, ref in enumerate(refs):
+            if ref['split'] != self.split:
+                continue
+            try:
+                reference = self._make_reference(ref, images, annotations, categories)
+            except InvalidSampleError as error:
+                where = f'{self.split_file}: ref_id {ref["ref_id"]}'
+                self.leave_out(where, error, len(ref['sentences']))
+            except KeyError as error:
+                raise ValueError(
+                    f'{self.split_file}: reference {index} (ref_id {ref.get("ref_id")}) or its '
+                    f'annotation in {self.ann_file} has no field {error}'
+                ) from None
+            else:
+                yield reference
+
+    def _index_annotations(self) -> tuple[dict, dict, dict]:
+        """Images, annotations and category names of ``ann_file`` by their ids."""
+        try:
+            with open(self.ann_file, encoding='utf-8') as file:
+                coco = json.load(file)
+            return (
+                {image['id']: image for image in coco['images']},
+                {annotation['id']: annotation for annotation in coco['annotations']},
+                {category['id']: category['name'] for category in coco.get('categories', [])},
+            )
+        except json.JSONDecodeError as error:
+            raise ValueError(f'{self.ann_file}: not a JSON file ({error})') from None
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f'{self.ann_file}: not a COCO annotation file; images and annotations with ids '
+                f'were expected (missing: {error})'
+            ) from None
+
+    def _make_reference(self, ref: dict, images: dict, annotations: dict, categories: dict) -> dict:
+        """Bring one entry of the split file, with its annotation, to the common form."""
+        annotation = annotations.get(ref['ann_id'])
+        image = images.get(ref['image_id'])
+        if annotation is None or image is None:
+            missing = 'ann_id' if annotation is None else 'image_id'
+            raise InvalidSampleError(
+                f'no annotation: {missing} {ref[missing]} is not in {self.ann_file}'
+            )
+        if annotation['image_id'] != ref['image_id']:
+            raise InvalidSampleError(
+                f'no annotation: ann_id {ref["ann_id"]} is of image {annotation["image_id"]}, '
+                f'the reference of image {ref["image_id"]}'
+            )
+        return dict(
+            where=f'{self.split_file}: ref_id {ref["ref_id"]}, ann_id {ref["ann_id"]}',
+            img_name=image['file_name'],
+            img_id=ref['image_id'],
+            height=image['height'],
+            width=image['width'],
+            ref_id=ref['ref_id'],
+            ann_id=ref['ann_id'],
+            box=xywh_to_xyxy(annotation['bbox']),
+            mask=annotation.get('segmentation'),
+            iscrowd=annotation.get('iscrowd', 0),
+            category=categories.get(annotation.get('category_id')),
+            sentences=[
+                dict(
+                    text=sentence[self.sentence_key],
+                    sent_id=sentence['sent_id'],
+                    kind=sentence.get('kind'),
+                )
+                for sentence in ref['sentences']
+            ],
+        )

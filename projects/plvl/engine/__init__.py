@@ -1,0 +1,3 @@
+from .visualization_hook import GroundingVisualizationHook
+
+__all__ = ['GroundingVisualizationHook']

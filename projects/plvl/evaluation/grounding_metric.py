@@ -1,0 +1,245 @@
+"""Accuracy of boxes (REC) and masks (RES) for one object a sentence."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from mmengine.registry import METRICS
+
+__all__ = ['GroundingMetric', 'box_iou', 'mask_areas']
+
+_IDENTITY_KEYS = ('img_path', 'img_id', 'ref_id', 'sent_id', 'ann_id', 'text')
+
+
+def box_iou(box_a: Sequence[float], box_b: Sequence[float]) -> float:
+    """IoU of two boxes [x1, y1, x2, y2]; 0 where neither has an area."""
+    ax1, ay1, ax2, ay2 = (float(value) for value in box_a)
+    bx1, by1, bx2, by2 = (float(value) for value in box_b)
+    width = min(ax2, bx2) - max(ax1, bx1)
+    height = min(ay2, by2) - max(ay1, by1)
+    inter = max(width, 0.0) * max(height, 0.0)
+    area_a = max(ax2 - ax1, 0.0) * max(ay2 - ay1, 0.0)
+    area_b = max(bx2 - bx1, 0.0) * max(by2 - by1, 0.0)
+    union = area_a + area_b - inter
+    return inter / union if union > 0 else 0.0
+
+
+def mask_areas(mask_a: np.ndarray, mask_b: np.ndarray) -> tuple[int, int]:
+    """Pixels of the intersection and of the union of two masks of shape (H, W)."""
+    mask_a, mask_b = mask_a.astype(bool, copy=False), mask_b.astype(bool, copy=False)
+    inter = int(np.count_nonzero(mask_a & mask_b))
+    return inter, int(np.count_nonzero(mask_a)) + int(np.count_nonzero(mask_b)) - inter
+
+
+def _to_array(value: Any) -> np.ndarray:
+    """Tensor, BitmapMasks or array as an array."""
+    value = getattr(value, 'masks', value)  # BitmapMasks
+    value = getattr(value, 'tensor', value)  # HorizontalBoxes
+    return value.detach().cpu().numpy() if hasattr(value, 'detach') else np.asarray(value)
+
+
+@METRICS.register_module()
+class GroundingMetric(BaseMetric):
+    """REC accuracy and RES overlap, all in percent.
+
+    - ``rec_acc50`` ... ``rec_acc90``: share of samples whose box has an IoU of at least 0.5 to
+      0.9 with the ground truth; ``rec_miou``: mean box IoU.
+    - ``res_miou``: mean over samples of the mask IoU; ``res_oiou``: sum of all intersections
+      over sum of all unions; ``res_p50`` ... ``res_p90``: share of samples with a mask IoU of at
+      least 0.5 to 0.9.
+
+    Where the ground truth and the prediction are both empty there was nothing to find and nothing
+    was found: that mask IoU is 1. Samples whose data has no mask (``with_mask`` False) are left
+    out of RES, and the log says how many. Models without boxes (or without masks) get only the
+    other half of the keys.
+
+    Samples that a distributed sampler repeats to fill the last batch count once: they are
+    recognised by their ids and sentence.
+
+    Args:
+        protocol: 'original' compares predicted boxes and masks with the ground truth at the
+            picture's own resolution. 'released' follows the released PLVL code: boxes clamped to
+            the picture, masks compared in the network's square frame, the probabilities
+            (``pred_mask_probs``) cut at 0.5 and the ground truth resized to it (nearest).
+        group_by: Metainfo key (such as 'kind') by whose values the results are given too, as
+            ``rec_acc50/<value>`` and ``res_miou/<value>``.
+        collect_device: 'cpu' or 'gpu'.
+        prefix: Prefix of the keys.
+        collect_dir: Folder to exchange results in, shared by all processes.
+
+    Raises:
+        ValueError: A sample lacks predictions, ground truth or a field that ``protocol`` or
+            ``group_by`` needs.
+
+    Example config::
+
+        val_evaluator = dict(type='GroundingMetric', group_by='kind')
+
+    Example:
+        >>> import torch
+        >>> from mmdet.structures import DetDataSample
+        >>> from mmengine.structures import InstanceData
+        >>> sample = DetDataSample(metainfo=dict(img_id=0, text='left cat', ori_shape=(4, 4)))
+        >>> box = torch.tensor([[0., 0., 4., 2.]])
+        >>> sample.gt_instances = InstanceData(bboxes=box)
+        >>> sample.pred_instances = InstanceData(bboxes=box / 2, scores=torch.ones(1))
+        >>> metric = GroundingMetric()
+        >>> metric.process({}, [sample.to_dict()])
+        >>> metric.evaluate(size=1)['grounding/rec_miou']
+        25.0
+    """
+
+    default_prefix = 'grounding'
+    THRESHOLDS = (50, 60, 70, 80, 90)
+
+    def __init__(
+        self,
+        protocol: str = 'original',
+        group_by: str | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+    ) -> None:
+        if protocol not in ('original', 'released'):
+            raise ValueError(
+                f"GroundingMetric: protocol={protocol!r}: expected 'original' or 'released'"
+            )
+        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        self.protocol = protocol
+        self.group_by = group_by
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the overlaps of one batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: ``DetDataSample.to_dict()`` of each sample, with ``gt_instances`` and
+                ``pred_instances``.
+        """
+        for sample in data_samples:
+            self.results.append(self._measure(sample))
+
+    def _measure(self, sample: dict) -> dict:
+        where = f'GroundingMetric: {sample.get("img_path")}, {sample.get("text")!r}'
+        for field in ('pred_instances', 'gt_instances'):
+            if sample.get(field) is None:
+                raise ValueError(f'{where}: no {field} in the data sample')
+        pred, truth = sample['pred_instances'], sample['gt_instances']
+        if 'bboxes' not in pred and 'masks' not in pred and 'pred_mask_probs' not in sample:
+            raise ValueError(f'{where}: pred_instances has neither bboxes nor masks')
+        if self.group_by is not None and self.group_by not in sample:
+            raise ValueError(
+                f'{where}: group_by={self.group_by!r} is no metainfo key; add it to meta_keys of '
+                'PackDetInputs'
+            )
+        result: dict = dict(
+            identity=tuple(sample.get(key) for key in _IDENTITY_KEYS),
+            group=sample.get(self.group_by) if self.group_by else None,
+            box_iou=None,
+            mask_areas=None,
+            with_mask=bool(sample.get('with_mask', 'masks' in truth)),
+        )
+        best = 0
+        if len(pred.get('scores', ())) > 1:
+            best = int(_to_array(pred['scores']).argmax())
+        if 'bboxes' in pred:
+            result['box_iou'] = self._box_iou(sample, best, where)
+        if result['with_mask'] and ('masks' in pred or 'pred_mask_probs' in sample):
+            result['mask_areas'] = self._mask_areas(sample, best, where)
+        return result
+
+    def _box_iou(self, sample: dict, best: int, where: str) -> float:
+        truth = _to_array(sample['gt_instances']['bboxes'])
+        pred = _to_array(sample['pred_instances']['bboxes'])
+        if len(truth) != 1:
+            raise ValueError(f'{where}: {len(truth)} ground-truth boxes, expected one')
+        if len(pred) == 0:
+            return 0.0
+        box = pred[best].astype(np.float64)
+        if self.protocol == 'released':
+            height, width = sample['ori_shape'][:2]
+            box = np.clip(box, 0, [width, height, width, height])
+        return box_iou(box, truth[0])
+
+    def _mask_areas(self, sample: dict, best: int, where: str) -> tuple[int, int]:
+        truth = _to_array(sample['gt_instances']['masks'])
+        if len(truth) != 1:
+            raise ValueError(f'{where}: {len(truth)} ground-truth masks, expected one')
+        truth = truth[0]
+        if self.protocol == 'released':
+            if 'pred_mask_probs' not in sample:
+                raise ValueError(f"{where}: protocol='released' needs pred_mask_probs")
+            pred = _to_array(sample['pred_mask_probs']) >= 0.5
+            size = (pred.shape[1], pred.shape[0])
+            truth = cv2.resize(truth.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        else:
+            masks = _to_array(sample['pred_instances'].get('masks', ()))
+            if 'masks' not in sample['pred_instances']:
+                raise ValueError(f"{where}: protocol='original' needs pred_instances.masks")
+            pred = masks[best] if len(masks) else np.zeros_like(truth)
+        if pred.shape != truth.shape:
+            raise ValueError(
+                f'{where}: predicted mask of shape {pred.shape}, ground truth {truth.shape} '
+                '(both are expected in pixels of the original picture)'
+            )
+        return mask_areas(pred, truth)
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Metrics of all samples.
+
+        Args:
+            results: What :meth:`process` kept, of all processes.
+        """
+        # Repeated samples are dropped; samples without ids cannot be told apart and all count.
+        unique: dict[Any, dict] = {}
+        for index, result in enumerate(results):
+            has_ids = any(value is not None for value in result['identity'][2:5])
+            unique.setdefault(result['identity'] if has_ids else index, result)
+        results = list(unique.values())
+
+        no_mask = sum(not result['with_mask'] for result in results)
+        has_masks = any(result['mask_areas'] is not None for result in results)
+        if no_mask and has_masks:
+            print_log(
+                f'GroundingMetric: {no_mask} of {len(results)} samples have no mask in the data '
+                'and are left out of res_*',
+                'current',
+                logging.WARNING,
+            )
+        metrics = self._summarise(results)
+        if self.group_by is not None:
+            groups = sorted({r['group'] for r in results if r['group'] is not None}, key=str)
+            for group in groups:
+                part = self._summarise([r for r in results if r['group'] == group])
+                for key in ('rec_acc50', 'res_miou'):
+                    if key in part:
+                        metrics[f'{key}/{group}'] = part[key]
+        return metrics
+
+    def _summarise(self, results: list[dict]) -> dict[str, float]:
+        def mean(values: Sequence[float]) -> float:
+            # fsum is exact, so the order in which processes deliver does not show.
+            return 100 * math.fsum(values) / len(values)
+
+        metrics: dict[str, float] = {}
+        ious = [r['box_iou'] for r in results if r['box_iou'] is not None]
+        if ious:
+            for threshold in self.THRESHOLDS:
+                metrics[f'rec_acc{threshold}'] = mean([iou >= threshold / 100 for iou in ious])
+            metrics['rec_miou'] = mean(ious)
+        areas = [r['mask_areas'] for r in results if r['mask_areas'] is not None]
+        if areas:
+            ious = [inter / union if union else 1.0 for inter, union in areas]
+            metrics['res_miou'] = mean(ious)
+            total = sum(union for _, union in areas)
+            metrics['res_oiou'] = 100 * sum(i for i, _ in areas) / total if total else 100.0
+            for threshold in self.THRESHOLDS:
+                metrics[f'res_p{threshold}'] = mean([iou >= threshold / 100 for iou in ious])
+        return metrics

@@ -1,0 +1,167 @@
+"""``make quickstart``: a small PLVL learns to find and cut out what a sentence names."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner, TestLoop
+
+from projects.common.cli import build_runner
+from projects.common.scenes import write_dataset
+
+from .visualization import draw_data_sample
+
+CONFIG = 'configs/plvl/plvl_tiny_1xb64_scenes.py'
+SCENES = Path('work_dirs/quickstart/scenes')
+PICTURES_PER_KIND = 4
+
+
+def main(work_dir: Path, seed: int) -> dict:
+    """Runs all of it and returns what ``<work_dir>/summary.json`` holds.
+
+    Args:
+        work_dir: Folder of the results.
+        seed: Seed of the training; the scenes are the same for all seeds.
+    """
+    print(f'1/4  Scenes: pictures with sentences, in {SCENES}', flush=True)
+    write_dataset(SCENES, num_train=8000, num_val=100, num_test=500, image_size=128, workers=2)
+
+    print(f'2/4  Training: {CONFIG}, seed {seed}', flush=True)
+    cfg = Config.fromfile(CONFIG)
+    cfg.work_dir = str(work_dir)
+    cfg.randomness.seed = seed
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.data_root = str(SCENES)
+    runner = build_runner(cfg)
+    start = time.time()
+    runner.train()
+    train_seconds = time.time() - start
+
+    print('3/4  Testing on 500 scenes that it has not seen', flush=True)
+    start = time.time()
+    metrics = runner.test()
+    test_seconds = time.time() - start
+    other = _test_other_sentences(runner, cfg)
+
+    print('4/4  Pictures', flush=True)
+    pictures = _draw(runner, work_dir / 'pictures')
+    summary = dict(
+        rec_acc50=metrics['grounding/rec_acc50'],
+        rec_acc50_by_kind={
+            key.split('/')[-1]: value
+            for key, value in metrics.items()
+            if key.startswith('grounding/rec_acc50/')
+        },
+        rec_acc50_other_sentence=other['grounding/rec_acc50'],
+        res_miou=metrics['grounding/res_miou'],
+        res_oiou=metrics['grounding/res_oiou'],
+        train_seconds=train_seconds,
+        test_seconds=test_seconds,
+        images=len({sample['img_path'] for sample in _samples(runner)}),
+        sentences=len(runner.test_dataloader.dataset),
+        seed=seed,
+        versions=_versions(),
+    )
+    summary = json.loads(json.dumps(summary), parse_float=lambda text: round(float(text), 2))
+    path = work_dir / 'summary.json'
+    path.write_text(json.dumps(summary, indent=2) + '\n')
+    _print_table(summary, path, pictures)
+    return summary
+
+
+def _samples(runner: Runner) -> list[dict]:
+    dataset = runner.test_dataloader.dataset
+    return [dataset.get_data_info(i) for i in range(len(dataset))]
+
+
+def _test_other_sentences(runner: Runner, cfg: Config) -> dict:
+    """Each sentence replaced by one about another object: who reads it must now fail."""
+    loader = deepcopy(cfg.test_dataloader)
+    loader.dataset.sentence_shuffle = 'other_object'
+    return TestLoop(runner, loader, cfg.test_evaluator).run()
+
+
+@torch.no_grad()
+def _draw(runner: Runner, folder: Path) -> list[Path]:
+    """One picture of each of the first few samples of every kind, and a sheet of them all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob('*.png'):
+        old.unlink()
+    dataset = runner.test_dataloader.dataset
+    chosen: dict[str, list[int]] = {}
+    seen = set()
+    for i, sample in enumerate(_samples(runner)):
+        of_kind = chosen.setdefault(sample['kind'], [])
+        if len(of_kind) < PICTURES_PER_KIND and sample['img_path'] not in seen:
+            of_kind.append(i)
+            seen.add(sample['img_path'])
+    runner.model.eval()
+    paths, sheet = [], []
+    for kind in sorted(chosen):
+        for i in chosen[kind]:
+            packed = dataset[i]
+            batch = dict(
+                inputs=[packed['inputs']], data_samples=[packed['data_samples']]
+            )
+            sample = runner.model.test_step(batch)[0]
+            image = cv2.cvtColor(cv2.imread(sample.img_path), cv2.COLOR_BGR2RGB)
+            picture = draw_data_sample(image, sample)
+            path = folder / f'{kind}_{len(paths):02d}_{Path(sample.img_path).stem}.png'
+            cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            paths.append(path)
+            if i == chosen[kind][0]:
+                sheet.append(picture)
+    width = max(picture.shape[1] for picture in sheet)
+    sheet = [
+        cv2.copyMakeBorder(
+            picture, 0, 12, 0, width - picture.shape[1], cv2.BORDER_CONSTANT, value=(255,) * 3
+        )
+        for picture in sheet
+    ]
+    path = folder / 'overview.png'
+    cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(sheet), cv2.COLOR_RGB2BGR))
+    return [*paths, path]
+
+
+def _versions() -> dict[str, str]:
+    names = ('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'transformers', 'numpy')
+    versions = {'python': platform.python_version()}
+    for name in names:
+        for candidate in (name, name.removeprefix('onedl-').replace('mmdetection', 'mmdet')):
+            try:
+                versions[candidate] = importlib.metadata.version(candidate)
+                break
+            except importlib.metadata.PackageNotFoundError:
+                continue
+    return versions
+
+
+def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
+    rows = [('REC accuracy (IoU >= 0.5)', summary['rec_acc50'])]
+    rows += [(f'    {kind} sentences', v) for kind, v in summary['rec_acc50_by_kind'].items()]
+    rows += [
+        ('    with a sentence about another object', summary['rec_acc50_other_sentence']),
+        ('RES mean IoU', summary['res_miou']),
+        ('RES overall IoU', summary['res_oiou']),
+    ]
+    width = max(len(name) for name, _ in rows)
+    print(f'\n{summary["images"]} unseen scenes, {summary["sentences"]} sentences')
+    print('-' * (width + 10))
+    for name, value in rows:
+        print(f'{name:<{width}}  {value:6.2f} %')
+    print('-' * (width + 10))
+    print(
+        f'training {summary["train_seconds"]:.0f} s, testing {summary["test_seconds"]:.0f} s, '
+        f'seed {summary["seed"]}'
+    )
+    print(f'\nsummary:  {path}')
+    print(f'pictures: {len(pictures)} in {pictures[-1].parent}; begin with {pictures[-1].name}')

@@ -1,0 +1,370 @@
+import numpy as np
+import pycocotools.mask as mask_utils
+import pytest
+import torch
+from mmcv.transforms import Compose
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from mmengine.registry import TRANSFORMS
+
+import projects.plvl.datasets  # noqa: F401  registers
+from projects.plvl.datasets.annotations import InvalidSampleError
+from projects.plvl.datasets.transforms import RandomSafeCrop, swap_left_right
+
+META_KEYS = ('img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'text', 'with_mask')
+
+
+def _results(box=(20.25, 30.5, 60.75, 50.0), height=120, width=160, text='the cup', mask=True):
+    """A loaded picture in which exactly the box's pixels are bright."""
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    inside = (columns > box[0]) & (columns < box[2]) & (rows > box[1]) & (rows < box[3])
+    img = np.where(inside[..., None], 255, 0).astype(np.uint8).repeat(3, axis=2)
+    results = dict(
+        img=img,
+        img_path='x.jpg',
+        ori_shape=(height, width),
+        img_shape=(height, width),
+        height=height,
+        width=width,
+        text=text,
+        instances=[dict(bbox=list(box), bbox_label=0, ignore_flag=0)],
+    )
+    if mask:
+        rle = mask_utils.encode(np.asfortranarray(inside.astype(np.uint8)))
+        results['instances'][0]['mask'] = dict(size=rle['size'], counts=rle['counts'].decode())
+    return results
+
+
+def _load(**kwargs):
+    results = _results(**kwargs)
+    return TRANSFORMS.build(dict(type='LoadGroundingAnnotations'))(results)
+
+
+def _agree(results, tolerance=1.5):
+    """Picture, mask and box show the same object, up to the rounding of a resize."""
+    height, width = results['img_shape']
+    assert results['img'].shape[:2] == (height, width)
+    mask = results['gt_masks'].masks[0]
+    assert mask.shape == (height, width)
+    assert (results['gt_masks'].height, results['gt_masks'].width) == (height, width)
+    assert results['gt_bboxes'].tensor.dtype == torch.float32
+    box = results['gt_bboxes'].tensor[0].numpy()
+    assert box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height
+    for shown in (mask > 0, results['img'][..., 0] > 127):
+        rows, columns = np.nonzero(shown)
+        extent = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(extent, box, atol=tolerance)
+
+
+# ---- loading
+
+
+def test_load_grounding_annotations():
+    results = _load()
+    assert isinstance(results['gt_bboxes'], HorizontalBoxes)
+    assert results['gt_bboxes'].tensor.tolist() == [[20.25, 30.5, 60.75, 50.0]]
+    assert results['gt_bboxes_labels'].tolist() == [0]
+    assert results['with_mask'] is True
+    _agree(results)
+
+
+def test_without_mask_it_is_all_zero_and_flagged():
+    results = _load(mask=False)
+    assert results['with_mask'] is False
+    assert isinstance(results['gt_masks'], BitmapMasks)
+    assert results['gt_masks'].masks.shape == (1, 120, 160) and not results['gt_masks'].masks.any()
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(height=160, width=120), 'wrong image size: the picture has 160x120'),
+        (dict(bbox=[0, 0, 500, 10]), 'degenerate box'),
+        (dict(mask=[[1, 2, 3, 4]]), 'invalid mask'),
+        (dict(mask=[[500, 500, 520, 500, 520, 520]]), 'invalid mask'),
+        (dict(mask=dict(size=[5, 5], counts=[0, 25])), 'it has 5x5 pixels'),
+        (dict(mask='none.png'), 'none.png does not exist'),
+    ],
+)
+def test_annotations_that_do_not_fit_raise(change, message):
+    results = _results()
+    for key, value in change.items():
+        (results if key in results else results['instances'][0])[key] = value
+    with pytest.raises(InvalidSampleError, match=message):
+        TRANSFORMS.build(dict(type='LoadGroundingAnnotations'))(results)
+
+
+# ---- words
+
+
+@pytest.mark.parametrize(
+    'text, mirrored',
+    [
+        ('left cat', 'right cat'),
+        ('the cat to the right of the left dog', 'the cat to the left of the right dog'),
+        ('Left', 'Right'),
+        ('FAR RIGHT!', 'FAR LEFT!'),
+        ('leftmost and Rightmost', 'rightmost and Leftmost'),
+        ('left-most, right-hand side', 'right-most, left-hand side'),
+        ("the left's lefthand lefty", "the right's righthand righty"),
+        ('leftside (right)', 'rightside (left)'),
+        ('topleft bottom-right upperright', 'topright bottom-left upperleft'),
+        ('leftwards rightward', 'rightwards leftward'),
+        ('left2', 'right2'),
+        ('bright light over the leftover', 'bright light over the leftover'),
+        ('cleft upright fright aright', 'cleft upright fright aright'),
+        ('copyright rightful outright', 'copyright rightful outright'),
+        ('', ''),
+    ],
+)
+def test_swap_left_right(text, mirrored):
+    assert swap_left_right(text) == mirrored
+    assert swap_left_right(mirrored) == text
+
+
+def test_flip_mirrors_everything():
+    before = _load(text='Left bright cup')
+    img, mask = before['img'].copy(), before['gt_masks'].masks.copy()
+    after = TRANSFORMS.build(dict(type='RandomFlipWithWords', prob=1.0))(before)
+    assert after['flip'] is True and after['text'] == 'Right bright cup'
+    np.testing.assert_array_equal(after['img'], img[:, ::-1])
+    np.testing.assert_array_equal(after['gt_masks'].masks, mask[:, :, ::-1])
+    np.testing.assert_allclose(after['gt_bboxes'].tensor, [[160 - 60.75, 30.5, 160 - 20.25, 50.0]])
+    _agree(after)
+
+
+def test_no_flip_changes_nothing():
+    after = TRANSFORMS.build(dict(type='RandomFlipWithWords', prob=0.0))(_load(text='left cup'))
+    assert after['flip'] is False and after['text'] == 'left cup'
+    np.testing.assert_array_equal(after['img'], _results()['img'])
+
+
+def test_flip_rate():
+    flip = TRANSFORMS.build(dict(type='RandomFlipWithWords', prob=0.5))
+    np.random.seed(0)
+    flips = [flip(_load(text='left'))['text'] == 'right' for _ in range(400)]
+    assert 150 < sum(flips) < 250
+
+
+# ---- crop
+
+
+def _random_box(rng, height, width):
+    x = np.sort(rng.uniform(0, width, 2))
+    y = np.sort(rng.uniform(0, height, 2))
+    box = [x[0], y[0], max(x[1], x[0] + 3), max(y[1], y[0] + 3)]
+    return [float(v) for v in np.clip(box, 0, [width, height, width, height])]
+
+
+@pytest.mark.parametrize('short_sides', [None, (80, 100, 150)])
+def test_crop_keeps_the_whole_object(short_sides):
+    crop = RandomSafeCrop(prob=1.0, short_sides=short_sides, crop_range=(60, 90))
+    rng = np.random.default_rng(0)
+    np.random.seed(0)
+    shapes = set()
+    for _ in range(300):
+        height, width = int(rng.integers(70, 140)), int(rng.integers(70, 140))
+        box = _random_box(rng, height, width)
+        if box[2] - box[0] < 3 or box[3] - box[1] < 3:
+            continue
+        results = _load(box=box, height=height, width=width)
+        sizes = results['gt_bboxes'].tensor.clone()
+        pixels = int(results['gt_masks'].masks.sum())
+        results = crop(results)
+        _agree(results, tolerance=1.01 if short_sides is None else 2.5)
+        shapes.add(results['img_shape'])
+        if short_sides is None:
+            # Without a resize the box keeps its exact size and the mask all its pixels.
+            new = results['gt_bboxes'].tensor
+            torch.testing.assert_close(new[:, 2:] - new[:, :2], sizes[:, 2:] - sizes[:, :2])
+            assert int(results['gt_masks'].masks.sum()) == pixels
+            object_size = np.ceil(sizes[0, 2:].numpy()) - np.floor(sizes[0, :2].numpy())
+            for side, limit, needed in zip(
+                results['img_shape'][::-1], (width, height), object_size
+            ):
+                assert min(60, limit) <= side <= max(min(90, limit), needed)
+    assert len(shapes) > 100
+
+
+def test_crop_of_an_object_larger_than_the_crop():
+    results = RandomSafeCrop(prob=1.0, short_sides=None, crop_range=(30, 40))(
+        _load(box=(10.5, 5.25, 150.5, 110.75))
+    )
+    assert results['img_shape'] == (106, 141)
+    np.testing.assert_allclose(results['gt_bboxes'].tensor, [[0.5, 0.25, 140.5, 105.75]])
+    whole = RandomSafeCrop(prob=1.0, short_sides=None, crop_range=(30, 40))(
+        _load(box=(0.0, 0.0, 160.0, 120.0))
+    )
+    assert whole['img_shape'] == (120, 160)
+
+
+def test_crop_keeps_a_mask_that_reaches_beyond_its_box():
+    crop = RandomSafeCrop(prob=1.0, short_sides=None, crop_range=(30, 40))
+    np.random.seed(0)
+    for _ in range(50):
+        results = _results(box=(60.0, 50.0, 80.0, 60.0))
+        wide = [[50, 45, 88, 45, 88, 66, 50, 66]]
+        results['instances'][0]['mask'] = wide
+        results = TRANSFORMS.build(dict(type='LoadGroundingAnnotations'))(results)
+        pixels = results['gt_masks'].masks.sum()
+        assert crop(results)['gt_masks'].masks.sum() == pixels
+
+
+def test_crop_without_mask():
+    results = RandomSafeCrop(prob=1.0, short_sides=None, crop_range=(60, 70))(_load(mask=False))
+    assert results['gt_masks'].masks.shape[1:] == results['img_shape']
+
+
+def test_crop_sides_are_the_papers():
+    crop = RandomSafeCrop(prob=1.0)
+    np.random.seed(0)
+    sides = set()
+    for _ in range(60):
+        results = crop(_load(height=240, width=320))
+        assert all(384 <= side <= 600 for side in results['img_shape'])
+        sides.add(results['img_shape'])
+        _agree(results, tolerance=4)
+    assert len(sides) > 30
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'left cup', 'cup on the RIGHT', 'top shelf', 'bottom', 'the middle one', 'centre',
+        'leftmost', 'lefthand', 'upper cup', 'second cup from the window', '3rd', 'lower-corner',
+        'topleft',
+    ],
+)  # fmt: skip
+def test_direction_words_forbid_the_crop(text):
+    results = RandomSafeCrop(prob=1.0, crop_range=(30, 40))(_load(text=text))
+    assert results['img_shape'] == (120, 160)
+
+
+@pytest.mark.parametrize('text', ['bright cup', 'the leftover food', 'stopped car', 'the cup'])
+def test_other_words_do_not(text):
+    results = RandomSafeCrop(prob=1.0, short_sides=None, crop_range=(50, 60))(_load(text=text))
+    assert results['img_shape'] != (120, 160)
+
+
+def test_words_are_an_argument():
+    crop = RandomSafeCrop(prob=1.0, short_sides=None, crop_range=(50, 60), words=('cup',))
+    assert crop(_load(text='red Cup'))['img_shape'] == (120, 160)
+    assert crop(_load(text='left mug'))['img_shape'] != (120, 160)
+
+
+def test_crop_probability_and_arguments():
+    crop = RandomSafeCrop(prob=0.5, short_sides=None, crop_range=(60, 70))
+    np.random.seed(0)
+    cropped = sum(crop(_load())['img_shape'] != (120, 160) for _ in range(300))
+    assert 110 < cropped < 190
+    for wrong in (dict(prob=1.5), dict(crop_range=(50, 40)), dict(crop_range=(0, 40))):
+        with pytest.raises(ValueError, match='RandomSafeCrop'):
+            RandomSafeCrop(**wrong)
+
+
+# ---- the whole pipeline
+
+
+def _train_pipeline(size=(112, 112), resize='GroundingResize'):
+    return Compose(
+        [
+            TRANSFORMS.build(cfg)
+            for cfg in (
+                dict(type='LoadGroundingAnnotations'),
+                dict(
+                    type='RandomSafeCrop', prob=0.5, short_sides=(100, 125, 150),
+                    crop_range=(96, 150),
+                ),
+                dict(type='RandomFlipWithWords', prob=0.5),
+                dict(
+                    type='RandomChoiceResize',
+                    scales=[(112 - 8 * i, 112 - 8 * i) for i in range(7)],
+                    resize_type=resize,
+                    keep_ratio=True,
+                ),
+                dict(type=resize, scale=size, keep_ratio=False),
+                dict(
+                    type='RandomApply',
+                    prob=0.8,
+                    transforms=[
+                        dict(
+                            type='mmpretrain.ColorJitter', brightness=0.4, contrast=0.4,
+                            saturation=0.4, backend='cv2',
+                        )
+                    ],
+                ),
+            )
+        ]
+    )  # fmt: skip
+
+
+def test_training_pipeline_keeps_picture_box_and_mask_together():
+    import mmpretrain.datasets.transforms  # noqa: F401  registers
+
+    pipeline = _train_pipeline()
+    rng = np.random.default_rng(1)
+    np.random.seed(1)
+    for _ in range(150):
+        height, width = int(rng.integers(100, 200)), int(rng.integers(100, 200))
+        x, y = rng.uniform(0, width - 30), rng.uniform(0, height - 30)
+        results = pipeline(_results((x, y, x + 30, y + 30), height, width))
+        assert results['img_shape'] == (112, 112) and results['img'].dtype == np.uint8
+        box = results['gt_bboxes'].tensor[0].numpy()
+        assert results['gt_masks'].masks.shape == (1, 112, 112)
+        rows, columns = np.nonzero(results['gt_masks'].masks[0])
+        extent = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(extent, box, atol=3)
+        rows, columns = np.nonzero(results['img'][..., 0] > 70)
+        extent = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(extent, box, atol=4)
+
+
+def test_masks_do_not_drift_in_repeated_resizes():
+    rng = np.random.default_rng(2)
+    drift = {'GroundingResize': [], 'mmdet.Resize': []}
+    for name, offsets in drift.items():
+        steps = [
+            TRANSFORMS.build(dict(type=name, scale=scale, keep_ratio=keep_ratio))
+            for scale, keep_ratio in (((150, 150), True), ((80, 80), True), ((112, 112), False))
+        ]
+        for _ in range(200):
+            x, y = rng.uniform(0, 120), rng.uniform(0, 80)
+            results = _load(box=(x, y, x + 40, y + 40))
+            for step in steps:
+                results = step(results)
+            rows, columns = np.nonzero(results['gt_masks'].masks[0])
+            x1, y1, x2, y2 = results['gt_bboxes'].tensor[0].tolist()
+            offsets.append(
+                (columns.mean() + 0.5 - (x1 + x2) / 2, rows.mean() + 0.5 - (y1 + y2) / 2)
+            )
+    assert np.abs(np.mean(drift['GroundingResize'], axis=0)).max() < 0.1
+    assert np.mean(drift['mmdet.Resize'], axis=0).min() > 0.5  # what it is there for
+
+
+def test_training_pipeline_is_reproducible():
+    pipeline = _train_pipeline()
+
+    def run(seed):
+        np.random.seed(seed)
+        return pipeline(_results(text='left cup', box=(30, 30, 60, 60)))
+
+    first, second, other = run(3), run(3), run(4)
+    np.testing.assert_array_equal(first['img'], second['img'])
+    assert first['text'] == second['text']
+    assert not np.array_equal(first['img'], other['img'])
+
+
+def test_color_jitter_reads_bgr():
+    # Saturation 0 gives each pixel the grey of its red, green and blue weights.
+    jitter = TRANSFORMS.build(
+        dict(type='mmpretrain.ColorJitter', saturation=(0.0, 0.0), backend='cv2')
+    )
+    blue, green, red = 10, 200, 90
+    image = np.full((4, 4, 3), (blue, green, red), dtype=np.uint8)
+    grey = jitter(dict(img=image))['img']
+    assert abs(int(grey[0, 0, 0]) - (0.114 * blue + 0.587 * green + 0.299 * red)) <= 1
+
+
+def test_reprs():
+    for cfg in ('RandomSafeCrop', 'RandomFlipWithWords', 'LoadGroundingAnnotations'):
+        assert repr(TRANSFORMS.build(dict(type=cfg))).startswith(cfg)
