@@ -300,10 +300,11 @@ class LanguageGuidedViT(BaseModule):
         return x
 
     def init_weights(self) -> None:
-        """Truncated normals of 0.02, xavier for the cross-attention, as ViTDet and the paper."""
+        """Xavier-uniform matrices: what is not pretrained starts from a uniform distribution
+        (section 4.1), and small widths start as strong as large ones."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         for block in self.blocks:
             if block.sees_language:

@@ -1,0 +1,37 @@
+# `make help` lists the targets. Every target that needs the environment makes it first.
+PYTHON  ?= python3
+PROJECT ?= plvl
+SEED    ?= 0
+VENV    := .venv/bin
+
+.PHONY: help env quickstart test test-slow lint wheel clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+env:  ## build or update .venv (minutes the first time, then a second)
+	@command -v $(PYTHON) >/dev/null || { echo "[env] error: $(PYTHON) not found: install Python 3.10 to 3.12 or set PYTHON=" >&2; exit 1; }
+	@$(PYTHON) tools/misc/setup_env.py
+
+quickstart: env  ## generate scenes, train, test and draw pictures (PROJECT=plvl SEED=0)
+	@$(VENV)/python tools/quickstart.py $(PROJECT) --seed $(SEED)
+
+test: env  ## the tests that need no GPU and no download
+	@$(VENV)/python -m pytest -q -m "not slow" --durations=10 tests
+
+test-slow: env  ## the long tests only
+	@$(VENV)/python -m pytest -q -m slow --durations=10 tests
+
+lint: env  ## ruff: rules and format
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+
+wheel: env  ## build the wheel into dist/
+	@rm -rf build dist
+	@$(VENV)/python -m pip wheel -q --no-build-isolation --no-deps -w dist .
+	@ls dist
+
+clean:  ## remove what was built, except .venv and work_dirs
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

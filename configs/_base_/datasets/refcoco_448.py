@@ -1,0 +1,65 @@
+# RefCOCO in the refer layout, at 448 x 448 pixels (PLVL section 4.1).
+# DATA_ROOT holds refcoco/, refcoco+/, refcocog/ (each with instances.json and refs(*).p) and images/.
+data_root = '{{$DATA_ROOT:data/}}'
+meta_keys = (
+    'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
+    'text', 'ref_id', 'sent_id', 'ann_id', 'kind', 'with_mask',
+)  # fmt: skip
+train_pipeline = [
+    # The pillow backend raises on truncated files; OpenCV fills them with grey.
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='LoadGroundingAnnotations'),
+    dict(type='RandomSafeCrop', prob=0.5, short_sides=(400, 500, 600), crop_range=(384, 600)),
+    dict(type='RandomFlipWithWords', prob=0.5),
+    # Long side 448 - 32 i, i = 0 ... 6, then stretched to the square.
+    dict(
+        type='RandomChoiceResize',
+        scales=[(448 - 32 * i, 448 - 32 * i) for i in range(7)],
+        resize_type='GroundingResize',
+        keep_ratio=True),
+    dict(type='GroundingResize', scale=(448, 448), keep_ratio=False),
+    # Last, where the picture is smallest: it is the slowest step.
+    dict(
+        type='RandomApply',
+        prob=0.8,
+        transforms=[
+            dict(
+                type='mmpretrain.ColorJitter',
+                brightness=0.4,
+                contrast=0.4,
+                saturation=0.4,
+                backend='cv2')
+        ]),
+    dict(type='mmdet.PackDetInputs', meta_keys=meta_keys),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='GroundingResize', scale=(448, 448), keep_ratio=False),
+    # After the resizing, so that the ground truth stays in pixels of the original picture.
+    dict(type='LoadGroundingAnnotations'),
+    dict(type='mmdet.PackDetInputs', meta_keys=meta_keys),
+]
+dataset = dict(
+    type='ReferGroundingDataset',
+    data_root=data_root,
+    data_prefix=dict(img='images/train2014/'),
+    ann_file='refcoco/instances.json',
+    split_file='refcoco/refs(unc).p',
+)
+train_dataloader = dict(
+    batch_size=20,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(split='train', pipeline=train_pipeline, **dataset),
+)
+val_dataloader = dict(
+    batch_size=20,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(split='val', pipeline=test_pipeline, test_mode=True, **dataset),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='GroundingMetric')
+test_evaluator = val_evaluator

@@ -1,0 +1,63 @@
+# The classes of plvl_vit-b.py with small numbers: trains on a CPU in minutes, from nothing.
+model = dict(
+    type='PLVL',
+    data_preprocessor=dict(
+        type='mmdet.DetDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_mask=True,
+    ),
+    text_encoder=dict(
+        type='BERTTextEncoder',
+        max_tokens=20,
+        bert=dict(
+            vocab_size=1024,
+            hidden_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=256,
+            max_position_embeddings=64,
+        ),
+    ),
+    backbone=dict(
+        type='LanguageGuidedViT',
+        patch_size=8,
+        channels=128,
+        depth=6,
+        num_heads=4,
+        mlp_ratio=3,
+        window_size=8,
+        global_indexes=(2, 5),
+        language_indexes=(2, 5),
+        text_channels=128,
+        cross_heads=4,
+        cross_dropout=0.0,
+        adapter_channels=32,
+        drop_path_rate=0.0,
+        pos_embed_grid=16,
+        rel_pos_grid=16,
+        mask_text_padding=True,
+    ),
+    decoder=dict(
+        type='LanguageFusionDecoder',
+        visual_channels=128,
+        text_channels=128,
+        channels=128,
+        num_layers=2,
+        num_heads=4,
+        ffn_channels=384,
+        dropout=0.0,
+    ),
+    head=dict(
+        type='CollaborativeHead',
+        in_channels=128,
+        patch_size=8,
+        decode_at='target',
+        prior_prob=0.01,
+        det_weight=1.0,
+        seg_weight=1.0,
+    ),
+)
+custom_imports = dict(imports=['projects.plvl'], allow_failed_imports=False)
+custom_hooks = [dict(type='LearnVocabularyHook', vocab_size=1024)]

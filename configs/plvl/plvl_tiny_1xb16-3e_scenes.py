@@ -1,0 +1,23 @@
+# Small PLVL on generated scenes: what `make quickstart` trains. Not in the paper.
+_base_ = [
+    './_base_/plvl_tiny.py',
+    '../_base_/datasets/scenes_128.py',
+    '../_base_/default_runtime.py',
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3, val_interval=1)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=7e-4, betas=(0.9, 0.98), weight_decay=0.02),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=200, by_epoch=False),
+    dict(type='CosineAnnealingLR', T_max=3, begin=0, end=3, by_epoch=True, convert_to_iter_based=True),
+]
+default_hooks = dict(
+    checkpoint=dict(save_best='grounding/rec_acc50', rule='greater'),
+    logger=dict(interval=100),
+)
+auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,0 +1,244 @@
+"""Checkpoints: loaded without running what they contain, written so that a kill cannot spoil "
+"them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info, is_main_process
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import HistoryBuffer
+from mmengine.registry import HOOKS
+from mmengine.runner import CheckpointLoader
+
+__all__ = [
+    'AtomicCheckpointHook',
+    'AtomicLocalBackend',
+    'find_resumable',
+    'load_checkpoint_file',
+    'use_safe_checkpoint_loading',
+]
+
+
+# ------------------------------------------------------------------------------------ loading
+
+
+def _statistic(owner: type, name: str) -> Any:
+    """Stands in for `getattr`, by which pickled log histories name their methods."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise pickle.UnpicklingError(f'global getattr({owner!r}, {name!r}) is not admitted')
+    return getattr(owner, name)
+
+
+def _admitted_globals() -> list:
+    """What MMEngine's own checkpoints hold beyond tensors: log histories, NumPy numbers and arrays.
+
+    Both of NumPy's module paths are listed: files written under NumPy 1 name `numpy.core`.
+    """
+    core = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    dtypes = {type(np.dtype(code)) for code in '?bBhHiIlLqQefdgFDSU'}
+    return [
+        HistoryBuffer,
+        (_statistic, 'builtins.getattr'),
+        (_statistic, '__builtin__.getattr'),
+        np.ndarray,
+        np.dtype,
+        *sorted(dtypes, key=str),
+        *((getattr(core, name), f'numpy.{path}.multiarray.{name}')
+          for name in ('_reconstruct', 'scalar') for path in ('core', '_core')),
+    ]  # fmt: skip
+
+
+def load_checkpoint_file(
+    path: str | os.PathLike, map_location: Any = 'cpu', trust: bool = False
+) -> Any:
+    """`torch.load` with `weights_only=True` and MMEngine's own types admitted.
+
+    Args:
+        path: Local checkpoint.
+        map_location: As in `torch.load`.
+        trust: Unpickle freely, which runs any code that the file contains.
+
+    Raises:
+        FileNotFoundError: No such file.
+        pickle.UnpicklingError: The file is damaged, is no checkpoint, or asks for a global that
+        weights
+            do not need; the message names file, global and switch.
+    """
+    path = os.path.expanduser(os.fspath(path))
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'checkpoint {path}: no such file')
+    if trust:
+        return torch.load(path, map_location=map_location, weights_only=False)
+    try:
+        with torch.serialization.safe_globals(_admitted_globals()):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        # "GLOBAL a.b was not an allowed global" and "Trying to call reduce/instantiate a.b"
+        found = re.search(
+            r'(?:GLOBAL|global|call reduce for|[Uu]nsupported class) `?<?(?:class \')?([\w.]+)',
+            str(error),
+        )
+        if found is None:
+            raise pickle.UnpicklingError(
+                f'checkpoint {path}: not readable as a checkpoint'
+            ) from error
+        raise pickle.UnpicklingError(
+            f'checkpoint {path}: asks for {found[1]}, which weights do not need and which could '
+            'run code. If you trust whoever made this file, pass --trust-checkpoint'
+        ) from error
+    except (RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise pickle.UnpicklingError(
+            f'checkpoint {path}: damaged or no checkpoint ({reason})'
+        ) from error
+
+
+def use_safe_checkpoint_loading(trust: bool = False) -> None:
+    """Make MMEngine load checkpoints through :func:`load_checkpoint_file` in this process.
+
+    MMEngine's own loader falls back to free unpickling when `weights_only=True` fails. This
+    concerns local paths and http(s) addresses, for `load_from`, resuming, testing and `init_cfg`
+    alike.
+
+    Args:
+        trust: Unpickle freely; for files whose maker you trust.
+    """
+
+    def load_from_local(filename: str, map_location: Any = None) -> Any:
+        return load_checkpoint_file(filename, map_location, trust)
+
+    def load_from_http(filename: str, map_location: Any = None) -> Any:
+        rank, world_size = get_dist_info()
+        folder = Path(torch.hub.get_dir()) / 'checkpoints'
+        target = folder / os.path.basename(filename.split('?')[0])
+        if rank == 0 and not target.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(filename, str(target))
+        if world_size > 1:
+            torch.distributed.barrier()
+        return load_checkpoint_file(target, map_location, trust)
+
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+
+
+# ------------------------------------------------------------------------------------ writing
+
+
+@register_backend('atomic_local', force=True)
+class AtomicLocalBackend(LocalBackend):
+    """Local files that exist only in full: written beside their place, synchronised, then "
+    "renamed."""
+
+    def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
+        write_atomically(filepath, obj)
+
+
+def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
+    """Write `data` so that a kill or power cut leaves the old file or the new one, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        with open(partial, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:  # a full disk, Ctrl-C
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """MMEngine's `CheckpointHook`, safe against a kill at any moment.
+
+    Files appear by renaming, and an older checkpoint is removed only after its successor is on the
+    disk. Arguments are those of `CheckpointHook`; `backend_args` may not name another backend.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs['backend_args'] = {'backend': 'atomic_local', **(kwargs.get('backend_args') or {})}
+        super().__init__(*args, **kwargs)
+
+    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+        stale = []
+        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
+            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                stale.append(self.keep_ckpt_ids.popleft())
+            self.keep_ckpt_ids.append(step)
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if is_main_process():
+            write_atomically(Path(runner.work_dir, 'last_checkpoint'), self.last_ckpt.encode())
+            for old in stale:
+                Path(self.out_dir, self.filename_tmpl.format(old)).unlink(missing_ok=True)
+
+    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        # The parent removes the previous best before the new one is written; hide it meanwhile.
+        if not self.save_best:
+            return
+        single = len(self.key_indicators) == 1
+        before = {None: self.best_ckpt_path} if single else dict(self.best_ckpt_path_dict)
+        if single:
+            self.best_ckpt_path = None
+        else:
+            self.best_ckpt_path_dict = dict.fromkeys(before)
+        super()._save_best_checkpoint(runner, metrics)
+        after = {None: self.best_ckpt_path} if single else self.best_ckpt_path_dict
+        for key, old in before.items():
+            if after[key] is None:
+                after[key] = old
+            elif old and old != after[key] and is_main_process():
+                Path(old).unlink(missing_ok=True)
+        if single:
+            self.best_ckpt_path = after[None]
+
+
+def find_resumable(work_dir: str | os.PathLike) -> str | None:
+    """The newest complete checkpoint of a work folder, None where there is none.
+
+    `last_checkpoint` is believed where it names a complete file; else (the folder was moved, or
+    another hook was killed while it wrote) the newest complete `epoch_*.pth` or `iter_*.pth` is
+    taken.
+    """
+    work_dir = Path(work_dir)
+    pointer = work_dir / 'last_checkpoint'
+    if pointer.is_file():
+        named = Path(pointer.read_text().strip())
+        for path in (named, work_dir / named.name):
+            if path.is_file() and zipfile.is_zipfile(path):
+                return str(path)
+    numbered = [
+        (int(found[1]), path)
+        for path in work_dir.glob('*.pth')
+        if (found := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', path.name))
+    ]
+    for _, path in sorted(numbered, reverse=True):
+        if zipfile.is_zipfile(
+            path
+        ):  # the directory of a zip file is at its end: a truncated one has none
+            return str(path)
+    return None

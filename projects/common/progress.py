@@ -1,0 +1,143 @@
+"""A progress bar with the time that is left, for training, validation and testing."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+__all__ = ['ProgressBarHook']
+
+
+class _PlainBar:
+    """Stands in for tqdm where the output is a file: a log line every `interval` seconds."""
+
+    def __init__(self, logger: Any, total: int, initial: int, desc: str, interval: float) -> None:
+        self.logger = logger
+        self.total = total
+        self.initial = self.n = initial
+        self.desc = desc
+        self.postfix = ''
+        self.interval = interval
+        self.start = self.shown = time.monotonic()
+
+    def update(self) -> None:
+        self.n += 1
+        now = time.monotonic()
+        if now - self.shown < self.interval:
+            return
+        self.shown = now
+        seconds = (now - self.start) / (self.n - self.initial) * (self.total - self.n)
+        extra = f', {self.postfix}' if self.postfix else ''
+        self.logger.info(
+            f'{self.desc}: {self.n}/{self.total}, {timedelta(seconds=round(seconds))} left{extra}'
+        )
+
+    def set_description(self, desc: str, refresh: bool = True) -> None:
+        self.desc = desc
+
+    def set_postfix_str(self, postfix: str, refresh: bool = True) -> None:
+        self.postfix = postfix
+
+    def close(self) -> None:
+        pass
+
+
+@HOOKS.register_module()
+class ProgressBarHook(Hook):
+    """Shows how far a run is and when it will end.
+
+    On a terminal a bar with epoch, iterations, speed, time left and loss, below which log lines
+    scroll; elsewhere (a file, a pipe, CI) a log line now and then. Main process only.
+
+    Args:
+        style: `bar`, `lines`, or `auto` to choose by whether standard error is a terminal.
+        interval: Seconds between two lines of the `lines` style.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, style: str = 'auto', interval: float = 30.0) -> None:
+        if style not in ('auto', 'bar', 'lines'):
+            raise ValueError(f"ProgressBarHook: style is 'auto', 'bar' or 'lines', found {style!r}")
+        self.style = style
+        self.interval = interval
+        self.bars: dict[str, Any] = {}
+        self.redirect = contextlib.ExitStack()
+
+    def _open(self, runner, name: str, total: int, initial: int = 0) -> None:
+        if not is_main_process():
+            return
+        self._close(name)
+        if self.style == 'bar' or (self.style == 'auto' and sys.stderr.isatty()):
+            if not self.bars:  # log lines go above the bar
+                self.redirect.enter_context(logging_redirect_tqdm([runner.logger]))
+            self.bars[name] = tqdm(
+                total=total,
+                initial=initial,
+                desc=name,
+                unit='it',
+                leave=name != 'val',
+                dynamic_ncols=True,
+            )
+        else:
+            self.bars[name] = _PlainBar(runner.logger, total, initial, name, self.interval)
+
+    def _close(self, name: str) -> None:
+        bar = self.bars.pop(name, None)
+        if bar is not None:
+            bar.close()
+            if not self.bars:
+                self.redirect.close()
+
+    def before_train(self, runner) -> None:
+        self._open(runner, 'train', runner.max_iters, runner.iter)
+
+    def after_train_iter(
+        self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        bar = self.bars.get('train')
+        if bar is None:
+            return
+        if getattr(runner.train_loop, 'max_epochs', 1) > 1:
+            bar.set_description(
+                f'train epoch {runner.epoch + 1}/{runner.max_epochs}', refresh=False
+            )
+        if outputs and 'loss' in outputs:
+            bar.set_postfix_str(f'loss {float(outputs["loss"]):.4g}', refresh=False)
+        bar.update()
+
+    def after_train(self, runner) -> None:
+        self._close('train')
+
+    def before_val_epoch(self, runner) -> None:
+        self._open(runner, 'val', len(runner.val_dataloader))
+
+    def after_val_iter(
+        self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        if 'val' in self.bars:
+            self.bars['val'].update()
+
+    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        self._close('val')
+
+    def before_test_epoch(self, runner) -> None:
+        self._open(runner, 'test', len(runner.test_dataloader))
+
+    def after_test_iter(
+        self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        if 'test' in self.bars:
+            self.bars['test'].update()
+
+    def after_test_epoch(self, runner, metrics: dict | None = None) -> None:
+        self._close('test')

@@ -1,0 +1,132 @@
+"""The wheel installs namespace packages that live beside anybody else's `projects`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+
+def python(*arguments: str, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess:
+    env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    if path is not None:
+        env['PYTHONPATH'] = str(path)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=240
+    )
+
+
+@pytest.fixture(scope='module')
+def wheel(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel; from a copy, so that the checkout stays clean."""
+    source = tmp_path_factory.mktemp('source')
+    for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE'):
+        shutil.copy(repo_root / name, source)
+    shutil.copytree(
+        repo_root / 'projects', source / 'projects', ignore=shutil.ignore_patterns('__pycache__')
+    )
+    done = python(
+        *(
+            '-m',
+            'pip',
+            'wheel',
+            '-q',
+            '--no-build-isolation',
+            '--no-deps',
+            '--no-index',
+            '-w',
+            '.',
+            '.',
+        ),
+        cwd=source,
+    )
+    assert done.returncode == 0, done.stderr
+    (built,) = source.glob('*.whl')
+    return built
+
+
+@pytest.fixture(scope='module')
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp('site')
+    done = python(
+        *(
+            '-m',
+            'pip',
+            'install',
+            '-q',
+            '--no-deps',
+            '--no-index',
+            '--target',
+            str(target),
+            str(wheel),
+        ),
+        cwd=target,
+    )
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def test_wheel_holds_every_module_and_no_projects_init(wheel: Path, repo_root: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {str(path.relative_to(repo_root)) for path in (repo_root / 'projects').rglob('*.py')}
+    assert modules <= names
+    assert 'projects/__init__.py' not in names
+    assert all(name.startswith(('projects/', 'mmtriad-')) for name in names)
+
+
+def test_stack_is_not_a_dependency(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    metadata = archive.read(next(n for n in archive.namelist() if n.endswith('METADATA'))).decode()
+    required = re.findall(r'^Requires-Dist: ([\w-]+)', metadata, flags=re.M)
+    assert 'torch' in required
+    assert not [name for name in required if re.search('mm(engine|cv|det|pretrain)|opencv', name)]
+
+
+def test_imports_from_an_empty_directory(site: Path, tmp_path: Path) -> None:
+    code = 'import projects.common, projects.plvl; print(projects.plvl.__file__)'
+    done = python('-c', code, cwd=tmp_path, path=site)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1].startswith(str(site))
+
+
+def test_imports_beside_a_foreign_projects_folder(site: Path, tmp_path: Path) -> None:
+    other = tmp_path / 'projects' / 'other'  # as in a checkout of mmdet: no projects/__init__.py
+    other.mkdir(parents=True)
+    (other / '__init__.py').write_text('WHOSE = "foreign"\n')
+    code = (
+        'import projects.other, projects.plvl; print(projects.other.WHOSE, projects.plvl.__file__)'
+    )
+    done = python('-c', code, cwd=tmp_path, path=site)
+    assert done.returncode == 0, done.stderr
+    whose, where = done.stdout.strip().splitlines()[-1].split(maxsplit=1)
+    assert whose == 'foreign'
+    assert where.startswith(str(site))
+
+
+def test_editable_install_imports_from_the_checkout(repo_root: Path, tmp_path: Path) -> None:
+    """An editable install into a folder of its own, in a copy because it writes metadata."""
+    source = tmp_path / 'source'
+    shutil.copytree(
+        repo_root / 'projects', source / 'projects', ignore=shutil.ignore_patterns('__pycache__')
+    )
+    for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE'):
+        shutil.copy(repo_root / name, source)
+    site = tmp_path / 'site'
+    done = python(
+        *('-m', 'pip', 'install', '-q', '--no-build-isolation', '--no-deps', '--no-index'),
+        *('--target', str(site), '-e', str(source)),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    # A .pth file works in a site directory only, so add it as one.
+    code = f'import site; site.addsitedir({str(site)!r}); '
+    code += 'import projects.common as c; print(c.__file__)'
+    done = python('-c', code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1].startswith(str(source))

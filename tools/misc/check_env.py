@@ -1,0 +1,88 @@
+"""Check that the environment works: versions, one cv2, mmcv's operators, a BERT forward.
+
+python tools/misc/check_env.py
+"""
+
+import importlib.metadata
+import os
+import sys
+
+os.environ.setdefault('HF_HUB_OFFLINE', '1')  # nothing here needs a network
+
+
+def check_one_cv2() -> str:
+    """Raise where several distributions write into the one `cv2` package."""
+    found = sorted(
+        name
+        for name in {dist.metadata['Name'] for dist in importlib.metadata.distributions()}
+        if name and name.lower().startswith('opencv-')
+    )
+    if len(found) != 1:
+        raise RuntimeError(f'exactly one distribution may provide cv2, found {found or "none"}')
+    return found[0]
+
+
+def main() -> int:
+    import cv2
+    import mmcv
+    import mmdet
+    import mmengine
+    import mmpretrain
+    import numpy as np
+    import torch
+    import torchvision
+    import transformers
+    from mmcv.ops import nms, roi_align
+    from transformers import BertConfig, BertModel
+
+    print(f'  python {sys.version.split()[0]}  ({sys.prefix})')
+    for module in (torch, torchvision, mmengine, mmcv, mmdet, mmpretrain, transformers, np, cv2):
+        print(f'  {module.__name__} {module.__version__}')
+    has_gpu = torch.cuda.is_available()
+    print(
+        f'  cuda {torch.version.cuda if has_gpu else "not available: everything runs on the CPU"}'
+    )
+
+    distribution = check_one_cv2()
+    if not hasattr(cv2, 'ximgproc'):
+        raise RuntimeError(
+            f'cv2 comes from {distribution}, which lacks ximgproc: install '
+            'opencv-contrib-python-headless'
+        )
+    print(f'  cv2 from {distribution} alone: ok')
+
+    # Two boxes that overlap by 81 / 119 > 0.5 and one apart: the weaker of the two goes.
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [1.0, 1.0, 11.0, 11.0], [20.0, 20.0, 30.0, 30.0]])
+    _, kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
+    if kept.tolist() != [0, 2]:
+        raise RuntimeError(f'mmcv.ops.nms kept {kept.tolist()}, expected [0, 2]')
+    pooled = roi_align(
+        torch.full((1, 1, 8, 8), 3.0), torch.tensor([[0.0, 0.0, 0.0, 4.0, 4.0]]), (2, 2)
+    )
+    if not torch.allclose(pooled, torch.full((1, 1, 2, 2), 3.0)):
+        raise RuntimeError(f'mmcv.ops.roi_align of a constant 3 gave {pooled.flatten().tolist()}')
+    print('  mmcv operators (nms, roi_align): ok')
+
+    bert = BertModel(
+        BertConfig(
+            vocab_size=32,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+        )
+    ).eval()
+    with torch.no_grad():
+        hidden = bert(
+            input_ids=torch.tensor([[2, 5, 3, 0]]), attention_mask=torch.tensor([[1, 1, 1, 0]])
+        ).last_hidden_state
+    if hidden.shape != (1, 4, 16) or not torch.isfinite(hidden).all():
+        raise RuntimeError(
+            f'the BERT forward gave shape {tuple(hidden.shape)} or values that are not finite'
+        )
+    print('  BERT forward: ok')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,354 @@
+"""Build `.venv` from `requirements/`, or bring an existing one up to date. `make env` calls this.
+
+Standard library only, and it runs on any Python 3.8+: it may have to tell an unfit interpreter
+apart from a fit one. Running it again is cheap (a stamp), and interrupting it at any point is safe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / '.venv'
+PYTHON = VENV / 'bin' / 'python'
+REQUIREMENTS = ROOT / 'requirements'
+CONSTRAINTS = REQUIREMENTS / 'constraints.txt'
+LOG = VENV / 'setup.log'
+STAMP = VENV / 'mmtriad.stamp'
+CACHE = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmtriad' / 'wheels'
+SUPPORTED = ((3, 10), (3, 12))
+HEARTBEAT = 30  # seconds between two signs of life
+THE_CV2 = 'opencv-contrib-python-headless'
+OTHER_CV2 = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python')
+MUST_IMPORT = (
+    'torch',
+    'torchvision',
+    'mmcv._ext',
+    'mmengine',
+    'mmdet',
+    'mmpretrain',
+    'transformers',
+    'cv2',
+    'pytest',
+)
+
+
+class SetupError(Exception):
+    """A step failed; the message is what the user reads."""
+
+
+def say(text: str) -> None:
+    print(f'[env] {text}', flush=True)
+
+
+def child_env(**extra: str) -> dict:
+    """The environment of subprocesses: the user's, less what would leak into the virtual one."""
+    dropped = ('PYTHONPATH', 'PYTHONHOME', 'PIP_USER', 'PIP_TARGET', 'PIP_PREFIX', 'PIP_CONSTRAINT')
+    env = {k: v for k, v in os.environ.items() if k not in dropped}
+    env['PATH'] = f'{PYTHON.parent}{os.pathsep}{env.get("PATH", os.defpath)}'
+    env['PIP_DISABLE_PIP_VERSION_CHECK'] = '1'
+    return {**env, **extra}
+
+
+def probe(python: str, code: str) -> str | None:
+    """What `code` prints under `python`, or None where that fails."""
+    try:
+        done = subprocess.run(
+            [str(python), '-c', code],
+            env=child_env(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def python_version(python: str) -> tuple[int, int] | None:
+    found = probe(
+        python, 'import sys, venv, ensurepip; print(sys.version_info[0], sys.version_info[1])'
+    )
+    return tuple(map(int, found.split())) if found else None
+
+
+def is_supported(version: tuple[int, int] | None) -> bool:
+    return version is not None and SUPPORTED[0] <= version <= SUPPORTED[1]
+
+
+def find_python() -> str:
+    """This interpreter where it fits, else the first fitting one on the PATH."""
+    for name in (sys.executable, 'python3.11', 'python3.10', 'python3.12'):
+        path = shutil.which(name)
+        if path and is_supported(python_version(path)):
+            return path
+    raise SetupError(
+        'needs Python 3.10, 3.11 or 3.12 with the venv module; '
+        f'{sys.executable} is {sys.version.split()[0]} and no other was found. '
+        'Install one, or name it: make env PYTHON=/path/to/python3.11'
+    )
+
+
+def run(what: str, command: list, **env: str) -> None:
+    """Run a step with its output in the log and a line every `HEARTBEAT` seconds.
+
+    Raises:
+        SetupError: the command failed; the message ends with the last lines of its output.
+    """
+    start = time.monotonic()
+    with open(LOG, 'ab') as log:
+        log.write(f'\n$ {" ".join(map(str, command))}\n'.encode())
+        log.flush()
+        begin = log.tell()
+        process = subprocess.Popen(
+            list(map(str, command)),
+            env=child_env(**env),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            while True:
+                try:
+                    code = process.wait(timeout=HEARTBEAT)
+                    break
+                except subprocess.TimeoutExpired:
+                    elapsed = int(time.monotonic() - start)
+                    say(f'  {what}: {elapsed // 60} min {elapsed % 60:02d} s so far, still working')
+        except BaseException:  # Ctrl-C included: leave no compiler behind
+            process.terminate()
+            process.wait()
+            raise
+    if code:
+        tail = '\n'.join(
+            LOG.read_bytes()[begin:].decode(errors='replace').strip().splitlines()[-25:]
+        )
+        raise SetupError(f'{what} failed (exit code {code}). The end of {LOG}:\n{tail}')
+
+
+def pip(what: str, *arguments: str, **env: str) -> None:
+    run(what, [PYTHON, '-m', 'pip', '--no-input', *arguments], **env)
+
+
+def pins(name: str) -> list[str]:
+    """The requirement lines of a file, less comments."""
+    lines = (line.split('#')[0].strip() for line in (REQUIREMENTS / name).read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def pinned(*names: str) -> list[str]:
+    """`name==version` from the constraints; pip sorts out the markers."""
+    return [line for line in pins('constraints.txt') if line.split('==')[0] in names]
+
+
+def fingerprint(version: tuple[int, int]) -> str:
+    """Changes whenever what the environment is made from changes."""
+    digest = hashlib.sha256(repr((version, str(ROOT))).encode())
+    for path in [*sorted(REQUIREMENTS.glob('*.txt')), Path(__file__)]:
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def is_current() -> bool:
+    """Whether the stamp matches and the packages are where they should be (about half a second)."""
+    if not STAMP.is_file():
+        return False
+    version = python_version(PYTHON)
+    if version is None or STAMP.read_text().strip() != fingerprint(version):
+        return False
+    parents = sorted({name.split('.')[0] for name in MUST_IMPORT})
+    return (
+        probe(
+            PYTHON,
+            f'import importlib.util as u; assert all(u.find_spec(n) for n in {parents}); import '
+            'cv2',
+        )
+        is not None
+    )
+
+
+@contextlib.contextmanager
+def lock(path: Path, what: str):
+    """One process at a time; the system drops the lock when its holder dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f'another process is at {what}; waiting for it')
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def mend_site_packages() -> None:
+    """Forget packages whose installation was cut short, so that pip installs them again.
+
+    pip writes RECORD last; a distribution without it looks installed but may lack files.
+    Directories
+    that begin with `~` are what an interrupted upgrade leaves.
+    """
+    for site in VENV.glob('lib/python*/site-packages'):
+        for info in site.glob('*.dist-info'):
+            if not (info / 'RECORD').is_file():
+                shutil.rmtree(info)
+        for left_over in site.glob('~*'):
+            shutil.rmtree(left_over, ignore_errors=True)
+
+
+def mmcv_wheel() -> Path:
+    """The path of mmcv's wheel for this Python and torch, built on the first call.
+
+    mmcv ships as source only. The cache folder names what the binary depends on: torch, Python, and
+    whether CUDA operators are in it.
+    """
+    facts = probe(
+        PYTHON,
+        'import sys, torch; from torch.utils.cpp_extension import CUDA_HOME; '
+        'print(torch.__version__, f"cp{sys.version_info[0]}{sys.version_info[1]}", '
+        'int(torch.cuda.is_available()), int(CUDA_HOME is not None))',
+    )
+    if facts is None:
+        raise SetupError(
+            f'torch does not import in {VENV}; remove that folder and run `make env` again'
+        )
+    torch_version, python_tag, has_gpu, has_nvcc = facts.split()
+    cuda = os.environ.get('FORCE_CUDA') == '1' or (has_gpu == '1' and has_nvcc == '1')
+    if has_gpu == '1' and not cuda:
+        say('a GPU but no nvcc: building mmcv without CUDA operators. Set CUDA_HOME for them.')
+    folder = CACHE / f'torch{torch_version.split("+")[0]}-{python_tag}{"-cuda" if cuda else ""}'
+    requirement = next(line for line in pins('mminstall.txt') if line.startswith('onedl-mmcv=='))
+    pattern = f'onedl_mmcv-{requirement.split("==")[1]}-*.whl'
+
+    with lock(folder / '.lock', f'the mmcv wheel in {folder}'):
+        found = sorted(folder.glob(pattern))
+        if found:
+            say(f'  wheel from the cache, {found[-1]}')
+            return found[-1]
+        if not (os.environ.get('CXX') or shutil.which('c++') or shutil.which('g++')):
+            raise SetupError(
+                'mmcv has to be compiled and no C++ compiler was found (on Debian: apt install g++)'
+            )
+        jobs = os.environ.get('MAX_JOBS') or str(os.cpu_count() or 1)
+        say(
+            f'mmcv: compiling its operators with {jobs} jobs, once. 8 to 10 minutes on two cores'
+            f'{", 20 or more with CUDA" if cuda else ""}; the wheel is kept in {folder}'
+        )
+        building = folder / '.building'
+        shutil.rmtree(building, ignore_errors=True)
+        # TMPDIR beside the cache: a build that is killed leaves nothing outside this folder.
+        (building / 'tmp').mkdir(parents=True)
+        pip(
+            'mmcv build',
+            *('wheel', '--no-build-isolation', '--no-deps', '--wheel-dir', building, requirement),
+            MAX_JOBS=jobs,
+            TMPDIR=str(building / 'tmp'),
+            **({} if cuda else {'CUDA_VISIBLE_DEVICES': ''}),
+        )
+        wheel = next(building.glob(pattern))
+        os.replace(wheel, folder / wheel.name)
+        shutil.rmtree(building, ignore_errors=True)
+        return folder / wheel.name
+
+
+def keep_one_cv2() -> None:
+    """Remove the OpenCV distributions that overwrite one another's files."""
+    code = (
+        'import importlib.metadata as m; '
+        f'print(" ".join(n for n in {OTHER_CV2} if any(d.metadata["Name"] == n for d in '
+        'm.distributions())))'
+    )
+    others = (probe(PYTHON, code) or '').split()
+    if others:
+        say(f'removing {", ".join(others)}: only {THE_CV2} may provide cv2')
+        pip('removing other OpenCV packages', 'uninstall', '-y', *others)
+        pip('OpenCV', 'install', '--force-reinstall', '--no-deps', '-c', CONSTRAINTS, THE_CV2)
+
+
+def build() -> None:
+    """All steps; each is skipped quickly by pip where it is already done."""
+    version = python_version(PYTHON)
+    if is_supported(version) and probe(PYTHON, 'import pip') is not None:
+        say(f'using the existing {VENV} (Python {version[0]}.{version[1]})')
+    else:
+        python = find_python()
+        version = python_version(python)
+        say(f'1/5 creating {VENV} with Python {version[0]}.{version[1]} (10 seconds)')
+        lock_file = VENV / '.lock'  # held by us: empty the folder around it
+        for entry in VENV.iterdir():
+            if entry != lock_file:
+                shutil.rmtree(
+                    entry
+                ) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        run('creating the virtual environment', [python, '-m', 'venv', VENV])
+    STAMP.unlink(missing_ok=True)
+    mend_site_packages()
+    install = ('install', '--upgrade-strategy', 'only-if-needed', '-c', CONSTRAINTS)
+    say(
+        '2/5 torch and build tools (one to five minutes: about 2.5 GB are downloaded the first '
+        'time)'
+    )
+    pip('pip itself', *install, *pinned('pip'))
+    pip('torch', *install, '-r', REQUIREMENTS / 'build.txt')
+    say('3/5 mmcv')
+    wheel = mmcv_wheel()
+    pip('mmcv', 'install', '--no-deps', wheel)
+    say('4/5 the OpenMM stack and everything else (one minute)')
+    pip(
+        'OpenMM packages',
+        'install',
+        '--no-deps',
+        '--no-build-isolation',
+        '-r',
+        REQUIREMENTS / 'mminstall.txt',
+    )
+    pip(
+        'other packages',
+        *install,
+        '-r',
+        REQUIREMENTS / 'runtime.txt',
+        '-r',
+        REQUIREMENTS / 'tests.txt',
+    )
+    keep_one_cv2()
+    say('5/5 checking (20 seconds)')
+    done = subprocess.run(
+        [str(PYTHON), str(ROOT / 'tools/misc/check_env.py')], env=child_env(), cwd=ROOT
+    )
+    if done.returncode:
+        raise SetupError(
+            f'the check above failed. If it says nothing useful, remove {VENV} and run `make env` '
+            'again'
+        )
+    STAMP.write_text(fingerprint(version) + '\n')
+    say('ready')
+
+
+def main() -> int:
+    try:
+        if is_current():
+            return 0
+        start = time.monotonic()
+        with lock(VENV / '.lock', f'setting up {VENV}'):
+            if not is_current():  # whoever held the lock may have done it all
+                say(f'setting up {VENV}; details go to {LOG}')
+                build()
+                say(f'took {int(time.monotonic() - start)} s')
+        return 0
+    except SetupError as error:
+        say(f'error: {error}')
+    except KeyboardInterrupt:
+        say('interrupted; run `make env` again to go on from here')
+    return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Test a checkpoint: metrics, and on request predictions and pictures.
+
+python tools/test.py CONFIG CHECKPOINT --out predictions.json --show-dir pictures
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # `projects`, from any working directory
+
+from mmengine.config import Config, DictAction
+
+from projects.common.cli import (
+    UserError,
+    accepted_arguments,
+    load_config,
+    prepare,
+    report_user_errors,
+    run,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test a checkpoint')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--work-dir', help='folder for logs; default: work_dirs/<name of the config>'
+    )
+    parser.add_argument(
+        '--out', metavar='FILE', help='write all predictions to FILE (.json or .pkl)'
+    )
+    parser.add_argument('--show-dir', metavar='DIR', help='draw predictions into DIR')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle the checkpoint freely, which runs any code in it; only if you trust who '
+        'made it',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override config settings, e.g. test_dataloader.dataset.split=testA',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by some launchers'
+    )
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def draw_into(cfg: Config, folder: str) -> None:
+    """Switch the config's visualisation hook on."""
+    hooks = [*cfg.get('default_hooks', {}).values(), *(cfg.get('custom_hooks') or [])]
+    drawing = [
+        hook for hook in hooks if hook and str(hook.get('type')).endswith('VisualizationHook')
+    ]
+    if not drawing:
+        raise UserError(
+            '--show-dir: the config has no hook that draws (one whose type ends in '
+            'VisualizationHook)'
+        )
+    for hook in drawing:
+        hook.draw = True
+        # mmdet's and mmpretrain's hooks name the folder differently from ours.
+        name = next(
+            (n for n in ('out_dir', 'test_out_dir') if n in accepted_arguments(cfg, hook.type)),
+            None,
+        )
+        if name is None:
+            raise UserError(f'--show-dir: {hook.type} takes no folder to draw into')
+        hook[name] = str(Path(folder).resolve())
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    prepare(cfg, args.config, args.launcher, args.work_dir, args.trust_checkpoint)
+    for section in ('test_cfg', 'test_dataloader', 'test_evaluator'):
+        if cfg.get(section) is None:
+            raise UserError(f"config {args.config}: no '{section}': nothing to test")
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.show_dir:
+        draw_into(cfg, args.show_dir)
+    if args.out:
+        if Path(args.out).suffix not in ('.json', '.pkl'):
+            raise UserError(f"--out {args.out}: the file's name must end in .json or .pkl")
+        evaluators = (
+            cfg.test_evaluator
+            if isinstance(cfg.test_evaluator, (list, tuple))
+            else [cfg.test_evaluator]
+        )
+        cfg.test_evaluator = [*evaluators, dict(type='PredictionDump', out_file=args.out)]
+    if not os.path.isfile(os.path.expanduser(args.checkpoint)) and '://' not in args.checkpoint:
+        raise UserError(f'checkpoint {args.checkpoint}: no such file')
+    run(cfg, 'test')
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        main()

@@ -1,0 +1,133 @@
+"""Train a model.
+
+python tools/train.py configs/plvl/plvl_vit-b_4xb20-150e_refcoco.py --resume
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # `projects`, from any working directory
+
+from mmengine.config import Config, DictAction
+
+from projects.common.cli import UserError, load_config, prepare, report_user_errors, run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs and checkpoints; default: work_dirs/<name of the config>',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from this checkpoint; without a path, from the newest one in the work folder '
+        'if there is any',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='automatic mixed precision (needs a GPU)'
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate with the batch size, by the config's "
+        'auto_scale_lr.base_batch_size',
+    )
+    parser.add_argument(
+        '--tensorboard', action='store_true', help='write TensorBoard events beside the local log'
+    )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle checkpoints freely, which runs any code in them; only for files whose '
+        'maker you trust',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override config settings, e.g. train_cfg.max_epochs=2 '
+        'train_dataloader.dataset.pipeline.3.scale="(224,224)"',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by some launchers'
+    )
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def apply_resume(cfg: Config, resume: str | None, trust: bool) -> None:
+    """Point the config at the checkpoint to resume, and take over its seed where the config has "
+    "none."""
+    from projects.common.checkpoint import find_resumable, load_checkpoint_file
+
+    if resume is None:
+        return
+    cfg.resume = True
+    cfg.load_from = find_resumable(cfg.work_dir) if resume == 'auto' else resume
+    if cfg.load_from is None:
+        cfg.resume = False
+        print(f'--resume: no checkpoint in {cfg.work_dir} yet, starting from the beginning')
+        return
+    meta = load_checkpoint_file(cfg.load_from, trust=trust).get('meta', {})
+    if 'iter' not in meta or 'epoch' not in meta:
+        raise UserError(
+            f'--resume {cfg.load_from}: holds weights but no training state; use load_from=... '
+            'instead'
+        )
+    randomness = cfg.setdefault('randomness', {})
+    if randomness.get('seed') is None:
+        randomness['seed'] = meta.get('seed')
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    prepare(cfg, args.config, args.launcher, args.work_dir, args.trust_checkpoint)
+    for section in ('train_cfg', 'train_dataloader', 'optim_wrapper'):
+        if cfg.get(section) is None:
+            raise UserError(f"config {args.config}: no '{section}': nothing to train")
+    if args.amp:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError('--amp: needs a GPU, and none is available here')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise UserError(
+                f"--auto-scale-lr: config {args.config} has no 'auto_scale_lr.base_batch_size'"
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.tensorboard:
+        visualizer = cfg.setdefault(
+            'visualizer', dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+        )
+        if not any(
+            backend['type'] == 'TensorboardVisBackend' for backend in visualizer.vis_backends
+        ):
+            visualizer.vis_backends.append(dict(type='TensorboardVisBackend'))
+    apply_resume(cfg, args.resume, args.trust_checkpoint)
+    run(cfg, 'train')
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        main()
