@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS, init_default_scope
 from mmengine.runner import Runner
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +43,7 @@ def test_config_builds(path):
     assert cfg.custom_imports['allow_failed_imports'] is False
     for module in cfg.custom_imports['imports']:
         importlib.import_module(module)
+    init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
     assert sum(parameter.numel() for parameter in model.parameters()) > 0
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -65,8 +66,7 @@ def test_basenames_are_unique():
     assert not [name for name, count in names.items() if count > 1]
 
 
-def test_every_registered_class_is_used():
-    """A registered class that no config and no test names is dead."""
+def registered_classes() -> set[str]:
     registered = set()
     for package in ('projects.common', 'projects.plvl'):
         root = importlib.import_module(package)
@@ -78,7 +78,33 @@ def test_every_registered_class_is_used():
                 if isinstance(node, ast.ClassDef)
                 and any('register_module' in ast.unparse(d) for d in node.decorator_list)
             }
+    return registered
+
+
+def test_every_registered_class_is_used():
+    """A registered class that no config and no test names is dead."""
+    registered = registered_classes()
     assert registered
     files = [*(ROOT / 'configs').rglob('*.py'), *(ROOT / 'tests').rglob('*.py')]
     text = '\n'.join(path.read_text() for path in files if path != Path(__file__))
     assert not sorted(name for name in registered if name not in text)
+
+
+def test_no_name_is_taken():
+    """A config under mmdet's or mmpretrain's scope must not find theirs in place of ours."""
+    import mmdet.registry
+    import mmpretrain.registry
+    from mmdet.utils import register_all_modules as register_mmdet
+    from mmpretrain.utils import register_all_modules as register_mmpretrain
+
+    register_mmdet(init_default_scope=False)
+    register_mmpretrain(init_default_scope=False)
+    taken = {
+        name
+        for package in (mmdet.registry, mmpretrain.registry)
+        for registry in vars(package).values()
+        if hasattr(registry, 'module_dict')
+        for name in registry.module_dict
+    }
+    assert 'RetinaNet' in taken and 'VisionTransformer' in taken
+    assert not registered_classes() & taken

@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', metavar='FILE', help='write all predictions to FILE (.json or .pkl)'
     )
-    parser.add_argument('--show-dir', metavar='DIR', help='draw predictions into DIR')
+    parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions of all samples into DIR')
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
@@ -83,6 +83,8 @@ def draw_into(cfg: Config, folder: str) -> None:
         if name is None:
             raise UserError(f'--show-dir: {hook.type} takes no folder to draw into')
         hook[name] = str(Path(folder).resolve())
+        if 'num_samples' in accepted_arguments(cfg, hook.type):
+            hook.num_samples = -1
 
 
 def main() -> None:

@@ -18,10 +18,9 @@ __all__ = ['ProgressBarHook']
 
 
 class _PlainBar:
-    """Stands in for tqdm where the output is a file: a log line every `interval` seconds."""
+    """Stands in for tqdm where the output is a file: a line every `interval` seconds."""
 
-    def __init__(self, logger: Any, total: int, initial: int, desc: str, interval: float) -> None:
-        self.logger = logger
+    def __init__(self, total: int, initial: int, desc: str, interval: float) -> None:
         self.total = total
         self.initial = self.n = initial
         self.desc = desc
@@ -37,9 +36,8 @@ class _PlainBar:
         self.shown = now
         seconds = (now - self.start) / (self.n - self.initial) * (self.total - self.n)
         extra = f', {self.postfix}' if self.postfix else ''
-        self.logger.info(
-            f'{self.desc}: {self.n}/{self.total}, {timedelta(seconds=round(seconds))} left{extra}'
-        )
+        left = timedelta(seconds=round(seconds))
+        print(f'{self.desc}: {self.n}/{self.total}, {left} left{extra}', flush=True)
 
     def set_description(self, desc: str, refresh: bool = True) -> None:
         self.desc = desc
@@ -89,7 +87,7 @@ class ProgressBarHook(Hook):
                 dynamic_ncols=True,
             )
         else:
-            self.bars[name] = _PlainBar(runner.logger, total, initial, name, self.interval)
+            self.bars[name] = _PlainBar(total, initial, name, self.interval)
 
     def _close(self, name: str) -> None:
         bar = self.bars.pop(name, None)
@@ -112,7 +110,7 @@ class ProgressBarHook(Hook):
                 f'train epoch {runner.epoch + 1}/{runner.max_epochs}', refresh=False
             )
         if outputs and 'loss' in outputs:
-            bar.set_postfix_str(f'loss {float(outputs["loss"]):.4g}', refresh=False)
+            bar.set_postfix_str(f'loss {outputs["loss"].item():.4g}', refresh=False)
         bar.update()
 
     def after_train(self, runner) -> None:

@@ -15,12 +15,13 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner, TestLoop
 
-from projects.common.cli import build_runner
+from projects.common.checkpoint import find_resumable
+from projects.common.cli import build_runner, prepare
 from projects.common.scenes import write_dataset
 
 from .visualization import draw_data_sample
 
-CONFIG = 'configs/plvl/plvl_tiny_1xb64_scenes.py'
+CONFIG = 'configs/plvl/plvl_tiny_1xb16-3k_scenes.py'
 SCENES = Path('work_dirs/quickstart/scenes')
 PICTURES_PER_KIND = 4
 
@@ -37,8 +38,9 @@ def main(work_dir: Path, seed: int) -> dict:
 
     print(f'2/4  Training: {CONFIG}, seed {seed}', flush=True)
     cfg = Config.fromfile(CONFIG)
-    cfg.work_dir = str(work_dir)
     cfg.randomness.seed = seed
+    cfg.log_level = 'WARNING'  # the progress bar tells enough; the losses are in vis_data
+    prepare(cfg, CONFIG, launcher='none', work_dir=str(work_dir))
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.dataset.data_root = str(SCENES)
     runner = build_runner(cfg)
@@ -48,8 +50,11 @@ def main(work_dir: Path, seed: int) -> dict:
 
     print('3/4  Testing on 500 scenes that it has not seen', flush=True)
     start = time.time()
+    cfg.load_from = find_resumable(str(work_dir))
+    runner = build_runner(cfg)
     metrics = runner.test()
     test_seconds = time.time() - start
+    print('     and once more, each sentence replaced by one about another object', flush=True)
     other = _test_other_sentences(runner, cfg)
 
     print('4/4  Pictures', flush=True)

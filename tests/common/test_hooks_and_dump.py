@@ -49,10 +49,9 @@ def test_bar_shows_epoch_position_and_loss(monkeypatch: pytest.MonkeyPatch) -> N
     assert not hook.bars
 
 
-def test_lines_show_the_time_left(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level('INFO'):
-        run_four(ProgressBarHook(style='lines', interval=0), fake_runner())
-    lines = [record.getMessage() for record in caplog.records]
+def test_lines_show_the_time_left(capsys: pytest.CaptureFixture) -> None:
+    run_four(ProgressBarHook(style='lines', interval=0), fake_runner())
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith('train epoch 1/2: 2/4, 0:00:0')
     assert lines[0].endswith('left, loss 0.25')
     assert any(line.startswith('val: 1/2') for line in lines)

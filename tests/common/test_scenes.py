@@ -52,16 +52,14 @@ WORDS = {}
 for field, table in {
     'shape': 'circle square triangle star cross heart',
     'color': 'red orange yellow green blue purple',
-    'texture': 'plain striped spotted checkered',
+    'texture': 'plain striped spotted',
     'size': 'small large',
 }.items():
     WORDS.update({word: (field, word) for word in table.split()})
 WORDS.update(dict.fromkeys(('little', 'smaller', 'smallest'), ('size', 'small')))
 WORDS.update(dict.fromkeys(('big', 'bigger', 'biggest', 'larger', 'largest'), ('size', 'large')))
 WORDS.update(solid=('texture', 'plain'), dotted=('texture', 'spotted'))
-WORDS.update(
-    stripes=('texture', 'striped'), spots=('texture', 'spotted'), checks=('texture', 'checkered')
-)
+WORDS.update(stripes=('texture', 'striped'), spots=('texture', 'spotted'))
 FILLERS = set(['the', 'a', 'an', 'with', 'that', 'is', 'and', 'shape', 'object', 'thing', 'one'])
 
 WAYS = {'left': (0, -1), 'right': (0, 1), 'up': (1, -1), 'down': (1, 1)}

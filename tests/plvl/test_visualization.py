@@ -186,7 +186,7 @@ def samples(tmp_path):
 
 
 def test_hook_draws_evenly_spread_samples(tmp_path, samples):
-    hook = HOOKS.build(dict(type='GroundingVisualizationHook', num_samples=4))
+    hook = HOOKS.build(dict(type='RefVisualizationHook', num_samples=4))
     runner = _Runner(tmp_path, 10)
     _run(hook, runner, samples, 'test')
     folder = tmp_path / '20260101_000000' / 'vis_data' / 'grounding' / 'test'
@@ -202,7 +202,7 @@ def test_hook_draws_evenly_spread_samples(tmp_path, samples):
 def test_hook_interval_folder_and_switch(tmp_path, samples):
     out = tmp_path / 'out'
     hook = HOOKS.build(
-        dict(type='GroundingVisualizationHook', num_samples=-1, interval=2, out_dir=str(out))
+        dict(type='RefVisualizationHook', num_samples=-1, interval=2, out_dir=str(out))
     )
     runner = _Runner(tmp_path, 10)
     for epoch in range(1, 5):
@@ -214,9 +214,9 @@ def test_hook_interval_folder_and_switch(tmp_path, samples):
     ]
     assert all(len(list(p.iterdir())) == 10 for p in out.iterdir())
     quiet = HOOKS.build(
-        dict(type='GroundingVisualizationHook', draw=False, out_dir=str(tmp_path / 'no'))
+        dict(type='RefVisualizationHook', draw=False, out_dir=str(tmp_path / 'no'))
     )
     _run(quiet, runner, samples, 'test')
     assert not (tmp_path / 'no').exists()
     with pytest.raises(ValueError, match='interval=0'):
-        HOOKS.build(dict(type='GroundingVisualizationHook', interval=0))
+        HOOKS.build(dict(type='RefVisualizationHook', interval=0))

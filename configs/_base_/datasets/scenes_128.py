@@ -26,21 +26,19 @@ dataset = dict(
 )
 train_dataloader = dict(
     batch_size=64,
-    num_workers=1,
-    persistent_workers=True,
+    num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(split='train', pipeline=train_pipeline, **dataset),
 )
 val_dataloader = dict(
     batch_size=64,
-    num_workers=1,
-    persistent_workers=True,
+    num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(split='val', pipeline=test_pipeline, test_mode=True, **dataset),
 )
 test_dataloader = dict(
     batch_size=64,
-    num_workers=1,
+    num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(split='test', pipeline=test_pipeline, test_mode=True, **dataset),
 )

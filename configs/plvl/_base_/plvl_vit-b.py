@@ -41,4 +41,7 @@ model = dict(
     ),
 )
 custom_imports = dict(imports=['projects.plvl'], allow_failed_imports=False)
-custom_hooks = [dict(type='LearnVocabularyHook', vocab_size=30522)]
+custom_hooks = [
+    dict(type='LearnVocabularyHook', vocab_size=30522),
+    dict(type='RefVisualizationHook', num_samples=4),
+]

@@ -260,9 +260,8 @@ _TEXTURE_WORDS = {
     'plain': ('plain', 'plain', 'solid'),
     'striped': ('striped',),
     'spotted': ('spotted', 'spotted', 'dotted'),
-    'checkered': ('checkered',),
 }
-_TEXTURE_TAILS = {'striped': 'with stripes', 'spotted': 'with spots', 'checkered': 'with checks'}
+_TEXTURE_TAILS = {'striped': 'with stripes', 'spotted': 'with spots'}
 _SIZE_WORDS = {'small': ('small', 'small', 'little'), 'large': ('large', 'large', 'big')}
 _COMPARATIVES = {'small': ('smaller',), 'large': ('larger', 'bigger')}
 _SUPERLATIVES = {'small': ('smallest',), 'large': ('largest', 'biggest')}

@@ -264,8 +264,6 @@ def _texture(
     # Grows more slowly than the object: visible on small ones, fine on large ones.
     period = (0.022 + 0.18 * spec.extent) * image_size * fine
     angle = np.deg2rad(pick(rng, (0, 45, 90, 135)) + float(rng.uniform(-12, 12)))
-    if spec.texture == 'checkered':
-        angle = np.deg2rad(spec.angle + float(rng.uniform(-10, 10)))
     count = patch_size * fine
     axis = np.arange(count, dtype=np.float32) - count / 2
     c, s = np.float32(np.cos(angle) / period), np.float32(np.sin(angle) / period)
@@ -273,8 +271,6 @@ def _texture(
     v = axis[:, None] * c - axis[None, :] * s
     if spec.texture == 'striped':
         cells = (u - np.floor(u)) < 0.5
-    elif spec.texture == 'checkered':
-        cells = (np.floor(u * 2).astype(np.int32) + np.floor(v * 2).astype(np.int32)) & 1
     else:
         # Dots on a hexagonal grid: every second row is shifted by half a period.
         row = np.floor(v / 0.87)

@@ -32,7 +32,7 @@ from .generate import SPLITS, generate_scene
 from .scene import SHAPES, SceneSentence
 
 GENERATOR = 'mmtriad-scenes'
-VERSION = 1  # raise it with every change that alters what is generated
+VERSION = 2  # raise it with every change that alters what is generated
 MANIFEST = 'scenes.json'
 
 _CATEGORIES = [

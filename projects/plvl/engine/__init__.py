@@ -1,3 +1,3 @@
-from .visualization_hook import GroundingVisualizationHook
+from .visualization_hook import RefVisualizationHook
 
-__all__ = ['GroundingVisualizationHook']
+__all__ = ['RefVisualizationHook']

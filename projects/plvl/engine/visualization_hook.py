@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from mmdet.structures import DetDataSample
     from mmengine.runner import Runner
 
-__all__ = ['GroundingVisualizationHook']
+__all__ = ['RefVisualizationHook']
 
 
 @HOOKS.register_module()
-class GroundingVisualizationHook(Hook):
+class RefVisualizationHook(Hook):
     """Draw input, ground truth, prediction and score map of some val and test samples.
 
     The samples are spread evenly over the data set and the same in each epoch, so that pictures
@@ -40,7 +40,7 @@ class GroundingVisualizationHook(Hook):
 
     Example config::
 
-        custom_hooks = [dict(type='GroundingVisualizationHook', num_samples=12)]
+        custom_hooks = [dict(type='RefVisualizationHook', num_samples=12)]
     """
 
     priority = 'NORMAL'
@@ -53,7 +53,7 @@ class GroundingVisualizationHook(Hook):
         draw: bool = True,
     ) -> None:
         if interval < 1:
-            raise ValueError(f'GroundingVisualizationHook: interval={interval}: expected >= 1')
+            raise ValueError(f'RefVisualizationHook: interval={interval}: expected >= 1')
         self.num_samples = num_samples
         self.interval = interval
         self.out_dir = out_dir

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, bias_init_with_prob
 from mmengine.registry import MODELS
@@ -28,15 +29,17 @@ class CollaborativeHead(BaseModule):
 
     Args:
         in_channels: Channels of the feature map.
-        patch_size: Pixels that a cell becomes in the mask, per side, ``P``.
+        patch_size: Pixels that a cell becomes in the mask, per side; ``P`` of the backbone, or
+            less for a mask coarser than the image.
         groups: Tasks of each group, of 'center', 'offset', 'size' and 'mask'.
         norm_cfg: Normalisation after the hidden convolutions.
         decode_at: The cell whose offset and size make the box that is trained: 'prediction', the
             most probable one (Eq. 5, as released), or 'target', the true centre's. Prediction
             always uses the most probable one.
         clamp_center: See :func:`center_heatmaps`.
-        prior_prob: Probability that the centre's and the mask's branches start from, which helps
-            training from nothing; None for a bias of 0, as released.
+        prior_prob: Probability that the centre's and the mask's branches start from, the mask's
+            last convolution then starting as the identity: both help training from nothing.
+            None for biases of 0 and a random kernel, as released.
         loss_center: Focal loss of the centre's heat map.
         loss_bbox: Loss of XYXY boxes in parts of the image.
         loss_iou: Overlap loss of the same.
@@ -202,7 +205,7 @@ class CollaborativeHead(BaseModule):
         Args:
             features: (B, in_channels, h, w).
             boxes_norm: (B, 4), XYXY in parts of the image.
-            masks: (B, h * P, w * P), 0 or 1.
+            masks: (B, H, W), 0 or 1; brought to the size of the predicted mask.
             with_mask: (B,) bool, False for samples whose mask is not known; None for none such.
 
         Returns:
@@ -235,6 +238,9 @@ class CollaborativeHead(BaseModule):
         self, logits: Tensor, masks: Tensor, with_mask: Tensor | None
     ) -> dict[str, Tensor]:
         logits, masks = logits[:, 0], masks.to(logits.dtype)
+        if masks.shape[1:] != logits.shape[1:]:  # a head that predicts coarser than the image
+            resized = F.interpolate(masks[:, None], logits.shape[1:], mode='area')
+            masks = (resized[:, 0] >= 0.5).to(logits.dtype)
         if with_mask is not None and not with_mask.all():
             if not with_mask.any():  # keeps every parameter in the graph, as DDP needs
                 zero = logits.sum() * 0
@@ -254,6 +260,8 @@ class CollaborativeHead(BaseModule):
         if self.prior_prob is not None:
             for task in {'center', 'mask'}.intersection(self.tasks):
                 nn.init.constant_(self.branches[task][-1].bias, bias_init_with_prob(self.prior_prob))
+            if self.predicts_masks:
+                nn.init.dirac_(self.branches['mask'][-1].weight)
         super().init_weights()
 
 
