@@ -18,14 +18,23 @@ def repo_root() -> Path:
     return ROOT
 
 
+def shared_folder(name: str) -> Path:
+    folder = Path(os.environ.get('MMTRIAD_SHARED', ROOT.parent / 'shared')) / name
+    if not folder.is_dir():
+        pytest.skip(f'{folder} is absent (MMTRIAD_SHARED names its parent)')
+    return folder
+
+
 @pytest.fixture(scope='session')
 def shared_data() -> Path:
-    """Real sample data beside the checkout, or where MMTRIAD_SHARED says; skips where there is "
-    "none."""
-    folder = Path(os.environ.get('MMTRIAD_SHARED', ROOT.parent / 'shared')) / 'data'
-    if not folder.is_dir():
-        pytest.skip(f'no real sample data at {folder} (MMTRIAD_SHARED names its parent)')
-    return folder
+    """Real sample data beside the checkout; skips where there is none."""
+    return shared_folder('data')
+
+
+@pytest.fixture(scope='session')
+def shared_reference() -> Path:
+    """Outputs of the released code beside the checkout; skips where there are none."""
+    return shared_folder('reference')
 
 
 @pytest.fixture(autouse=True, scope='session')

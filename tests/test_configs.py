@@ -9,13 +9,19 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS, init_default_scope
+from mmengine.registry import (
+    DATASETS,
+    HOOKS,
+    METRICS,
+    MODELS,
+    TRANSFORMS,
+    Registry,
+    init_default_scope,
+)
 from mmengine.runner import Runner
 
 ROOT = Path(__file__).parents[1]
-LEAVES = sorted(
-    path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts
-)
+LEAVES = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
 # What the Runner takes, and the variables that our data bases share between loaders.
 RUNNER_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
 OTHER_KEYS = {
@@ -103,7 +109,7 @@ def test_no_name_is_taken():
         name
         for package in (mmdet.registry, mmpretrain.registry)
         for registry in vars(package).values()
-        if hasattr(registry, 'module_dict')
+        if isinstance(registry, Registry)
         for name in registry.module_dict
     }
     assert 'RetinaNet' in taken and 'VisionTransformer' in taken

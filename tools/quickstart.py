@@ -1,6 +1,6 @@
 """Generate scenes, train a small model on them, test it and draw pictures.
 
-    python tools/quickstart.py plvl --seed 0
+python tools/quickstart.py plvl --seed 0
 """
 
 import argparse

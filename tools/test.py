@@ -34,7 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', metavar='FILE', help='write all predictions to FILE (.json or .pkl)'
     )
-    parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions of all samples into DIR')
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='draw the predictions of all samples into DIR'
+    )
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',

@@ -18,9 +18,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', T_max=3400, begin=0, end=3400, by_epoch=False),
 ]
 default_hooks = dict(
-    checkpoint=dict(
-        by_epoch=False, interval=850, save_best='grounding/rec_acc50', rule='greater'
-    ),
+    checkpoint=dict(by_epoch=False, interval=850, save_best='grounding/rec_acc50', rule='greater'),
 )
 log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(enable=False, base_batch_size=16)

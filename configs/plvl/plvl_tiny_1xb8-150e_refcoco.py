@@ -1,4 +1,4 @@
-# Small PLVL on RefCOCO, or on a handful of its pictures: a check that real data trains. Not in the paper.
+# Small PLVL on a handful of RefCOCO's pictures: a check that real data trains. Not in the paper.
 _base_ = [
     './_base_/plvl_tiny.py',
     '../_base_/datasets/refcoco_256_plain.py',

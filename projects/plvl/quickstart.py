@@ -114,9 +114,7 @@ def _draw(runner: Runner, folder: Path) -> list[Path]:
     for kind in sorted(chosen):
         for i in chosen[kind]:
             packed = dataset[i]
-            batch = dict(
-                inputs=[packed['inputs']], data_samples=[packed['data_samples']]
-            )
+            batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
             sample = runner.model.test_step(batch)[0]
             image = cv2.cvtColor(cv2.imread(sample.img_path), cv2.COLOR_BGR2RGB)
             picture = draw_data_sample(image, sample)

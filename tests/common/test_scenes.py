@@ -60,7 +60,7 @@ WORDS.update(dict.fromkeys(('little', 'smaller', 'smallest'), ('size', 'small'))
 WORDS.update(dict.fromkeys(('big', 'bigger', 'biggest', 'larger', 'largest'), ('size', 'large')))
 WORDS.update(solid=('texture', 'plain'), dotted=('texture', 'spotted'))
 WORDS.update(stripes=('texture', 'striped'), spots=('texture', 'spotted'))
-FILLERS = set(['the', 'a', 'an', 'with', 'that', 'is', 'and', 'shape', 'object', 'thing', 'one'])
+FILLERS = {'the', 'a', 'an', 'with', 'that', 'is', 'and', 'shape', 'object', 'thing', 'one'}
 
 WAYS = {'left': (0, -1), 'right': (0, 1), 'up': (1, -1), 'down': (1, 1)}
 RELATION = re.compile(

@@ -105,7 +105,9 @@ def test_positions(reference):
         close(ours[:, ::3, ::3, ::16], golden[f'abs_pos_{name}'], 1e-5)
     for key in (k for k in golden.files if k.startswith('rel_pos')):
         _, _, length, size = key.split('_')
-        table = relative_position_table(reference.array(f'rel_pos{length}', (int(length), 64)), int(size))
+        table = relative_position_table(
+            reference.array(f'rel_pos{length}', (int(length), 64)), int(size)
+        )
         close(table[::3, ::3, ::4], golden[key], 1e-5)
 
 
@@ -193,7 +195,13 @@ def test_released_losses(reference):
     golden, losses, inputs = released_losses(
         reference, loss_mask=dict(type='DoubleSigmoidFocalLoss')
     )
-    names = dict(center='focal_loss_box', bbox='l1_loss', iou='giou_loss', mask='focal_loss_seg', dice='dice_loss')
+    names = dict(
+        center='focal_loss_box',
+        bbox='l1_loss',
+        iou='giou_loss',
+        mask='focal_loss_seg',
+        dice='dice_loss',
+    )
     for ours, theirs in names.items():
         torch.testing.assert_close(
             losses[f'loss_{ours}'].item(), golden[f'loss_{theirs}'].item(), rtol=1e-5, atol=1e-6

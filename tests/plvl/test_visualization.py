@@ -213,9 +213,7 @@ def test_hook_interval_folder_and_switch(tmp_path, samples):
         'val_epoch_3_iter_150',
     ]
     assert all(len(list(p.iterdir())) == 10 for p in out.iterdir())
-    quiet = HOOKS.build(
-        dict(type='RefVisualizationHook', draw=False, out_dir=str(tmp_path / 'no'))
-    )
+    quiet = HOOKS.build(dict(type='RefVisualizationHook', draw=False, out_dir=str(tmp_path / 'no')))
     _run(quiet, runner, samples, 'test')
     assert not (tmp_path / 'no').exists()
     with pytest.raises(ValueError, match='interval=0'):

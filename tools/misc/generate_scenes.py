@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from projects.common.scenes import write_dataset  # noqa: E402
+from projects.common.scenes import write_dataset
 
 
 def parse_args() -> argparse.Namespace:

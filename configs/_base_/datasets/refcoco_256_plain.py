@@ -1,4 +1,4 @@
-# RefCOCO in the refer layout, at 256 x 256 pixels, without augmentation: for small models and small data.
+# RefCOCO in the refer layout, at 256 x 256 pixels, without augmentation, for small models.
 # DATA_ROOT holds refcoco/ (instances.json and refs(unc).p) and images/.
 data_root = '{{$DATA_ROOT:data/}}'
 meta_keys = (

@@ -1,5 +1,5 @@
 # RefCOCO in the refer layout, at 448 x 448 pixels (PLVL section 4.1).
-# DATA_ROOT holds refcoco/, refcoco+/, refcocog/ (each with instances.json and refs(*).p) and images/.
+# DATA_ROOT holds refcoco/, refcoco+/, refcocog/ (instances.json and refs(*).p each) and images/.
 data_root = '{{$DATA_ROOT:data/}}'
 meta_keys = (
     'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
@@ -16,7 +16,8 @@ train_pipeline = [
         type='RandomChoiceResize',
         scales=[(448 - 32 * i, 448 - 32 * i) for i in range(7)],
         resize_type='GroundingResize',
-        keep_ratio=True),
+        keep_ratio=True,
+    ),
     dict(type='GroundingResize', scale=(448, 448), keep_ratio=False),
     # Last, where the picture is smallest: it is the slowest step.
     dict(
@@ -28,8 +29,10 @@ train_pipeline = [
                 brightness=0.4,
                 contrast=0.4,
                 saturation=0.4,
-                backend='cv2')
-        ]),
+                backend='cv2',
+            )
+        ],
+    ),
     dict(type='mmdet.PackDetInputs', meta_keys=meta_keys),
 ]
 test_pipeline = [

@@ -1,4 +1,4 @@
-# PLVL section 4.1: AdamW, three learning rates, poly decay by epoch, 150 epochs, 4 GPUs with 20 each.
+# PLVL section 4.1: AdamW, three learning rates, poly decay by epoch, 150 epochs, 4 GPUs x 20.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2.5e-5, weight_decay=1e-4),

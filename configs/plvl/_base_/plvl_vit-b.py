@@ -1,7 +1,8 @@
 # PLVL with ViTDet-B and BERT-base (paper, sections 3 and 4.1).
-# PLVL_BERT: folder or hub id of BERT-base weights (bert-base-uncased); PLVL_VOCAB: a vocab.txt, where
-# the weights bring none; PLVL_VITDET: converted ViTDet-B
-# weights. Without them the model starts from random weights and says so.
+# PLVL_BERT: folder or hub id of BERT-base weights (bert-base-uncased).
+# PLVL_VOCAB: a vocab.txt, where those bring none.
+# PLVL_VITDET: a checkpoint of LanguageGuidedViT with ViTDet-B's weights.
+# Without them the model starts from random weights and says so.
 import os
 
 model = dict(
@@ -36,6 +37,11 @@ model = dict(
         type='CollaborativeHead',
         in_channels=512,
         groups=(('center', 'mask'), ('offset', 'size')),
+        loss_center=dict(type='CenterFocalLoss'),
+        loss_bbox=dict(type='mmdet.L1Loss'),
+        loss_iou=dict(type='mmdet.GIoULoss'),
+        loss_mask=dict(type='mmdet.FocalLoss'),
+        loss_dice=dict(type='mmdet.DiceLoss', naive_dice=True, eps=1.0),
         det_weight=0.1,
         seg_weight=1.0,
     ),

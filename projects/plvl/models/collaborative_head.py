@@ -259,7 +259,9 @@ class CollaborativeHead(BaseModule):
                 nn.init.zeros_(module.bias)
         if self.prior_prob is not None:
             for task in {'center', 'mask'}.intersection(self.tasks):
-                nn.init.constant_(self.branches[task][-1].bias, bias_init_with_prob(self.prior_prob))
+                nn.init.constant_(
+                    self.branches[task][-1].bias, bias_init_with_prob(self.prior_prob)
+                )
             if self.predicts_masks:
                 nn.init.dirac_(self.branches['mask'][-1].weight)
         super().init_weights()

@@ -56,9 +56,7 @@ class LanguageFusionDecoder(BaseModule):
             Fused features (B, channels, h, w).
         """
         tokens = self.visual_proj(visual.flatten(1, 2))
-        tokens = self.decoder(
-            tokens, self.text_proj(text), memory_key_padding_mask=text_mask == 0
-        )
+        tokens = self.decoder(tokens, self.text_proj(text), memory_key_padding_mask=text_mask == 0)
         return tokens.transpose(1, 2).unflatten(2, visual.shape[1:3])
 
     def init_weights(self) -> None:

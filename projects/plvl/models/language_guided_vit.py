@@ -242,7 +242,9 @@ class LanguageGuidedViT(BaseModule):
         if pretrained:
             init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         elif init_cfg is None:
-            print_log('the visual backbone starts from random weights: `pretrained` is not set', 'current')
+            print_log(
+                'the visual backbone starts from random weights: `pretrained` is not set', 'current'
+            )
         super().__init__(init_cfg)
         for name, indexes in (
             ('global_indexes', global_indexes),
