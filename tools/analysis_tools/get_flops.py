@@ -52,8 +52,14 @@ def count_macs(model: nn.Module, run) -> dict[str, tuple[int, int]]:
     """
     # torch counts its GPU kernels of attention, not the one for CPUs.
     extra = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=extra) as counter:
-        run()
+    # The fused attention layer of evaluation would hide its products from the counter.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=extra) as counter:
+            run()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     root = type(model).__name__
     macs = {}
     for name, operations in counter.get_flop_counts().items():
