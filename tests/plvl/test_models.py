@@ -92,11 +92,11 @@ def test_three_modes(repo_root, groups, losses):
         if 'bboxes' in prediction:
             x1, y1, x2, y2 = prediction.bboxes[0].tolist()
             assert 0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height
-            assert sample.pred_score_map.shape == (16, 16)
+            assert sample.pred_score_map.shape == (8, 8)
         if 'masks' in prediction:
             assert prediction.masks.shape == (1, height, width)
             assert prediction.masks.dtype == torch.bool
-            assert sample.pred_mask_probs.shape == (128, 128)
+            assert sample.pred_mask_probs.shape == (64, 64)
 
 
 def test_boxes_are_those_of_the_maps(repo_root):
@@ -108,10 +108,10 @@ def test_boxes_are_those_of_the_maps(repo_root):
     for i, sample in enumerate(samples):
         height, width = sample.ori_shape
         prob = maps['center'][i, 0].sigmoid()
-        row, column = divmod(int(prob.argmax()), 16)
+        row, column = divmod(int(prob.argmax()), 8)
         ox, oy = maps['offset'][i, :, row, column].tolist()
         w, h = maps['size'][i, :, row, column].sigmoid().clamp(1e-4, 1 - 1e-4).tolist()
-        cx, cy = (column + ox) / 16, (row + oy) / 16
+        cx, cy = (column + ox) / 8, (row + oy) / 8
         box = np.clip([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], 0, 1)
         expected = box * [width, height, width, height]
         np.testing.assert_allclose(sample.pred_instances.bboxes[0], expected, atol=1e-3)
@@ -147,7 +147,7 @@ def test_checkpointing_changes_nothing(repo_root):
         model = tiny_model(repo_root, **{'model.backbone.with_cp': with_cp}).train()
         torch.manual_seed(1)  # the text encoder's dropout
         sum(run(model, 'loss', batch()).values()).backward()
-        gradients.append(model.backbone.patch_embed.weight.grad)
+        gradients.append(model.backbone.pos_embed.grad)
     torch.testing.assert_close(*gradients)
 
 
@@ -176,19 +176,21 @@ def test_attention_equals_its_formula():
 @torch.no_grad()
 def test_which_tokens_a_block_sees(repo_root):
     """Local blocks see their window, global ones everything; only language blocks the sentence."""
-    model = tiny_model(repo_root).eval()
-    x = torch.randn(1, 16, 16, 128)
+    options = {'global_indexes': (1, 3), 'language_indexes': (3,)}
+    options = {f'model.backbone.{key}': value for key, value in options.items()}
+    model = tiny_model(repo_root, **options).eval()
+    x = torch.randn(1, 8, 8, 128)
     text, other = torch.randn(2, 1, 20, 128)
     changed = x.clone()
-    changed[0, 15, 15] = torch.randn(128)  # in the last of the four windows
+    changed[0, 7, 7] = torch.randn(128)  # in the last of the four windows
     for i, block in enumerate(model.backbone.blocks):
         difference = (block(x, text, None) - block(changed, text, None)).abs().sum(-1)[0]
-        is_global = i in (2, 5)
-        assert (difference[:8, :8].max() > 0) == is_global
-        assert difference[8:, 8:].min() > 0
+        is_global = i in (1, 3)
+        assert (difference[:4, :4].max() > 0) == is_global
+        assert difference[4:, 4:].min() > 0
         reads = (block(x, text, None) - block(x, other, None)).abs().max() > 0
-        assert reads == block.sees_language == is_global
-    assert model.backbone.first_language_block == 2
+        assert reads == block.sees_language == (i == 3)
+    assert model.backbone.first_language_block == 3
 
 
 @torch.no_grad()
@@ -237,8 +239,9 @@ def test_heatmap_of_a_far_corner_keeps_its_positive():
 @pytest.mark.parametrize(
     ('option', 'value', 'message'),
     [
-        ('backbone.global_indexes', (2, 6), 'global_indexes: 6, but depth is 6'),
-        ('backbone.language_indexes', (1, 2), 'block 1 is not in global_indexes'),
+        ('backbone.global_indexes', (2, 6), 'global_indexes: 6, but depth is 4'),
+        ('backbone.global_indexes', (0, 2, 3), 'block 1 is not in global_indexes'),
+        ('backbone.stem_channels', (8, 8, 8, 8), '4 halvings do not fit'),
         ('head.groups', (('center', 'masks'),), "unknown task 'masks'"),
         ('head.groups', (('center',), ('offset',)), 'center, offset and size together'),
         ('head.groups', (('mask', 'mask'),), "'mask' stands 2 times"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -70,20 +71,28 @@ class WordPieceTokenizer:
     def learn(
         cls, sentences: Iterable[str], vocab_size: int = 4096, lowercase: bool = True
     ) -> WordPieceTokenizer:
-        """Learns at most ``vocab_size`` word pieces from ``sentences``.
+        """Makes a vocabulary of the characters and the most frequent words of ``sentences``.
 
-        The result depends on the set of sentences with their counts, not on their order.
+        Words beyond ``vocab_size`` are spelt in characters. The result depends on the sentences
+        alone; the trainers of the ``tokenizers`` library break ties differently in each process.
+
+        Raises:
+            ValueError: ``vocab_size`` does not even hold the characters.
         """
-        trainer = BertWordPieceTokenizer(lowercase=lowercase)
-        trainer.train_from_iterator(
-            sorted(sentences),
-            vocab_size=vocab_size,
-            min_frequency=1,
-            special_tokens=list(SPECIAL_TOKENS),
-            show_progress=False,
-        )
-        ids = trainer.get_vocab()
-        return cls(sorted(ids, key=ids.__getitem__), lowercase)
+        splitter = BertWordPieceTokenizer(lowercase=lowercase)
+        counts: Counter[str] = Counter()
+        for sentence in sentences:
+            text = splitter.normalizer.normalize_str(sentence)
+            counts.update(word for word, _ in splitter.pre_tokenizer.pre_tokenize_str(text))
+        characters = sorted({character for word in counts for character in word})
+        pieces = [*SPECIAL_TOKENS, *characters, *(f'##{character}' for character in characters)]
+        if len(pieces) > vocab_size:
+            raise ValueError(
+                f'vocab_size {vocab_size}: the sentences have {len(characters)} different '
+                f'characters, which need {len(pieces)} tokens'
+            )
+        words = sorted((word for word in counts if len(word) > 1), key=lambda w: (-counts[w], w))
+        return cls([*pieces, *words][:vocab_size], lowercase)
 
     def __call__(self, sentences: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
         """Tokenises a batch: ``[CLS] pieces [SEP] [PAD] ...``.
