@@ -109,7 +109,7 @@ def test_no_name_is_taken():
         name
         for package in (mmdet.registry, mmpretrain.registry)
         for registry in vars(package).values()
-        if isinstance(registry, Registry)
+        if isinstance(registry, Registry) and registry.scope in ('mmdet', 'mmpretrain')
         for name in registry.module_dict
     }
     assert 'RetinaNet' in taken and 'VisionTransformer' in taken

@@ -74,6 +74,7 @@ def test_two_processes_equal_one(repo_root, on_scenes, tool, tmp_path) -> None:
         *on_scenes,
         'train_cfg.max_epochs=1',
         'log_processor.window_size=1',
+        'train_dataloader.drop_last=True',
         'model.head.norm_cfg.type=GN',
         'model.head.norm_cfg.num_groups=8',
         'model.backbone.stem_norm_cfg.type=GN',
@@ -86,9 +87,9 @@ def test_two_processes_equal_one(repo_root, on_scenes, tool, tmp_path) -> None:
     two = ('2', '--work-dir', tmp_path / 'two', *options, 'train_dataloader.batch_size=4')
     run(tool, 'dist_train.sh', config, *two, PORT=port)
     one, two = logged_losses(tmp_path / 'one'), logged_losses(tmp_path / 'two')
-    assert len(one) == len(two) >= 3
-    assert len(one[0]) == 6
-    for ours, theirs in zip(one, two, strict=True):
+    assert len(one) >= 3 and len(one[0]) == 6
+    # An odd number of sentences is filled up for two processes, which may make one batch more.
+    for ours, theirs in zip(one, two[: len(one)], strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
 
 

@@ -40,6 +40,7 @@ model = dict(
         pos_embed_grid=8,
         rel_pos_grid=8,
         stem_channels=(32, 64),
+        stem_norm_cfg=dict(type='BN'),
         mask_text_padding=True,
     ),
     decoder=dict(
@@ -56,6 +57,7 @@ model = dict(
         type='CollaborativeHead',
         in_channels=128,
         patch_size=8,
+        norm_cfg=dict(type='BN'),
         decode_at='target',
         prior_prob=0.05,
         loss_mask=dict(type='mmdet.FocalLoss', alpha=0.5, loss_weight=10.0),

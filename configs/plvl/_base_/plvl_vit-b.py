@@ -37,6 +37,7 @@ model = dict(
         type='CollaborativeHead',
         in_channels=512,
         groups=(('center', 'mask'), ('offset', 'size')),
+        norm_cfg=dict(type='BN'),
         loss_center=dict(type='CenterFocalLoss'),
         loss_bbox=dict(type='mmdet.L1Loss'),
         loss_iou=dict(type='mmdet.GIoULoss'),
