@@ -1,7 +1,10 @@
 """Fixtures for all tests."""
 
+import importlib.util
+import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -9,6 +12,7 @@ sys.path.insert(0, str(ROOT))  # `import projects`
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch starts its threads; subprocesses too
 os.environ.setdefault('HF_HUB_OFFLINE', '1')  # no test may wait for a network
 
+import numpy as np
 import pytest
 
 
@@ -43,3 +47,87 @@ def _one_torch_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='module')
+def errors():
+    """Largest error and tolerance of every quantity, by file; printed at the end."""
+    found: dict[str, list[tuple[float, float, str]]] = {}
+    yield found
+    print(f'\n{"golden":24}{"largest error":>14}{"tolerance":>11}  quantity nearest to its limit')
+    for file, rows in found.items():
+        if not rows:  # a test failed before its first comparison
+            continue
+        error, tolerance, what = max(rows, key=lambda row: row[0] / row[1])
+        print(f'{file:24}{error:14.1e}{tolerance:11.0e}  {what}, of {len(rows)}')
+
+
+class Golden(dict):
+    """Arrays of a file that remember their name."""
+
+    def __init__(self, path, errors):
+        with np.load(path) as arrays:
+            super().__init__(arrays)
+        self.rows = errors.setdefault(path.stem, [])
+
+    def check(self, ours, what: str, tolerance: float) -> None:
+        """Compares with the array ``what``: largest absolute error."""
+        ours, golden = ours.detach().numpy(), self[what]
+        assert ours.shape == golden.shape
+        self.rows.append((float(np.abs(ours - golden).max()), tolerance, what))
+        np.testing.assert_allclose(ours, golden, rtol=0, atol=tolerance)
+
+    def check_relative(self, ours: float, what: str, tolerance: float) -> None:
+        """Compares numbers: error in parts of the golden one."""
+        golden = self[what].item()
+        self.rows.append((abs(ours - golden) / abs(golden), tolerance, f'{what} (relative)'))
+        assert ours == pytest.approx(golden, rel=tolerance, abs=0)
+
+
+@pytest.fixture(scope='module')
+def reference(shared_reference, errors):
+    """detweights.py of the reference folder."""
+    import torch
+
+    spec = importlib.util.spec_from_file_location('detweights', shared_reference / 'detweights.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.root = shared_reference
+    module.golden = lambda name: Golden(shared_reference / 'goldens' / f'{name}.npz', errors)
+    module.array = lambda name, shape: torch.from_numpy(module.inputs(name, shape, 0))
+    return module
+
+
+class _Collect(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.INFO:
+            self.lines.append(record.getMessage())
+
+
+@pytest.fixture(autouse=True)
+def fresh_logger() -> None:
+    """MMEngine's current logger outlives a test, with its level and the stream it writes to."""
+    from mmengine.logging import MMLogger
+
+    MMLogger._instance_dict.clear()
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    """What was logged through mmengine's current logger, from the level of information on."""
+    from mmengine.logging import MMLogger
+
+    handler = _Collect()
+    loggers = {logging.getLogger('mmengine'), MMLogger.get_current_instance()}
+    levels = {logger: logger.level for logger in loggers}
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)  # a run before may have left it higher
+    yield handler.lines
+    for logger, level in levels.items():
+        logger.removeHandler(handler)
+        logger.setLevel(level)

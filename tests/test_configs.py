@@ -74,7 +74,7 @@ def test_basenames_are_unique():
 
 def registered_classes() -> set[str]:
     registered = set()
-    for package in ('projects.common', 'projects.plvl'):
+    for package in ('projects.common', 'projects.pdsl', 'projects.plvl', 'projects.rvse'):
         root = importlib.import_module(package)
         for info in pkgutil.walk_packages(root.__path__, package + '.'):
             tree = ast.parse(Path(importlib.util.find_spec(info.name).origin).read_text())

@@ -22,15 +22,20 @@ def python(*arguments: str, cwd: Path, path: Path | None = None) -> subprocess.C
     )
 
 
+def copy_sources(repo_root: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE', 'model-index.yml'):
+        shutil.copy(repo_root / name, target)
+    for name in ('projects', 'configs'):
+        ignored = shutil.ignore_patterns('__pycache__')
+        shutil.copytree(repo_root / name, target / name, ignore=ignored)
+
+
 @pytest.fixture(scope='module')
 def wheel(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built wheel; from a copy, so that the checkout stays clean."""
     source = tmp_path_factory.mktemp('source')
-    for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE'):
-        shutil.copy(repo_root / name, source)
-    shutil.copytree(
-        repo_root / 'projects', source / 'projects', ignore=shutil.ignore_patterns('__pycache__')
-    )
+    copy_sources(repo_root, source)
     done = python(
         *(
             '-m',
@@ -95,6 +100,20 @@ def test_imports_from_an_empty_directory(site: Path, tmp_path: Path) -> None:
     assert done.stdout.strip().splitlines()[-1].startswith(str(site))
 
 
+def test_configs_come_along(site: Path, repo_root: Path, tmp_path: Path) -> None:
+    code = (
+        'from mmengine.config import Config; from projects.common import find_config, list_models; '
+        'path = find_config("plvl_tiny_1xb16-3k_scenes"); print(path); '
+        'print(Config.fromfile(path).model.type, *list_models())'
+    )
+    done = python('-c', code, cwd=tmp_path, path=site)
+    assert done.returncode == 0, done.stderr
+    where, listed = done.stdout.strip().splitlines()[-2:]
+    assert where.startswith(str(site))
+    leaves = {p.stem for p in (repo_root / 'configs').rglob('*.py') if '_base_' not in p.parts}
+    assert listed.split() == ['PLVL', *sorted(leaves)]
+
+
 def test_imports_beside_a_foreign_projects_folder(site: Path, tmp_path: Path) -> None:
     other = tmp_path / 'projects' / 'other'  # as in a checkout of mmdet: no projects/__init__.py
     other.mkdir(parents=True)
@@ -112,11 +131,7 @@ def test_imports_beside_a_foreign_projects_folder(site: Path, tmp_path: Path) ->
 def test_editable_install_imports_from_the_checkout(repo_root: Path, tmp_path: Path) -> None:
     """An editable install into a folder of its own, in a copy because it writes metadata."""
     source = tmp_path / 'source'
-    shutil.copytree(
-        repo_root / 'projects', source / 'projects', ignore=shutil.ignore_patterns('__pycache__')
-    )
-    for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE'):
-        shutil.copy(repo_root / name, source)
+    copy_sources(repo_root, source)
     site = tmp_path / 'site'
     done = python(
         *('-m', 'pip', 'install', '-q', '--no-build-isolation', '--no-deps', '--no-index'),

@@ -1,7 +1,9 @@
 """What two or more of the projects use. Importing it registers its classes."""
 
 from .checkpoint import AtomicCheckpointHook
+from .config_index import find_config, list_models
 from .mean_loss_hook import MeanLossHook
+from .muon import MuonAdamW, MuonAdamWConstructor
 from .prediction_dump import PredictionDump
 from .progress import ProgressBarHook
 from .reproducibility import ReproducibilityHook
@@ -10,7 +12,11 @@ from .text import *  # noqa: F403
 __all__ = [
     'AtomicCheckpointHook',
     'MeanLossHook',
+    'MuonAdamW',
+    'MuonAdamWConstructor',
     'PredictionDump',
     'ProgressBarHook',
     'ReproducibilityHook',
+    'find_config',
+    'list_models',
 ]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import re
@@ -15,7 +16,7 @@ import torch
 from mmengine.dist import get_dist_info, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader
 
@@ -159,6 +160,13 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
         raise
 
 
+def _without_own_deprecations(record: logging.LogRecord) -> bool:
+    """MMEngine warns at every checkpoint of classes that it uses itself."""
+    return not record.getMessage().startswith(
+        ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
+    )
+
+
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's `CheckpointHook`, safe against a kill at any moment.
@@ -170,6 +178,10 @@ class AtomicCheckpointHook(CheckpointHook):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs['backend_args'] = {'backend': 'atomic_local', **(kwargs.get('backend_args') or {})}
         super().__init__(*args, **kwargs)
+
+    def before_train(self, runner) -> None:
+        MMLogger.get_current_instance().addFilter(_without_own_deprecations)
+        super().before_train(runner)
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         stale = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import copy
 import difflib
@@ -17,11 +18,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config, ConfigDict, DictAction
 
 __all__ = [
     'UserError',
     'accepted_arguments',
+    'add_run_options',
     'build_runner',
     'check_cfg_options',
     'load_config',
@@ -379,8 +381,8 @@ def user_message(error: BaseException) -> str | None:
         # MMEngine 0.10 raises errors of a constructor anew; the first one has the place and the
         # words.
         first = error
-        while isinstance(first.__cause__ or first.__context__, type(error)):
-            first = first.__cause__ or first.__context__
+        while isinstance(cause := _raised_while(first), type(error)):
+            first = cause
         if first is not error and (found := user_message(first)):
             return found
         file, line = _raised_at(error)
@@ -396,6 +398,11 @@ def user_message(error: BaseException) -> str | None:
         ):
             return f'in the config: {_one_line(error)}'
     return None
+
+
+def _raised_while(error: BaseException) -> BaseException | None:
+    """The error that this one was raised for; `raise ... from None` says that there is none."""
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _one_line(error: BaseException) -> str:
@@ -496,6 +503,37 @@ def prepare(
                 broadcast_buffers=False,
                 find_unused_parameters=cfg.get('find_unused_parameters', False),
             )
+
+
+def add_run_options(parser: argparse.ArgumentParser, example: str) -> None:
+    """The options that training and testing share.
+
+    Args:
+        parser: Parser to add them to.
+        example: An override that makes sense for the command.
+    """
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle checkpoints freely, which runs any code in them; only for files whose '
+        'maker you trust',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help=f'override config settings, e.g. {example}',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by some launchers'
+    )
 
 
 def build_runner(cfg: Config) -> Any:

@@ -12,7 +12,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
-__all__ = ['PredictionDump']
+__all__ = ['PredictionDump', 'encode_mask']
 
 
 @METRICS.register_module()
@@ -53,7 +53,7 @@ class PredictionDump(BaseMetric):
             value = torch.from_numpy(value)
         if isinstance(value, torch.Tensor):
             if value.dtype == torch.bool and value.ndim == 3:
-                return [_encode(mask) for mask in value.cpu().numpy()]
+                return [encode_mask(mask) for mask in value.cpu().numpy()]
             return value.tolist() if value.numel() <= self.max_numbers else NotImplemented
         if isinstance(value, np.generic):
             return value.item()
@@ -64,7 +64,7 @@ class PredictionDump(BaseMetric):
         return {}
 
 
-def _encode(mask: np.ndarray) -> dict:
+def encode_mask(mask: np.ndarray) -> dict:
     """COCO run-length encoding of a boolean mask (H, W), its counts as text."""
     from pycocotools import mask as coco_mask
 

@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-__all__ = ['ProgressBarHook']
+__all__ = ['ProgressBarHook', 'progress_bar']
 
 
 class _PlainBar:
@@ -48,6 +48,29 @@ class _PlainBar:
     def close(self) -> None:
         pass
 
+    def __enter__(self) -> _PlainBar:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def progress_bar(
+    total: int,
+    desc: str,
+    unit: str = 'it',
+    initial: int = 0,
+    style: str = 'auto',
+    interval: float = 30.0,
+    **kwargs: Any,
+) -> tqdm | _PlainBar:
+    """A bar on a terminal, a line every `interval` seconds elsewhere; also a context manager."""
+    if style == 'bar' or (style == 'auto' and sys.stderr.isatty()):
+        return tqdm(
+            total=total, initial=initial, desc=desc, unit=unit, dynamic_ncols=True, **kwargs
+        )
+    return _PlainBar(total, initial, desc, interval)
+
 
 @HOOKS.register_module()
 class ProgressBarHook(Hook):
@@ -75,19 +98,12 @@ class ProgressBarHook(Hook):
         if not is_main_process():
             return
         self._close(name)
-        if self.style == 'bar' or (self.style == 'auto' and sys.stderr.isatty()):
-            if not self.bars:  # log lines go above the bar
-                self.redirect.enter_context(logging_redirect_tqdm([runner.logger]))
-            self.bars[name] = tqdm(
-                total=total,
-                initial=initial,
-                desc=name,
-                unit='it',
-                leave=name != 'val',
-                dynamic_ncols=True,
-            )
-        else:
-            self.bars[name] = _PlainBar(total, initial, name, self.interval)
+        bar = progress_bar(
+            total, name, 'it', initial, self.style, self.interval, leave=name != 'val'
+        )
+        if isinstance(bar, tqdm) and not self.bars:  # log lines go above the bar
+            self.redirect.enter_context(logging_redirect_tqdm([runner.logger]))
+        self.bars[name] = bar
 
     def _close(self, name: str) -> None:
         bar = self.bars.pop(name, None)

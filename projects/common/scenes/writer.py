@@ -13,6 +13,7 @@ What `write_dataset` leaves in its folder::
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import pickle
@@ -26,8 +27,8 @@ from typing import Any
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
+from ..progress import progress_bar
 from .generate import SPLITS, generate_scene
 from .scene import SHAPES, SceneSentence
 
@@ -96,7 +97,8 @@ def write_dataset(
     tasks = [(split, index) for split, count in counts.items() for index in range(count)]
     draw = partial(_draw, images=str(_made(out / 'images')), image_size=image_size, seed=seed)
     collected = _Collector(image_size)
-    with tqdm(total=len(tasks), desc='scenes', unit='scene', disable=not progress) as bar:
+    quiet = {} if progress else dict(style='lines', interval=math.inf)
+    with progress_bar(len(tasks), 'scenes', 'scene', **quiet) as bar:
         for (split, _), record in zip(tasks, _map(draw, tasks, workers)):
             collected.add(split, record)
             bar.update()

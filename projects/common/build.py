@@ -1,0 +1,27 @@
+"""Building models whose weights follow."""
+
+from __future__ import annotations
+
+import logging
+
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+__all__ = ['build_quietly']
+
+
+def build_quietly(model: ConfigDict, scope: str) -> nn.Module:
+    """A model of its config, without the notes that its parts start from random weights.
+
+    Args:
+        model: Config of the model.
+        scope: The ``default_scope`` to look names up in.
+    """
+    disabled = logging.root.manager.disable
+    logging.disable(max(logging.INFO, disabled))
+    try:
+        with DefaultScope.overwrite_default_scope(scope):
+            return MODELS.build(model)
+    finally:
+        logging.disable(disabled)

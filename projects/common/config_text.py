@@ -1,0 +1,62 @@
+"""Configs that checkpoints carry as text, read without running them."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from mmengine.config import Config
+
+__all__ = ['config_of_checkpoint', 'parse_config_text']
+
+
+class _DictCalls(ast.NodeTransformer):
+    """``dict(a=1)`` as ``{'a': 1}``, which ``ast.literal_eval`` takes."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        is_dict = isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args
+        if not is_dict or not all(keyword.arg for keyword in node.keywords):
+            return node
+        return ast.Dict(
+            keys=[ast.Constant(keyword.arg) for keyword in node.keywords],
+            values=[keyword.value for keyword in node.keywords],
+        )
+
+
+def parse_config_text(text: str, where: str) -> Config:
+    """A config from ``Config.pretty_text``: assignments of plain values, nothing else.
+
+    MMEngine's ``Config.fromstring`` would run the text as a Python file.
+
+    Args:
+        text: The text.
+        where: What messages call it.
+
+    Raises:
+        ValueError: The text has anything but assignments of numbers, strings and containers.
+    """
+    values: dict[str, Any] = {}
+    try:
+        for statement in ast.parse(text).body:
+            if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+                raise ValueError(f'line {statement.lineno} is no assignment')
+            target = statement.targets[0]
+            if not isinstance(target, ast.Name):
+                raise ValueError(f'line {statement.lineno} assigns to no plain name')
+            values[target.id] = ast.literal_eval(_DictCalls().visit(statement.value))
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f'{where}: not a config of plain values ({error})') from error
+    return Config(values)
+
+
+def config_of_checkpoint(checkpoint: dict, where: str) -> Config:
+    """The config that MMEngine's runner leaves in a checkpoint's ``meta``.
+
+    Raises:
+        ValueError: There is none, or it has more than plain values.
+    """
+    text = (checkpoint.get('meta') or {}).get('cfg')
+    if not isinstance(text, str):
+        raise ValueError(f'{where}: carries no config; name one as `model`')
+    return parse_config_text(text, f'{where}: its config')

@@ -1,0 +1,153 @@
+"""Weights from and for other code bases: reading their files, names both ways, strict checks."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .checkpoint import load_checkpoint_file, write_atomically
+from .unpickle import load_pickle
+
+__all__ = ['KeyMap', 'check_weights', 'describe_mismatch', 'read_weights', 'write_checkpoint']
+
+
+class KeyMap:
+    """Names of the tensors of another code base, and ours.
+
+    Args:
+        rules: Pairs (theirs, ours) of how names begin; ``{}`` stands for one part without a dot,
+            the same in both. The first pair that fits counts, in either direction.
+
+    Examples:
+        >>> keys = KeyMap([('blocks.{}.mlp.fc1.', 'layers.{}.mlp.0.'), ('blocks.', 'layers.')])
+        >>> keys.to_ours('blocks.3.mlp.fc1.bias'), keys.to_theirs('layers.3.norm.bias')
+        ('layers.3.mlp.0.bias', 'blocks.3.norm.bias')
+    """
+
+    def __init__(self, rules: Iterable[tuple[str, str]]) -> None:
+        rules = list(rules)
+        self._to_ours = [(_pattern(theirs), ours) for theirs, ours in rules]
+        self._to_theirs = [(_pattern(ours), theirs) for theirs, ours in rules]
+
+    def to_ours(self, key: str) -> str | None:
+        """Our name of their tensor; None where no rule fits."""
+        return _rename(key, self._to_ours)
+
+    def to_theirs(self, key: str) -> str | None:
+        """Their name of our tensor; None where no rule fits."""
+        return _rename(key, self._to_theirs)
+
+
+def _pattern(beginning: str) -> re.Pattern:
+    return re.compile(re.escape(beginning).replace(r'\{\}', r'([^.]+)'))
+
+
+def _rename(key: str, rules: list[tuple[re.Pattern, str]]) -> str | None:
+    for pattern, beginning in rules:
+        found = pattern.match(key)
+        if found:
+            return beginning.format(*found.groups()) + key[found.end() :]
+    return None
+
+
+def read_weights(
+    path: str | os.PathLike, trust: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a checkpoint and what else is in it.
+
+    Read are files of ``torch.save`` and detectron2's ``.pkl`` (arrays in a pickle). The tensors
+    may be all of the file or its entry ``state_dict`` or ``model``; a prefix ``module.`` that all
+    of them have, which DDP leaves, is taken off.
+
+    Args:
+        path: The file.
+        trust: Unpickle freely, which runs any code that the file contains.
+
+    Returns:
+        Tensors by name, and the file's other entries.
+
+    Raises:
+        FileNotFoundError: No such file.
+        pickle.UnpicklingError: The file is damaged or asks for what weights do not need.
+        ValueError: It holds no weights.
+    """
+    path = Path(path)
+    if path.suffix == '.pkl' and not zipfile.is_zipfile(path):
+        content = load_pickle(path, trust)
+    else:
+        # Many training scripts keep their command line in the checkpoint: plain attributes.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = load_checkpoint_file(path, trust=trust)
+    rest: dict[str, Any] = {}
+    if isinstance(content, Mapping):
+        for name in ('state_dict', 'model'):
+            if isinstance(content.get(name), Mapping):
+                rest = {key: value for key, value in content.items() if key != name}
+                content = content[name]
+                break
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f'{path}: holds no weights, expected tensors by name')
+    weights = {}
+    for key, value in content.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf':
+            value = torch.from_numpy(value)
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f'{path}: entry {key!r} is of type {type(value).__name__}, expected a tensor; '
+                'the weights are looked for in the whole file and in state_dict and model'
+            )
+        weights[str(key)] = value
+    if all(key.startswith('module.') for key in weights):
+        weights = {key.removeprefix('module.'): value for key, value in weights.items()}
+    return weights, rest
+
+
+def write_checkpoint(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+    """``torch.save`` of which an interruption leaves no part."""
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    write_atomically(Path(path), buffer.getbuffer())
+
+
+def describe_mismatch(
+    found: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]]
+) -> str | None:
+    """What is wrong with weights in one line, with the first key of each kind; None if nothing.
+
+    Args:
+        found: Tensors by name.
+        expected: Shapes by name.
+    """
+    missing = [key for key in expected if key not in found]
+    unexpected = [key for key in found if key not in expected]
+    misshapen = [
+        f'{key} is {tuple(found[key].shape)}, expected {tuple(shape)}'
+        for key, shape in expected.items()
+        if key in found and tuple(found[key].shape) != tuple(shape)
+    ]
+    kinds = (('missing', missing), ('unexpected', unexpected), ('misshapen', misshapen))
+    parts = [f'{len(keys)} {kind} (first: {keys[0]})' for kind, keys in kinds if keys]
+    return '; '.join(parts) or None
+
+
+def check_weights(
+    found: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]], what: str
+) -> None:
+    """Refuses weights that differ from ``expected`` in a name or a shape.
+
+    Raises:
+        ValueError: ``what``, then :func:`describe_mismatch`.
+    """
+    problem = describe_mismatch(found, expected)
+    if problem:
+        raise ValueError(f'{what}: of {len(expected)} tensors {problem}')

@@ -1,0 +1,191 @@
+"""Muon for the weights of hidden layers and AdamW for everything else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+import torch
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from torch import Tensor, nn
+
+# Jordan et al., 2024: the quintic whose five rounds bring singular values near 1 fastest.
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+_ROUNDS = 5
+
+
+@cache
+def _working_dtype(device_type: str) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it; the rounds do not need more."""
+    if device_type == 'cpu' and not torch.cpu.get_capabilities().get('avx512_bf16', False):
+        return torch.float32
+    return torch.bfloat16
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """U V^T, roughly, of each matrix U S V^T, by Newton-Schulz rounds.
+
+    Args:
+        matrices: (N, rows, columns).
+
+    Returns:
+        The same shape and dtype, with singular values between about 0.7 and 1.2.
+    """
+    a, b, c = _QUINTIC
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = (x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)).to(_working_dtype(x.device.type))
+    for _ in range(_ROUNDS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+@OPTIMIZERS.register_module()
+class MuonAdamW(torch.optim.AdamW):
+    """AdamW whose groups with ``muon=True`` are updated by Muon instead.
+
+    Muon (Jordan et al., 2024) makes the update of a hidden layer's weight orthogonal; models
+    that start from random weights need about half as many samples. Updates have the size of
+    AdamW's (Liu et al., 2025: 0.2 by the root of the longer side), so one learning rate and one
+    schedule serve both.
+
+    :class:`torch.optim.Muon` is the same rule for single matrices; here are also convolutions,
+    as (out, in x kernel) matrices, and packed projections, each part by itself, and matrices of
+    one shape are computed together.
+
+    Args:
+        params: Parameters or groups of them. A group with ``muon=True`` holds parameters of two
+            dimensions or more; its ``parts`` says how many equal matrices lie packed along the
+            first one, such as query, key and value. :class:`MuonAdamWConstructor` makes the
+            groups from a model.
+        momentum: Muon's momentum.
+        kwargs: AdamW's own.
+
+    Raises:
+        ValueError: A parameter of a group of Muon's is no matrix, or not so many.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.95, **kwargs: Any
+    ) -> None:
+        super().__init__(params, lr=lr, **kwargs)
+        for group in self.param_groups:
+            group.setdefault('muon', False)
+            if not group['muon']:
+                continue
+            group.setdefault('parts', 1)
+            group.setdefault('momentum', momentum)
+            for parameter in group['params']:
+                if parameter.ndim < 2 or parameter.shape[0] % group['parts']:
+                    raise ValueError(
+                        f'a parameter of shape {tuple(parameter.shape)} is not '
+                        f'{group["parts"]} matrices, as Muon needs'
+                    )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        groups = self.param_groups
+        self._step_muon([group for group in groups if group['muon']])
+        self.param_groups = [group for group in groups if not group['muon']]
+        try:
+            super().step()
+        finally:
+            self.param_groups = groups
+        return loss
+
+    def _step_muon(self, groups: list[dict]) -> None:
+        by_shape = defaultdict(list)
+        for group in groups:
+            parameters = [p for p in group['params'] if p.grad is not None]
+            if not parameters:
+                continue
+            for parameter in parameters:
+                state = self.state[parameter]
+                if not state:
+                    state['step'] = torch.zeros(())  # AdamW's loading asks for it
+                    state['momentum_buffer'] = torch.zeros_like(parameter)
+                state['step'] += 1
+            grads = [p.grad for p in parameters]
+            buffers = [self.state[p]['momentum_buffer'] for p in parameters]
+            torch._foreach_lerp_(buffers, grads, 1 - group['momentum'])
+            updates = torch._foreach_lerp(grads, buffers, group['momentum'])  # Nesterov's
+            torch._foreach_mul_(parameters, 1 - group['lr'] * group['weight_decay'])
+            for parameter, update in zip(parameters, updates, strict=True):
+                for target, matrix in zip(
+                    parameter.flatten(1).chunk(group['parts']),
+                    update.flatten(1).chunk(group['parts']),
+                    strict=True,
+                ):
+                    by_shape[matrix.shape, group['lr']].append((target, matrix))
+        for (shape, lr), pairs in by_shape.items():
+            targets = [target for target, _ in pairs]
+            directions = orthogonalize(torch.stack([matrix for _, matrix in pairs]))
+            torch._foreach_add_(
+                targets, list(directions.unbind()), alpha=-0.2 * max(shape) ** 0.5 * lr
+            )
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class MuonAdamWConstructor:
+    """Splits a model's parameters for :class:`MuonAdamW`.
+
+    The weights of linear layers, of convolutions and of attention's packed projections (``qkv``
+    and ``in_proj_weight``) go to Muon; embeddings, norms, biases, the first convolution and
+    layers with fewer than 8 inputs or outputs stay with AdamW.
+
+    Args:
+        optim_wrapper_cfg: Config of the wrapper with an ``optimizer`` of type ``MuonAdamW``.
+        paramwise_cfg: Not supported: there is one learning rate.
+
+    Raises:
+        ValueError: ``paramwise_cfg`` is given.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        if paramwise_cfg:
+            raise ValueError(
+                f'optim_wrapper.paramwise_cfg: found {paramwise_cfg}; '
+                'MuonAdamW has one learning rate for all parameters'
+            )
+        self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        if is_model_wrapper(model):
+            model = model.module
+        parts = hidden_weights(model)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        groups = [
+            dict(params=[p for p in trained if parts.get(p) == count], muon=True, parts=count)
+            for count in sorted(set(parts.values()))
+        ]
+        groups.append(dict(params=[p for p in trained if p not in parts], muon=False))
+        cfg = dict(self.optim_wrapper_cfg)
+        cfg.setdefault('type', 'OptimWrapper')
+        cfg['optimizer'] = OPTIMIZERS.build(dict(cfg['optimizer'], params=groups))
+        return OPTIM_WRAPPERS.build(cfg)
+
+
+def hidden_weights(model: nn.Module) -> dict[nn.Parameter, int]:
+    """The weights that Muon is made for, and how many matrices lie packed in each."""
+    parts: dict[nn.Parameter, int] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            parts[module.weight] = 3 if name.split('.')[-1] == 'qkv' else 1
+        elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.in_channels > 3:
+            parts[module.weight] = 1
+        elif isinstance(module, nn.MultiheadAttention):
+            if module.in_proj_weight is not None:
+                parts[module.in_proj_weight] = 3
+            else:
+                for weight in (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight):
+                    parts[weight] = 1
+    return {p: count for p, count in parts.items() if min(p.flatten(1).shape) >= 8}
