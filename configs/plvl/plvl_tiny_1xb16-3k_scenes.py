@@ -4,21 +4,22 @@ _base_ = [
     '../_base_/datasets/scenes_128.py',
     '../_base_/default_runtime.py',
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=3400, val_interval=850)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=3200, val_interval=800)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 train_dataloader = dict(batch_size=16, sampler=dict(_delete_=True, type='InfiniteSampler'))
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=7e-4, betas=(0.9, 0.98), weight_decay=0.02, fused=True),
+    constructor='MuonAdamWConstructor',
+    optimizer=dict(type='MuonAdamW', lr=2e-3, betas=(0.9, 0.98), weight_decay=0.02, fused=True),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=200, by_epoch=False),
-    dict(type='CosineAnnealingLR', T_max=3400, begin=0, end=3400, by_epoch=False),
+    dict(type='CosineAnnealingLR', T_max=3200, begin=0, end=3200, by_epoch=False),
 ]
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=850, save_best='grounding/rec_acc50', rule='greater'),
+    checkpoint=dict(by_epoch=False, interval=800, save_best='grounding/rec_acc50', rule='greater'),
 )
 log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(enable=False, base_batch_size=16)

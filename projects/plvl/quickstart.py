@@ -15,7 +15,6 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner, TestLoop
 
-from projects.common.checkpoint import find_resumable
 from projects.common.cli import build_runner, prepare
 from projects.common.scenes import write_dataset
 
@@ -50,8 +49,6 @@ def main(work_dir: Path, seed: int) -> dict:
 
     print('3/4  Testing on 500 scenes that it has not seen', flush=True)
     start = time.time()
-    cfg.load_from = find_resumable(str(work_dir))
-    runner = build_runner(cfg)
     metrics = runner.test()
     test_seconds = time.time() - start
     print('     and once more, each sentence replaced by one about another object', flush=True)

@@ -144,20 +144,28 @@ def _draw_object(
 
 
 def _draw_score_map(picture: np.ndarray, score_map: np.ndarray) -> np.ndarray:
-    """Blend a heat map over the greyed picture and mark its peak with a cross."""
+    """Blend a heat map over the greyed picture and mark its peak with a cross.
+
+    A cell stands for the centres that round to it (center_heatmaps): it lies at its upper left
+    corner, not at its middle.
+    """
     height, width = picture.shape[:2]
     scores = np.asarray(score_map, dtype=np.float32)
     row, column = np.unravel_index(int(scores.argmax()), scores.shape)
     low, high = float(scores.min()), float(scores.max())
     heat = (scores - low) / max(high - low, 1e-6)
-    heat = cv2.resize(heat, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    step_x, step_y = scores.shape[1] / width, scores.shape[0] / height
+    heat = cv2.warpAffine(
+        heat,
+        np.array([[step_x, 0, step_x / 2], [0, step_y, step_y / 2]]),
+        (width, height),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    ).clip(0, 1)
     colors = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     drawn = (0.45 * grey + 0.55 * colors).astype(np.uint8)
-    centre = (
-        int((column + 0.5) * width / scores.shape[1]),
-        int((row + 0.5) * height / scores.shape[0]),
-    )
+    centre = (round(column / step_x), round(row / step_y))
     arm = max(12, min(height, width) // 16)
     line = max(2, arm // 8)
     cv2.drawMarker(drawn, centre, (0, 0, 0), cv2.MARKER_CROSS, arm + 4, line + 2)

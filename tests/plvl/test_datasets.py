@@ -1,5 +1,4 @@
 import json
-import logging
 import pickle
 import time
 
@@ -109,31 +108,6 @@ class Refer:
 @pytest.fixture
 def refer(tmp_path):
     return Refer(tmp_path)
-
-
-@pytest.fixture
-def log(caplog):
-    """Text of what was logged through mmengine's current logger."""
-    logger = logging.getLogger('mmengine')
-
-    class Collect(logging.Handler):
-        def __init__(self):
-            super().__init__()
-            self.lines = []
-
-        def emit(self, record):
-            if record.levelno >= logging.INFO:
-                self.lines.append(record.getMessage())
-
-    from mmengine.logging import MMLogger
-
-    handler = Collect()
-    loggers = {logger, MMLogger.get_current_instance()}
-    for each in loggers:
-        each.addHandler(handler)
-    yield handler.lines
-    for each in loggers:
-        each.removeHandler(handler)
 
 
 # ---- the refer layout
@@ -686,7 +660,7 @@ def test_transvg(tmp_path):
     xyxy = DATASETS.build({**cfg, 'box_format': 'xyxy'})
     assert xyxy.get_data_info(0)['instances'][0]['bbox'] == [10, 5, 20, 30]
 
-    torch.save([('a.jpg', [1, 2, 3, 4], 'flickr')], tmp_path / 'x.pth')
+    torch.save([('a.jpg', [1, 2, 3, 4])], tmp_path / 'x.pth')
     with pytest.raises(ValueError, match='x.pth: entry 0: expected'):
         DATASETS.build(cfg)
 

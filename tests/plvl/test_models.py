@@ -213,6 +213,65 @@ def test_sentences_are_read(repo_root):
     assert not torch.allclose(center[0], center[1], atol=1e-4)
 
 
+@torch.no_grad()
+def test_sentences_of_a_picture_share_the_blocks_before_language(repo_root):
+    """Two sentences on one picture, one on another: equal to single predictions, at less work."""
+    options = {'model.backbone.language_indexes': (2, 3)}
+    model = tiny_model(repo_root, **options).eval()
+    data = batch(sizes=((128, 128), (96, 160)))
+    first, second = data['inputs']
+    texts = [*SENTENCES, SENTENCES[0]]
+    sizes = [(128, 128), (128, 128), (96, 160)]
+
+    def samples(indexes):
+        return [
+            DetDataSample(
+                metainfo=dict(text=texts[i], ori_shape=sizes[i], img_shape=(128, 128), img_id=0)
+            )
+            for i in indexes
+        ]
+
+    images = [first, first.clone(), second]
+    rows = []
+    for block in model.backbone.blocks:
+        block.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+    together = run(model, 'predict', dict(inputs=images, data_samples=samples(range(3))))
+    assert rows == [2, 2, 3, 3]
+    for i, ours in enumerate(together):
+        data = dict(inputs=[images[i]], data_samples=samples([i]))
+        (alone,) = run(model, 'predict', data)
+        height, width = sizes[i]
+        scale = torch.tensor([width, height, width, height])
+        torch.testing.assert_close(
+            ours.pred_instances.bboxes / scale,
+            alone.pred_instances.bboxes / scale,
+            rtol=0,
+            atol=1e-5,
+        )
+        for name in ('pred_score_map', 'pred_mask_probs'):
+            torch.testing.assert_close(ours.get(name), alone.get(name), rtol=0, atol=1e-5)
+    # the same picture again, but not beside its first occurrence: right, if not cheaper
+    rows.clear()
+    apart = dict(inputs=[first, second, first], data_samples=samples([0, 2, 1]))
+    results = run(model, 'predict', apart)
+    assert rows == [3, 3, 3, 3]
+    torch.testing.assert_close(
+        results[2].pred_score_map, together[1].pred_score_map, rtol=0, atol=1e-5
+    )
+
+
+@torch.no_grad()
+def test_backbones_without_language_run_once_an_image(repo_root):
+    cfg = dict(type='mmdet.ResNet', depth=18, num_stages=1, strides=(1,), dilations=(1,))
+    backbone = MODELS.build(
+        dict(type='LanguageFreeBackbone', backbone={**cfg, 'out_indices': (0,)})
+    )
+    images = torch.randn(2, 3, 32, 32)
+    tokens = backbone.eval()(images)
+    repeated = backbone(images, repeats=torch.tensor([2, 1]))
+    assert torch.equal(repeated, tokens[[0, 0, 1]])
+
+
 def test_center_focal_loss_by_hand():
     prob = torch.tensor([[0.5, 0.2], [0.9, 0.1]])
     target = torch.tensor([[1.0, 0.5], [0.0, 0.0]])
@@ -241,7 +300,7 @@ def test_heatmap_of_a_far_corner_keeps_its_positive():
     [
         ('backbone.global_indexes', (2, 6), 'global_indexes: 6, but depth is 4'),
         ('backbone.global_indexes', (0, 2, 3), 'block 1 is not in global_indexes'),
-        ('backbone.stem_channels', (8, 8, 8, 8), '4 halvings do not fit'),
+        ('backbone.stem', ((8, 4), (8, 2)), 'its strides make 8 pixels, but a patch has 16'),
         ('head.groups', (('center', 'masks'),), "unknown task 'masks'"),
         ('head.groups', (('center',), ('offset',)), 'center, offset and size together'),
         ('head.groups', (('mask', 'mask'),), "'mask' stands 2 times"),

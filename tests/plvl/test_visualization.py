@@ -68,7 +68,8 @@ def test_panels_show_what_is_given():
     assert not _has_color(first, TRUTH_COLOR) and not _has_color(first, PRED_COLOR)
     # The score map is hot (red over blue) around its peak.
     body = scores[-266:-10]
-    row, column = int((2 + 0.5) / 8 * 256), int((3 + 0.5) / 8 * 256)
+    row, column = 2 * 256 // 8, 3 * 256 // 8  # where centres that round to this cell lie
+    assert (body[row, column] == 255).all()  # the middle of the cross
     near = body[row - 13 : row - 9, column + 10 : column + 14].reshape(-1, 3).mean(axis=0)
     far = body[-40:, -60:-20].reshape(-1, 3).mean(axis=0)
     assert near[0] - near[2] > far[0] - far[2] + 40

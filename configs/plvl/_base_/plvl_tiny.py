@@ -39,7 +39,7 @@ model = dict(
         drop_path_rate=0.0,
         pos_embed_grid=8,
         rel_pos_grid=8,
-        stem_channels=(32, 64),
+        stem=((32, 4), (64, 2), (64, 1), (128, 2)),
         stem_norm_cfg=dict(type='BN'),
         mask_text_padding=True,
     ),

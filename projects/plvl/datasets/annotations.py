@@ -87,8 +87,8 @@ def check_mask(mask: Any, height: int | None, width: int | None) -> list[list[fl
     Polygons of fewer than three points have no area and are left out when others remain.
 
     Args:
-        mask: A list of polygons [x1, y1, x2, y2, ...] in pixels, or an RLE dict (compressed or
-            not) with 'size' and 'counts'.
+        mask: A list of polygons [x1, y1, x2, y2, ...] in pixels, an RLE dict (compressed or
+            not) with 'size' and 'counts', or a list of such dicts, which are united.
         height: Height of the picture, or None where it is not known.
         width: Width of the picture, or None.
 
@@ -102,6 +102,11 @@ def check_mask(mask: Any, height: int | None, width: int | None) -> list[list[fl
         return _check_rle(mask, height, width)
     if not isinstance(mask, Sequence) or isinstance(mask, str):
         raise InvalidSampleError(f'invalid mask: {type(mask).__name__} is neither polygons nor RLE')
+    if mask and all(isinstance(part, dict) for part in mask):
+        parts = [_check_rle(part, height, width) for part in mask]
+        if len({tuple(part['size']) for part in parts}) > 1:
+            raise InvalidSampleError('invalid mask: RLE parts of different sizes')
+        return parts[0] if len(parts) == 1 else _check_rle(mask_utils.merge(parts), height, width)
     polygons = []
     for polygon in mask:
         points = np.asarray(polygon, dtype=object)

@@ -6,10 +6,11 @@ import logging
 import os
 import random
 from abc import abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
@@ -21,7 +22,9 @@ from .annotations import (
     image_problem,
     mask_box,
     read_image_size,
+    xywh_to_xyxy,
 )
+from .image_identity import ImageKey, canonical_source, image_keys, read_vg_images
 
 __all__ = ['BaseGroundingDataset']
 
@@ -67,6 +70,15 @@ class BaseGroundingDataset(BaseDataset):
         check_images: Whether every picture must exist. False serves to look at annotations
             without the pictures.
         trust_pickle: Load annotation pickles with the ordinary unpickler, which may run code.
+        image_source: The collection that the pictures are of, where the annotations do not say
+            it: 'coco', 'vg', 'flickr', 'saiapr' (ReferItGame's) or a name of your own. It tells
+            which pictures of two data sets are the same (:class:`MixedGroundingDataset`); None
+            recognises COCO's by their file names.
+        source_folders: Folder, within the image folder, of each collection in ``ann_file``, for
+            pictures of several: ``dict(coco='train2014', vg='visual-genome')``. None: all are in
+            the image folder itself.
+        vg_image_data: Visual Genome's ``image_data.json``, relative to ``data_root``, which says
+            which of its pictures are COCO's. Needed where such pictures are mixed with others.
         sentence_shuffle: 'other_object' replaces each sentence by one about another object of the
             same picture and keeps the ground truth: a model that reads the sentence finds the
             other object and fails; one that cannot read scores as before. Samples without another
@@ -80,6 +92,11 @@ class BaseGroundingDataset(BaseDataset):
     """
 
     METAINFO: dict = dict(classes=('object',), task_name='visual_grounding')
+    IMAGE_SOURCE: str | None = None
+    """``image_source`` where the config does not set it."""
+
+    excluded_images: frozenset[ImageKey] = frozenset()
+    """Pictures of which no sample is made; set it before the data set is loaded."""
 
     def __init__(
         self,
@@ -92,6 +109,9 @@ class BaseGroundingDataset(BaseDataset):
         trust_pickle: bool = False,
         sentence_shuffle: str | None = None,
         shuffle_seed: int = 0,
+        image_source: str | None = None,
+        source_folders: dict[str, str] | None = None,
+        vg_image_data: str | None = None,
         **kwargs,
     ) -> None:
         if sentence_shuffle not in (None, 'other_object'):
@@ -110,6 +130,14 @@ class BaseGroundingDataset(BaseDataset):
         self.trust_pickle = trust_pickle
         self.sentence_shuffle = sentence_shuffle
         self.shuffle_seed = shuffle_seed
+        self.image_source = canonical_source(image_source) if image_source else self.IMAGE_SOURCE
+        self.source_folders = {
+            canonical_source(name): folder for name, folder in (source_folders or {}).items()
+        }
+        self.vg_image_data = vg_image_data
+        self.vg_images: dict[int, dict] | None = None  # content of vg_image_data while loading
+        self.image_keys: dict[str, tuple[ImageKey, ...]] = {}  # of each picture, by its path
+        self.sentence_counts: Counter[str] = Counter()  # by path, before exclusion
         self._left_out: dict[str, list] = {}  # reason -> [count, first message]
         self._folders: dict[str, set[str]] = {}  # folder -> names of its files
         self._broken_files: set[str] = set()
@@ -123,16 +151,20 @@ class BaseGroundingDataset(BaseDataset):
 
         Each is a dict with ``where`` (file and id, for messages), ``img_name`` (relative to the
         image folder), ``img_id``, ``sentences`` (a list of dicts with ``text``, ``sent_id`` and
-        optionally ``kind``), ``ref_id``, ``ann_id``, ``box`` (XYXY, float pixels, or None to take
-        it from the mask), ``mask`` (polygons, RLE, a path, or None) and optionally ``height``,
-        ``width``, ``category`` and ``iscrowd``. A reference that cannot be brought to this form
-        is given to :meth:`leave_out`.
+        optionally ``kind``), ``ref_id``, ``ann_id``, ``box`` (XYXY, float pixels) or
+        ``box_xywh``, ``mask`` (polygons, RLE, a path, or None; without a box it gives the box)
+        and optionally ``height``, ``width``, ``category``, ``category_id``, ``iscrowd`` and
+        ``source`` (the collection that the picture is of). A reference that cannot be brought to
+        this form carries the :class:`InvalidSampleError` as ``error``; one whose picture is not
+        known goes to :meth:`leave_out`.
         """
 
     def _join_prefix(self) -> None:
         super()._join_prefix()
         # As joined, so that a path with and without a trailing slash is the same folder.
         self.data_prefix = {key: os.path.normpath(p or '.') for key, p in self.data_prefix.items()}
+        if self.vg_image_data:
+            self.vg_image_data = os.path.join(self.data_root, self.vg_image_data)
 
     def _check_files(self) -> None:
         """One clear line for each way in which data is not where the config says."""
@@ -142,6 +174,8 @@ class BaseGroundingDataset(BaseDataset):
             raise FileNotFoundError(self._not_found('ann_file', self.ann_file))
         if self.check_images and not os.path.isdir(self.data_prefix['img']):
             raise FileNotFoundError(self._not_found('data_prefix.img', self.data_prefix['img']))
+        if self.vg_image_data and not os.path.isfile(self.vg_image_data):
+            raise FileNotFoundError(self._not_found('vg_image_data', self.vg_image_data))
 
     def _not_found(self, field: str, path: str) -> str:
         return (
@@ -152,23 +186,74 @@ class BaseGroundingDataset(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """Samples of all valid references, in the order of the annotation file."""
-        self._check_files()
-        self._left_out.clear()
-        samples: list[dict] = []
-        for reference in self.iter_references():
-            try:
-                samples += self._make_samples(reference)
-            except InvalidSampleError as error:
-                self.leave_out(reference['where'], error, len(reference['sentences']))
-        self._folders.clear()
-        if self._left_out:
-            print_log(self._left_out_message(), 'current', logging.WARNING)
+        samples = [sample for _, made in self.valid_references() for sample in made]
         if not samples:
             message = self._left_out_message() if self._left_out else 'it holds none'
             raise ValueError(f'{self.ann_file}: no usable sample: {message}')
         if self.sentence_shuffle:
             samples = self._shuffle_sentences(samples)
         return samples
+
+    def valid_references(self, read_sizes: bool = False) -> Iterator[tuple[dict, list[dict]]]:
+        """References that can be used, as the annotation file has them, with their samples.
+
+        Args:
+            read_sizes: Read the sizes that are not annotated from the pictures.
+
+        Raises:
+            FileNotFoundError: A file does not exist.
+            ValueError: A reference cannot be used and ``skip_invalid`` is False.
+        """
+        self._check_files()
+        self._left_out.clear()
+        self.image_keys.clear()
+        if self.vg_image_data:
+            self.vg_images = read_vg_images(self.vg_image_data)
+        for reference in self.iter_references():
+            img_path = self._locate(reference)
+            try:
+                if read_sizes and reference.get('height') is None:
+                    reference['height'], reference['width'] = read_image_size(img_path)
+                samples = self._make_samples(reference, img_path)
+            except InvalidSampleError as error:
+                self.leave_out(reference['where'], error, len(reference['sentences']))
+            else:
+                yield reference, samples
+        self._folders.clear()
+        self.vg_images = None
+        if self._left_out:
+            print_log(self._left_out_message(), 'current', logging.WARNING)
+
+    def _locate(self, reference: dict) -> str:
+        """Path of the picture. It is noted even where the sample turns out to be invalid."""
+        source = reference.get('source') or self.image_source
+        if source is not None and self.source_folders:
+            if source not in self.source_folders:
+                raise ValueError(
+                    f'{reference["where"]}: a picture of {source!r}, which is not in '
+                    f'source_folders {sorted(self.source_folders)}'
+                )
+            reference['img_name'] = os.path.join(self.source_folders[source], reference['img_name'])
+        img_path = os.path.join(self.data_prefix['img'], reference['img_name'])
+        if img_path not in self.image_keys:
+            self.image_keys[img_path] = image_keys(img_path, source, self.vg_images)
+        return img_path
+
+    def filter_data(self) -> list[dict]:
+        """Samples whose pictures are not among :attr:`excluded_images`."""
+        if not self.excluded_images:
+            return self.data_list
+        self.sentence_counts = Counter(sample['img_path'] for sample in self.data_list)
+        return [
+            sample
+            for sample in self.data_list
+            if self.excluded_images.isdisjoint(self.image_keys[sample['img_path']])
+        ]
+
+    def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
+        if not self.data_list:  # all excluded, which MMEngine cannot serialise
+            return np.zeros(0, dtype=np.uint8), np.zeros(0, dtype=np.int64)
+        return super()._serialize_data()
 
     def leave_out(self, where: str, error: InvalidSampleError, num_sentences: int = 1) -> None:
         """Count a reference that cannot be used, or raise.
@@ -183,7 +268,7 @@ class BaseGroundingDataset(BaseDataset):
         """
         message = f'{where}: {error}'
         if not self.skip_invalid:
-            raise ValueError(f'{message} (skip_invalid=True leaves such samples out)')
+            raise ValueError(f'{message} (skip_invalid=True leaves such samples out)') from None
         self._left_out.setdefault(error.reason, [0, message])[0] += max(num_sentences, 1)
 
     def _left_out_message(self) -> str:
@@ -194,21 +279,24 @@ class BaseGroundingDataset(BaseDataset):
         total = sum(count for count, _ in self._left_out.values())
         return f'{type(self).__name__}: {total} samples left out: ' + '; '.join(parts)
 
-    def _make_samples(self, reference: dict) -> list[dict]:
+    def _make_samples(self, reference: dict, img_path: str) -> list[dict]:
         """One sample for each sentence of a reference.
 
         Raises:
             InvalidSampleError: The picture, the box or the mask cannot be used.
         """
         where = reference['where']
-        img_path = os.path.join(self.data_prefix['img'], reference['img_name'])
+        if 'error' in reference:
+            raise reference['error']
         if self.check_images and not self._image_exists(img_path):
             raise InvalidSampleError(f'missing image: {img_path} does not exist')
         height, width = reference.get('height'), reference.get('width')
-        box, mask = reference['box'], reference['mask']
+        box, mask = reference.get('box'), reference.get('mask')
         if mask is not None and not isinstance(mask, str):
             mask = check_mask(mask, height, width)
-        if box is None:
+        if 'box_xywh' in reference:
+            box = xywh_to_xyxy(reference['box_xywh'])
+        elif box is None:
             box = mask_box(mask)
         box = check_box(box, height, width)
         if mask is not None and not isinstance(mask, str):

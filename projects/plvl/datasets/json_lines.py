@@ -65,7 +65,8 @@ class JSONLinesGroundingDataset(BaseGroundingDataset):
     - ``width``, ``height``: optional; read from the picture's header when it is needed.
     - ``kind``, ``category``: optional strings for results by group.
     - ``object_id``: optional; lines of the same object carry the same number or string.
-    - ``meta``: optional; anything else, not read.
+    - ``meta``: optional; anything else, not read (the converter keeps the refer layout's ids
+      there, under ``refer``).
 
     A config for a folder ``mydata`` with ``train.jsonl`` and ``images/``::
 
@@ -102,8 +103,7 @@ class JSONLinesGroundingDataset(BaseGroundingDataset):
                 try:
                     self._read_mask(reference)
                 except InvalidSampleError as error:
-                    self.leave_out(where, error, len(reference['sentences']))
-                    continue
+                    reference['error'] = error
                 yield reference
 
     def _parse_line(self, line: str, where: str) -> dict:
@@ -190,6 +190,7 @@ class JSONLinesGroundingDataset(BaseGroundingDataset):
             mask=mask,
             kind=fields.get('kind'),
             category=fields.get('category'),
+            meta=fields.get('meta'),
             sentences=sentences,
         )
 

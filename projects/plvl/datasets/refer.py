@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS
 
 from projects.common.unpickle import load_pickle
 
-from .annotations import InvalidSampleError, xywh_to_xyxy
+from .annotations import InvalidSampleError
 from .base import BaseGroundingDataset
 
 __all__ = ['ReferGroundingDataset']
@@ -26,7 +26,8 @@ class ReferGroundingDataset(BaseGroundingDataset):
         ├── images/train2014/COCO_train2014_000000000154.jpg
         ├── refcoco/{instances.json, refs(unc).p, refs(google).p}
         ├── refcoco+/{instances.json, refs(unc).p}
-        └── refcocog/{instances.json, refs(umd).p, refs(google).p}
+        ├── refcocog/{instances.json, refs(umd).p, refs(google).p}
+        └── refclef/{instances.json, refs(unc).p, refs(berkeley).p}    # ReferItGame
 
     ``instances.json`` is a COCO annotation file. ``refs(*).p`` is a pickle of a list::
 
@@ -52,7 +53,8 @@ class ReferGroundingDataset(BaseGroundingDataset):
         split: 'train', 'val', 'test', 'testA' or 'testB', as the split file has them.
         sentence_key: 'sent' (cleaned and lower-cased by the data sets' authors) or 'raw' (as
             written).
-        kwargs: Arguments of :class:`BaseGroundingDataset`.
+        kwargs: Arguments of :class:`BaseGroundingDataset`; ``image_source='saiapr'`` for
+            ``refclef``, where it is mixed with others.
 
     Raises:
         ValueError: The split file has no such split, or a file has another form.
@@ -129,30 +131,19 @@ class ReferGroundingDataset(BaseGroundingDataset):
 
     def _make_reference(self, ref: dict, images: dict, annotations: dict, categories: dict) -> dict:
         """Bring one entry of the split file, with its annotation, to the common form."""
-        annotation = annotations.get(ref['ann_id'])
         image = images.get(ref['image_id'])
-        if annotation is None or image is None:
-            missing = 'ann_id' if annotation is None else 'image_id'
+        if image is None:
             raise InvalidSampleError(
-                f'no annotation: {missing} {ref[missing]} is not in {self.ann_file}'
+                f'no annotation: image_id {ref["image_id"]} is not in {self.ann_file}'
             )
-        if annotation['image_id'] != ref['image_id']:
-            raise InvalidSampleError(
-                f'no annotation: ann_id {ref["ann_id"]} is of image {annotation["image_id"]}, '
-                f'the reference of image {ref["image_id"]}'
-            )
-        return dict(
-            where=f'{self.split_file}: ref_id {ref["ref_id"]}, ann_id {ref["ann_id"]}',
+        reference = dict(
+            where=f'{self.split_file}: ref_id {ref["ref_id"]}',
             img_name=image['file_name'],
             img_id=ref['image_id'],
             height=image['height'],
             width=image['width'],
             ref_id=ref['ref_id'],
             ann_id=ref['ann_id'],
-            box=xywh_to_xyxy(annotation['bbox']),
-            mask=annotation.get('segmentation'),
-            iscrowd=annotation.get('iscrowd', 0),
-            category=categories.get(annotation.get('category_id')),
             sentences=[
                 dict(
                     text=sentence[self.sentence_key],
@@ -162,3 +153,25 @@ class ReferGroundingDataset(BaseGroundingDataset):
                 for sentence in ref['sentences']
             ],
         )
+        annotation = annotations.get(ref['ann_id'])
+        if annotation is None:
+            reference['error'] = InvalidSampleError(
+                f'no annotation: ann_id {ref["ann_id"]} is not in {self.ann_file}'
+            )
+            return reference
+        if annotation['image_id'] != ref['image_id']:
+            reference['error'] = InvalidSampleError(
+                f'no annotation: ann_id {ref["ann_id"]} is of image {annotation["image_id"]}, '
+                f'the reference of image {ref["image_id"]}'
+            )
+            return reference
+        reference['where'] += f', ann_id {ref["ann_id"]}'
+        category_id = annotation.get('category_id')
+        reference.update(
+            box_xywh=annotation['bbox'],
+            mask=annotation.get('segmentation'),
+            iscrowd=annotation.get('iscrowd', 0),
+            category=categories.get(category_id),
+            category_id=category_id,
+        )
+        return reference

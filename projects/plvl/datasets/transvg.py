@@ -1,22 +1,28 @@
-"""Annotation files of TransVG."""
+"""Annotation files of TransVG, EEVG and PLVL."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 from mmengine.registry import DATASETS
 
 from projects.common.unpickle import load_legacy_torch
 
-from .annotations import InvalidSampleError, xywh_to_xyxy
+from .annotations import InvalidSampleError
 from .base import BaseGroundingDataset
+from .image_identity import canonical_source
 
 __all__ = ['TransVGGroundingDataset']
+
+_SOURCES = ('coco', 'flickr', 'saiapr', 'vg')
 
 
 @DATASETS.register_module()
 class TransVGGroundingDataset(BaseGroundingDataset):
-    """A ``<set>_<split>.pth`` of TransVG, as HiVG and others use it too. Boxes only.
+    """A ``<set>_<split>.pth`` of TransVG (HiVG and others use it too) or of EEVG and PLVL.
 
     The file is a pickled list with one tuple for each sentence::
 
@@ -28,9 +34,17 @@ class TransVGGroundingDataset(BaseGroundingDataset):
             [('r1', ['man']), ...],              # attributes, not used
         ), ...]
 
+    Where other files differ:
+
+    - ReferItGame (``referit_*.pth``): the box is XYXY.
+    - Flickr30K (``flickr_*.pth``): tuples of three, (picture, box XYXY, phrase).
+    - EEVG and PLVL: the second field is the collection of the picture, 'coco', 'flickr' or 'vg',
+      and the polygons of the mask follow the box: [x, y, w, h, polygon, polygon, ...].
+
     Args:
         ann_file: The .pth file, relative to ``data_root``.
-        box_format: 'xywh' (RefCOCO, RefCOCO+, RefCOCOg) or 'xyxy' (ReferItGame).
+        box_format: 'xywh' or 'xyxy'; None is 'xyxy' for tuples of three and for files named
+            ``referit*``, and 'xywh' otherwise.
         kwargs: Arguments of :class:`BaseGroundingDataset`. ``check_images=False`` loads the
             sentences and boxes without the pictures.
 
@@ -38,35 +52,74 @@ class TransVGGroundingDataset(BaseGroundingDataset):
         ValueError: An entry is no such tuple.
     """
 
-    def __init__(self, ann_file: str, box_format: str = 'xywh', **kwargs) -> None:
-        if box_format not in ('xywh', 'xyxy'):
-            raise ValueError(f"box_format={box_format!r}: expected 'xywh' or 'xyxy'")
+    def __init__(self, ann_file: str, box_format: str | None = None, **kwargs) -> None:
+        if box_format not in (None, 'xywh', 'xyxy'):
+            raise ValueError(f"box_format={box_format!r}: expected None, 'xywh' or 'xyxy'")
         self.box_format = box_format
         super().__init__(ann_file=ann_file, **kwargs)
 
     def iter_references(self) -> Iterator[dict]:
         """See :meth:`BaseGroundingDataset.iter_references`."""
-        for index, entry in enumerate(load_legacy_torch(self.ann_file, trust=self.trust_pickle)):
+        entries = load_legacy_torch(self.ann_file, trust=self.trust_pickle)
+        if not isinstance(entries, (list, tuple)):
+            raise ValueError(
+                f'{self.ann_file}: expected a list of tuples, found {type(entries).__name__}'
+            )
+        is_referit = os.path.basename(self.ann_file).startswith('referit')
+        for index, entry in enumerate(entries):
             where = f'{self.ann_file}: entry {index}'
-            if not isinstance(entry, (tuple, list)) or len(entry) != 5:
+            if not isinstance(entry, (tuple, list)) or len(entry) not in (3, 5):
                 raise ValueError(
-                    f'{where}: expected (picture, mask file, box, sentence, attributes), found '
-                    f'{str(entry)[:80]}'
+                    f'{where}: expected (picture, mask file or collection, box, sentence, '
+                    f'attributes) or (picture, box, phrase), found {str(entry)[:80]}'
                 )
-            img_name, mask_name, box, text, _ = entry
-            try:
-                box = xywh_to_xyxy(box) if self.box_format == 'xywh' else box
-            except InvalidSampleError as error:
-                self.leave_out(f'{where} ({img_name})', error)
-                continue
-            stem = str(mask_name).removesuffix('.pth')
-            yield dict(
+            if len(entry) == 3:
+                (img_name, box, text), ann_id = entry, None
+                source: str | None = 'flickr'
+            else:
+                img_name, second, box, text, _ = entry
+                source, ann_id = self._parse_second(second, where)
+                if source is None and is_referit:
+                    source = 'saiapr'
+            if not isinstance(img_name, str):
+                raise ValueError(f'{where}: picture: expected a file name, found {img_name!r}')
+            reference = dict(
                 where=f'{where} ({img_name})',
                 img_name=img_name,
                 img_id=img_name,
                 ref_id=index,
-                ann_id=int(stem) if stem.isdigit() else None,
-                box=box,
-                mask=None,
+                ann_id=ann_id,
+                source=source,
                 sentences=[dict(text=text, sent_id=index)],
             )
+            is_xyxy = len(entry) == 3 or is_referit
+            box_format = self.box_format or ('xyxy' if is_xyxy else 'xywh')
+            try:
+                box, reference['mask'] = _split_box(box)
+            except InvalidSampleError as error:
+                reference['error'] = error
+            reference['box' if box_format == 'xyxy' else 'box_xywh'] = box
+            yield reference
+
+    @staticmethod
+    def _parse_second(second: Any, where: str) -> tuple[str | None, int | None]:
+        """Collection and annotation id, of which the field holds one or neither."""
+        if not isinstance(second, (str, int, np.integer)):
+            raise ValueError(
+                f"{where}: second field: expected a mask file ('225429.pth') or a collection "
+                f"('coco', 'flickr', 'vg'), found {str(second)[:40]}"
+            )
+        stem = str(second).removesuffix('.pth')
+        if stem.isdecimal():
+            return None, int(stem)
+        source = canonical_source(stem)
+        return (source, None) if source in _SOURCES else (None, None)
+
+
+def _split_box(box: Any) -> tuple[Any, list | None]:
+    """Box, and the polygons (or the RLE) that follow it in EEVG's and PLVL's files."""
+    try:
+        length = len(box)
+    except TypeError:
+        raise InvalidSampleError(f'degenerate box: {box!r} is not four numbers') from None
+    return (box[:4], list(box[4:])) if length > 4 else (box, None)

@@ -1,18 +1,32 @@
 from .center_targets import center_heatmaps, gaussian_radius
 from .collaborative_head import CollaborativeHead
+from .eevg import EEVG
+from .elimination_decoder import KeptTokens, TokenEliminationDecoder
 from .fusion_decoder import LanguageFusionDecoder
+from .grounding_detector import GroundingDetector
+from .language_free_backbone import LanguageFreeBackbone
 from .language_guided_vit import LanguageGuidedViT
-from .losses import CenterFocalLoss, DoubleSigmoidFocalLoss, center_focal_loss
+from .losses import CenterFocalLoss, DoubleSigmoidFocalLoss, center_focal_loss, mask_losses
 from .plvl import PLVL
+from .token_elimination import TokenElimination
+from .token_mlp_head import TokenMLPHead
 
 __all__ = [
+    'EEVG',
     'PLVL',
     'CenterFocalLoss',
     'CollaborativeHead',
     'DoubleSigmoidFocalLoss',
+    'GroundingDetector',
+    'KeptTokens',
+    'LanguageFreeBackbone',
     'LanguageFusionDecoder',
     'LanguageGuidedViT',
+    'TokenElimination',
+    'TokenEliminationDecoder',
+    'TokenMLPHead',
     'center_focal_loss',
     'center_heatmaps',
     'gaussian_radius',
+    'mask_losses',
 ]

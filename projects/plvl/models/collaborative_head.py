@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule, bias_init_with_prob
 from mmengine.registry import MODELS
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from .center_targets import center_heatmaps
+from .losses import mask_losses
 
 TASKS = ('center', 'offset', 'size', 'mask')
 
@@ -237,19 +237,9 @@ class CollaborativeHead(BaseModule):
     def _loss_masks(
         self, logits: Tensor, masks: Tensor, with_mask: Tensor | None
     ) -> dict[str, Tensor]:
-        logits, masks = logits[:, 0], masks.to(logits.dtype)
-        if masks.shape[1:] != logits.shape[1:]:  # a head that predicts coarser than the image
-            resized = F.interpolate(masks[:, None], logits.shape[1:], mode='area')
-            masks = (resized[:, 0] >= 0.5).to(logits.dtype)
-        if with_mask is not None and not with_mask.all():
-            if not with_mask.any():  # keeps every parameter in the graph, as DDP needs
-                zero = logits.sum() * 0
-                return {'loss_mask': zero, 'loss_dice': zero}
-            logits, masks = logits[with_mask], masks[with_mask]
-        return {
-            'loss_mask': self.seg_weight * self.loss_mask(logits, masks),
-            'loss_dice': self.seg_weight * self.loss_dice(logits, masks),
-        }
+        return mask_losses(
+            logits, masks, with_mask, self.loss_mask, self.loss_dice, self.seg_weight
+        )
 
     def init_weights(self) -> None:
         """Xavier-uniform matrices, as released."""

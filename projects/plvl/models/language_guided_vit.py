@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -71,6 +72,44 @@ class LanguageAdapter(nn.Module):
         return x + self.up(F.relu(self.down(x)))
 
 
+class LanguageCrossAttention(nn.MultiheadAttention):
+    """Cross-attention from visual to language tokens (Eq. 3), batch first.
+
+    The weights and their names are :class:`torch.nn.MultiheadAttention`'s. That class moves the
+    batch to the second place first; projecting tokens that lie that way in bfloat16 on a CPU
+    copies the weights for every token.
+    """
+
+    def forward(self, query: Tensor, words: Tensor, padding: Tensor | None) -> Tensor:
+        """
+        Args:
+            query: (B, N, C).
+            words: (B, L, C_text).
+            padding: (B, L), True where a word must not be attended; None attends to all.
+
+        Returns:
+            (B, N, C).
+        """
+        if self.in_proj_weight is None:
+            weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        else:
+            weights = self.in_proj_weight.chunk(3)
+        q, k, v = (
+            F.linear(tokens, weight, bias).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            for tokens, weight, bias in zip(
+                (query, words, words), weights, self.in_proj_bias.chunk(3), strict=True
+            )
+        )
+        x = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=None if padding is None else ~padding[:, None, None],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.out_proj(x.transpose(1, 2).flatten(2))
+
+
 class LanguageGuidedBlock(nn.Module):
     """A local block (Eq. 1), or a global block (Eq. 3) with or without language.
 
@@ -106,7 +145,7 @@ class LanguageGuidedBlock(nn.Module):
         self.attn = RelativePositionAttention(channels, num_heads, rel_pos_grid)
         if text_channels is not None:
             self.adapter = LanguageAdapter(text_channels, adapter_channels)
-            self.cross_attn = nn.MultiheadAttention(
+            self.cross_attn = LanguageCrossAttention(
                 channels,
                 cross_heads,
                 dropout=cross_dropout,
@@ -139,10 +178,7 @@ class LanguageGuidedBlock(nn.Module):
         x = x + self.drop_path(self._self_attention(x))
         if self.sees_language:
             words = self.adapter(text)
-            query = x.flatten(1, 2)
-            update = self.cross_attn(
-                query, words, words, key_padding_mask=text_padding, need_weights=False
-            )[0]
+            update = self.cross_attn(x.flatten(1, 2), words, text_padding)
             x = x + self.drop_path(update.view_as(x))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
@@ -161,21 +197,27 @@ class LanguageGuidedBlock(nn.Module):
 
 
 def _patch_embedding(
-    channels: int, patch_size: int, stem: Sequence[int], norm_cfg: dict
+    channels: int, patch_size: int, stem: Sequence[tuple[int, int]], norm_cfg: dict
 ) -> nn.Module:
+    """One linear projection per patch, or a stem of convolutions that ends in one."""
     if not stem:
         return nn.Conv2d(3, channels, patch_size, stride=patch_size)
-    stride, rest = divmod(patch_size, 2 ** len(stem))
-    if rest or stride < 2:
+    stride = math.prod(step for _, step in stem)
+    if stride != patch_size:
         raise ValueError(
-            f'backbone.stem_channels: {len(stem)} halvings do not fit into a patch of '
-            f'{patch_size} pixels'
+            f'backbone.stem: its strides make {stride} pixels, but a patch has {patch_size}'
         )
-    layers: list[nn.Module] = [nn.Conv2d(3, stem[0], stride, stride, bias=False)]
-    for before, after in zip(stem, [*stem[1:], channels], strict=True):
-        layers += [build_norm_layer(norm_cfg, before)[1], nn.ReLU(inplace=True)]
-        layers.append(nn.Conv2d(before, after, 3, stride=2, padding=1, bias=after == channels))
-    return nn.Sequential(*layers)
+    layers: list[nn.Module] = []
+    before = 3
+    for after, step in stem:
+        kernel = max(3, step)
+        layers += [
+            nn.Conv2d(before, after, kernel, step, padding=int(kernel == 3), bias=False),
+            build_norm_layer(norm_cfg, after)[1],
+            nn.ReLU(inplace=True),
+        ]
+        before = after
+    return nn.Sequential(*layers, nn.Conv2d(before, channels, 1))
 
 
 @MODELS.register_module()
@@ -202,10 +244,11 @@ class LanguageGuidedViT(BaseModule):
         pos_embed_grid: Side of the grid of the absolute positions; 14 for weights from ImageNet
             at 224 pixels, as ViTDet's.
         rel_pos_grid: Side of the grid of the global blocks' relative positions; 64 for ViTDet's.
-        stem_channels: Channels of convolutions ahead of the tokens in place of the paper's single
+        stem: (channels, stride) of convolutions ahead of the tokens in place of the paper's single
             linear patch projection (Xiao et al., NeurIPS 2021): models that start from random
-            weights learn shapes from far fewer samples.
-        stem_norm_cfg: Normalisation after all but the last of them.
+            weights learn shapes from far fewer samples. Kernels are 3x3, or as large as the
+            stride; a linear projection ends the stem. Empty for the paper's.
+        stem_norm_cfg: Normalisation after each convolution.
         mask_text_padding: Keep the cross-attention off padding tokens. The released model
             attends to them.
         with_cp: Recompute each block in the backward pass to save memory.
@@ -232,7 +275,7 @@ class LanguageGuidedViT(BaseModule):
         drop_path_rate: float = 0.1,
         pos_embed_grid: int = 14,
         rel_pos_grid: int = 64,
-        stem_channels: Sequence[int] = (),
+        stem: Sequence[tuple[int, int]] = (),
         stem_norm_cfg: dict = dict(type='BN'),  # noqa: B006
         mask_text_padding: bool = False,
         with_cp: bool = False,
@@ -263,7 +306,7 @@ class LanguageGuidedViT(BaseModule):
         self.out_channels = channels
         self.mask_text_padding = mask_text_padding
         self.with_cp = with_cp
-        self.patch_embed = _patch_embedding(channels, patch_size, stem_channels, stem_norm_cfg)
+        self.patch_embed = _patch_embedding(channels, patch_size, stem, stem_norm_cfg)
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + pos_embed_grid**2, channels))
         self.blocks = nn.ModuleList(
             LanguageGuidedBlock(
@@ -288,20 +331,30 @@ class LanguageGuidedViT(BaseModule):
         return next(seeing, len(self.blocks))
 
     def forward(
-        self, images: Tensor, text: Tensor | None = None, text_mask: Tensor | None = None
+        self,
+        images: Tensor,
+        text: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        repeats: Tensor | None = None,
     ) -> Tensor:
         """
         Args:
             images: (B, 3, H, W), normalised; H and W are multiples of the patch size.
             text: Language tokens (B, L, C_text).
             text_mask: (B, L), 0 on padding.
+            repeats: (I,), how many of the B sentences each of I images has; ``images`` is then
+                (I, 3, H, W), and the blocks before language run once an image. None is one each.
 
         Returns:
             Visual tokens (B, H / P, W / P, D).
         """
         padding = text_mask == 0 if self.mask_text_padding and text_mask is not None else None
         x = self.embed(images)
-        return self.run_blocks(x, 0, len(self.blocks), text, padding)
+        first = 0
+        if repeats is not None:
+            first = self.first_language_block
+            x = self.run_blocks(x, 0, first, None, None).repeat_interleave(repeats, dim=0)
+        return self.run_blocks(x, first, len(self.blocks), text, padding)
 
     def embed(self, images: Tensor) -> Tensor:
         """Patches with absolute positions: (B, 3, H, W) to (B, H / P, W / P, D)."""

@@ -1,6 +1,8 @@
-"""Losses that mmdet does not have in this form."""
+"""Losses that mmdet does not have in this form, and what heads share of theirs."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -77,3 +79,39 @@ class DoubleSigmoidFocalLoss(nn.Module):
         error = target * (1 - prob) + (1 - target) * prob
         weight = target * self.alpha + (1 - target) * (1 - self.alpha)
         return (weight * error**self.gamma * entropy).mean()
+
+
+def mask_losses(
+    logits: Tensor,
+    masks: Tensor,
+    with_mask: Tensor | None,
+    loss_mask: Callable[[Tensor, Tensor], Tensor],
+    loss_dice: Callable[[Tensor, Tensor], Tensor],
+    weight: float = 1.0,
+) -> dict[str, Tensor]:
+    """L_seg of Eq. 6 over the samples whose mask is known.
+
+    Args:
+        logits: (B, 1, h, w).
+        masks: (B, H, W), 0 or 1; brought to h x w where a head predicts coarser than the image.
+        with_mask: (B,) bool, False for samples whose mask is not known; None for none such.
+        loss_mask: Loss of every pixel's logit.
+        loss_dice: Overlap loss of the logits.
+        weight: lambda_seg of Eq. 7.
+
+    Returns:
+        ``loss_mask`` and ``loss_dice``, 0 where no mask is known.
+    """
+    logits, masks = logits[:, 0], masks.to(logits.dtype)
+    if masks.shape[1:] != logits.shape[1:]:
+        resized = F.interpolate(masks[:, None], logits.shape[1:], mode='area')
+        masks = (resized[:, 0] >= 0.5).to(logits.dtype)
+    if with_mask is not None and not with_mask.all():
+        if not with_mask.any():  # keeps every parameter in the graph, as DDP needs
+            zero = logits.sum() * 0
+            return {'loss_mask': zero, 'loss_dice': zero}
+        logits, masks = logits[with_mask], masks[with_mask]
+    return {
+        'loss_mask': weight * loss_mask(logits, masks),
+        'loss_dice': weight * loss_dice(logits, masks),
+    }

@@ -1,0 +1,123 @@
+"""Flickr30K Entities, as its authors publish it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from xml.etree import ElementTree
+
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS
+
+from .base import BaseGroundingDataset
+
+__all__ = ['Flickr30kEntitiesDataset']
+
+_PHRASE = re.compile(r'\[/EN#(\d+)((?:/\w+)+) ([^\]]+)\]')
+
+
+@DATASETS.register_module()
+class Flickr30kEntitiesDataset(BaseGroundingDataset):
+    """Noun phrases of Flickr30K's captions with the boxes of what they name.
+
+    ::
+
+        data_root/flickr30k_entities
+        ├── train.txt, val.txt, test.txt    one picture a line: 36979
+        ├── Sentences/36979.txt             five captions
+        └── Annotations/36979.xml           boxes, each with the ids of its phrases
+
+    A caption marks phrases with the id of what they name and its types::
+
+        [/EN#1/people Two young guys] with [/EN#2/bodyparts shaggy hair] look at ...
+
+    All phrases with one id, over the five captions, are sentences about one object; ``kind`` is
+    the type ('people', 'clothing', ...). Where it has several boxes the object is their union.
+    Phrases without a box (scenes, events, what cannot be seen) are no samples; the log counts
+    them. Boxes are published as first and last pixel, counted from 1; here they are edges.
+
+    Args:
+        ann_file: The list of pictures of a split, relative to ``data_root``; ``Sentences`` and
+            ``Annotations`` are beside it.
+        kwargs: Arguments of :class:`BaseGroundingDataset`.
+
+    Raises:
+        FileNotFoundError: A picture of the list has no captions or no boxes.
+        ValueError: A file is of another form.
+    """
+
+    IMAGE_SOURCE = 'flickr'
+
+    def iter_references(self) -> Iterator[dict]:
+        """See :meth:`BaseGroundingDataset.iter_references`."""
+        folder = os.path.dirname(self.ann_file)
+        with open(self.ann_file, encoding='utf-8') as file:
+            names = file.read().split()
+        ref_id = sent_id = without_box = 0
+        for name in names:
+            path = os.path.join(folder, 'Annotations', f'{name}.xml')
+            width, height, boxes = self._read_boxes(path)
+            phrases = self._read_phrases(os.path.join(folder, 'Sentences', f'{name}.txt'))
+            for chain, (kind, texts) in phrases.items():
+                if chain not in boxes:
+                    without_box += len(texts)
+                    continue
+                x1, y1, x2, y2 = zip(*boxes[chain])
+                yield dict(
+                    where=f'{path}: object {chain}',
+                    img_name=f'{name}.jpg',
+                    img_id=int(name) if name.isdecimal() else name,
+                    height=height,
+                    width=width,
+                    ref_id=ref_id,
+                    ann_id=chain,
+                    box=[min(x1), min(y1), max(x2), max(y2)],
+                    sentences=[
+                        dict(text=text, sent_id=sent_id + i, kind=kind)
+                        for i, text in enumerate(texts)
+                    ],
+                )
+                ref_id += 1
+                sent_id += len(texts)
+        if without_box:
+            print_log(
+                f'{type(self).__name__}: {self.ann_file}: {without_box} phrases have no box and '
+                'are no samples',
+                'current',
+                logging.INFO,
+            )
+
+    @staticmethod
+    def _read_boxes(path: str) -> tuple[int, int, dict[int, list[list[float]]]]:
+        """Width and height of the picture, and the boxes (XYXY) of each id."""
+        boxes: dict[int, list[list[float]]] = {}
+        try:
+            root = ElementTree.parse(path).getroot()
+            width, height = (int(root.findtext(f'size/{key}')) for key in ('width', 'height'))
+            for item in root.iterfind('object'):
+                box = item.find('bndbox')
+                if box is None:
+                    continue
+                x1, y1, x2, y2 = (
+                    float(box.findtext(key)) for key in ('xmin', 'ymin', 'xmax', 'ymax')
+                )
+                for name in item.iterfind('name'):
+                    boxes.setdefault(int(name.text), []).append([x1 - 1, y1 - 1, x2, y2])
+        except (ElementTree.ParseError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'{path}: not an annotation of Flickr30K Entities; size and objects with name '
+                f'and bndbox were expected ({error})'
+            ) from None
+        return width, height, boxes
+
+    @staticmethod
+    def _read_phrases(path: str) -> dict[int, tuple[str, list[str]]]:
+        """Type and phrases of each id, in the order of the captions."""
+        phrases: dict[int, tuple[str, list[str]]] = {}
+        with open(path, encoding='utf-8') as file:
+            for chain, types, text in _PHRASE.findall(file.read()):
+                kind = types.split('/')[1]
+                phrases.setdefault(int(chain), (kind, []))[1].append(text)
+        return phrases

@@ -1,0 +1,86 @@
+"""How many pictures, references and sentences the data sets have, as published."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+__all__ = ['COUNTED', 'PUBLISHED', 'compare', 'count', 'published_name', 'published_split']
+
+COUNTED = ('pictures', 'references', 'sentences')
+
+# Sentences of each split: the data sets' own counts. Totals: PLVL, section 4.1, whose sentences are
+# the sums of the splits' (its "objects" are references here). Pictures and references of val:
+# counted in the complete annotation files of those splits.
+PUBLISHED: dict[str, dict[str, dict[str, int]]] = {
+    'refcoco': dict(
+        train=dict(sentences=120_624),
+        val=dict(pictures=1_500, references=3_811, sentences=10_834),
+        testA=dict(sentences=5_657),
+        testB=dict(sentences=5_095),
+        total=dict(pictures=19_994, references=50_000, sentences=142_210),
+    ),
+    'refcoco+': dict(
+        train=dict(sentences=120_191),
+        val=dict(sentences=10_758),
+        testA=dict(sentences=5_726),
+        testB=dict(sentences=4_889),
+        total=dict(pictures=19_992, references=49_856, sentences=141_564),
+    ),
+    'refcocog-umd': dict(
+        train=dict(sentences=80_512),
+        val=dict(pictures=1_300, references=2_573, sentences=4_896),
+        test=dict(sentences=9_602),
+        total=dict(pictures=25_799, references=49_822, sentences=95_010),
+    ),
+}
+
+# As folders, files and keys of others call them.
+_NAMES = {
+    'refcoco': 'refcoco',
+    'refcoco-unc': 'refcoco',
+    'unc': 'refcoco',
+    'refcoco+': 'refcoco+',
+    'refcoco+-unc': 'refcoco+',
+    'refcocoplus': 'refcoco+',
+    'refcocoplus-unc': 'refcoco+',
+    'unc+': 'refcoco+',
+    'refcocog-umd': 'refcocog-umd',
+    'gref_umd': 'refcocog-umd',
+}
+_MIXED_KEY = re.compile(r'(train|val|testA|testB|test)_(refcoco(?:plus|\+|g)?)_(\w+)')
+
+
+def published_name(name: str) -> str | None:
+    """The key of :data:`PUBLISHED` for a data set's name in any format, or None."""
+    return _NAMES.get(name)
+
+
+def published_split(name: str | None, split: str) -> tuple[str | None, str]:
+    """Data set and split that a split's name means: SeqTR's mixed keys name both."""
+    mixed = _MIXED_KEY.fullmatch(split)
+    if mixed is None:
+        return name, split
+    return published_name(f'{mixed[2]}-{mixed[3]}'), mixed[1]
+
+
+def count(references: list[dict]) -> dict[str, int]:
+    """Pictures, references and sentences of a list from :func:`conversion.read_references`."""
+    return dict(
+        pictures=len({ref['img_name'] for ref in references}),
+        references=len(references),
+        sentences=sum(len(ref['sentences']) for ref in references),
+    )
+
+
+def compare(where: str, found: Mapping[str, int], published: Mapping[str, int]) -> list[str]:
+    """A line for each count that differs."""
+    lines = []
+    for what, expected in published.items():
+        missing = expected - found[what]
+        if missing:
+            side = 'missing' if missing > 0 else 'too many'
+            lines.append(
+                f'{where}: {found[what]:,} of {expected:,} {what}: {abs(missing):,} {side}'
+            )
+    return lines

@@ -1,0 +1,160 @@
+"""Annotation files of SeqTR."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.registry import DATASETS
+
+from .base import BaseGroundingDataset
+from .image_identity import canonical_source
+
+__all__ = ['SeqTRGroundingDataset', 'load_seqtr']
+
+
+def load_seqtr(path: str | os.PathLike) -> dict[str, list]:
+    """Content of an ``instances.json`` of SeqTR: a list of records for each split.
+
+    Raises:
+        ValueError: The file is of another form.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{path}: not a JSON file ({error})') from None
+    if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
+        raise ValueError(
+            f"{path}: not a file of SeqTR's; a list of records for each split was expected"
+        )
+    if 'images' in content and 'annotations' in content:
+        raise ValueError(f"{path}: a COCO annotation file, not one of SeqTR's")
+    return content
+
+
+@DATASETS.register_module()
+class SeqTRGroundingDataset(BaseGroundingDataset):
+    """An ``instances.json`` of SeqTR, which SimVG, C3VG, DeRIS and PolyFormer use too.
+
+    ::
+
+        {'train': [{
+            'bbox': [11.98, 315.59, 349.08, 324.41],          # XYWH
+            'expressions': ['zebra at the bottom', ...],
+            'mask': [[229.5, 618.18, ...]],                   # polygons or RLE; may be absent
+            'image_id': 154, 'width': 427, 'height': 640,
+            'data_source': 'coco',                            # may be absent
+         }, ...],
+         'val': [...], ...}
+
+    A file of several data sets has keys such as 'val_refcoco_unc'. Our converter adds
+    ``file_name``, ``ref_id``, ``ann_id``, ``sent_ids``, ``kinds`` (one for each expression),
+    ``category``, ``category_id`` and ``iscrowd`` where it knows them; SeqTR does not read them.
+
+    Args:
+        ann_file: The .json file, relative to ``data_root``.
+        split: Key of the file.
+        kwargs: Arguments of :class:`BaseGroundingDataset`. Records without ``data_source`` are of
+            ``image_source``, by default 'coco'.
+
+    Raises:
+        ValueError: The file has no such split, or a record lacks a field or has one of a wrong
+            type; this raises even with ``skip_invalid``, which is for damaged samples.
+    """
+
+    IMAGE_NAMES = dict(
+        coco='COCO_train2014_{:012d}.jpg', flickr='{}.jpg', saiapr='{}.jpg', vg='{}.jpg'
+    )
+    """File names of the collections by ``image_id``, for records without ``file_name``."""
+
+    def __init__(self, ann_file: str, split: str, **kwargs) -> None:
+        self.split = split
+        super().__init__(ann_file=ann_file, **kwargs)
+
+    def iter_references(self) -> Iterator[dict]:
+        """See :meth:`BaseGroundingDataset.iter_references`."""
+        splits = load_seqtr(self.ann_file)
+        if self.split not in splits:
+            raise ValueError(f'{self.ann_file}: no split {self.split!r}; it has {sorted(splits)}')
+        sent_id = 0
+        for index, record in enumerate(splits[self.split]):
+            where = f'{self.ann_file}: {self.split}[{index}]'
+            texts, kinds, sent_ids = self._sentences(record, where)
+            ids = range(sent_id, sent_id + len(texts)) if sent_ids is None else sent_ids
+            sent_id += len(texts)
+            source, img_name = self._picture(record, where)
+            for field in ('width', 'height'):
+                value = record.get(field)
+                if value is not None and (not isinstance(value, int) or value <= 0):
+                    raise ValueError(
+                        f'{where}: {field}: expected a positive integer, found {value!r}'
+                    )
+            yield dict(
+                where=f'{where} ({img_name})',
+                img_name=img_name,
+                img_id=record.get('image_id', img_name),
+                source=source,
+                height=record.get('height'),
+                width=record.get('width'),
+                ref_id=record.get('ref_id', index),
+                ann_id=record.get('ann_id'),
+                box_xywh=record.get('bbox'),
+                mask=record.get('mask') or None,
+                iscrowd=record.get('iscrowd', 0),
+                category=record.get('category'),
+                category_id=record.get('category_id'),
+                sentences=[
+                    dict(text=text, sent_id=i, kind=kind)
+                    for text, i, kind in zip(texts, ids, kinds)
+                ],
+            )
+
+    @staticmethod
+    def _sentences(record: Any, where: str) -> tuple[list, list, list | None]:
+        """Expressions, their kinds, and their ids where the record has them."""
+        if not isinstance(record, dict):
+            raise ValueError(f'{where}: expected a record (dict), found {str(record)[:60]}')
+        texts = record.get('expressions')
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(
+                f'{where}: expressions: expected a list of strings, found {str(texts)[:60]}'
+            )
+        kinds = record.get('kinds') or [None] * len(texts)
+        sent_ids = record.get('sent_ids')
+        for field, values in (('kinds', kinds), ('sent_ids', sent_ids)):
+            if values is not None and (not isinstance(values, list) or len(values) != len(texts)):
+                raise ValueError(
+                    f'{where}: {field}: expected one for each of the {len(texts)} expressions, '
+                    f'found {str(values)[:60]}'
+                )
+        return texts, kinds, sent_ids
+
+    def _picture(self, record: dict, where: str) -> tuple[str | None, str]:
+        """Collection and file name."""
+        source = record.get('data_source')
+        if source is not None and not isinstance(source, str):
+            raise ValueError(f'{where}: data_source: expected a string, found {source!r}')
+        name = record.get('file_name')
+        if source is not None:
+            source = canonical_source(source)
+        elif name is None:
+            source = self.image_source or 'coco'
+        if name is None:
+            name = self._name_by_id(source, record.get('image_id'), where)
+        elif not isinstance(name, str):
+            raise ValueError(f'{where}: file_name: expected a string, found {name!r}')
+        return source, name
+
+    def _name_by_id(self, source: str, image_id: Any, where: str) -> str:
+        if source not in self.IMAGE_NAMES:
+            raise ValueError(
+                f'{where}: data_source: expected one of {sorted(self.IMAGE_NAMES)}, or a '
+                f'file_name beside it; found {source!r}'
+            )
+        try:
+            return self.IMAGE_NAMES[source].format(int(image_id))
+        except (TypeError, ValueError):
+            raise ValueError(f'{where}: image_id: expected a number, found {image_id!r}') from None

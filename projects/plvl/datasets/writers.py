@@ -1,0 +1,233 @@
+"""Grounding data, as :func:`conversion.read_references` gives it, written in several formats."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_utils
+
+__all__ = ['META_FIELDS', 'WRITERS', 'output_files']
+
+META_FIELDS = ('image_id', 'ref_id', 'category_id', 'iscrowd', 'source')
+"""What the refer layout has and our JSON lines keep under ``meta.refer``."""
+
+
+def _write(path: Path, write: Callable[[Any], None], mode: str = 'w') -> None:
+    """Write a file that is either complete or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + '.part')
+    with open(part, mode, encoding=None if 'b' in mode else 'utf-8') as file:
+        write(file)
+    os.replace(part, path)
+
+
+def output_files(kind: str, out: Path, splits: Iterable[str], by: str) -> list[Path]:
+    """What the writer of a format writes."""
+    names = {
+        'refer': ['instances.json', f'refs({by}).p'],
+        'seqtr': ['instances.json'],
+        'jsonl': [f'{split}.jsonl' for split in splits],
+    }
+    return [out / name for name in names[kind]]
+
+
+def _known(fields: dict) -> dict:
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def write_json_lines(splits: dict[str, list[dict]], paths: list[Path]) -> None:
+    """``<split>.jsonl`` for each split; :class:`JSONLinesGroundingDataset` reads them.
+
+    What the refer layout has and JSON lines do not is kept under ``meta.refer``. Sentences of
+    different kinds about one object are on lines of their own.
+    """
+    for path, references in zip(paths, splits.values()):
+        lines = [json.dumps(line) + '\n' for ref in references for line in _lines(ref)]
+        _write(path, lambda file, lines=lines: file.writelines(lines))
+
+
+def _lines(reference: dict) -> Iterator[dict]:
+    sentences = reference['sentences']
+    for kind in dict.fromkeys(sentence['kind'] for sentence in sentences):
+        of_kind = [sentence for sentence in sentences if sentence['kind'] == kind]
+        texts = [sentence['text'] for sentence in of_kind]
+        kept = {key: reference[key] for key in META_FIELDS}
+        kept['sent_ids'] = [sentence['sent_id'] for sentence in of_kind]
+        yield _known(
+            dict(
+                image=reference['img_name'],
+                sentence=texts[0] if len(texts) == 1 else None,
+                sentences=texts if len(texts) > 1 else None,
+                bbox=reference['box'],
+                mask=reference['mask'],
+                width=reference['width'],
+                height=reference['height'],
+                kind=kind,
+                category=reference['category'],
+                object_id=reference['ann_id'],
+                meta=dict(refer=_known(kept)),
+            )
+        )
+
+
+def write_seqtr(splits: dict[str, list[dict]], paths: list[Path]) -> None:
+    """``instances.json``; :class:`SeqTRGroundingDataset` reads it."""
+    everything = [ref for references in splits.values() for ref in references]
+    image_ids = {ref['img_name']: ref['image_id'] for ref in everything}
+    if not all(isinstance(number, int) for number in image_ids.values()):
+        image_ids = _numbers(everything, 'image_id', lambda ref: ref['img_name'])
+    content = {
+        split: [
+            _known(
+                dict(
+                    bbox=ref['box_xywh'],
+                    expressions=[sentence['text'] for sentence in ref['sentences']],
+                    mask=ref['mask'],
+                    image_id=image_ids[ref['img_name']],
+                    width=ref['width'],
+                    height=ref['height'],
+                    data_source=ref['source'],
+                    file_name=ref['img_name'],
+                    ref_id=ref['ref_id'],
+                    ann_id=ref['ann_id'],
+                    sent_ids=[sentence['sent_id'] for sentence in ref['sentences']],
+                    kinds=[sentence['kind'] for sentence in ref['sentences']]
+                    if any(sentence['kind'] for sentence in ref['sentences'])
+                    else None,
+                    category=ref['category'],
+                    category_id=ref['category_id'],
+                    iscrowd=ref['iscrowd'],
+                )
+            )
+            for ref in references
+        ]
+        for split, references in splits.items()
+    }
+    _write(paths[0], lambda file: json.dump(content, file))
+
+
+def write_refer(splits: dict[str, list[dict]], paths: list[Path]) -> None:
+    """``instances.json`` and ``refs(<by>).p``; :class:`ReferGroundingDataset` reads them.
+
+    Ids are those of the source where it has them and they are unique; otherwise they are counted.
+    An object without a category is of the category 'object'. ``area`` is in pixels of the mask,
+    or of the box where there is none.
+    """
+    everything = [ref for references in splits.values() for ref in references]
+
+    def object_of(ref: dict) -> Any:
+        return ref['img_name'], ref['ann_id'], tuple(ref['box'])
+
+    image_ids = _numbers(everything, 'image_id', lambda ref: ref['img_name'])
+    ann_ids = _numbers(everything, 'ann_id', object_of)
+    ref_ids = _numbers(everything, 'ref_id', id)
+    sent_ids = [s['sent_id'] for ref in everything for s in ref['sentences']]
+    keep_sent_ids = _are_unique_numbers(sent_ids)
+    category_ids = _category_ids(everything)
+
+    images: dict[int, dict] = {}
+    annotations: dict[int, dict] = {}
+    refs = []
+    sent_id = 0
+    for split, references in splits.items():
+        for ref in references:
+            image_id, ann_id = image_ids[ref['img_name']], ann_ids[object_of(ref)]
+            category_id = category_ids[ref['category'], ref['category_id']]
+            size = dict(width=ref['width'], height=ref['height'])
+            images.setdefault(image_id, dict(id=image_id, file_name=ref['img_name'], **size))
+            if ann_id not in annotations:
+                annotations[ann_id] = _known(
+                    dict(
+                        id=ann_id,
+                        image_id=image_id,
+                        category_id=category_id,
+                        bbox=ref['box_xywh'],
+                        area=_area(ref),
+                        iscrowd=ref['iscrowd'],
+                        segmentation=ref['mask'],
+                    )
+                )
+            sentences = []
+            for sentence in ref['sentences']:
+                text = sentence['text']
+                number = sentence['sent_id'] if keep_sent_ids else sent_id
+                entry = dict(sent_id=number, raw=text, sent=text, tokens=text.split())
+                sentences.append({**entry, **_known(dict(kind=sentence['kind']))})
+                sent_id += 1
+            refs.append(
+                dict(
+                    ref_id=ref_ids[id(ref)],
+                    ann_id=ann_id,
+                    image_id=image_id,
+                    category_id=category_id,
+                    split=split,
+                    file_name=f'{Path(ref["img_name"]).stem}_{ann_id}.jpg',
+                    sent_ids=[sentence['sent_id'] for sentence in sentences],
+                    sentences=sentences,
+                )
+            )
+    coco = dict(
+        info={},
+        licenses=[],
+        images=list(images.values()),
+        annotations=list(annotations.values()),
+        categories=[
+            dict(id=number, name=name or ('object' if given is None else str(given)))
+            for (name, given), number in category_ids.items()
+        ],
+    )
+    _write(paths[0], lambda file: json.dump(coco, file))
+    _write(paths[1], lambda file: pickle.dump(refs, file, protocol=2), mode='wb')
+
+
+def _area(reference: dict) -> float:
+    """Pixels of the mask, or of the box where there is none."""
+    mask = reference['mask']
+    if mask is None:
+        return reference['box_xywh'][2] * reference['box_xywh'][3]
+    if not isinstance(mask, dict):
+        mask = mask_utils.merge(
+            mask_utils.frPyObjects(mask, reference['height'], reference['width'])
+        )
+    return int(mask_utils.area(mask))
+
+
+def _are_unique_numbers(values: list) -> bool:
+    return all(isinstance(v, (int, np.integer)) for v in values) and len(set(values)) == len(values)
+
+
+def _numbers(references: list[dict], field: str, key: Callable[[dict], Any]) -> dict[Any, int]:
+    """An id for each thing: that of the source if all have one of their own, else a count."""
+    found: dict[Any, Any] = {}
+    for ref in references:
+        found.setdefault(key(ref), ref[field])
+    if _are_unique_numbers(list(found.values())):
+        return {thing: int(number) for thing, number in found.items()}
+    return {thing: number for number, thing in enumerate(found, start=1)}
+
+
+def _category_ids(references: list[dict]) -> dict[tuple[str | None, Any], int]:
+    """Ids of the (name, id) pairs; those of the source stay if they are unique."""
+    pairs = list(dict.fromkeys((ref['category'], ref['category_id']) for ref in references))
+    given = [number for _, number in pairs if number is not None]
+    if not _are_unique_numbers(given):
+        return {pair: number for number, pair in enumerate(pairs, start=1)}
+    ids = {}
+    following = max(given, default=0) + 1
+    for pair in pairs:
+        ids[pair] = pair[1]
+        if pair[1] is None:
+            ids[pair] = following
+            following += 1
+    return ids
+
+
+WRITERS: dict[str, Callable[[dict[str, list[dict]], list[Path]], None]] = dict(
+    refer=write_refer, seqtr=write_seqtr, jsonl=write_json_lines
+)

@@ -1,0 +1,305 @@
+"""Where a grounding model fails: accuracy by size, length, direction words and category."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from ..datasets.base import BaseGroundingDataset
+from ..datasets.transforms import LoadGroundingAnnotations
+from .grounding_metric import box_iou, mask_areas
+
+__all__ = ['Group', 'Record', 'analyze', 'match_predictions', 'summarize', 'worst_failures']
+
+DIRECTIONS = {
+    'left, right': ('left', 'right', 'leftmost', 'rightmost', 'l', 'r'),
+    'top, bottom': (
+        'top', 'bottom', 'upper', 'lower', 'above', 'below', 'under', 'over', 'topmost',
+        'bottommost', 'up', 'down', 'highest', 'lowest',
+    ),
+    'middle': ('middle', 'center', 'centre', 'mid', 'between', 'centermost', 'middlemost'),
+    'near, far': (
+        'front', 'back', 'behind', 'closest', 'nearest', 'farthest', 'furthest', 'near', 'far',
+        'foreground', 'background', 'next', 'beside',
+    ),
+    'order': (
+        'first', 'second', 'third', 'fourth', 'fifth', 'last', '1st', '2nd', '3rd', '4th', '5th',
+    ),
+}  # fmt: skip
+SIZE_EDGES = (2, 5, 10, 20, 40)  # percent of the picture's area
+LENGTHS = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, 12), (13, None))  # words
+MOST_CATEGORIES = 15
+OTHER = 'other'
+
+
+@dataclass
+class Record:
+    """One sentence with its truth, its prediction and their overlaps.
+
+    Attributes:
+        sample: The data set's sample.
+        prediction: The dump's entry.
+        box_iou: IoU of the boxes; None where the model predicts none.
+        mask_iou: IoU of the masks; None where the model predicts none or the truth has none.
+        size: Area of the true box in percent of the picture.
+    """
+
+    sample: dict
+    prediction: dict
+    box_iou: float | None
+    mask_iou: float | None
+    size: float
+
+    @property
+    def iou(self) -> float:
+        """IoU of the boxes, of the masks where there are no boxes."""
+        return self.box_iou if self.box_iou is not None else self.mask_iou
+
+    @property
+    def score(self) -> float:
+        return float(self.prediction['pred_instances']['scores'][0])
+
+    @property
+    def words(self) -> list[str]:
+        return re.findall(r"[\w']+", self.sample['text'].lower())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Figures of some sentences.
+
+    Attributes:
+        name: What they have in common.
+        count: How many there are.
+        accuracy: Percent with an IoU of at least 0.5: of boxes, of masks where there are none.
+        low: Lower end of the accuracy's 95 % interval (Wilson).
+        high: Upper end.
+        box_miou: Mean IoU of boxes in percent, or None.
+        mask_miou: Mean IoU of masks in percent, or None.
+    """
+
+    name: str
+    count: int
+    accuracy: float
+    low: float
+    high: float
+    box_miou: float | None
+    mask_miou: float | None
+
+
+# ------------------------------------------------------------------------------------ overlaps
+
+
+def match_predictions(
+    dataset: BaseGroundingDataset, predictions: Sequence[dict], what: str
+) -> list[Record]:
+    """Puts predictions beside the data set's truth, in the data set's order.
+
+    Sentences without an overlap (a model without boxes, a sample without a mask) are left out.
+
+    Args:
+        dataset: The data set that was tested; its pictures are not read.
+        predictions: What ``tools/test.py --out`` wrote.
+        what: What messages call the predictions.
+
+    Raises:
+        ValueError: A prediction is of no sample of the data set, or a sample has none.
+    """
+    if not isinstance(predictions, list) or not all(isinstance(p, dict) for p in predictions):
+        raise ValueError(f'{what}: expected a list of predictions, as tools/test.py --out writes')
+    by_identity = {}
+    for prediction in predictions:
+        if 'pred_instances' not in prediction or 'text' not in prediction:
+            raise ValueError(
+                f'{what}: an entry without pred_instances or text, expected what tools/test.py '
+                '--out writes of a grounding model'
+            )
+        by_identity[_identity(prediction)] = prediction
+    load = LoadGroundingAnnotations()
+    records = []
+    for i in range(len(dataset)):
+        sample = dataset.get_data_info(i)
+        prediction = by_identity.pop(_identity(sample), None)
+        if prediction is None:
+            raise ValueError(
+                f'{what}: no prediction for {sample["text"]!r}, {sample["img_path"]}: it is not of '
+                f'this data set ({dataset.ann_file}, {len(dataset)} sentences)'
+            )
+        record = _measure(sample, prediction, load)
+        if record.iou is not None:  # else a model without boxes, and a sample without a mask
+            records.append(record)
+    if by_identity:
+        first = next(iter(by_identity.values()))
+        raise ValueError(
+            f'{what}: {len(by_identity)} predictions are of no sample of this data set '
+            f'({dataset.ann_file}, {len(dataset)} sentences); first: {first["text"]!r}, '
+            f'{first.get("img_path")}'
+        )
+    if not records:
+        raise ValueError(f'{what}: neither boxes nor masks that could be compared')
+    return records
+
+
+def _identity(sample: dict) -> tuple:
+    name = os.path.basename(sample.get('img_path') or '')
+    return (name, *(sample.get(key) for key in ('img_id', 'ref_id', 'sent_id', 'ann_id', 'text')))
+
+
+def true_object(
+    sample: dict, load: LoadGroundingAnnotations
+) -> tuple[list[float], np.ndarray | None]:
+    """True box (XYXY) and mask (H, W), or None where the data has no mask."""
+    shape = (sample['height'], sample['width'])
+    loaded = load({**sample, 'ori_shape': shape})
+    mask = loaded['gt_masks'].masks[0] if loaded['with_mask'] else None
+    return loaded['gt_bboxes'].tensor[0].tolist(), mask
+
+
+def predicted(prediction: dict) -> tuple[list[float] | None, np.ndarray | None]:
+    """Predicted box (XYXY) and mask (H, W) of a dump's entry, as far as there are any."""
+    instance = prediction['pred_instances']
+    box = instance['bboxes'][0] if instance.get('bboxes') else None
+    mask = coco_mask.decode(instance['masks'][0]) if instance.get('masks') else None
+    return box, mask
+
+
+def _measure(sample: dict, prediction: dict, load: LoadGroundingAnnotations) -> Record:
+    box, mask = true_object(sample, load)
+    pred_box, pred_mask = predicted(prediction)
+    overlap = None
+    if mask is not None and pred_mask is not None:
+        inter, union = mask_areas(pred_mask, mask)
+        overlap = inter / union if union else 1.0
+    return Record(
+        sample=sample,
+        prediction=prediction,
+        box_iou=None if pred_box is None else box_iou(pred_box, box),
+        mask_iou=overlap,
+        size=100 * (box[2] - box[0]) * (box[3] - box[1]) / (sample['height'] * sample['width']),
+    )
+
+
+# -------------------------------------------------------------------------------------- groups
+
+
+def _size_name(record: Record) -> list[str]:
+    index = int(np.searchsorted(SIZE_EDGES, record.size, side='right'))
+    return [_size_names()[index]]
+
+
+def _size_names() -> list[str]:
+    inner = [f'{low} to {high} %' for low, high in zip(SIZE_EDGES, SIZE_EDGES[1:])]
+    return [f'below {SIZE_EDGES[0]} %', *inner, f'{SIZE_EDGES[-1]} % and more']
+
+
+def _length_names() -> list[str]:
+    return [
+        f'{low} and more' if high is None else str(low) if low == high else f'{low} to {high}'
+        for low, high in LENGTHS
+    ]
+
+
+def _length_name(record: Record) -> list[str]:
+    count = max(1, len(record.words))
+    for (low, high), name in zip(LENGTHS, _length_names(), strict=True):
+        if count >= low and (high is None or count <= high):
+            return [name]
+    raise AssertionError(count)
+
+
+def _direction_names(record: Record) -> list[str]:
+    words = set(record.words)
+    found = [name for name, members in DIRECTIONS.items() if not words.isdisjoint(members)]
+    return found or ['none of these']
+
+
+def _field_name(record: Record, field: str, kept: Sequence[str]) -> list[str]:
+    value = str(record.sample.get(field))
+    return [value if value in kept else OTHER]
+
+
+def _groupings(records: Sequence[Record]) -> dict[str, tuple[Callable, list[str]]]:
+    """By title: the groups of a record, and all groups in order."""
+    groupings: dict[str, tuple[Callable, list[str]]] = {
+        'Object size (box, of the picture)': (_size_name, _size_names()),
+        'Sentence length (words)': (_length_name, _length_names()),
+        'Direction words': (_direction_names, [*DIRECTIONS, 'none of these']),
+    }
+    for field, title in (('kind', 'Kind of sentence'), ('category', 'Category')):
+        counts = Counter(
+            str(record.sample.get(field)) for record in records if record.sample.get(field)
+        )
+        if len(counts) < 2:
+            continue
+        kept = [value for value, _ in counts.most_common(MOST_CATEGORIES)]
+        groupings[title] = (partial(_field_name, field=field, kept=kept), [*kept, OTHER])
+    return groupings
+
+
+def analyze(records: Sequence[Record]) -> dict[str, list[Group]]:
+    """Figures of groups of sentences, by what they are grouped by; empty groups are left out.
+
+    A sentence with direction words of two kinds counts in both.
+    """
+    result = {}
+    for title, (names_of, order) in _groupings(records).items():
+        members: dict[str, list[Record]] = {name: [] for name in order}
+        for record in records:
+            for name in names_of(record):
+                members[name].append(record)
+        result[title] = [summarize(name, found) for name, found in members.items() if found]
+    return result
+
+
+def summarize(name: str, records: Sequence[Record]) -> Group:
+    """Figures of at least one record with an overlap."""
+    count = len(records)
+    hits = sum(record.iou >= 0.5 for record in records)
+    low, high = wilson_interval(hits, count)
+    return Group(
+        name=name,
+        count=count,
+        accuracy=100 * hits / count,
+        low=100 * low,
+        high=100 * high,
+        box_miou=_mean(record.box_iou for record in records),
+        mask_miou=_mean(record.mask_iou for record in records),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return 100 * math.fsum(known) / len(known) if known else None
+
+
+def wilson_interval(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson 1927), for small counts too."""
+    share = hits / count
+    centre = share + z**2 / (2 * count)
+    reach = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    scale = 1 + z**2 / count
+    return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
+
+
+def worst_failures(records: Sequence[Record], count: int) -> list[Record]:
+    """Sentences whose IoU is below 0.5: least overlap first, then the most confident.
+
+    Of an object with several sentences only the worst is taken.
+    """
+    failed = [record for record in records if record.iou < 0.5]
+    failed.sort(key=lambda record: (round(record.iou, 2), -record.score))
+    worst: dict[Any, Record] = {}
+    for record in failed:
+        sample = record.sample
+        of_object = (sample['img_path'], *sample['instances'][0]['bbox'])
+        worst.setdefault(of_object, record)
+    return list(worst.values())[:count]

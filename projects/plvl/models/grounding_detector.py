@@ -1,0 +1,160 @@
+"""What detectors of one sentence in one image share: data samples in, predictions in pixels out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.detectors import BaseDetector
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+
+class GroundingDetector(BaseDetector):
+    """Text encoder, visual backbone, decoder and head.
+
+    Every sample is one image, stretched to the batch's size, with the sentence in its metainfo
+    (``text``); training also needs ``gt_instances.bboxes`` (1, 4) in pixels of the stretched
+    image and ``gt_instances.masks``, unless metainfo ``with_mask`` is False.
+
+    Args:
+        text_encoder: See :class:`projects.common.text.BERTTextEncoder`.
+        backbone: Makes visual tokens (B, h, w, C) of images, sentences' tokens and their mask, and
+            the ``repeats`` of :meth:`extract_feat`.
+        decoder: Makes of visual tokens, language tokens and their mask what the head reads.
+        head: ``forward``, ``loss`` and ``predict`` as :class:`CollaborativeHead` has them.
+    """
+
+    def __init__(
+        self,
+        text_encoder: dict,
+        backbone: dict,
+        decoder: dict,
+        head: dict,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.text_encoder = MODELS.build(text_encoder)
+        self.backbone = MODELS.build(backbone)
+        self.decoder = MODELS.build(decoder)
+        self.head = MODELS.build(head)
+
+    def extract_feat(
+        self,
+        images: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        repeats: Tensor | None = None,
+    ) -> Tensor:
+        """
+        Args:
+            images: (B, 3, H, W), normalised.
+            input_ids: (B, L).
+            attention_mask: (B, L), 0 on padding.
+            repeats: (I,), how many of the B sentences each of I images has; ``images`` is then
+                (I, 3, H, W). None is one each.
+
+        Returns:
+            What the head reads; of PLVL the fused features (B, C, H / P, W / P).
+        """
+        text = self.text_encoder(input_ids, attention_mask)
+        visual = self.backbone(images, text, attention_mask, repeats)
+        return self.decoder(visual, text, attention_mask)
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """The head's losses for images (B, 3, H, W)."""
+        features = self.extract_feat(batch_inputs, *self._tokenize(batch_data_samples))
+        height, width = batch_inputs.shape[2:]
+        instances = [sample.gt_instances for sample in batch_data_samples]
+        boxes = torch.cat([get_box_tensor(instance.bboxes)[:1] for instance in instances])
+        boxes = boxes / boxes.new_tensor([width, height, width, height])
+        masks = with_mask = None
+        if self.head.predicts_masks:
+            masks = torch.stack(
+                [instance.masks.to_tensor(torch.uint8, boxes.device)[0] for instance in instances]
+            )
+            with_mask = torch.tensor(
+                [sample.get('with_mask', True) for sample in batch_data_samples],
+                device=boxes.device,
+            )
+        return self.head.loss(features, boxes, masks, with_mask)
+
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
+        """Adds predictions in the original image's pixels to the samples.
+
+        Each sample gets ``pred_instances`` with one instance: ``bboxes`` (1, 4) XYXY, ``scores``
+        (1,), ``labels`` (1,), ``masks`` (1, H, W) bool; ``pred_score_map`` (h, w), the centre's
+        probability in every cell; ``pred_mask_probs`` (H_in, W_in), the mask's probability in
+        every pixel of the stretched image. A head for one task leaves the other's out. The score
+        is the centre's probability; of a head without centres, the mean probability of the
+        mask's pixels.
+
+        What depends on the image alone is computed once for neighbours that are the same image,
+        as several sentences about one picture are.
+
+        Args:
+            batch_inputs: (B, 3, H, W), normalised.
+            batch_data_samples: ``text`` and ``ori_shape`` in their metainfo.
+            rescale: Boxes and masks in the original image; else in the stretched one.
+        """
+        images, repeats = merge_equal_neighbours(batch_inputs)
+        features = self.extract_feat(images, *self._tokenize(batch_data_samples), repeats)
+        results = self.head.predict(features)
+        for i, sample in enumerate(batch_data_samples):
+            height, width = sample.ori_shape if rescale else batch_inputs.shape[2:]
+            prediction = InstanceData()
+            if self.head.predicts_boxes:
+                boxes = results['boxes_norm'][i : i + 1]
+                prediction.bboxes = boxes * boxes.new_tensor([width, height, width, height])
+            if 'scores' in results:
+                prediction.scores = results['scores'][i : i + 1]
+                sample.set_field(results['score_maps'][i], 'pred_score_map')
+            if self.head.predicts_masks:
+                prob = results['mask_probs'][i]
+                resized = F.interpolate(prob[None, None], (height, width), mode='bilinear')[0]
+                prediction.masks = resized >= 0.5
+                if 'scores' not in results:
+                    inside = prob[prob >= 0.5]
+                    score = inside.mean() if inside.numel() else prob.max()
+                    prediction.scores = score[None]
+                sample.set_field(prob, 'pred_mask_probs')
+            prediction.labels = torch.zeros_like(prediction.scores, dtype=torch.long)
+            sample.pred_instances = prediction
+        return batch_data_samples
+
+    def _forward(
+        self,
+        batch_inputs: Tensor,
+        batch_data_samples: SampleList | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The head's raw outputs.
+
+        The sentences come from the samples' metainfo or as token ids (B, L) and mask (B, L).
+        """
+        if input_ids is None:
+            input_ids, attention_mask = self._tokenize(batch_data_samples)
+        return self.head(self.extract_feat(batch_inputs, input_ids, attention_mask))
+
+    def _tokenize(self, samples: Sequence) -> tuple[Tensor, Tensor]:
+        return self.text_encoder.tokenize([sample.text for sample in samples])
+
+
+def merge_equal_neighbours(images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Images (I, 3, H, W) of (B, 3, H, W), and how many neighbours each of them stands for.
+
+    The second is (I,), or None where no two neighbours are equal.
+    """
+    changes = (images[1:] != images[:-1]).flatten(1).any(1)
+    if changes.all():
+        return images, None
+    starts = F.pad(changes, (1, 0), value=True).nonzero()[:, 0]
+    return images[starts], starts.diff(append=starts.new_tensor([len(images)]))

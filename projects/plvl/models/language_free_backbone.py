@@ -1,0 +1,60 @@
+"""Visual backbones of mmdet and mmpretrain in place of the language-guided one."""
+
+from __future__ import annotations
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor
+
+
+@MODELS.register_module()
+class LanguageFreeBackbone(BaseModule):
+    """Any backbone that makes feature maps; the cells of its last map become the visual tokens.
+
+    The sentence enters in the decoder alone. ``patch_size`` of the head is the backbone's stride.
+
+    Args:
+        backbone: Config with its scope, such as ``dict(type='mmdet.ResNet', ...)``. Its weights
+            come from its own ``init_cfg``; without one it starts at random and says so.
+    """
+
+    def __init__(self, backbone: dict, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.backbone = MODELS.build(backbone)
+        if init_cfg is None and not backbone.get('init_cfg'):
+            print_log(
+                'the visual backbone starts from random weights: its `init_cfg` is not set',
+                'current',
+            )
+
+    def forward(
+        self,
+        images: Tensor,
+        text: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        repeats: Tensor | None = None,
+    ) -> Tensor:
+        """
+        Args:
+            images: (B, 3, H, W), normalised.
+            text: Not read.
+            text_mask: Not read.
+            repeats: (B,), how often to repeat the tokens of each image; None is once.
+
+        Returns:
+            Visual tokens (B or sum of ``repeats``, h, w, C).
+
+        Raises:
+            ValueError: The backbone's last output is no feature map.
+        """
+        outputs = self.backbone(images)
+        last = outputs[-1] if isinstance(outputs, (tuple, list)) else outputs
+        if last.dim() != 4:
+            raise ValueError(
+                f'backbone.backbone: {type(self.backbone).__name__} gives {tuple(last.shape)} '
+                "last, expected a map (B, C, h, w); mmpretrain's transformers need "
+                "out_type='featmap'"
+            )
+        tokens = last.permute(0, 2, 3, 1)
+        return tokens if repeats is None else tokens.repeat_interleave(repeats, dim=0)

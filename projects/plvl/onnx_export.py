@@ -1,0 +1,197 @@
+"""PLVL as one ONNX graph: picture and token ids in, box, score and mask out."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.ops import box_convert
+
+from .models import PLVL, CollaborativeHead
+
+__all__ = ['GroundingGraph', 'compare', 'export_onnx', 'require']
+
+EXPORTER = ('onnx', 'onnxscript')
+RUNTIME = ('onnxruntime',)
+
+
+class GroundingGraph(nn.Module):
+    """The whole model, from pixels, as a function of tensors.
+
+    Args:
+        model: The detector, with :class:`CollaborativeHead`.
+
+    Raises:
+        ValueError: Another kind of model.
+    """
+
+    def __init__(self, model: PLVL) -> None:
+        super().__init__()
+        if not isinstance(model, PLVL) or not isinstance(model.head, CollaborativeHead):
+            raise ValueError(
+                f'{type(model).__name__} with {type(model.head).__name__}: only PLVL with '
+                'CollaborativeHead can be exported'
+            )
+        self.model = model
+        preprocessor = model.data_preprocessor
+        # Pipelines load BGR; without conversion that is what the model reads.
+        self.flip_channels = not preprocessor._channel_conversion
+        self.register_buffer('mean', preprocessor.mean.clone())
+        self.register_buffer('std', preprocessor.std.clone())
+
+    @property
+    def output_names(self) -> list[str]:
+        names = ['box', 'score'] if self.model.head.predicts_boxes else []
+        return names + (['mask_logits'] if self.model.head.predicts_masks else [])
+
+    def forward(
+        self, image: Tensor, input_ids: Tensor, attention_mask: Tensor
+    ) -> tuple[Tensor, ...]:
+        """
+        Args:
+            image: (B, 3, H, W) float, RGB from 0 to 255, stretched to the model's size.
+            input_ids: (B, L) int64.
+            attention_mask: (B, L) int64, 0 on padding.
+
+        Returns:
+            What the head predicts of box (B, 4), XYXY in parts of the image and inside it;
+            score (B,); mask logits (B, h, w).
+        """
+        image = image.flip(1) if self.flip_channels else image
+        image = (image - self.mean) / self.std
+        head = self.model.head
+        outputs = head(self.model.extract_feat(image, input_ids, attention_mask))
+        results: list[Tensor] = []
+        if head.predicts_boxes:
+            box, score = head.decode(outputs)
+            results += [box_convert(box, 'cxcywh', 'xyxy').clamp(0, 1), score]
+        if head.predicts_masks:
+            results.append(outputs['mask'][:, 0])
+        return tuple(results)
+
+
+def require(modules: tuple[str, ...], what: str) -> None:
+    """Raises an ImportError that says what to install, where a module is not there."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f'{what} needs {", ".join(missing)}: pip install {" ".join(missing)}')
+
+
+@contextlib.contextmanager
+def _exporting() -> Iterator[None]:
+    """Without fused inference kernels, which ONNX does not have, and without the exporter's notes.
+
+    It reports each folding of constants that it leaves undone.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    logger = logging.getLogger('onnxscript.optimizer')
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(level)
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def example_inputs(
+    graph: GroundingGraph, image_size: tuple[int, int], batch: int, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise pictures and sentences of random tokens, of differing lengths."""
+    encoder = graph.model.text_encoder
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand((batch, 3, *image_size), generator=generator) * 255
+    tokens, length = encoder.bert.config.vocab_size, encoder.max_tokens
+    ids = torch.randint(0, tokens, (batch, length), generator=generator)
+    lengths = torch.randint(3, length + 1, (batch, 1), generator=generator)
+    mask = (torch.arange(length) < lengths).long()
+    return image, ids * mask, mask
+
+
+def export_onnx(
+    model: PLVL, path: str | os.PathLike, image_size: tuple[int, int], opset: int = 18
+) -> None:
+    """Writes the model as ONNX, for any batch size, and its vocabulary beside it.
+
+    Inputs and outputs are :class:`GroundingGraph`'s, by these names. ``<path>.vocab.txt`` holds
+    the word pieces in the order of their ids.
+
+    Args:
+        model: On the CPU.
+        path: File to write.
+        image_size: (H, W) of the images, in pixels.
+        opset: ONNX opset.
+
+    Raises:
+        ImportError: The exporter is not installed; the message says what to install.
+        ValueError: The model cannot be exported.
+    """
+    require(EXPORTER, 'the export to ONNX')
+    graph = GroundingGraph(model).eval()
+    names = ('image', 'input_ids', 'attention_mask')
+    batch = torch.export.Dim('batch')
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad(), _exporting():
+        torch.onnx.export(
+            graph,
+            example_inputs(graph, image_size, batch=2),
+            str(path),
+            input_names=list(names),
+            output_names=graph.output_names,
+            dynamic_shapes={name: {0: batch} for name in names},
+            opset_version=opset,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    tokenizer = model.text_encoder.tokenizer
+    if tokenizer is not None:
+        tokenizer.save(path.with_name(f'{path.name}.vocab.txt'))
+
+
+@torch.no_grad()
+def compare(
+    model: PLVL, path: str | os.PathLike, image_size: tuple[int, int], batches: tuple = (1, 3)
+) -> dict[str, float]:
+    """Largest differences between the file in onnxruntime and the model, on noise.
+
+    Args:
+        model: On the CPU.
+        path: What :func:`export_onnx` wrote.
+        image_size: (H, W) of the images, in pixels.
+        batches: Batch sizes to try.
+
+    Returns:
+        By output.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+    """
+    require(RUNTIME, 'the comparison')
+    import onnxruntime
+
+    graph = GroundingGraph(model).eval()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+    errors = dict.fromkeys(graph.output_names, 0.0)
+    for seed, batch in enumerate(batches):
+        inputs = example_inputs(graph, image_size, batch, seed)
+        feed = {node.name: value.numpy() for node, value in zip(session.get_inputs(), inputs)}
+        for name, ours, theirs in zip(errors, graph(*inputs), session.run(None, feed)):
+            if ours.shape != theirs.shape:
+                raise ValueError(f'{path}: {name} is {theirs.shape}, expected {tuple(ours.shape)}')
+            errors[name] = max(errors[name], float(np.abs(ours.numpy() - theirs).max()))
+    return errors

@@ -1,0 +1,196 @@
+"""The ONNX graph against PyTorch, and what is said where the exporter is not installed."""
+
+import importlib.util
+import runpy
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from projects.common.text import WordPieceTokenizer
+from projects.plvl import onnx_export
+
+SENTENCES = ['the red circle', 'a small star left of the heart']
+installed = all(
+    importlib.util.find_spec(name) for name in (*onnx_export.EXPORTER, *onnx_export.RUNTIME)
+)
+needs_onnx = pytest.mark.skipif(not installed, reason='onnx, onnxscript, onnxruntime not installed')
+
+
+def small_model(repo_root, config='configs/plvl/_base_/plvl_tiny.py', **options):
+    """With a local block, and a grid that its window and the position tables do not fit."""
+    cfg = Config.fromfile(repo_root / config)
+    cfg.merge_from_dict(
+        {
+            'model.backbone.depth': 3,
+            'model.backbone.global_indexes': (1, 2),
+            'model.backbone.language_indexes': (2,),
+            'model.decoder.num_layers': 1,
+            **options,
+        }
+    )
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    for block in model.backbone.blocks:  # zeros, as they start, would show no mistake
+        torch.nn.init.normal_(block.attn.rel_pos_h)
+        torch.nn.init.normal_(block.attn.rel_pos_w)
+    model.text_encoder.set_tokenizer(WordPieceTokenizer.learn(SENTENCES, 200))
+    return model.eval()
+
+
+@pytest.fixture(scope='module')
+def exported(repo_root, tmp_path_factory):
+    model = small_model(repo_root)
+    path = tmp_path_factory.mktemp('onnx') / 'model.onnx'
+    onnx_export.export_onnx(model, path, (96, 160))
+    return model, path
+
+
+@needs_onnx
+def test_equals_pytorch(exported):
+    """Batches of 1, 2 and 5 from a file that was written with a batch of 2."""
+    model, path = exported
+    errors = onnx_export.compare(model, path, (96, 160), batches=(1, 2, 5))
+    assert list(errors) == ['box', 'score', 'mask_logits']
+    assert max(errors.values()) < 1e-4
+
+
+@needs_onnx
+def test_equals_predictions_of_a_picture(exported, tmp_path):
+    """RGB pixels and the vocabulary beside the file give what the detector predicts."""
+    import onnxruntime
+
+    model, path = exported
+    rng = np.random.default_rng(0)
+    image_bgr = rng.integers(0, 255, (96, 160, 3), dtype=np.uint8)
+    samples = [DetDataSample(metainfo=dict(text=SENTENCES[1], ori_shape=(96, 160)))]
+    data = dict(inputs=[torch.from_numpy(image_bgr).permute(2, 0, 1)], data_samples=samples)
+    with torch.no_grad():
+        (expected,) = model.test_step(data)
+    tokenizer = WordPieceTokenizer.from_file(f'{path}.vocab.txt')
+    ids, mask = tokenizer(SENTENCES[1:], model.text_encoder.max_tokens)
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    box, score, mask_logits = session.run(
+        ['box', 'score', 'mask_logits'],
+        {
+            'image': image_bgr[None, ..., ::-1].transpose(0, 3, 1, 2).astype(np.float32),
+            'input_ids': ids.numpy(),
+            'attention_mask': mask.numpy(),
+        },
+    )
+    instance = expected.pred_instances
+    np.testing.assert_allclose(box[0] * [160, 96, 160, 96], instance.bboxes[0].numpy(), atol=1e-2)
+    np.testing.assert_allclose(score, instance.scores.numpy(), atol=1e-5)
+    probability = 1 / (1 + np.exp(-mask_logits[0]))
+    np.testing.assert_allclose(probability, expected.pred_mask_probs.numpy(), atol=1e-5)
+
+
+@needs_onnx
+def test_head_for_boxes_alone(repo_root, tmp_path):
+    groups = (('center',), ('offset', 'size'))
+    model = small_model(repo_root, **{'model.head.groups': groups})
+    onnx_export.export_onnx(model, tmp_path / 'rec.onnx', (64, 64))
+    errors = onnx_export.compare(model, tmp_path / 'rec.onnx', (64, 64))
+    assert list(errors) == ['box', 'score'] and max(errors.values()) < 1e-4
+
+
+@pytest.mark.slow
+@needs_onnx
+def test_paper_model(repo_root, tmp_path):
+    """Of full size, at 448 x 448 pixels, where windows and stretched positions are the paper's."""
+    cfg = Config.fromfile(repo_root / 'configs/plvl/_base_/plvl_vit-b.py')
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).eval()
+    model.init_weights()
+    for block in model.backbone.blocks:
+        torch.nn.init.normal_(block.attn.rel_pos_h, std=0.1)
+        torch.nn.init.normal_(block.attn.rel_pos_w, std=0.1)
+    path = tmp_path / 'model.onnx'
+    onnx_export.export_onnx(model, path, (448, 448))
+    errors = onnx_export.compare(model, path, (448, 448), batches=(1, 2))
+    path.unlink()
+    assert max(errors.values()) < 5e-5
+
+
+def test_what_to_install(monkeypatch, repo_root, tmp_path):
+    find_spec = importlib.util.find_spec
+    hidden = ('onnxscript', 'onnxruntime')
+    monkeypatch.setattr(
+        onnx_export.importlib.util,
+        'find_spec',
+        lambda name: None if name in hidden else find_spec(name) if name != 'onnx' else True,
+    )
+    model = small_model(repo_root)
+    with pytest.raises(ImportError, match='needs onnxscript: pip install onnxscript'):
+        onnx_export.export_onnx(model, tmp_path / 'model.onnx', (64, 64))
+    with pytest.raises(ImportError, match='needs onnxruntime: pip install onnxruntime'):
+        onnx_export.compare(model, tmp_path / 'model.onnx', (64, 64))
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_models_are_refused(repo_root):
+    model = small_model(repo_root)
+    model.head = torch.nn.Identity()
+    with pytest.raises(ValueError, match='PLVL with Identity: only PLVL with CollaborativeHead'):
+        onnx_export.GroundingGraph(model)
+
+
+@pytest.fixture
+def run_tool(repo_root, tmp_path, monkeypatch, capsys):
+    """The tool in this process, on a small model: exit code, output, errors."""
+    cfg = Config.fromfile(repo_root / 'configs/plvl/plvl_tiny_1xb8-150e_refcoco.py')
+    cfg.merge_from_dict({'model.backbone.depth': 2, 'model.decoder.num_layers': 1})
+    cfg.merge_from_dict(
+        {'model.backbone.global_indexes': (1,), 'model.backbone.language_indexes': (1,)}
+    )
+    cfg.dump(tmp_path / 'config.py')
+    model = MODELS.build(cfg.model)
+    model.text_encoder.set_tokenizer(WordPieceTokenizer.learn(SENTENCES, 200))
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'weights.pth')
+
+    def run(*arguments):
+        files = (tmp_path / 'config.py', tmp_path / 'weights.pth', tmp_path / 'out/model.onnx')
+        script = str(repo_root / 'tools/deployment/export_onnx.py')
+        monkeypatch.setattr(sys, 'argv', [script, *map(str, files), *arguments])
+        try:
+            runpy.run_path(script, run_name='__main__')
+        except SystemExit as end:
+            return end.code, *capsys.readouterr()
+        return 0, *capsys.readouterr()
+
+    return run
+
+
+@needs_onnx
+def test_tool(run_tool, tmp_path):
+    code, out, _ = run_tool()
+    assert code == 0
+    assert 'model.onnx: ' in out and '256 x 256' in out
+    assert 'mask_logits: largest difference from PyTorch' in out
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
+        'model.onnx',
+        'model.onnx.vocab.txt',
+    ]
+    code, _, error = run_tool('--tolerance', '0')
+    assert code == 1 and 'differs from PyTorch by more than 0.0' in error.splitlines()[-1]
+
+
+def test_tool_says_what_to_install(run_tool, monkeypatch, tmp_path):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        onnx_export.importlib.util,
+        'find_spec',
+        lambda name: None if name.startswith('onnx') else find_spec(name),
+    )
+    code, _, error = run_tool()
+    assert code == 1
+    assert error.strip().splitlines()[-1] == (
+        'error: the export to ONNX needs onnx, onnxscript, onnxruntime: '
+        'pip install onnx onnxscript onnxruntime'
+    )
+    assert not (tmp_path / 'out').exists()

@@ -1,0 +1,354 @@
+"""Every row of the paper's Tables 4 to 7 trains from its config, and differs where it should."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from projects.common.cli import build_runner, load_config, prepare
+
+LEAF = '{}_4xb20-150e_refcocog-umd'
+MAIN, EEVG = LEAF.format('plvl_vit-b'), LEAF.format('eevg_vit-b')
+
+# Table 4: N, M and the list of blocks with language, 1-based, the decoder's three among them.
+TABLE_4 = {
+    'plvl_vit-b-n12m3': (12, 3, [13, 14, 15]),
+    'plvl_vit-b-n11m4': (11, 4, [3, 13, 14, 15]),
+    'plvl_vit-b-n10m5': (10, 5, [3, 6, 13, 14, 15]),
+    'plvl_vit-b-n9m6': (9, 6, [3, 6, 9, 13, 14, 15]),
+    'plvl_vit-b': (8, 7, [3, 6, 9, 12, 13, 14, 15]),
+}
+# Its index list alone, as in the released code, whose local blocks are always the same eight.
+TABLE_4_INDEXES = {
+    'plvl_vit-b-lang3': (8, 3, [13, 14, 15]),
+    'plvl_vit-b-lang4': (8, 4, [3, 13, 14, 15]),
+    'plvl_vit-b-lang5': (8, 5, [3, 6, 13, 14, 15]),
+    'plvl_vit-b-lang6': (8, 6, [3, 6, 9, 13, 14, 15]),
+}
+BOX, MASK = {'loss_center', 'loss_bbox', 'loss_iou'}, {'loss_mask', 'loss_dice'}
+# Tables 5 and 6: groups of tasks and losses.
+TABLES_5_6 = {
+    'plvl_vit-b': ([{'mask', 'center'}, {'offset', 'size'}], BOX | MASK),
+    'plvl_vit-b-rec': ([{'center'}, {'offset', 'size'}], BOX),
+    'plvl_vit-b-res': ([{'mask'}], MASK),
+    'plvl_vit-b-mask-apart': ([{'mask'}, {'center', 'offset', 'size'}], BOX | MASK),
+}
+# Table 7: head, blocks of the backbone with language, losses.
+TABLE_7 = {
+    'eevg_vit-b': ('TokenMLPHead', [], BOX - {'loss_center'} | MASK),
+    'eevg_vit-b-cmth': ('CollaborativeHead', [], BOX | MASK),
+    'eevg_vit-b-plvl': ('TokenMLPHead', [3, 6, 9, 12], BOX - {'loss_center'} | MASK),
+    'eevg_vit-b-plvl-cmth': ('CollaborativeHead', [3, 6, 9, 12], BOX | MASK),
+}
+ABLATIONS = {*TABLE_4, *TABLE_4_INDEXES, *TABLES_5_6, *TABLE_7}
+
+SMALL = {
+    'model.text_encoder.max_tokens': 16,
+    'model.text_encoder.bert': dict(
+        vocab_size=200,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+    ),
+    'model.decoder.visual_channels': 32,
+    'model.decoder.text_channels': 32,
+    'model.decoder.channels': 32,
+    'model.decoder.num_heads': 4,
+    'model.decoder.ffn_channels': 32,
+    'model.head.in_channels': 32,
+    'train_dataloader.batch_size': 2,
+    'train_dataloader.dataset.indices': 4,
+    'train_dataloader.dataset.pipeline.4.scales': [(64, 64)],
+    'train_dataloader.dataset.pipeline.5.scale': (64, 64),
+    'val_dataloader.dataset.indices': 2,
+    'val_dataloader.dataset.pipeline.1.scale': (64, 64),
+    'train_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'val_dataloader.num_workers': 0,
+    'val_dataloader.persistent_workers': False,
+    'train_cfg.max_epochs': 1,
+    'custom_hooks.0.vocab_size': 200,
+    'custom_hooks.1.num_samples': 1,
+    'default_hooks.logger.interval': 1,
+    'log_level': 'WARNING',
+    'randomness.seed': 0,
+}
+SMALL_VIT = {
+    f'model.backbone.{key}': value
+    for key, value in dict(
+        channels=32,
+        num_heads=2,
+        window_size=2,  # of 4 x 4 tokens: the four parts of Eq. 1
+        text_channels=32,
+        cross_heads=2,
+        adapter_channels=8,
+        pos_embed_grid=4,
+        rel_pos_grid=4,
+    ).items()
+}
+SMALL_EEVG = {'model.decoder.pos_embed_grid': 4, 'model.decoder.max_tokens': 16}
+
+
+def config_path(repo_root: Path, name: str) -> Path:
+    (path,) = (repo_root / 'configs/plvl').rglob(f'{name}.py')
+    return path
+
+
+@pytest.fixture
+def train(repo_root, shared_data, monkeypatch, tmp_path):
+    """Trains a config for two iterations and validates it; returns runner and logged losses."""
+    monkeypatch.setenv('DATA_ROOT', str(shared_data / 'refcoco_sample'))
+    # Laying out a config's text for log and checkpoint takes as long as the training here.
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda cfg: repr(cfg._cfg_dict)))
+
+    def run(name: str, options: dict):
+        path = config_path(repo_root, name)
+        cfg = load_config(path, options)
+        prepare(cfg, str(path), 'none', str(tmp_path))
+        runner = build_runner(cfg)
+        runner.train()
+        assert runner.iter == 2
+        logged = {k: v.data[0] for k, v in runner.message_hub.log_scalars.items()}
+        losses = {key.removeprefix('train/') for key in logged if key.startswith('train/loss_')}
+        assert len(logged['train/loss']) == 2
+        assert all(loss > 0 for loss in logged['train/loss'])  # and so no NaN
+        assert any(key.startswith('val/grounding/') for key in logged)
+        steps = {int(state['step']) for state in runner.optim_wrapper.optimizer.state.values()}
+        trained = len(runner.optim_wrapper.optimizer.state)
+        assert steps == {2} and trained == len(list(runner.model.parameters()))
+        return runner.model.eval(), losses
+
+    return run
+
+
+def blocks_that_depend(model, on: str) -> list[int]:
+    """1-based blocks of the backbone whose first token changes with something else.
+
+    Args:
+        on: 'text', or 'far', the token in the opposite corner.
+    """
+    x, text = torch.randn(1, 4, 4, 32).double(), torch.randn(1, 16, 32).double()
+    other_x, other_text = x.clone(), text
+    if on == 'text':
+        other_text = torch.randn_like(text)
+    else:
+        other_x[0, -1, -1] = torch.randn(32)
+    found = []
+    with torch.no_grad():
+        for i, block in enumerate(model.backbone.double().blocks, 1):
+            outputs = block(x, text, None), block(other_x, other_text, None)
+            if not torch.equal(outputs[0][0, 0, 0], outputs[1][0, 0, 0]):
+                found.append(i)
+    return found
+
+
+def language_blocks(model) -> list[int]:
+    return blocks_that_depend(model, 'text')
+
+
+def local_blocks(model) -> list[int]:
+    return sorted(set(range(1, 13)) - set(blocks_that_depend(model, 'far')))
+
+
+@pytest.mark.parametrize('name', [*TABLE_4, *TABLE_4_INDEXES])
+def test_table_4(train, name: str) -> None:
+    """N local blocks, and language in the listed ones; blocks 13 to 15 are the decoder's."""
+    num_local, num_language, listed = {**TABLE_4, **TABLE_4_INDEXES}[name]
+    model, losses = train(LEAF.format(name), {**SMALL, **SMALL_VIT})
+    assert type(model).__name__ == 'PLVL'
+    assert losses == BOX | MASK
+    layers = [12 + i for i in range(1, 1 + len(model.decoder.decoder.layers))]
+    assert language_blocks(model) + layers == listed
+    assert len(listed) == num_language
+    local = local_blocks(model)
+    assert len(local) == num_local
+    assert not set(local) & set(listed)
+    if name in TABLE_4:  # 15 blocks, each either local or global with language
+        assert sorted(local + listed) == list(range(1, 16))
+    if num_local == 8:
+        assert local == [1, 2, 4, 5, 7, 8, 10, 11]
+
+
+@pytest.mark.parametrize('name', [name for name in TABLES_5_6 if name != 'plvl_vit-b'])
+def test_tables_5_and_6(train, name: str) -> None:
+    """The tasks and their losses; tasks of one group read the same channels, other ones others."""
+    groups, losses = TABLES_5_6[name]
+    model, logged = train(LEAF.format(name), {**SMALL, **SMALL_VIT})
+    assert logged == losses
+    assert set(model.head.branches) == set().union(*groups)
+    assert_groups(model.head, groups)
+
+
+def assert_groups(head, groups: list[set]) -> None:
+    read = {}
+    for task in head.branches:
+        features = torch.randn(1, 32, 4, 4, requires_grad=True)
+        head(features)[task].square().sum().backward()
+        read[task] = tuple((features.grad.abs().sum((0, 2, 3)) > 0).tolist())
+    found = {frozenset(t for t in read if read[t] == channels) for channels in read.values()}
+    assert found == {frozenset(group) for group in groups}
+    assert all(sum(channels) == 32 // len(groups) for channels in read.values())
+
+
+def test_full_model_of_tables_5_and_6(repo_root) -> None:
+    from mmengine.registry import MODELS
+
+    groups, _ = TABLES_5_6['plvl_vit-b']
+    head = load_config(config_path(repo_root, MAIN), {'model.head.in_channels': 32}).model.head
+    assert_groups(MODELS.build(head).eval(), groups)
+
+
+@pytest.mark.parametrize('name', TABLE_7)
+def test_table_7(train, name: str) -> None:
+    """The host is EEVG in each row: its decoder sheds tokens; head and backbone are swapped."""
+    head, blocks, losses = TABLE_7[name]
+    options = {**SMALL, **SMALL_VIT, **SMALL_EEVG, 'model.decoder.threshold': 0.3}
+    if head == 'TokenMLPHead':
+        options['model.head.hidden_channels'] = 32
+    model, logged = train(LEAF.format(name), options)
+    assert type(model).__name__ == 'EEVG'
+    assert type(model.head).__name__ == head
+    assert logged == losses
+    assert language_blocks(model) == blocks
+    assert local_blocks(model) == [1, 2, 4, 5, 7, 8, 10, 11]
+    visual = torch.randn(1, 4, 4, 32)
+    with torch.no_grad():
+        tokens = model.decoder(visual, torch.randn(1, 16, 32), torch.ones(1, 16))
+    assert tokens.cells.shape[1] < 16
+
+
+@pytest.mark.parametrize(
+    ('name', 'backbone', 'channels', 'grid'),
+    [
+        (
+            'plvl_swin-b_4xb20-150e_refcoco',
+            dict(embed_dims=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2)),
+            64,
+            2,
+        ),
+        ('plvl_r101_4xb20-150e_refcoco', dict(depth=18, base_channels=8), 64, 4),
+    ],
+)
+def test_other_backbones(train, name: str, backbone: dict, channels: int, grid: int) -> None:
+    options = {f'model.backbone.backbone.{key}': value for key, value in backbone.items()}
+    options.update(SMALL)
+    options['model.decoder.visual_channels'] = channels
+    model, logged = train(name, options)
+    assert logged == BOX | MASK
+    with torch.no_grad():
+        tokens = model.backbone(torch.randn(2, 3, 64, 64))
+        outputs = model._forward(
+            torch.randn(2, 3, 64, 64),
+            input_ids=torch.full((2, 16), 5),
+            attention_mask=torch.ones(2, 16, dtype=torch.long),
+        )
+    assert tokens.shape == (2, grid, grid, channels)
+    assert outputs['mask'].shape == (2, 1, 64, 64)
+
+
+def test_pretrained_setting(train, tmp_path, monkeypatch) -> None:
+    """Step 1 learns boxes alone; step 2 takes its weights over and learns masks, too."""
+    few = dict(
+        type='ReferGroundingDataset',
+        data_prefix=dict(img='images/train2014/'),
+        split='train',
+        indices=2,
+    )
+
+    def options() -> dict:
+        root = os.environ['DATA_ROOT']
+        members = [
+            dict(ann_file=f'{n}/instances.json', split_file=f'{n}/refs(unc).p', **few)
+            for n in ('refcoco', 'refcoco+')
+        ]
+        return {
+            **{k: v for k, v in SMALL.items() if k != 'train_dataloader.dataset.indices'},
+            **SMALL_VIT,
+            'train_dataloader.dataset.datasets': [dict(m, data_root=root) for m in members],
+            'train_dataloader.dataset.exclude': [],
+        }
+
+    first, logged = train('plvl_vit-b_8xb20-20e_mixed-rec', options())
+    assert logged == BOX
+    assert first.head.det_weight == 0.5
+    weights = {k: v.clone() for k, v in first.state_dict().items()}
+    monkeypatch.setenv('PLVL_PRETRAINED', str(tmp_path / 'epoch_1.pth'))
+    second, logged = train('plvl_vit-b_4xb20-150e_mixed-coco', {**options(), 'randomness.seed': 1})
+    assert logged == BOX | MASK
+    assert (second.head.det_weight, second.head.seg_weight) == (0.05, 1.0)
+    for key, value in second.named_parameters():
+        if 'branches.mask' in key:
+            assert key not in weights
+        else:  # two steps of at most 2.5e-5 away
+            torch.testing.assert_close(value, weights[key], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('name', 'num_train', 'num_exclude'),
+    [('plvl_vit-b_8xb20-20e_mixed-rec', 6, 12), ('plvl_vit-b_4xb20-150e_mixed-coco', 3, 8)],
+)
+def test_schedule_and_mix(repo_root, name: str, num_train: int, num_exclude: int) -> None:
+    """The polynomial decay ends where training does; all val and test splits are excluded."""
+    cfg = Config.fromfile(config_path(repo_root, name))
+    epochs = int(re.search(r'-(\d+)e_', name)[1])
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[0].end == epochs
+    dataset = cfg.train_dataloader.dataset
+    assert dataset.type == 'MixedGroundingDataset'
+    assert len(dataset.datasets) == num_train
+    assert len(dataset.exclude) == num_exclude
+
+
+# ------------------------------------------------------------------------------ the config files
+
+
+def flat(node, prefix: str = '') -> dict:
+    if not isinstance(node, dict):
+        return {prefix: node}
+    found = {}
+    for key, value in node.items():
+        found.update(flat(value, f'{prefix}.{key}' if prefix else key))
+    return found
+
+
+@pytest.mark.parametrize('name', sorted(ABLATIONS - {'plvl_vit-b', 'eevg_vit-b'}))
+def test_one_factor(repo_root, name: str) -> None:
+    """What a row states differs from the whole model, and nothing else does."""
+    base = MAIN if name.startswith('plvl') else EEVG
+    ours, theirs = (
+        flat(Config.fromfile(config_path(repo_root, n))._cfg_dict.to_dict())
+        for n in (LEAF.format(name), base)
+    )
+    changed = {k for k in {*ours, *theirs} if ours.get(k, ...) != theirs.get(k, ...)}
+    language, global_ = 'model.backbone.language_indexes', 'model.backbone.global_indexes'
+    if name in TABLE_4:
+        assert changed == {language, global_}
+    elif name in TABLE_4_INDEXES:
+        assert changed == {language}
+    elif name in TABLES_5_6:
+        assert changed == {'model.head.groups'}
+    else:
+        assert (language in changed) == ('plvl' in name)
+        assert ('model.head.type' in changed) == ('cmth' in name)
+        assert all(k == language or k.startswith('model.head.') for k in changed)
+
+
+def test_first_lines_and_table_of_configs(repo_root) -> None:
+    """Each config says where it belongs and stands in the README; nothing else is there."""
+    folder = repo_root / 'configs/plvl'
+    readme = (folder / 'README.md').read_text()
+    leaves = [*folder.glob('*.py'), *folder.glob('ablation/*.py')]
+    for path in leaves:
+        first = path.read_text().splitlines()[0]
+        assert first.startswith('# ')
+        assert 'Table' in first or 'Not in the paper' in path.read_text(), path
+        assert f'({path.relative_to(folder)})' in readme, path
+    assert {p.stem for p in leaves if p.parent != folder} == {
+        LEAF.format(name) for name in ABLATIONS - {'plvl_vit-b'}
+    }
