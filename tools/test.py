@@ -12,11 +12,12 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
 )  # `projects`, from any working directory
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from projects.common.cli import (
     UserError,
     accepted_arguments,
+    add_run_options,
     load_config,
     prepare,
     report_user_errors,
@@ -37,28 +38,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--show-dir', metavar='DIR', help='draw the predictions of all samples into DIR'
     )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle the checkpoint freely, which runs any code in it; only if you trust who '
-        'made it',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override config settings, e.g. test_dataloader.dataset.split=testA',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='job launcher',
-    )
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help='set by some launchers'
-    )
+    add_run_options(parser, 'test_dataloader.dataset.split=testA')
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args

@@ -12,9 +12,16 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
 )  # `projects`, from any working directory
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
-from projects.common.cli import UserError, load_config, prepare, report_user_errors, run
+from projects.common.cli import (
+    UserError,
+    add_run_options,
+    load_config,
+    prepare,
+    report_user_errors,
+    run,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,28 +51,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tensorboard', action='store_true', help='write TensorBoard events beside the local log'
     )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle checkpoints freely, which runs any code in them; only for files whose '
-        'maker you trust',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override config settings, e.g. train_cfg.max_epochs=2 '
-        'train_dataloader.dataset.pipeline.3.scale="(224,224)"',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='job launcher',
-    )
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help='set by some launchers'
+    add_run_options(
+        parser,
+        'train_cfg.max_epochs=2 train_dataloader.dataset.pipeline.3.scale="(224,224)"',
     )
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

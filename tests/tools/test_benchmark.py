@@ -1,0 +1,87 @@
+"""The benchmark's variants compute the same and its tables hold what was timed."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import torch
+
+CONFIG = 'configs/plvl/plvl_tiny_1xb16-3k_scenes.py'
+
+
+@pytest.fixture
+def benchmark(repo_root, monkeypatch):
+    monkeypatch.syspath_prepend(str(repo_root / 'tools' / 'analysis_tools'))
+    import benchmark
+
+    return benchmark
+
+
+def test_plain_attention_is_the_same_function(benchmark, repo_root) -> None:
+    from projects.common.cli import load_config
+    from projects.plvl.models.language_guided_vit import RelativePositionAttention
+
+    model = benchmark.build_model(load_config(repo_root / CONFIG), 'cpu')
+    for name, parameter in model.named_parameters():
+        if 'rel_pos' in name:
+            torch.nn.init.normal_(parameter)
+    inputs = benchmark.make_inputs(model, 2, 64, 'cpu')
+    ours = RelativePositionAttention.forward
+    with torch.inference_mode():
+        expected = model.extract_feat(*inputs)
+        with benchmark.plain_attention():
+            assert RelativePositionAttention.forward is not ours
+            found = model.extract_feat(*inputs)
+    assert RelativePositionAttention.forward is ours
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_each_round_times_each_variant(benchmark) -> None:
+    order = []
+    variants = {name: lambda name=name: order.append(name) for name in ('a', 'b')}
+    seconds = benchmark.time_in_turn(variants, rounds=3, device='cpu', warm_up=1)
+    assert order == ['a', 'b'] * 4
+    assert set(seconds) == {'a', 'b'} and min(seconds.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'names'),
+    [
+        (['latency', '--no-compile'], ['plain attention', 'ours', 'ours, bf16']),
+        (['sentences', '--sentences', '1', '3'], [1, 3]),
+        (['profile'], ['matrix products in all']),
+    ],
+)
+def test_tables(benchmark, repo_root, monkeypatch, tmp_path, capsys, arguments, names) -> None:
+    out = tmp_path / 'rows.json'
+    common = [str(repo_root / CONFIG), '--size', '64', '--rounds', '1', '--device', 'cpu']
+    monkeypatch.setattr(
+        sys, 'argv', ['benchmark.py', arguments[0], *common, *arguments[1:], '--out', str(out)]
+    )
+    benchmark.main()
+    rows = json.loads(out.read_text())
+    first = [next(iter(row.values())) for row in rows]
+    assert first[-len(names) :] == names
+    assert 'medians of 1 rounds' in capsys.readouterr().out
+    if arguments[0] == 'latency':
+        ours = rows[1]
+        assert ours['box diff'] == ours['mask diff'] == 0
+        assert ours['ms'] > 0 and ours['images/s'] == pytest.approx(1e3 / ours['ms'])
+        assert 0 < rows[2]['mask diff'] < 0.1
+    if arguments[0] == 'profile':
+        assert 0 < rows[-1]['% of all'] <= 100
+
+
+def test_training_step_in_a_process_of_its_own(benchmark, repo_root) -> None:
+    arguments = ['training', str(repo_root / CONFIG), '--size', '64', '--rounds', '1']
+    sys.argv, before = ['benchmark.py', *arguments, '--device', 'cpu'], sys.argv
+    try:
+        args = benchmark.parse_args()
+    finally:
+        sys.argv = before
+    row = benchmark._train_in_child(args, 2, ['--bf16', '--with-cp'])
+    assert row['ms'] > 0 and row['GiB'] > 0
+    args.config = 'configs/none.py'
+    assert 'none.py' in benchmark._train_in_child(args, 2, [])['note']

@@ -1,0 +1,94 @@
+"""Where a grounding model fails: plots by group of sentences, and a page of the worst failures.
+
+    python tools/test.py CONFIG CHECKPOINT --out predictions.json
+    python tools/analysis_tools/analyze_grounding.py CONFIG predictions.json --out-dir analysis
+
+Writes groups.json (the figures), groups.png (the plots) and index.html (both, and the failures
+drawn). CONFIG and --cfg-options are those of the test: the ground truth comes from its data set.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmengine.config import DictAction
+
+from projects.common.cli import UserError, load_config, report_user_errors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file of the test')
+    parser.add_argument('predictions', help='what tools/test.py --out wrote, .json or .pkl')
+    parser.add_argument(
+        '--out-dir', default='work_dirs/analysis', help='folder to write to (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--failures', type=int, default=30, help='how many failures to draw (default: %(default)s)'
+    )
+    parser.add_argument('--title', help='of the page (default: names of config and predictions)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='as in the test'
+    )
+    args = parser.parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    if not Path(args.predictions).is_file():
+        raise UserError(f'predictions {args.predictions}: no such file')
+    if cfg.get('test_dataloader') is None:
+        raise UserError(f"config {args.config}: no 'test_dataloader'")
+
+    from mmengine.registry import DATASETS, DefaultScope
+
+    import projects.plvl  # noqa: F401
+    from projects.common.unpickle import load_pickle
+    from projects.plvl.evaluation.analysis_page import plot_groups, write_page
+    from projects.plvl.evaluation.grounding_analysis import (
+        analyze,
+        match_predictions,
+        summarize,
+        worst_failures,
+    )
+
+    if args.predictions.endswith('.pkl'):
+        predictions = load_pickle(args.predictions)
+    else:
+        try:
+            predictions = json.loads(Path(args.predictions).read_text())
+        except ValueError as error:
+            raise UserError(f'predictions {args.predictions}: not JSON ({error})') from error
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        dataset = DATASETS.build({**cfg.test_dataloader.dataset, 'pipeline': []})
+    records = match_predictions(dataset, predictions, args.predictions)
+    overall, groups = summarize('all', records), analyze(records)
+    out_dir = Path(args.out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    plain = {title: [asdict(group) for group in members] for title, members in groups.items()}
+    (out_dir / 'groups.json').write_text(
+        json.dumps(dict(all=asdict(overall), groups=plain), ensure_ascii=False, indent=2) + '\n',
+        encoding='utf-8',
+    )
+    figure = plot_groups(groups, overall)
+    figure.savefig(out_dir / 'groups.png')
+    title = args.title or f'{Path(args.config).stem}: {Path(args.predictions).name}'
+    failures = worst_failures(records, args.failures)
+    write_page(out_dir / 'index.html', title, overall, groups, figure, failures)
+    for heading, members in groups.items():
+        print(f'\n{heading:<36}{"sentences":>10}{"accuracy":>10}{"interval":>16}')
+        for group in members:
+            interval = f'{group.low:.1f} - {group.high:.1f}'
+            print(f'{group.name[:35]:<36}{group.count:>10}{group.accuracy:>10.1f}{interval:>16}')
+    print(
+        f'\n{overall.count} sentences, accuracy at IoU 0.5: {overall.accuracy:.2f} %; '
+        f'see {out_dir / "index.html"}'
+    )
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        main()

@@ -1,0 +1,200 @@
+"""Prepare image-text data: vocabularies, precomputed regions, counts.
+
+python tools/dataset_converters/itm.py vocab data/f30k_precomp --out data/vocab/f30k_vocab.json
+python tools/dataset_converters/itm.py precomp dataset_coco.json --tsv *.tsv --out data/coco_precomp
+python tools/dataset_converters/itm.py verify data/coco_precomp
+
+Sources: a folder of precomputed files ({split}_ims.npy, {split}_caps.txt), Karpathy's json, a COCO
+caption json, or a text or .jsonl file of captions. `precomp` writes the precomputed layout from
+Karpathy's json and the features of BUTD's .tsv files, each picture's once; COCO's test split
+becomes testall, and its first 1,000 pictures test.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from projects.common.cli import UserError, report_user_errors
+from projects.common.progress import progress_bar
+from projects.rvse.datasets import (
+    BaseMatchingDataset,
+    CaptionFileMatchingDataset,
+    COCOCaptionsMatchingDataset,
+    KarpathyMatchingDataset,
+    PrecompMatchingDataset,
+    write_regions,
+)
+from projects.rvse.datasets.butd import butd_offsets, read_butd_at
+from projects.rvse.datasets.published import PUBLISHED, compare_counts, published_name
+from projects.rvse.text import Vocabulary
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    actions = parser.add_subparsers(dest='action', required=True)
+
+    vocab = actions.add_parser('vocab', help='build a vocabulary')
+    vocab.add_argument('source', type=Path, nargs='+')
+    vocab.add_argument('--out', type=Path, required=True, help='json to write')
+    vocab.add_argument('--splits', nargs='+', default=['train', 'dev', 'val'])
+    vocab.add_argument('--min-count', type=int, default=4)
+
+    precomp = actions.add_parser('precomp', help='write the precomputed layout')
+    precomp.add_argument('source', type=Path, help="Karpathy's json")
+    precomp.add_argument('--tsv', type=Path, nargs='+', required=True, help="BUTD's files")
+    precomp.add_argument('--out', type=Path, required=True, help='folder to write to')
+    precomp.add_argument('--splits', nargs='+', default=['train', 'val', 'test'])
+
+    verify = actions.add_parser('verify', help='compare with the published numbers of pictures')
+    verify.add_argument('source', type=Path)
+    verify.add_argument('--name', choices=PUBLISHED, help='known from most names')
+    for action in (vocab, precomp):
+        action.add_argument('--overwrite', action='store_true', help='replace what is there')
+    return parser.parse_args()
+
+
+def open_splits(source: Path, wanted: list[str] | None = None) -> dict[str, BaseMatchingDataset]:
+    """The data set of each split that a file or folder holds."""
+    options = dict(check_images=False, test_mode=True)
+    if source.is_dir():
+        names = sorted(path.name.removesuffix('_caps.txt') for path in source.glob('*_caps.txt'))
+        if not names:
+            raise UserError(f'{source}: found no *_caps.txt, expected the precomputed layout')
+        return {
+            name: PrecompMatchingDataset(name, str(source), **options)
+            for name in names
+            if wanted is None or name in wanted
+        }
+    if not source.is_file():
+        raise UserError(f'{source}: no such file or folder')
+    if source.suffix != '.json':
+        return {'all': CaptionFileMatchingDataset(str(source), **options)}
+    if '"sentences"' not in source.read_text(encoding='utf-8'):
+        return {'all': COCOCaptionsMatchingDataset(str(source), **options)}
+    return {
+        split: KarpathyMatchingDataset(str(source), split, **options)
+        for split in ('train', 'val', 'test')
+        if wanted is None or split in wanted
+    }
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise UserError(f'{path}: exists already; --overwrite replaces it')
+
+
+def build_vocabulary(args: argparse.Namespace) -> None:
+    refuse_existing(args.out, args.overwrite)
+    captions = []
+    for source in args.source:
+        splits = open_splits(source, args.splits)
+        if not splits:
+            raise UserError(f'{source}: none of the splits {", ".join(args.splits)}')
+        for split, dataset in splits.items():
+            captions += dataset.captions()
+            print(f'{source}: {split}: {dataset.text_size:,} captions')
+    vocabulary = Vocabulary.build(captions, args.min_count)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    vocabulary.save(args.out)
+    print(f'wrote {args.out}: {len(vocabulary):,} words')
+
+
+def feature_places(files: list[Path]) -> dict[str, tuple[str, int]]:
+    """File and offset of every picture in the .tsv files."""
+    places: dict[str, tuple[str, int]] = {}
+    for file in files:
+        if not file.is_file():
+            raise UserError(f'--tsv {file}: no such file')
+        for image_id, offset in butd_offsets(str(file)).items():
+            # Of a picture in several files the last one counts.
+            places[image_id] = (str(file), offset)
+    return places
+
+
+def key_of(image: dict, places: dict) -> str:
+    """The id under which the .tsv has a picture: COCO's, or a file name's number."""
+    stem = Path(image['img_path']).stem
+    keys = (image['ori_id'], stem, stem.lstrip('0'))
+    key = next((key for key in keys if key in places), None)
+    if key is None:
+        raise UserError(
+            f'{os.path.basename(image["img_path"])} (id {image["ori_id"]}): no features of it in '
+            f'the {len(places):,} pictures of --tsv'
+        )
+    return key
+
+
+def write_precomp(args: argparse.Namespace) -> None:
+    is_coco = published_name(args.source.name) == 'coco'
+    names = {'val': 'dev', 'test': 'testall' if is_coco else 'test'}
+    args.out.mkdir(parents=True, exist_ok=True)
+    # The released files have five captions a picture.
+    splits = {
+        split: KarpathyMatchingDataset(
+            str(args.source), split, max_captions=5, check_images=False, test_mode=True
+        )
+        for split in args.splits
+    }
+    places = feature_places(args.tsv)
+    for split, dataset in splits.items():
+        images = [dataset.get_data_info(i) for i in range(len(dataset))]
+        short = next((image for image in images if len(image['text']) != 5), None)
+        if short is not None:
+            raise UserError(
+                f'{args.source}: {short["img_path"]} has {len(short["text"])} captions, the '
+                'layout needs 5'
+            )
+        # All are looked up before anything is written.
+        found = [places[key_of(image, places)] for image in images]
+        name = names.get(split, split)
+        parts = [(name, len(images))]
+        if name == 'testall' and len(images) > 1000:
+            parts.append(('test', 1000))
+        for part, count in parts:
+            refuse_existing(args.out / f'{part}_ims.npy', args.overwrite)
+            with progress_bar(count, part, 'picture') as bar:
+
+                def features(found=found[:count], bar=bar):
+                    for file, offset in found:
+                        yield read_butd_at(file, offset).features
+                        bar.update()
+
+                write_regions(str(args.out / f'{part}_ims.npy'), features())
+            write_lines(args.out / f'{part}_ids.txt', [i['ori_id'] for i in images[:count]])
+            captions = [' '.join(c.split()) for image in images[:count] for c in image['text']]
+            write_lines(args.out / f'{part}_caps.txt', captions)
+            print(f'wrote {args.out}/{part}_*: {count:,} pictures, {len(captions):,} captions')
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
+def verify(args: argparse.Namespace) -> None:
+    name = args.name or published_name(args.source.absolute().name)
+    splits = open_splits(args.source)
+    for split, dataset in splits.items():
+        print(f'{split}: {dataset.img_size:,} pictures, {dataset.text_size:,} captions')
+    if name is None:
+        raise UserError(f'{args.source}: --name says which data set it is: {", ".join(PUBLISHED)}')
+    problems = compare_counts(name, {split: data.img_size for split, data in splits.items()})
+    for problem in problems:
+        print(f'MISSING  {problem}')
+    if problems:
+        sys.exit(1)
+    print(f'complete: as published ({name})')
+
+
+def main() -> None:
+    args = parse_args()
+    {'vocab': build_vocabulary, 'precomp': write_precomp, 'verify': verify}[args.action](args)
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        main()

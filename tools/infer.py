@@ -1,0 +1,102 @@
+"""Use a trained model on pictures.
+
+    python tools/infer.py grounding street.jpg 'the red car' 'left man' --weights best.pth
+    python tools/infer.py models 'plvl_*refcoco*'
+
+One subcommand for each task; `models` names the configs that --model takes.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # `projects`, from any working directory
+
+from projects.common.cli import report_user_errors
+
+
+def add_grounding(tasks: argparse._SubParsersAction) -> None:
+    parser = tasks.add_parser(
+        'grounding',
+        help='a box and a mask of what each sentence names',
+        description='Find and cut out what sentences name. Writes OUT_DIR/preds/<picture>.json '
+        'and OUT_DIR/vis/<picture>_<number>.jpg.',
+    )
+    parser.add_argument('image', help='a picture, or a folder of pictures')
+    parser.add_argument('sentences', nargs='+', metavar='SENTENCE', help='asked of every picture')
+    add_common(parser)
+    parser.set_defaults(run=run_grounding)
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """What the subcommands of all tasks take."""
+    parser.add_argument(
+        '--model', help='config file or name (`models` lists them); default: that in the weights'
+    )
+    parser.add_argument('--weights', help='checkpoint; without one the model is random')
+    parser.add_argument('--out-dir', default='work_dirs/infer', help='default: %(default)s')
+    parser.add_argument('--device', help='such as cpu or cuda:0; default: the fastest there is')
+    parser.add_argument('--batch-size', type=int, default=1, help='pictures at once')
+    parser.add_argument('--no-save-vis', action='store_true', help='draw no pictures')
+    parser.add_argument('--no-save-pred', action='store_true', help='write no JSON')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle the checkpoint freely, which runs any code in it; only if you trust who '
+        'made it',
+    )
+
+
+def run_grounding(args: argparse.Namespace) -> None:
+    from projects.common.cli import UserError
+    from projects.plvl import GroundingInferencer
+
+    if not args.model and not args.weights:
+        raise UserError('neither --weights nor --model: give a checkpoint')
+    inferencer = GroundingInferencer(
+        args.model, args.weights, args.device, trust_checkpoint=args.trust_checkpoint
+    )
+    results = inferencer(
+        args.image,
+        args.sentences,
+        batch_size=args.batch_size,
+        out_dir=args.out_dir,
+        no_save_vis=args.no_save_vis,
+        no_save_pred=args.no_save_pred,
+    )
+    for prediction in results['predictions']:
+        box = ' '.join(f'{value:.1f}' for value in prediction.get('bbox', ()))
+        print(
+            f'{prediction["image"]}: "{prediction["sentence"]}": '
+            f'{f"box {box}, " if box else ""}score {prediction["score"]:.3f}'
+        )
+    if not (args.no_save_vis and args.no_save_pred):
+        print(f'written to {args.out_dir}')
+
+
+def add_models(tasks: argparse._SubParsersAction) -> None:
+    parser = tasks.add_parser('models', help='the names that --model takes')
+    parser.add_argument('pattern', nargs='?', default='*', help='shell-style wildcards')
+    parser.set_defaults(run=run_models)
+
+
+def run_models(args: argparse.Namespace) -> None:
+    from projects.common.config_index import list_models
+
+    print(*list_models(args.pattern), sep='\n')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    tasks = parser.add_subparsers(metavar='TASK', required=True)
+    add_grounding(tasks)
+    add_models(tasks)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        main()

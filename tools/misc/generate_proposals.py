@@ -1,0 +1,62 @@
+"""Makes Selective Search proposals of a folder of pictures.
+
+python tools/misc/generate_proposals.py data/VOC2012/JPEGImages data/proposals/voc_train \\
+    --names data/VOC2012/ImageSets/Main/train.txt --workers 8
+
+An interrupted run goes on where it was. On several machines: torchrun --nnodes ... this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from projects.common.cli import report_user_errors
+from projects.common.progress import progress_bar
+from projects.pdsl.proposals import generate_proposals, list_pictures, of_this_rank
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('images', type=Path, help='folder of the pictures and folders of them')
+    parser.add_argument('out', type=Path, help='folder of the proposals')
+    parser.add_argument('--names', type=Path, help='file with a name a line: only these pictures')
+    parser.add_argument('--quality', action='store_true', help='slower, more boxes')
+    parser.add_argument(
+        '--max-proposals', type=int, default=2000, help='per picture (default 2000)'
+    )
+    parser.add_argument('--min-side', type=float, default=0, help='leave smaller boxes out, pixels')
+    parser.add_argument('--max-side', type=int, help='search a picture scaled down to this')
+    parser.add_argument('--workers', type=int, default=1, help='processes (default 1)')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    pictures = list_pictures(args.images, args.names)
+    with progress_bar(len(of_this_rank(list(pictures))), 'proposals', 'picture') as bar:
+        store = generate_proposals(
+            pictures,
+            args.out,
+            quality=args.quality,
+            max_proposals=args.max_proposals,
+            min_side=args.min_side,
+            max_side=args.max_side,
+            workers=args.workers,
+            on_picture=bar.update,
+        )
+    if store is None:
+        print(f'{args.out}: this part is done, others are not')
+    else:
+        total = sum(len(store.read(name)[0]) for name in store.names)
+        print(f'{args.out}: {total} proposals of {len(store)} pictures')
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        main()
