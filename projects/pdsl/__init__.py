@@ -1,0 +1,8 @@
+"""PDSL: instance segmentation from image-level tags. Importing it registers its classes."""
+
+import projects.common
+import projects.common.stack  # noqa: F401
+
+from .cues import *  # noqa: F403
+from .datasets import *  # noqa: F403
+from .models import *  # noqa: F403

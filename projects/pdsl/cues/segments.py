@@ -1,0 +1,109 @@
+"""Masks from disk as a cue: segmentation proposals, thresholded attention maps, another model's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.registry import MODELS
+
+from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box
+from .cached import warp_mask
+from .store import file_digest
+
+__all__ = ['SegmentFileCue']
+
+
+@MODELS.register_module()
+class SegmentFileCue(BottomUpCue):
+    """For each box the segment, read from a file of the picture, that fills it best.
+
+    Each picture ``<folder of pictures>/<name>.<ext>`` has ``<folder>/<name>.npz`` with ``masks``
+    (m, H, W) of bool or 0 and 1, or ``<folder>/<name>.png`` in which the values 1 to 254 number
+    segments that do not overlap (0 background, 255 void, as in VOC's SegmentationObject; a binary
+    attention map is one segment). H and W are those of the original picture, and masks are warped
+    into augmented views.
+
+    A box takes the segment whose own box has the largest IoU with it, cut off at the box; the box
+    itself is the mask where no segment reaches ``min_iou``.
+
+    Args:
+        folder: Folder of the mask files.
+        min_iou: Least IoU of a segment's box and the box.
+    """
+
+    def __init__(self, folder: str | os.PathLike, min_iou: float = 0.5) -> None:
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f'SegmentFileCue: folder {os.fspath(folder)!r} does not exist')
+        self.folder = Path(folder)
+        self.min_iou = min_iou
+
+    def fingerprint(self) -> str:
+        files = sorted(p for p in self.folder.iterdir() if p.suffix in ('.npz', '.png'))
+        return f'segments-1 min_iou={self.min_iou} ' + ' '.join(map(file_digest, files))
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        boxes: np.ndarray,
+        metainfo: Mapping[str, Any] | None = None,
+    ) -> np.ndarray:
+        boxes = check_boxes(boxes, image)
+        height, width = image.shape[:2]
+        if not metainfo or not metainfo.get('img_path'):
+            raise ValueError('SegmentFileCue: the metainfo has no img_path; it names the mask file')
+        segments = self._read(Path(metainfo['img_path']).stem)
+        matrix = metainfo.get('homography_matrix')
+        matrix = np.eye(3) if matrix is None else np.asarray(matrix, dtype=np.float64)
+        whole = np.array([0, 0, width, height])
+        in_view = np.zeros((len(segments), height, width), dtype=bool)
+        for segment, out in zip(segments, in_view):
+            warp_mask(segment, matrix, whole, out)
+        in_view = in_view[in_view.any(axis=(1, 2))]
+        extents = [_extent(mask) for mask in in_view]
+        masks = np.zeros((len(boxes), height, width), dtype=bool)
+        for box, out in zip(boxes, masks):
+            if box[2] <= box[0] or box[3] <= box[1]:
+                continue
+            overlaps = [_iou(box, extent) for extent in extents]
+            best = int(np.argmax(overlaps)) if overlaps else 0
+            if overlaps and overlaps[best] >= self.min_iou:
+                x1, y1, x2, y2 = clip_to_pixels(box, height, width)
+                out[y1:y2, x1:x2] = in_view[best, y1:y2, x1:x2]
+            if not out.any():
+                fill_box(out, box)
+        return masks
+
+    def _read(self, name: str) -> np.ndarray:
+        arrays, labels = self.folder / f'{name}.npz', self.folder / f'{name}.png'
+        if arrays.is_file():
+            with np.load(arrays, allow_pickle=False) as file:
+                masks = file['masks'] if 'masks' in file else np.zeros(0)
+            if masks.ndim != 3:
+                raise ValueError(
+                    f"{arrays}: field 'masks' has shape {masks.shape}, expected (m, height, width)"
+                )
+            return masks.astype(bool)
+        if labels.is_file():
+            from PIL import Image
+
+            with Image.open(labels) as picture:
+                if picture.mode not in ('L', 'P'):
+                    raise ValueError(f'{labels}: mode {picture.mode}, expected 8-bit labels (L, P)')
+                values = np.asarray(picture)
+            numbers = [value for value in np.unique(values) if 0 < value < 255]
+            return np.array([values == number for number in numbers]).reshape(-1, *values.shape)
+        raise FileNotFoundError(f'{arrays}: does not exist, nor does {labels.name} beside it')
+
+
+def _extent(mask: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=float)
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    common = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0).prod()
+    return common / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common)

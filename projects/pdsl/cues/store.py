@@ -1,0 +1,146 @@
+"""Masks of boxes on disk: one file for each picture, written atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import logging
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.logging import print_log
+
+from projects.common.checkpoint import write_atomically
+
+__all__ = ['Box', 'MaskStore', 'file_digest']
+
+Box = tuple[int, int, int, int]
+# (height, width) of the mask, the window [x1, y1, x2, y2) around its foreground, and the window's
+# bits, compressed.
+_Entry = tuple[tuple[int, int], Box, bytes]
+
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """Digest of a file's content, 32 hexadecimal digits.
+
+    Raises:
+        FileNotFoundError: No such file.
+    """
+    with open(path, 'rb') as file:
+        return hashlib.blake2b(file.read(), digest_size=16).hexdigest()
+
+
+class MaskStore:
+    """Masks by picture and integer box, below a folder named after what else determines them.
+
+    A picture's file holds, for each box, the smallest window around its mask, one bit a pixel,
+    compressed on its own, so that a few masks of thousands are read quickly. The file is replaced
+    as a whole, by renaming, under a lock: neither a kill nor a second writer leaves a part of one
+    or loses what the other wrote. Every read checks the file's checksums; a file that is damaged
+    all the same (a failing disk) counts as absent, with a warning, and is written anew.
+
+    Args:
+        folder: Where the store is; made when the first masks are written.
+        fingerprint: Everything beside picture and box that determines the masks.
+    """
+
+    def __init__(self, folder: str | os.PathLike, fingerprint: str) -> None:
+        name = hashlib.blake2b(fingerprint.encode(), digest_size=8).hexdigest()
+        self.folder = Path(folder) / name
+        self.fingerprint = fingerprint
+
+    def path(self, picture: str) -> Path:
+        """File of a picture, given its :func:`file_digest`."""
+        return self.folder / picture[:2] / f'{picture}.npz'
+
+    def boxes(self, picture: str) -> set[Box]:
+        """Boxes of which the picture has a mask."""
+        return set(self._read(picture))
+
+    def read(self, picture: str, boxes: Sequence[Box]) -> dict[Box, np.ndarray]:
+        """Those of the boxes' masks, (H, W) bool, that are stored."""
+        entries = self._read(picture)
+        return {box: _decode(*entries[box]) for box in boxes if box in entries}
+
+    def add(self, picture: str, masks: Mapping[Box, np.ndarray]) -> None:
+        """Store masks (H, W) bool of one picture beside those that it has."""
+        note = self.folder / 'fingerprint.txt'
+        if not note.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with _locked(self.folder / '.lock'):
+                write_atomically(note, f'{self.fingerprint}\n'.encode())
+        path = self.path(picture)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent / '.lock'):
+            entries = self._read(picture)
+            entries.update({box: _encode(mask) for box, mask in masks.items()})
+            sizes, windows, parts = zip(*entries.values())
+            buffer = io.BytesIO()
+            np.savez(
+                buffer,
+                boxes=np.array(list(entries), dtype=np.int32),
+                sizes=np.array(sizes, dtype=np.int32),
+                windows=np.array(windows, dtype=np.int32),
+                ends=np.cumsum([len(part) for part in parts], dtype=np.int64),
+                data=np.frombuffer(b''.join(parts), dtype=np.uint8),
+            )
+            write_atomically(path, buffer.getbuffer())
+
+    def _read(self, picture: str) -> dict[Box, _Entry]:
+        path = self.path(picture)
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        try:
+            with np.load(io.BytesIO(raw), allow_pickle=False) as file:
+                boxes, sizes, windows, ends = (
+                    file[name].tolist() for name in ('boxes', 'sizes', 'windows', 'ends')
+                )
+                data = file['data'].tobytes()
+        except _UNREADABLE as error:
+            print_log(
+                f'{path}: damaged ({type(error).__name__}: {error}); its masks are made anew',
+                logger='current',
+                level=logging.WARNING,
+            )
+            return {}
+        starts = [0, *ends]
+        return {
+            tuple(box): (tuple(size), tuple(window), data[start:end])
+            for box, size, window, start, end in zip(boxes, sizes, windows, starts, ends)
+        }
+
+
+def _encode(mask: np.ndarray) -> _Entry:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return mask.shape, (0, 0, 0, 0), b''
+    x1, y1, x2, y2 = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    data = zlib.compress(np.packbits(mask[y1:y2, x1:x2]).tobytes())
+    return mask.shape, (x1, y1, x2, y2), data
+
+
+def _decode(size: tuple[int, int], window: Box, data: bytes) -> np.ndarray:
+    mask = np.zeros(size, dtype=bool)
+    x1, y1, x2, y2 = window
+    count = (x2 - x1) * (y2 - y1)
+    if count:
+        bits = np.frombuffer(zlib.decompress(data), dtype=np.uint8)
+        mask[y1:y2, x1:x2] = np.unpackbits(bits, count=count).reshape(y2 - y1, x2 - x1)
+    return mask
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with open(path, 'wb') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, or the process killed
+        yield

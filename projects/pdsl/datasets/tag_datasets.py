@@ -1,0 +1,310 @@
+"""Data sets of pictures and the classes that are in them: nothing else is read for training."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import xml.etree.ElementTree as ElementTree
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmdet.datasets import VOCDataset
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS
+
+__all__ = [
+    'BaseTagDataset',
+    'COCOTagDataset',
+    'SBDTagDataset',
+    'TagFileDataset',
+    'VOCTagDataset',
+]
+
+_VOC = dict(VOCDataset.METAINFO)
+
+
+class BaseTagDataset(BaseDataset):
+    """Base of data sets with image-level tags.
+
+    A sample is::
+
+        {
+            'img_path': 'data/VOCdevkit/VOC2012/JPEGImages/2008_000008.jpg',
+            'img_id': '2008_000008',
+            'tags': [12, 14],      # indices into the classes, rising; 'horse', 'person'
+        }
+
+    Boxes and masks of annotation files that have them are not even looked at, and tags stay as
+    they are where a crop cuts an object off. Proposals come from the pipeline
+    (:class:`LoadStoredProposals`).
+
+    Pictures without tags stay in (they are negatives of all classes) unless
+    ``filter_cfg=dict(filter_empty=True)``; either way a warning counts them.
+
+    Args:
+        ann_file: Annotation file, relative to ``data_root``.
+        data_root: Folder of ``ann_file`` and ``data_prefix``.
+        data_prefix: ``dict(img=folder)``, relative to ``data_root``.
+        ignore_unknown: Leave tags out that are not among the classes, which a warning counts; they
+            are an error otherwise. Serves training on some of the classes.
+        kwargs: Further arguments of :class:`mmengine.dataset.BaseDataset`.
+
+    Raises:
+        FileNotFoundError: The annotation file or a picture does not exist.
+        ValueError: The annotations are not as expected.
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        data_root: str = '',
+        data_prefix: dict | None = None,
+        *,
+        ignore_unknown: bool = False,
+        **kwargs,
+    ) -> None:
+        self.ignore_unknown = ignore_unknown
+        super().__init__(
+            ann_file=ann_file,
+            data_root=data_root or '',
+            data_prefix=dict(img='') if data_prefix is None else data_prefix,
+            **kwargs,
+        )
+
+    @abstractmethod
+    def iter_tags(self) -> Iterator[tuple[str, str | int, Iterable[str]]]:
+        """File name within the picture folder, id, and names of the classes of each picture."""
+
+    def load_data_list(self) -> list[dict]:
+        if not os.path.isfile(self.ann_file):
+            raise FileNotFoundError(
+                f'ann_file of {type(self).__name__}: {self.ann_file!r} does not exist (looked in '
+                f'{os.getcwd()!r}); set data_root or ann_file in the dataset config'
+            )
+        entries = [(name, img_id, list(tags)) for name, img_id, tags in self.iter_tags()]
+        if not entries:
+            raise ValueError(f'{self.ann_file}: names no pictures')
+        if self._metainfo.get('classes') is None:
+            self._metainfo['classes'] = self.default_classes([tags for _, _, tags in entries])
+        number = {name: index for index, name in enumerate(self._metainfo['classes'])}
+        unknown: dict[str, int] = {}
+        samples = []
+        for name, img_id, tags in entries:
+            path = os.path.join(self.data_prefix.get('img') or '', name)
+            if not os.path.isfile(path):
+                raise FileNotFoundError(f'{self.ann_file}: picture {path!r} does not exist')
+            for tag in tags:
+                if tag not in number:
+                    unknown[tag] = unknown.get(tag, 0) + 1
+            known = sorted({number[tag] for tag in tags if tag in number})
+            samples.append(dict(img_path=path, img_id=img_id, tags=known))
+        if unknown and not self.ignore_unknown:
+            tag = next(iter(unknown))
+            raise ValueError(
+                f'{self.ann_file}: tag {tag!r} is none of the {len(number)} classes '
+                f'({", ".join(list(number)[:5])}, ...); metainfo=dict(classes=...) sets them, '
+                'ignore_unknown=True leaves others out'
+            )
+        if unknown:
+            counts = ', '.join(f'{tag} ({count})' for tag, count in sorted(unknown.items()))
+            print_log(
+                f'{self.ann_file}: tags of no class left out: {counts}', 'current', logging.WARNING
+            )
+        if empty := sum(not sample['tags'] for sample in samples):
+            print_log(
+                f'{self.ann_file}: {empty} of {len(samples)} pictures have no tag',
+                'current',
+                logging.WARNING,
+            )
+        return samples
+
+    def default_classes(self, tags: list[list[str]]) -> tuple[str, ...]:
+        """Classes where the config sets none."""
+        return tuple(sorted({tag for names in tags for tag in names}))
+
+    def filter_data(self) -> list[dict]:
+        if self.filter_cfg and self.filter_cfg.get('filter_empty'):
+            return [sample for sample in self.data_list if sample['tags']]
+        return self.data_list
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Tags of a sample, for mmdet's class-balanced sampling."""
+        return list(self.get_data_info(idx)['tags'])
+
+
+@DATASETS.register_module()
+class VOCTagDataset(BaseTagDataset):
+    """Tags from a VOCdevkit: the names, and nothing else, in ``Annotations/<id>.xml``.
+
+    ``ann_file`` is an image set, e.g. ``ImageSets/Main/train.txt``. The two-column image sets of a
+    class (``cat_train.txt``) serve as well: their first column counts.
+
+    Args:
+        use_difficult: Whether objects marked as difficult give a tag.
+        kwargs: Arguments of :class:`BaseTagDataset`. ``data_prefix`` has ``img`` and ``xml``,
+            'JPEGImages' and 'Annotations' by default.
+    """
+
+    METAINFO: dict = _VOC
+
+    def __init__(
+        self, *args, data_prefix: dict | None = None, use_difficult: bool = True, **kwargs
+    ) -> None:
+        self.use_difficult = use_difficult
+        prefix = dict(img='JPEGImages', xml='Annotations')
+        prefix.update(data_prefix or {})
+        super().__init__(*args, data_prefix=prefix, **kwargs)
+
+    def iter_tags(self) -> Iterator[tuple[str, str, list[str]]]:
+        for line in Path(self.ann_file).read_text().splitlines():
+            if not line.strip():
+                continue
+            name = line.split()[0]
+            path = Path(self.data_prefix['xml']) / f'{name}.xml'
+            try:
+                root = ElementTree.parse(path).getroot()
+            except ElementTree.ParseError as error:
+                raise ValueError(f'{path}: not readable XML ({error})') from None
+            tags = [
+                (entry.findtext('name') or '').strip()
+                for entry in root.iter('object')
+                if self.use_difficult or (entry.findtext('difficult') or '0').strip() != '1'
+            ]
+            yield f'{name}.jpg', name, tags
+
+
+@DATASETS.register_module()
+class COCOTagDataset(BaseTagDataset):
+    """Tags from a COCO json (also VOC's and SBD's in that form): categories of the annotations.
+
+    Ids of pictures may be integers or strings. Classes are the file's categories in the order of
+    their ids unless the config sets them.
+
+    Args:
+        use_crowd: Whether annotations with ``iscrowd=1`` give a tag.
+        kwargs: Arguments of :class:`BaseTagDataset`.
+    """
+
+    def __init__(self, *args, use_crowd: bool = True, **kwargs) -> None:
+        self.use_crowd = use_crowd
+        self._categories: list[str] = []
+        super().__init__(*args, **kwargs)
+
+    def iter_tags(self) -> Iterator[tuple[str, str | int, list[str]]]:
+        with open(self.ann_file, encoding='utf-8') as file:
+            content = json.load(file)
+        for field in ('images', 'annotations', 'categories'):
+            if not isinstance(content, Mapping) or not isinstance(content.get(field), list):
+                raise ValueError(f'{self.ann_file}: no list {field!r}, expected COCO instances')
+        names = {category['id']: category['name'] for category in content['categories']}
+        self._categories = [names[key] for key in sorted(names)]
+        tags: dict[Any, list[str]] = {image['id']: [] for image in content['images']}
+        for annotation in content['annotations']:
+            image, category = annotation['image_id'], annotation['category_id']
+            if image not in tags or category not in names:
+                field = 'category_id' if image in tags else 'image_id'
+                raise ValueError(
+                    f'{self.ann_file}: annotation {annotation.get("id")} has {field} '
+                    f'{annotation[field]!r}, which the file does not list'
+                )
+            if self.use_crowd or not annotation.get('iscrowd'):
+                tags[image].append(names[category])
+        for image in content['images']:
+            yield image['file_name'], image['id'], tags[image['id']]
+
+    def default_classes(self, tags: list[list[str]]) -> tuple[str, ...]:
+        return tuple(self._categories)
+
+
+@DATASETS.register_module()
+class SBDTagDataset(BaseTagDataset):
+    """Tags from SBD: ``GTcls.CategoriesPresent``, numbers from 1, in ``cls/<id>.mat``.
+
+    ``ann_file`` is ``train.txt`` or ``val.txt``. ``data_prefix`` has ``img`` and ``cls``, 'img'
+    and 'cls' by default. Where ``cls`` names a folder of ``inst`` files, ``GTinst.Categories``
+    is read.
+    """
+
+    METAINFO: dict = _VOC
+
+    def __init__(self, *args, data_prefix: dict | None = None, **kwargs) -> None:
+        prefix = dict(img='img', cls='cls')
+        prefix.update(data_prefix or {})
+        super().__init__(*args, data_prefix=prefix, **kwargs)
+
+    def iter_tags(self) -> Iterator[tuple[str, str, list[str]]]:
+        from scipy.io import loadmat
+
+        classes = self.METAINFO['classes']
+        for line in Path(self.ann_file).read_text().splitlines():
+            if not line.strip():
+                continue
+            name = line.split()[0]
+            path = Path(self.data_prefix['cls']) / f'{name}.mat'
+            content = loadmat(path)
+            for struct, field in (('GTcls', 'CategoriesPresent'), ('GTinst', 'Categories')):
+                if struct in content and field in (content[struct].dtype.names or ()):
+                    numbers = np.ravel(content[struct][field][0, 0]).astype(int).tolist()
+                    break
+            else:
+                raise ValueError(f'{path}: no GTcls.CategoriesPresent and no GTinst.Categories')
+            if bad := [number for number in numbers if not 1 <= number <= len(classes)]:
+                raise ValueError(f'{path}: category {bad[0]}, expected 1 to {len(classes)}')
+            yield f'{name}.jpg', name, [classes[number - 1] for number in numbers]
+
+
+@DATASETS.register_module()
+class TagFileDataset(BaseTagDataset):
+    """Tags of one's own pictures, from a text, CSV or JSON file.
+
+    ``.json``: ``{"a.jpg": ["cat", "dog"], ...}``, or a list of ``{"file_name": "a.jpg",
+    "tags": ["cat", "dog"]}``. ``.csv``: a line ``a.jpg,cat,dog`` each; a first line whose first
+    word is ``file_name`` is a heading. Any other suffix: ``a.jpg cat dog`` with spaces or tabs;
+    where a line has tabs, spaces belong to names. Classes are all tags in alphabetical order
+    unless the config sets them.
+    """
+
+    def iter_tags(self) -> Iterator[tuple[str, str, list[str]]]:
+        path = Path(self.ann_file)
+        if path.suffix.lower() == '.json':
+            rows = self._json_rows(path)
+        else:
+            with open(path, encoding='utf-8-sig', newline='') as file:
+                lines = list(csv.reader(file)) if path.suffix.lower() == '.csv' else None
+                if lines is None:
+                    lines = [
+                        line.split('\t') if '\t' in line else line.split()
+                        for line in file.read().splitlines()
+                    ]
+            cells = [[cell.strip() for cell in line] for line in lines]
+            rows = [(line[0], [cell for cell in line[1:] if cell]) for line in cells if any(line)]
+            if rows and rows[0][0] == 'file_name':
+                rows = rows[1:]
+        seen: set[str] = set()
+        for name, tags in rows:
+            if name in seen:
+                raise ValueError(f'{path}: picture {name!r} comes twice')
+            seen.add(name)
+            yield name, Path(name).with_suffix('').as_posix(), tags
+
+    @staticmethod
+    def _json_rows(path: Path) -> list[tuple[str, list[str]]]:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        if isinstance(content, list) and all(isinstance(row, dict) for row in content):
+            rows = [(row.get('file_name'), row.get('tags')) for row in content]
+        elif isinstance(content, dict):
+            rows = list(content.items())
+        else:
+            raise ValueError(f'{path}: holds a {type(content).__name__}, expected a dict or dicts')
+        for name, tags in rows:
+            if not isinstance(name, str) or not isinstance(tags, list):
+                raise ValueError(f'{path}: {name!r}: {tags!r}, expected a file name and a list')
+            if not all(isinstance(tag, str) for tag in tags):
+                raise ValueError(f'{path}: tags of {name!r} are {tags!r}, expected strings')
+        return rows

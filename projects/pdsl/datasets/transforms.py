@@ -1,0 +1,122 @@
+"""Proposals in the pipeline: loaded once, brought into the augmented view once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+from ..geometry import project_boxes
+from ..proposals.store import ProposalStore
+
+__all__ = ['LoadStoredProposals', 'ProjectProposals']
+
+
+@TRANSFORMS.register_module()
+class LoadStoredProposals(BaseTransform):
+    """Proposals of the sample's picture from a :class:`~projects.pdsl.proposals.ProposalStore`.
+
+    The picture is looked up by ``img_id``, then by the end of ``img_path`` without its suffix:
+    the file's name, and with its folder in front. Names with the suffix (mmdet's keys) serve too.
+
+    Required keys: ``img_path``; ``img_id`` where proposals are named after it.
+    Added keys: ``ori_proposals`` (n, 4) float32, XYXY in pixels of the original picture, and
+    ``ori_proposals_scores`` (n,) float32.
+
+    Args:
+        folder: Folder of the store.
+        max_proposals: How many of the best to load; None for all.
+        missing: 'error' refuses a picture that the store does not have, 'empty' gives it no
+            proposals.
+
+    Raises:
+        ValueError: The store does not have the picture.
+    """
+
+    def __init__(
+        self, folder: str, max_proposals: int | None = None, missing: str = 'error'
+    ) -> None:
+        if missing not in ('error', 'empty'):
+            raise ValueError(
+                f"LoadStoredProposals: missing is 'error' or 'empty', found {missing!r}"
+            )
+        self.folder = folder
+        self.max_proposals = max_proposals
+        self.missing = missing
+        self._store: ProposalStore | None = None
+
+    def transform(self, results: dict) -> dict:
+        if self._store is None:  # opened when it is needed: a config builds without its data
+            self._store = ProposalStore(self.folder)
+        path = Path(os.path.normpath(results['img_path']))
+        names = [path.with_suffix('').as_posix(), path.as_posix()]
+        ends = [name.split('/') for name in names]
+        candidates = [str(results['img_id'])] if 'img_id' in results else []
+        for count in (1, 2, 3):
+            candidates += ['/'.join(parts[-count:]) for parts in ends]
+        name = self._store.find(*candidates)
+        if name is None and self.missing == 'error':
+            raise ValueError(
+                f'{self.folder}: no proposals of {path} (looked for '
+                f'{", ".join(dict.fromkeys(candidates))}); make them with '
+                "tools/misc/generate_proposals.py, or set missing='empty'"
+            )
+        boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+        if name is not None:
+            boxes, scores = self._store.read(name)
+        results['ori_proposals'] = boxes[: self.max_proposals]
+        results['ori_proposals_scores'] = scores[: self.max_proposals]
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(folder={self.folder!r}, max_proposals={self.max_proposals}, '
+            f'missing={self.missing!r})'
+        )
+
+
+@TRANSFORMS.register_module()
+class ProjectProposals(BaseTransform):
+    """Bring the loaded proposals into the augmented view, each with its score.
+
+    Placed after the last geometric transform. mmdet's transforms keep the homography from the
+    original picture to the view, and one projection replaces following each of them: boxes and
+    scores cannot fall out of step. Boxes are clipped to the view; those with a side below
+    ``min_side`` there, and repetitions of a better one to the same pixels, leave together with
+    their scores.
+
+    Required keys: ``ori_proposals``, ``ori_proposals_scores``, ``img_shape``;
+    ``homography_matrix`` where the view is not the original picture.
+    Added keys: ``proposals`` (m, 4) float32, XYXY in pixels of the view, and
+    ``proposals_scores`` (m,), which ``mmdet.PackDetInputs`` packs as
+    ``data_sample.proposals = InstanceData(bboxes, scores)``.
+
+    Args:
+        min_side: Least side of a box, in pixels of the view.
+        deduplicate: Whether of boxes that round to the same pixels only the first, best, stays.
+    """
+
+    def __init__(self, min_side: float = 1.0, deduplicate: bool = True) -> None:
+        self.min_side = min_side
+        self.deduplicate = deduplicate
+
+    def transform(self, results: dict) -> dict:
+        boxes, scores = results['ori_proposals'], results['ori_proposals_scores']
+        height, width = results['img_shape'][:2]
+        matrix = results.get('homography_matrix')
+        if matrix is not None and len(boxes):
+            boxes = project_boxes(boxes, matrix)
+        boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+        keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= self.min_side)
+        if self.deduplicate:
+            first = np.unique(np.rint(boxes[keep]), axis=0, return_index=True)[1]
+            keep = keep[np.sort(first)]
+        results['proposals'] = boxes[keep]
+        results['proposals_scores'] = scores[keep]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(min_side={self.min_side}, deduplicate={self.deduplicate})'

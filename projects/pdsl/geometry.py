@@ -1,0 +1,25 @@
+"""Boxes in pictures and their augmented views."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ['project_boxes']
+
+
+def project_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The smallest boxes around the projected corners of boxes.
+
+    Args:
+        boxes: (n, 4) XYXY in pixels.
+        matrix: (3, 3) homography, as mmdet's transforms keep it.
+
+    Returns:
+        (n, 4) float64.
+    """
+    x1, y1, x2, y2 = np.asarray(boxes, dtype=np.float64).reshape(-1, 4).T
+    corners = np.stack([x1, y1, x2, y1, x1, y2, x2, y2], axis=1).reshape(-1, 4, 2)
+    corners = np.concatenate([corners, np.ones((len(corners), 4, 1))], axis=2)
+    corners = corners @ np.asarray(matrix, dtype=np.float64).T
+    corners = corners[..., :2] / corners[..., 2:]
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)

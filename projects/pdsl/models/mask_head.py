@@ -1,0 +1,66 @@
+"""The segmentation branch (paper, section 3.3)."""
+
+from __future__ import annotations
+
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class PDSLMaskHead(FCNMaskHead):
+    """mmdet's mask head with one last layer M^0 and ``num_specific`` class-specific ones.
+
+    Arguments that are not named here are mmdet's.
+
+    Args:
+        num_specific: n_m, class-specific layers M^1 to M^n_m, 0 to 5 in the paper.
+        class_agnostic: Whether M^0 has one channel (paper) or one for each class (as released).
+    """
+
+    def __init__(self, num_specific: int = 4, class_agnostic: bool = True, **kwargs) -> None:
+        super().__init__(class_agnostic=class_agnostic, **kwargs)
+        if num_specific < 0:
+            raise ValueError(f'mask_head.num_specific: {num_specific}; expected 0 or more')
+        self.class_agnostic = False  # of what is predicted: see :meth:`predict_logits`
+        channels = self.conv_logits.in_channels
+        self.specific_logits = nn.ModuleList(
+            nn.Conv2d(channels, self.num_classes, 1) for _ in range(num_specific)
+        )
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        for layer in self.specific_logits:
+            nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """
+        Args:
+            x: (m, C, s, s), RoI features.
+
+        Returns:
+            Logits of M^0 (m, 1 or n_c, 2s, 2s) and of M^1 to M^n_m (m, n_c, 2s, 2s).
+        """
+        for conv in self.convs:
+            x = conv(x)
+        x = self.upsample(x).relu()
+        return [layer(x) for layer in (self.conv_logits, *self.specific_logits)]
+
+    def select(self, x: Tensor, labels: Tensor) -> list[Tensor]:
+        """:meth:`forward`, only the channel of each RoI's class ``labels`` (m,): (m, 2s, 2s)."""
+        return [select_class(logits, labels) for logits in self(x)]
+
+    def predict_logits(self, x: Tensor) -> Tensor:
+        """Mean of the class-specific logits, (m, n_c, 2s, 2s); M^0's where there are none."""
+        logits = self(x)
+        if len(logits) == 1:
+            return logits[0].expand(-1, self.num_classes, -1, -1)
+        return sum(logits[1:]) / (len(logits) - 1)
+
+
+def select_class(logits: Tensor, labels: Tensor) -> Tensor:
+    """(m, h, w) of logits (m, 1 or n_c, h, w): of each RoI's class, or of the only channel."""
+    if logits.shape[1] == 1:
+        return logits[:, 0]
+    return logits[range(len(logits)), labels]

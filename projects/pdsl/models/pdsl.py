@@ -1,0 +1,127 @@
+"""The detector (paper, Figure 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from mmdet.models.detectors import FastRCNN
+from mmdet.structures import SampleList
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from .gradient_masks import threshold_heatmaps
+
+
+@MODELS.register_module()
+class PDSL(FastRCNN):
+    """Parallel detection-and-segmentation learning from image-level tags.
+
+    mmdet's Fast R-CNN with :class:`PDSLRoIHead`. Every data sample carries ``proposals``, an
+    ``InstanceData`` of ``bboxes`` (n, 4), XYXY in pixels of the input, and ``scores`` (n,); while
+    training its metainfo says which classes are there (``tags``). Arguments that are not named
+    here are mmdet's.
+
+    Args:
+        cue: Bottom-up cue: a config of a registered one or any callable ``cue(image, boxes,
+            metainfo)`` that makes bool masks (s, H, W) of an image (H, W, 3), uint8 BGR, and
+            boxes (s, 4). Parallel learning needs it.
+        learning: 'parallel', pseudo masks from the cue, or 'cascade', pseudo masks from the
+            detections: from the gradient of a seed's class score with respect to the image.
+
+    Raises:
+        ValueError: ``learning`` is neither, or parallel learning of masks has no cue.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        roi_head: dict,
+        cue: dict | Callable | None = None,
+        learning: str = 'parallel',
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        **kwargs,
+    ) -> None:
+        if learning not in ('parallel', 'cascade'):
+            raise ValueError(f"model.learning: {learning!r}; expected 'parallel' or 'cascade'")
+        super().__init__(
+            backbone=backbone, roi_head=roi_head, train_cfg=train_cfg, test_cfg=test_cfg, **kwargs
+        )
+        self.learning = learning
+        self.cue = MODELS.build(cue) if isinstance(cue, dict) else cue
+        if learning == 'parallel' and self.with_mask and self.cue is None:
+            raise ValueError('model.cue: None; parallel learning of masks needs one (GrabCutCue)')
+
+    @staticmethod
+    def _proposals(batch_data_samples: SampleList) -> list[InstanceData]:
+        proposals = []
+        for sample in batch_data_samples:
+            if sample.get('proposals', None) is None:
+                raise ValueError(
+                    f'data sample of {sample.metainfo.get("img_path", "an image")}: no '
+                    "'proposals'; expected InstanceData(bboxes, scores)"
+                )
+            proposals.append(sample.proposals)
+        return proposals
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Losses of images (B, 3, H, W) with proposals and tags; see :class:`PDSLRoIHead`."""
+
+        def pseudo_masks(index: int, boxes: Tensor, labels: Tensor) -> Tensor:
+            image, sample = batch_inputs[index], batch_data_samples[index]
+            height, width = sample.metainfo['img_shape'][:2]
+            image = image[:, :height, :width]
+            if self.learning == 'cascade':
+                return self.detection_masks(image, boxes, labels)
+            masks = self.cue(self._picture(image), boxes.cpu().numpy(), sample.metainfo)
+            return torch.as_tensor(np.asarray(masks))
+
+        proposals = self._proposals(batch_data_samples)
+        features = self.extract_feat(batch_inputs)
+        return self.roi_head.loss(features, proposals, batch_data_samples, pseudo_masks)
+
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
+        """``pred_instances`` with boxes, scores, labels and masks; see mmdet's method."""
+        self._proposals(batch_data_samples)
+        return super().predict(batch_inputs, batch_data_samples, rescale)
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> tuple:
+        self._proposals(batch_data_samples)
+        return super()._forward(batch_inputs, batch_data_samples)
+
+    def _picture(self, image: Tensor) -> np.ndarray:
+        """The picture (H, W, 3), uint8 BGR, that the data preprocessor made ``image`` of."""
+        processor = self.data_preprocessor
+        if getattr(processor, '_enable_normalize', False):
+            image = image * processor.std + processor.mean
+        if getattr(processor, '_channel_conversion', False):
+            image = image.flip(0)
+        return image.round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().cpu().numpy()
+
+    def detection_masks(self, image: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Pseudo masks of cascade learning.
+
+        Args:
+            image: (3, H, W), normalised.
+            boxes: (k, 4), XYXY in pixels.
+            labels: (k,), the class that is asked for in each box.
+
+        Returns:
+            (k, H, W) bool.
+        """
+        training = self.training
+        self.eval()  # neither dropout nor running means take part
+        image = image.detach()[None].clone().requires_grad_()
+        heat = []
+        with torch.enable_grad():
+            logits = self.roi_head.class_logits(self.extract_feat(image), boxes)
+            for row, label in enumerate(labels.tolist()):
+                (gradient,) = torch.autograd.grad(logits[row, label], image, retain_graph=True)
+                heat.append(gradient[0].abs().amax(0))
+        self.train(training)
+        return threshold_heatmaps(torch.stack(heat), boxes)

@@ -1,0 +1,113 @@
+"""Selective Search over a folder of pictures: parallel, and resumed after an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import mmcv
+import numpy as np
+
+from projects.common.checkpoint import write_atomically
+
+from .pictures import map_unordered, of_this_rank
+from .selective_search import selective_search
+from .store import ProposalStore, write_store
+
+__all__ = ['generate_proposals']
+
+
+def generate_proposals(
+    pictures: Mapping[str, str],
+    out: str | os.PathLike,
+    *,
+    quality: bool = False,
+    max_proposals: int | None = 2000,
+    min_side: float = 0,
+    max_side: int | None = None,
+    workers: int = 1,
+    on_picture: Callable[[], object] | None = None,
+) -> ProposalStore | None:
+    """Make a :class:`ProposalStore` of pictures.
+
+    Each picture's proposals are kept below ``out`` at once and packed when all are there, so that
+    an interrupted call goes on where it was. Under torchrun every process makes its part, and
+    the last one to finish packs. A complete store of the same pictures and arguments is left as
+    it is.
+
+    Args:
+        pictures: Paths by name.
+        out: Folder of the store.
+        quality, max_proposals, min_side, max_side: See
+            :func:`~projects.pdsl.proposals.selective_search`.
+        workers: Processes.
+        on_picture: Called after each picture of this process, those of an earlier call included.
+
+    Returns:
+        The store, or None while other processes are still at work.
+
+    Raises:
+        ValueError: ``out`` holds proposals made with other arguments or of other pictures, or a
+            picture cannot be read.
+    """
+    out = Path(out)
+    options = dict(
+        quality=quality, max_proposals=max_proposals, min_side=min_side, max_side=max_side
+    )
+    names = hashlib.blake2b('\n'.join(pictures).encode(), digest_size=8).hexdigest()
+    settings = dict(method='selective_search-1', **options, pictures=names)
+    note = out / 'settings.json'
+    if note.is_file():
+        found = json.loads(note.read_text())
+        if found != settings:
+            changed = [key for key in settings if found.get(key) != settings[key]]
+            raise ValueError(
+                f'{note}: made with another {", ".join(changed)} '
+                f'({", ".join(str(found.get(key)) for key in changed)}); give a new folder'
+            )
+        if (out / 'index.json').is_file():
+            return ProposalStore(out)
+    elif out.is_dir() and any(path.name != 'parts' for path in out.iterdir()):
+        raise ValueError(f'{out}: holds something else; give a new folder')
+    parts = out / 'parts'
+    if 'RANK' not in os.environ or os.environ['RANK'] == '0':
+        write_atomically(note, json.dumps(settings).encode())
+
+    tasks = of_this_rank([(name, path, _part(parts, name)) for name, path in pictures.items()])
+    missing = [task for task in tasks if not task[2].is_file()]
+    for _ in range(len(tasks) - len(missing)):
+        if on_picture:
+            on_picture()
+    for _ in map_unordered(partial(_search, options=options), missing, workers):
+        if on_picture:
+            on_picture()
+    if not all(_part(parts, name).is_file() for name in pictures):
+        return None
+    store = write_store(out, ((name, _load(_part(parts, name)), None) for name in pictures))
+    shutil.rmtree(parts, ignore_errors=True)
+    return store
+
+
+def _part(folder: Path, name: str) -> Path:
+    key = hashlib.blake2b(name.encode(), digest_size=12).hexdigest()
+    return folder / key[:2] / f'{key}.npy'
+
+
+def _search(task: tuple[str, str, Path], options: dict) -> None:
+    _, path, part = task
+    image = mmcv.imread(path)
+    if image is None:
+        raise ValueError(f'{path}: not a readable picture')
+    buffer = io.BytesIO()
+    np.save(buffer, selective_search(image, **options), allow_pickle=False)
+    write_atomically(part, buffer.getbuffer())
+
+
+def _load(part: Path) -> np.ndarray:
+    return np.load(part, allow_pickle=False)

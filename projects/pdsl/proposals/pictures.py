@@ -1,0 +1,74 @@
+"""Folders of pictures, split over processes and machines."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+
+__all__ = ['list_pictures', 'map_unordered', 'of_this_rank']
+
+_SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'}
+_T = TypeVar('_T')
+
+
+def list_pictures(
+    folder: str | os.PathLike, names_file: str | os.PathLike | None = None
+) -> dict[str, str]:
+    """Paths of the pictures in a folder and those below it, by name.
+
+    The name is the path within the folder without its suffix, with '/' between folders.
+
+    Args:
+        folder: The folder.
+        names_file: An image set: of each line the first word is the name of a picture to keep,
+            with or without suffix.
+
+    Raises:
+        FileNotFoundError: The folder, or a picture of the image set, does not exist.
+        ValueError: No pictures, or two of one name.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f'{folder}: no such folder')
+    found: dict[str, str] = {}
+    for path in sorted(folder.rglob('*')):
+        if path.suffix.lower() in _SUFFIXES and path.is_file():
+            name = path.relative_to(folder).with_suffix('').as_posix()
+            if name in found:
+                raise ValueError(f'{path}: has the same name as {found[name]}')
+            found[name] = str(path)
+    if names_file is not None:
+        words = [line.split() for line in Path(names_file).read_text().splitlines()]
+        wanted = [line[0] for line in words if line]
+        chosen = {}
+        for name in wanted:
+            stem = Path(name).with_suffix('').as_posix()
+            key = next((key for key in (name, stem) if key in found), None)
+            if key is None:
+                raise FileNotFoundError(f'{names_file}: picture {name!r} is not in {folder}')
+            chosen[key] = found[key]
+        found = chosen
+    if not found:
+        raise ValueError(f'{names_file or folder}: no pictures ({", ".join(sorted(_SUFFIXES))})')
+    return found
+
+
+def of_this_rank(items: Sequence[_T]) -> list[_T]:
+    """Every WORLD_SIZE-th item from RANK on, which torchrun sets; all without it."""
+    rank, size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
+    return list(items[rank::size])
+
+
+def map_unordered(function: Callable, items: Sequence[Any], workers: int) -> Iterator[Any]:
+    """Results in any order, from as many processes as ``workers``."""
+    if workers <= 1 or len(items) < 2:
+        yield from map(function, items)
+        return
+    # Spawned, not forked: forking a process in which OpenCV or PyTorch has threads can hang.
+    with multiprocessing.get_context('spawn').Pool(workers, cv2.setNumThreads, (1,)) as pool:
+        yield from pool.imap_unordered(function, items)

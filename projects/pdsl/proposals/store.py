@@ -1,0 +1,164 @@
+"""Proposals of a whole data set on disk, of which a process reads one picture's at a time."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from projects.common.checkpoint import write_atomically
+
+__all__ = ['ProposalStore', 'tidy', 'write_store']
+
+_FORMAT = 'mmtriad-proposals-1'
+
+
+def tidy(
+    boxes: np.ndarray, scores: np.ndarray | None, max_proposals: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Proposals by falling score, without those that another rounds to the same pixels.
+
+    Equal scores keep their order. Of equal boxes the best one stays. Boxes without area are left
+    out.
+
+    Args:
+        boxes: (n, 4) XYXY in pixels.
+        scores: (n,), or None: all 0.
+        max_proposals: How many of the best to keep; None for all.
+
+    Returns:
+        (m, 4) and (m,) float32.
+
+    Raises:
+        ValueError: Shapes do not fit or a number is not finite.
+    """
+    boxes = np.asarray(boxes, dtype=np.float32)
+    boxes = boxes.reshape(0, 4) if not boxes.size else boxes
+    scores = np.zeros(len(boxes)) if scores is None else np.asarray(scores)
+    scores = scores.astype(np.float32).reshape(-1)
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or len(scores) != len(boxes):
+        raise ValueError(
+            f'boxes of shape {boxes.shape} with {len(scores)} scores, expected (n, 4) and n'
+        )
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise ValueError('a box or score is not finite')
+    order = np.argsort(-scores, kind='stable')
+    order = order[(boxes[order, 2] > boxes[order, 0]) & (boxes[order, 3] > boxes[order, 1])]
+    first = np.unique(np.rint(boxes[order]), axis=0, return_index=True)[1]
+    order = order[np.sort(first)][:max_proposals]
+    return boxes[order], scores[order]
+
+
+class ProposalStore:
+    """Proposals in a folder of plain NumPy files, mapped into memory.
+
+    ``index.json`` names the pictures, ``offsets.npy`` (n + 1,) says which rows of ``boxes.npy``
+    (N, 4), XYXY in pixels, and ``scores.npy`` (N,) are whose. All workers on a machine share the
+    pages that are read, and none of them holds more than the index.
+
+    Args:
+        folder: Written by :func:`write_store`.
+
+    Raises:
+        FileNotFoundError: The folder or a file of it is missing.
+        ValueError: The files do not belong together.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = Path(folder)
+        index = self.folder / 'index.json'
+        if not index.is_file():
+            raise FileNotFoundError(
+                f'{index}: does not exist; proposals in another format are converted by '
+                'tools/dataset_converters/proposals.py, and made by '
+                'tools/misc/generate_proposals.py'
+            )
+        content = json.loads(index.read_text())
+        if content.get('format') != _FORMAT:
+            raise ValueError(
+                f"{index}: field 'format' is {content.get('format')!r}, expected {_FORMAT!r}"
+            )
+        self._rows = {name: row for row, name in enumerate(content['names'])}
+        self._offsets = np.load(self.folder / 'offsets.npy', allow_pickle=False)
+        self._boxes: np.ndarray | None = None
+        self._scores: np.ndarray | None = None
+        if len(self._offsets) != len(self._rows) + 1:
+            raise ValueError(
+                f'{self.folder}: {len(self._rows)} names with {len(self._offsets)} offsets, '
+                f'expected {len(self._rows) + 1}'
+            )
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def find(self, *names: str) -> str | None:
+        """The first of the names that the store has."""
+        return next((name for name in names if name in self._rows), None)
+
+    def read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (n, 4), XYXY in pixels, and scores (n,) of a picture, float32, copied."""
+        if self._boxes is None:
+            self._boxes = np.load(self.folder / 'boxes.npy', mmap_mode='r', allow_pickle=False)
+            self._scores = np.load(self.folder / 'scores.npy', mmap_mode='r', allow_pickle=False)
+            if not len(self._boxes) == len(self._scores) == self._offsets[-1]:
+                raise ValueError(
+                    f'{self.folder}: {len(self._boxes)} boxes and {len(self._scores)} scores, '
+                    f'expected {self._offsets[-1]}'
+                )
+        row = self._rows[name]
+        rows = slice(*self._offsets[row : row + 2])
+        return np.array(self._boxes[rows]), np.array(self._scores[rows])
+
+    def __getstate__(self) -> dict:  # a memory map would be pickled as a whole
+        return dict(self.__dict__, _boxes=None, _scores=None)
+
+
+def write_store(
+    folder: str | os.PathLike,
+    proposals: Iterable[tuple[str, np.ndarray, np.ndarray | None]],
+    max_proposals: int | None = None,
+) -> ProposalStore:
+    """Write a store; it can be opened only once it is complete.
+
+    Args:
+        folder: Where to.
+        proposals: Name, boxes (n, 4) and scores (n,) or None of each picture; see :func:`tidy`.
+        max_proposals: How many of the best to keep of each picture.
+
+    Raises:
+        ValueError: A name comes twice, or :func:`tidy` refuses a picture's proposals.
+    """
+    folder = Path(folder)
+    names: dict[str, None] = {}
+    all_boxes, all_scores, ends = [], [], [0]
+    for name, boxes, scores in proposals:
+        if name in names:
+            raise ValueError(f'{folder}: two pictures are called {name!r}')
+        names[name] = None
+        try:
+            boxes, scores = tidy(boxes, scores, max_proposals)
+        except ValueError as error:
+            raise ValueError(f'proposals of {name!r}: {error}') from None
+        all_boxes.append(boxes)
+        all_scores.append(scores)
+        ends.append(ends[-1] + len(boxes))
+    (folder / 'index.json').unlink(missing_ok=True)  # until all else is there
+    for name, array in (
+        ('offsets', np.array(ends, dtype=np.int64)),
+        ('boxes', np.concatenate([np.zeros((0, 4), np.float32), *all_boxes])),
+        ('scores', np.concatenate([np.zeros(0, np.float32), *all_scores])),
+    ):
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        write_atomically(folder / f'{name}.npy', buffer.getbuffer())
+    index = dict(format=_FORMAT, names=list(names))
+    write_atomically(folder / 'index.json', json.dumps(index).encode())
+    return ProposalStore(folder)

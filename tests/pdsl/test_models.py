@@ -1,0 +1,593 @@
+"""The model: formulas by hand, switches, predictions, and inputs that have little to say."""
+
+import copy
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import InstanceData
+from torchvision.ops import box_iou
+
+import projects.pdsl  # noqa: F401
+from projects.common.build import build_quietly
+from projects.pdsl.models import losses as L
+from projects.pdsl.models.gradient_masks import threshold_heatmaps
+from projects.pdsl.models.pseudo_labels import assign, mine_pseudo_ground_truth, sample_seeds
+from projects.pdsl.models.roi_head import detections
+
+init_default_scope('mmdet')
+SIZE = 64
+
+
+def ellipses(image, boxes, metainfo=None):
+    """A cue without a picture: the ellipse inside each box."""
+    assert image.dtype == np.uint8 and image.shape == (SIZE, SIZE, 3)
+    ys, xs = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
+    x1, y1, x2, y2 = (side[:, None, None] for side in boxes.T)
+    return ((2 * xs - x1 - x2) / (x2 - x1)) ** 2 + ((2 * ys - y1 - y2) / (y2 - y1)) ** 2 <= 1
+
+
+def tiny(repo_root, **changes):
+    """The tiny model with a cue that costs nothing; ``changes`` are merged into its config."""
+    cfg = Config.fromfile(repo_root / 'configs/pdsl/_base_/pdsl_tiny.py')
+    changes = {'roi_head.mask_head.conv_out_channels': 8, **changes}
+    cfg.merge_from_dict({f'model.{key}': value for key, value in changes.items()})
+    cfg = cfg.model
+    cfg.cue, learning = None, cfg.get('learning', 'parallel')
+    cfg.learning = 'cascade'  # builds without a cue
+    torch.manual_seed(0)
+    model = build_quietly(cfg, 'mmdet')
+    for part in (model.roi_head.bbox_head, model.roi_head.mask_head):
+        part.init_weights()
+    model.cue, model.learning = ellipses, learning
+    return model
+
+
+def sample(seed=0, count=20, tags=(1, 4), boxes=None):
+    rng = np.random.RandomState(seed)
+    if boxes is None:
+        low = rng.uniform(0, SIZE - 16, (count, 2))
+        boxes = np.concatenate((low, np.minimum(low + rng.uniform(8, 48, (count, 2)), SIZE)), 1)
+    proposals = InstanceData(
+        bboxes=torch.tensor(np.asarray(boxes), dtype=torch.float32).reshape(-1, 4),
+        scores=torch.from_numpy(rng.rand(len(boxes))).float(),
+    )
+    meta = dict(
+        img_shape=(SIZE, SIZE), ori_shape=(32, 32), scale_factor=(2.0, 2.0), img_path='x.jpg'
+    )
+    return DetDataSample(metainfo=dict(**meta, tags=tags), proposals=proposals)
+
+
+def batch(*samples, seed=0):
+    rng = np.random.RandomState(seed)
+    images = [
+        torch.from_numpy(rng.randint(0, 256, (3, SIZE, SIZE)).astype(np.uint8)) for _ in samples
+    ]
+    return dict(inputs=images, data_samples=list(samples))
+
+
+def run_loss(model, *samples, seed=0):
+    data = model.data_preprocessor(batch(*samples, seed=seed), True)
+    return model(**data, mode='loss')
+
+
+# ------------------------------------------------------------------------------------ formulas
+
+
+def test_wsddn_by_hand():
+    cls, det = torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([[0.5, 0.0], [1.5, 3.0]])
+    scores = L.wsddn_scores(cls, det)
+    e = math.exp
+    first = e(1) / (e(1) + e(2)) * e(0.5) / (e(0.5) + e(1.5))
+    assert scores[0, 0].item() == pytest.approx(first, rel=1e-6)
+    y = L.image_level_scores(scores)
+    assert y[1].item() == pytest.approx((scores[0, 1] + scores[1, 1]).item())
+    loss = L.mil_loss(y, torch.tensor([1.0, 0.0]))
+    assert loss.tolist() == pytest.approx([-math.log(y[0]), -math.log(1 - y[1])])
+    # one class: its softmax would be 1 for every proposal, whatever the logits are
+    one = L.wsddn_scores(cls[:, :1], det[:, :1])
+    assert one[1, 0].item() == pytest.approx(0.5 * e(1.5) / (e(0.5) + e(1.5)), rel=1e-6)
+
+
+def test_pseudo_ground_truth_by_hand():
+    boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 8], [30, 30, 40, 40], [0, 0, 10, 4.9]])
+    scores = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.8, 0.3], [0.1, 0.1, 0.95], [0, 0.2, 0.1]])
+    y = torch.tensor([0.25, 0.5, 0.75])
+    truth = mine_pseudo_ground_truth(scores, boxes, torch.tensor([0, 2]), y)
+    assert truth.source.tolist() == [0, 2] and truth.weights.tolist() == [0.25, 0.75]
+    found = assign(boxes, truth, num_classes=3)
+    assert found.labels.tolist() == [0, 0, 2, 3]  # 0.49 < 0.5: background
+    assert found.weights.tolist() == [0.25, 0.25, 0.75, 0.25]  # background has one too
+    seeds, owners = sample_seeds(found, 1)
+    assert seeds.tolist() == [0, 2] and owners.tolist() == [0, 1]
+    seeds, _ = sample_seeds(found, 10)  # no class filter; overlap decides
+    assert seeds.tolist() == [0, 1, 2, 2, 0, 1]
+
+
+def test_heads_losses_by_hand():
+    logits, labels = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([1, 1])
+    ours = L.classification_loss(logits, labels, torch.tensor([0.5, 2.0]))
+    log = math.log
+    wanted = [0.5 * log(1 + math.exp(1)), 2 * log(1 + math.exp(-2))]
+    assert ours.tolist() == pytest.approx(wanted, rel=1e-5)
+    moves, target = torch.tensor([[0.5, 2.0, 0.0, -3.0]]), torch.zeros(1, 4)
+    smooth = 0.125 + 1.5 + 2.5
+    assert L.regression_loss(moves, target).item() == pytest.approx(smooth)
+    weights = torch.tensor([0.5])
+    assert L.regression_loss(moves, target, weights, beta=0).item() == pytest.approx(0.5 * 5.5)
+    mask, soft = torch.tensor([[[0.0, 2.0]]]), torch.tensor([[[0.25, 1.0]]])
+    wanted = log(2) + log(1 + math.exp(-2))
+    assert L.mask_loss(mask, soft).item() == pytest.approx(wanted, rel=1e-5)
+    probs = torch.tensor([[[0.0, 1.0]]])
+    wanted = math.log((1 + math.exp(5)) / 2) / 5
+    assert L.instance_activation(probs).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_reductions_by_hand():
+    sums, counts = [torch.tensor(6.0), torch.tensor(0.0), torch.tensor(5.0)], [3, 0, 10]
+    assert L.reduce_images(sums, counts, 'sum').item() == pytest.approx(11 / 3)
+    assert L.reduce_images(sums, counts, 'mean').item() == pytest.approx((2 + 0 + 0.5) / 3)
+    assert L.reduce_images(sums, counts, 'batch_mean').item() == pytest.approx(11 / 13)
+    with pytest.raises(ValueError, match="'max'"):
+        L.reduce_images(sums, counts, 'max')
+
+
+def test_heatmaps():
+    heat = torch.zeros(2, 40, 40)
+    heat[0, 10:20, 10:20] = 1
+    heat[0, 30:, 30:] = 9  # outside the box
+    masks = threshold_heatmaps(heat, torch.tensor([[5.0, 5, 25, 25], [0, 0, 8, 4]]), kernel=1)
+    assert torch.equal(masks[0], heat[0] == 1)
+    assert masks[1].sum() == 32 and masks[1, :4, :8].all()  # flat: the box
+
+
+def test_detections_by_brute_force():
+    rng = np.random.RandomState(3)
+    low = torch.from_numpy(rng.uniform(-20, 50, (60, 2, 2))).float()
+    boxes = torch.cat((low, low + torch.from_numpy(rng.uniform(5, 40, (60, 2, 2))).float()), -1)
+    probs = torch.from_numpy(rng.dirichlet([1, 1, 1], 60)).float()
+    cfg = dict(score_thr=0.1, nms=dict(type='nms', iou_threshold=0.5), max_per_img=15)
+    ours = detections(probs, boxes, (SIZE, SIZE), cfg)
+    clipped, kept = boxes.clamp(0, SIZE), []
+    for label in range(2):
+        mine = []
+        for index in probs[:, label].argsort(descending=True).tolist():
+            box = clipped[index, label][None]
+            if probs[index, label] <= 0.1 or (box[0, 2:] <= box[0, :2]).any():
+                continue
+            if all(box_iou(box, other[None]).item() <= 0.5 for _, other in mine):
+                mine.append((probs[index, label].item(), box[0]))
+        kept += [(score, label, box) for score, box in mine]
+    kept.sort(key=lambda each: -each[0])
+    assert len(kept) > 15 == len(ours)
+    assert ours.scores.tolist() == pytest.approx([each[0] for each in kept[:15]])
+    assert ours.labels.tolist() == [each[1] for each in kept[:15]]
+    assert torch.equal(ours.bboxes, torch.stack([each[2] for each in kept[:15]]))
+
+
+# ------------------------------------------------------------------------------------- backbone
+
+
+def test_backbone_strides_and_freezing():
+    backbone = MODELS.build(dict(type='ResNetWS', depth=18, frozen_stages=4))
+    backbone.train()
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+    x = torch.zeros(1, 3, 64, 96)
+    assert [tuple(each.shape) for each in backbone(x)] == [(1, 512, 8, 12)]
+    pretraining = dict(type='ResNetWS', depth=18, pools=(2, 2, 0, 0), dilations=(1, 1, 1, 1))
+    assert MODELS.build(pretraining)(x)[0].shape == (1, 512, 4, 6)
+    with pytest.raises(ValueError, match=r'pools: \(2, 3, 0, 0\)'):
+        MODELS.build(dict(type='ResNetWS', depth=18, pools=(2, 3, 0, 0)))
+    with pytest.raises(ValueError, match='strides'):
+        MODELS.build(dict(type='ResNetWS', depth=18, strides=(1, 2, 2, 2)))
+
+
+@torch.no_grad()
+def test_backbone_in_mask_rcnn():
+    """mmdet's own Mask R-CNN with another backbone, by config alone."""
+    from mmdet.utils import get_test_pipeline_cfg  # noqa: F401  (mmdet is installed)
+    from mmengine.hub import get_config
+
+    cfg = get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')
+    cfg.merge_from_dict(
+        dict(
+            model=dict(
+                backbone=dict(
+                    _delete_=True,
+                    type='ResNetWS',
+                    depth=50,
+                    pools=(2, 2, 2, 0),
+                    dilations=(1, 1, 1, 1),
+                    out_indices=(0, 1, 2, 3),
+                    outputs_before_pool=True,
+                )
+            )
+        )
+    )
+    model = MODELS.build(cfg.model).eval()
+    x = torch.zeros(1, 3, 64, 96)
+    sizes = [tuple(each.shape[1:]) for each in model.backbone(x)]
+    assert sizes == [(256, 16, 24), (512, 8, 12), (1024, 4, 6), (2048, 2, 3)]
+    meta = dict(img_shape=(64, 96), ori_shape=(64, 96), scale_factor=(1.0, 1.0))
+    data = batch(DetDataSample(metainfo=meta))
+    data['inputs'] = [torch.zeros(3, 64, 96, dtype=torch.uint8)]
+    (result,) = model.test_step(data)
+    assert result.pred_instances.masks.shape[1:] == (64, 96)
+
+
+# ----------------------------------------------------------------------------------- whole model
+
+
+def test_tiny_config_learns(repo_root):
+    """The config as it is, GrabCut included: a few steps on one picture lower its losses."""
+    cfg = Config.fromfile(repo_root / 'configs/pdsl/_base_/pdsl_tiny.py').model
+    torch.manual_seed(0)
+    model = build_quietly(cfg, 'mmdet').train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.02, momentum=0.9)
+    totals = []
+    for _ in range(8):
+        losses = run_loss(model, sample())
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+        totals.append(losses['loss_mil'].item())
+    assert totals[-1] < 0.7 * totals[0]
+
+
+def test_loss_names_and_gradients(repo_root):
+    model = tiny(repo_root).train()
+    losses = run_loss(model, sample(0), sample(1, tags=(2,)))
+    assert set(losses) == {
+        'loss_mil',
+        *(f'loss_refine{r}_{what}' for r in (1, 2, 3) for what in ('cls', 'reg')),
+        *(f'loss_mask{m}' for m in (0, 1, 2)),
+        *(f'loss_correlation{m}' for m in (1, 2)),
+    }
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    sum(losses.values()).backward()
+    assert not [name for name, p in model.named_parameters() if p.grad is None]
+
+
+@pytest.mark.parametrize('num_refinements', [0, 1, 5])
+@pytest.mark.parametrize('num_specific', [0, 2])
+def test_numbers_of_heads(repo_root, num_refinements, num_specific):
+    model = tiny(
+        repo_root,
+        **{
+            'roi_head.bbox_head.num_refinements': num_refinements,
+            'roi_head.mask_head.num_specific': num_specific,
+        },
+    )
+    losses = run_loss(model.train(), sample())
+    assert len(losses) == 1 + 2 * num_refinements + 1 + 2 * num_specific
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    (result,) = model.eval().test_step(batch(sample()))
+    assert len(result.pred_instances) and result.pred_instances.masks.shape[1:] == (32, 32)
+
+
+@torch.no_grad()
+def test_prediction_is_the_heads_mean(repo_root):
+    model = tiny(repo_root).eval()
+    data = model.data_preprocessor(batch(sample()), False)
+    x = model.extract_feat(data['inputs'])
+    head, proposals = model.roi_head, data['data_samples'][0].proposals
+    features = head.proposal_features(x, [proposals])
+    ((probs, boxes),) = head.score_proposals(x, [proposals])
+    each = [layer['cls'](features).softmax(1) for layer in head.bbox_head.refinements]
+    torch.testing.assert_close(probs, sum(each) / 3)
+    moves = sum(layer['reg'](features) for layer in head.bbox_head.refinements) / 3
+    dx, _, dw, _ = moves[0, 4:8].tolist()  # class 1
+    x1, _, x2, _ = proposals.bboxes[0].tolist()
+    width, center = (x2 - x1) * math.exp(0.2 * dw), (x1 + x2) / 2 + (x2 - x1) * 0.1 * dx
+    wanted = [center - width / 2, center + width / 2]
+    assert boxes[0, 1, 0::2].tolist() == pytest.approx(wanted, rel=1e-4)
+    rois = torch.tensor([[0.0, 4, 4, 40, 40]])
+    masks = head._mask_forward(x, rois)['mask_preds']
+    logits = head.mask_head(head._mask_features(x, rois))
+    torch.testing.assert_close(masks, (logits[1] + logits[2]) / 2)
+    assert logits[0].shape == (1, 1, 28, 28)
+    (result,) = model.test_step(batch(sample()))
+    found = result.pred_instances
+    assert found.bboxes.max() <= 32  # pixels of the original picture
+    assert (found.scores[:-1] >= found.scores[1:]).all()
+
+
+SWITCHES = {
+    'reduction': 'sum',
+    'smooth_l1_beta': 0.0,
+    'weighted_regression': False,
+    'objectness_factor': True,
+    'soft_masks': False,
+    'weighted_masks': False,
+    'correlation_target': 'pseudo_gt',
+    'correlation_average': 'foreground',
+    'correlation_agnostic': True,
+    'correlation': False,
+    'loss_weights': {'mil': 4.0},
+    'num_seeds': 1,
+}
+
+
+def test_every_switch_changes_something(repo_root):
+    rng, losses = np.random.RandomState(0), {}
+    boxes = np.array([[4, 4, 40, 40], [20, 10, 60, 50]])[np.arange(40) % 2]
+    crowd = np.clip(boxes + rng.uniform(-4, 4, boxes.shape), 0, SIZE)
+    for name, value in {'default': None, **SWITCHES}.items():
+        changes = {} if value is None else {f'roi_head.{name}': value}
+        losses[name] = run_loss(
+            tiny(repo_root, **changes).train(), sample(boxes=crowd), sample(1, 9)
+        )
+    changed = {
+        name: {
+            key.rstrip('0123456789')
+            for key in {*found, *losses['default']}
+            if key not in found
+            or key not in losses['default']
+            or abs(found[key] - losses['default'][key]) > 1e-7
+        }
+        for name, found in losses.items()
+    }
+    assert not [name for name in SWITCHES if not changed[name]]
+    assert changed['loss_weights'] == {'loss_mil'}
+    assert changed['num_seeds'] == {'loss_mask'}  # of M^0 alone
+    for name in ('soft_masks', 'weighted_masks'):
+        assert changed[name] == {'loss_mask'}
+    for name in ('correlation', 'correlation_target', 'correlation_average'):
+        assert changed[name] == {'loss_correlation'}
+    assert 'loss_correlation0' in losses['correlation_agnostic']
+    for name in ('smooth_l1_beta', 'weighted_regression'):
+        assert all(key.endswith('_reg') for key in changed[name])
+    agnostic = tiny(repo_root, **{'roi_head.mask_head.class_agnostic': False})
+    assert agnostic.roi_head.mask_head.conv_logits.out_channels == 6
+    assert torch.isfinite(run_loss(agnostic.train(), sample())['loss_mask0'])
+
+
+def test_cascade_reads_no_cue(repo_root):
+    model = tiny(repo_root, learning='cascade').train()
+    model.cue = None
+    losses = run_loss(model, sample(tags=(1,)))
+    assert torch.isfinite(losses['loss_mask0']) and losses['loss_mask0'] > 0
+    assert model.training and not any(p.grad is not None for p in model.parameters())
+    image = torch.randn(3, SIZE, SIZE)
+    masks = model.detection_masks(image, torch.tensor([[8.0, 8, 40, 50]]), torch.tensor([1]))
+    assert masks.any() and not masks[0, :8].any() and not masks[0, :, 40:].any()
+    with pytest.raises(ValueError, match='cue: None'):
+        tiny_cfg = Config.fromfile(repo_root / 'configs/pdsl/_base_/pdsl_tiny.py').model
+        MODELS.build(tiny_cfg | ConfigDict(cue=None))
+
+
+def test_image_that_the_cue_sees(repo_root):
+    """The preprocessor's work is undone: normalisation, channel order, padding."""
+    model = tiny(repo_root).train()
+    data, seen = batch(sample()), []
+
+    def cue(image, boxes, metainfo):
+        seen.append(image)
+        return ellipses(image, boxes)
+
+    model.cue = cue
+    picture = data['inputs'][0].permute(1, 2, 0).numpy()
+    model(**model.data_preprocessor(data, True), mode='loss')
+    np.testing.assert_array_equal(seen[0], picture)
+
+
+def test_chunks_change_nothing(repo_root):
+    losses, gradients = [], []
+    for size in (0, 7):
+        model = tiny(repo_root, **{'roi_head.chunk_size': size}).train()
+        found = run_loss(model, sample(count=30))
+        sum(found.values()).backward()
+        losses.append(found)
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('reduction', ['sum', 'mean'])
+def test_batch_is_the_mean_of_its_images(repo_root, reduction):
+    """Gradient accumulation over images of different numbers of proposals is a batch of them."""
+    model = tiny(repo_root, **{'roi_head.reduction': reduction}).train()
+    first, second = sample(0, 24), sample(1, 11, tags=(0,))
+    data = batch(first, second)
+    together = model(**model.data_preprocessor(copy.deepcopy(data), True), mode='loss')
+    alone = []
+    for image, each in zip(data['inputs'], data['data_samples']):
+        one = dict(inputs=[image], data_samples=[each])
+        alone.append(model(**model.data_preprocessor(one, True), mode='loss'))
+    for name, loss in together.items():
+        mean = (alone[0][name] + alone[1][name]) / 2
+        torch.testing.assert_close(loss, mean, rtol=1e-4, atol=1e-6)
+
+
+def test_boxes_and_masks_of_the_sample_are_not_read(repo_root):
+    losses = []
+    for shift in (0, 20):
+        model, each = tiny(repo_root).train(), sample()
+        each.gt_instances = InstanceData(
+            bboxes=torch.tensor([[1.0, 1, 30, 30]]) + shift,
+            labels=torch.tensor([shift // 5]),
+            masks=torch.full((1, SIZE, SIZE), shift > 0),
+        )
+        losses.append(run_loss(model, each))
+    for name, loss in losses[0].items():
+        assert torch.equal(loss, losses[1][name])
+
+
+@torch.no_grad()
+def test_views_are_averaged_before_nms(repo_root):
+    model = tiny(repo_root).eval()
+    tta = MODELS.build(dict(type='PDSLTTAModel', module=model))
+    plain, mirrored = batch(sample()), batch(sample())
+    views = {key: [plain[key]] for key in plain}
+    (alone,) = model.test_step(copy.deepcopy(plain))
+    (merged,) = tta.test_step(copy.deepcopy(views))
+    for name in ('scores', 'labels', 'bboxes', 'masks'):
+        ours, wanted = (each.pred_instances[name].float() for each in (merged, alone))
+        torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)
+
+    # a mirrored view: averaged proposal by proposal, its boxes mirrored back
+    mirrored['inputs'] = [mirrored['inputs'][0].flip(2)]
+    (each,) = mirrored['data_samples']
+    boxes = each.proposals.bboxes
+    each.proposals.bboxes = torch.stack(
+        (SIZE - boxes[:, 2], boxes[:, 1], SIZE - boxes[:, 0], boxes[:, 3]), 1
+    )
+    each.set_metainfo(dict(flip=True, flip_direction='horizontal'))
+    probs, refined = [], []
+    for view in (plain, mirrored):
+        data = model.data_preprocessor(copy.deepcopy(view), False)
+        x = model.extract_feat(data['inputs'])
+        ((prob, box),) = model.roi_head.score_proposals(x, [data['data_samples'][0].proposals])
+        probs.append(prob)
+        refined.append(box)
+    low, high = SIZE - refined[1][..., 2], SIZE - refined[1][..., 0]
+    refined[1] = torch.stack((low, refined[1][..., 1], high, refined[1][..., 3]), -1)
+    wanted = detections(
+        (probs[0] + probs[1]) / 2,
+        (refined[0] + refined[1]) / 4,  # two views, of twice the original's size
+        (32, 32),
+        model.roi_head.test_cfg,
+    )
+    (merged,) = tta.test_step({key: [plain[key], mirrored[key]] for key in plain})
+    torch.testing.assert_close(merged.pred_instances.bboxes, wanted.bboxes)
+    torch.testing.assert_close(merged.pred_instances.scores, wanted.scores)
+
+    fewer = batch(sample(count=19))
+    with pytest.raises(ValueError, match='20 and 19 proposals'):
+        tta.test_step({key: [plain[key], fewer[key]] for key in plain})
+
+
+@torch.no_grad()
+def test_mirrored_masks_are_mirrored_back(repo_root):
+    """A symmetric view pair: an image and its mirror image give mirrored masks."""
+    model = tiny(repo_root).eval()
+    tta = MODELS.build(dict(type='PDSLTTAModel', module=model))
+    model.roi_head._mask_forward = lambda x, rois: {
+        'mask_preds': torch.linspace(-3, 3, 28).expand(len(rois), 6, 28, 28)
+    }
+    each = sample(count=1, boxes=[[8.0, 8, 40, 40]])
+    each.set_metainfo(dict(flip=True, flip_direction='horizontal'))
+    (result,) = tta.test_step({key: [value] for key, value in batch(each).items()})
+    box = result.pred_instances.bboxes[0]
+    columns = result.pred_instances.masks[0].float().sum(0)
+    middle = int((box[0] + box[2]) / 2)
+    left, right = columns[: middle - 1], columns[middle + 1 :]
+    assert left.sum() > 0 and right.sum() == 0  # the ramp rises to the right in the view
+
+
+# -------------------------------------------------------------------------- little to learn from
+
+
+@pytest.mark.parametrize(
+    ('samples', 'nothing_found'),
+    [
+        ([dict(boxes=np.zeros((0, 4)))], [True]),
+        ([dict(boxes=np.zeros((0, 4))), dict()], [True, False]),
+        ([dict(tags=())], [False]),
+        ([dict(boxes=[[5, 5, 5, 5], [9, 9, 9, 20]])], [True]),
+        ([dict(boxes=[[5, 5, 30, 30]], tags=range(6))], [False]),
+        ([dict(boxes=[[-500, -500, -400, -400], [5, 5, 30, 30]])], [False]),
+    ],
+    ids=['no proposals', 'one without', 'no tags', 'no area', 'one proposal', 'outside'],
+)
+def test_poor_inputs_are_finite(repo_root, samples, nothing_found):
+    model = tiny(repo_root).train()
+    losses = run_loss(model, *(sample(**each) for each in samples))
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    sum(losses.values()).backward()
+    for name, parameter in model.roi_head.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+    results = model.eval().test_step(batch(*(sample(**each) for each in samples)))
+    assert [len(result.pred_instances) == 0 for result in results] == nothing_found
+
+
+def test_warnings_are_counted(repo_root, log):
+    model = tiny(repo_root).train()
+    for _ in range(3):
+        run_loss(model, sample(tags=()))
+    assert model.roi_head.warnings == {'images without tags': 3}
+    assert len([line for line in log if 'images without tags' in line]) == 1
+
+
+def test_frozen_loss_is_reported(repo_root, log):
+    head = tiny(repo_root).roi_head
+    stuck = torch.zeros(4, 6)
+    tags = [torch.tensor([1])]
+    for _ in range(100):
+        head._mil_loss([stuck], [L.image_level_scores(stuck)], tags)
+    assert len([line for line in log if 'no gradient for 100 iterations' in line]) == 1
+
+
+def test_one_class(repo_root):
+    changes = {'roi_head.bbox_head.num_classes': 1, 'roi_head.mask_head.num_classes': 1}
+    model = tiny(repo_root, **changes).train()
+    losses = run_loss(model, sample(tags=(0,)))
+    sum(losses.values()).backward()
+    assert model.roi_head.bbox_head.classification.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'roi_head.reduction': 'max'}, "roi_head.reduction: 'max'"),
+        ({'roi_head.correlation_target': 'x'}, "correlation_target: 'x'"),
+        ({'roi_head.loss_weights': {'box': 1.0}}, "loss_weights: 'box'"),
+        ({'roi_head.num_seeds': 0}, 'num_seeds: 0'),
+    ],
+)
+def test_wrong_arguments(repo_root, changes, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(repo_root, **changes)
+
+
+def test_wrong_samples(repo_root):
+    model = tiny(repo_root).train()
+    with pytest.raises(ValueError, match=r'x.jpg: tags \[6\]; expected 0 to 5'):
+        run_loss(model, sample(tags=(6,)))
+    without = sample()
+    del without.proposals
+    with pytest.raises(ValueError, match="x.jpg: no 'proposals'"):
+        run_loss(model, without)
+    without = sample()
+    without = DetDataSample(metainfo=dict(img_shape=(SIZE, SIZE)), proposals=without.proposals)
+    with pytest.raises(ValueError, match="no 'tags'"):
+        run_loss(model, without)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_roi_pool_is_the_same_on_a_gpu():
+    cfg = dict(
+        type='PortableRoIExtractor',
+        roi_layer=dict(type='RoIPool', output_size=7),
+        out_channels=8,
+        featmap_strides=[8],
+    )
+    extractor = MODELS.build(cfg)
+    features = torch.randn(2, 8, 20, 30)
+    rois = torch.rand(50, 5) * 100
+    rois[:, 0] = torch.arange(50) % 2
+    rois[:, 3:] += rois[:, 1:3]
+    gpu = extractor([features.cuda()], rois.cuda()).cpu()
+    torch.testing.assert_close(extractor([features], rois), gpu)
+
+
+def test_roi_pool_by_hand():
+    """Fast R-CNN's: corners rounded to cells, both inclusive; bins from floor to ceiling."""
+    cfg = dict(
+        type='PortableRoIExtractor',
+        roi_layer=dict(type='RoIPool', output_size=2),
+        out_channels=1,
+        featmap_strides=[8],
+    )
+    features = torch.arange(48.0).view(1, 1, 6, 8)
+    roi = torch.tensor([[0.0, 9, 8, 30, 33]])  # cells 1 to 4 across, 1 to 4 down
+    pooled = MODELS.build(cfg)([features], roi)[0, 0]
+    rows, columns = [1, 3, 5], [1, 3, 5]
+    for i, (top, bottom) in enumerate(pairwise(rows)):
+        for j, (left, right) in enumerate(pairwise(columns)):
+            assert pooled[i, j] == features[0, 0, top:bottom, left:right].max()
