@@ -1,0 +1,152 @@
+"""What all image-text data sets share: samples in mmpretrain's retrieval form, and checks."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+__all__ = ['BaseMatchingDataset', 'read_lines']
+
+
+class BaseMatchingDataset(BaseDataset):
+    """Pictures (or features of them) with their captions.
+
+    A subclass lists the pictures in :meth:`load_images`. While training there is a sample for
+    every caption::
+
+        {'image_id': 0, 'text': 'A dog runs .', 'text_id': 0, 'is_matched': True,
+         'ori_id': '1000092795', 'img_path': 'data/f30k/1000092795.jpg'}
+
+    With ``test_mode`` there is one for every picture, so that no picture is encoded twice::
+
+        {'image_id': 0, 'text': ['A dog runs .', ...], 'gt_text_id': [0, ...],
+         'gt_image_id': [0, ...], 'ori_id': ..., 'img_path': ...}
+
+    ``image_id`` and ``text_id`` count from 0 in the order of the file, as mmpretrain's retrieval
+    loops expect. Data sets of features have ``region_file`` and ``region_row`` in place of
+    ``img_path``; :class:`LoadRegions` reads them.
+
+    Args:
+        ann_file: Annotation file, relative to ``data_root``.
+        data_root: Folder of ``ann_file`` and ``data_prefix``.
+        data_prefix: ``dict(img=folder)``, the folder of the pictures.
+        max_images: Only so many of the first pictures. The released code evaluates on the first
+            1,000 of the dev split.
+        check_images: Whether every picture must exist.
+        kwargs: Further arguments of :class:`mmengine.dataset.BaseDataset`.
+
+    Attributes:
+        img_size: Pictures; text_size: captions (names of mmpretrain's retrieval loops).
+        image_of_caption: (text_size,) the ``image_id`` of each caption.
+        source: The file that names the split, for messages.
+
+    Raises:
+        FileNotFoundError: A file or a picture does not exist.
+        ValueError: A file is not what it should be.
+    """
+
+    METAINFO: dict = dict(task_name='image_text_matching')
+
+    def __init__(
+        self,
+        ann_file: str = '',
+        data_root: str = '',
+        data_prefix: dict | None = None,
+        *,
+        max_images: int | None = None,
+        check_images: bool = True,
+        **kwargs,
+    ) -> None:
+        self.max_images = max_images
+        self.check_images = check_images
+        super().__init__(
+            ann_file=ann_file,
+            data_root=data_root or '',
+            data_prefix=dict(img='') if data_prefix is None else data_prefix,
+            **kwargs,
+        )
+
+    @property
+    def source(self) -> str:
+        return self.ann_file
+
+    @abstractmethod
+    def load_images(self) -> list[dict]:
+        """The pictures: dicts with ``captions`` (a list) and what every sample of it has."""
+
+    def load_data_list(self) -> list[dict]:
+        """Samples as the class describes them."""
+        self._require(self.ann_file, 'ann_file')
+        images = self.load_images()[: self.max_images]
+        if not images:
+            raise ValueError(f'{self.ann_file}: it holds no picture with a caption')
+        if self.check_images and 'img_path' in images[0]:
+            self._check_images(images)
+        counts = [len(image['captions']) for image in images]
+        self.img_size, self.text_size = len(images), sum(counts)
+        self.image_of_caption = np.repeat(np.arange(len(images)), counts)
+        samples: list[dict] = []
+        text_id = 0
+        for image_id, image in enumerate(images):
+            captions = image.pop('captions')
+            text_ids = list(range(text_id, text_id + len(captions)))
+            text_id += len(captions)
+            if self.test_mode:
+                truth = dict(gt_text_id=text_ids, gt_image_id=[image_id] * len(captions))
+                samples.append(dict(image, image_id=image_id, text=captions, **truth))
+            else:
+                samples += [
+                    dict(image, image_id=image_id, text=text, text_id=i, is_matched=True)
+                    for i, text in zip(text_ids, captions)
+                ]
+        return samples
+
+    def captions(self) -> list[str]:
+        """All captions, by ``text_id``."""
+        texts = (self.get_data_info(i)['text'] for i in range(len(self)))
+        return [t for text in texts for t in ([text] if isinstance(text, str) else text)]
+
+    def _require(self, path: str, field: str) -> None:
+        if not os.path.isfile(path):
+            raise FileNotFoundError(
+                f'{field} of {type(self).__name__}: {path!r} does not exist (looked in '
+                f'{os.getcwd()!r}); set it in the dataset config, or the environment variable that '
+                'holds the data root (DATA_ROOT in most configs)'
+            )
+
+    def _check_images(self, images: list[dict]) -> None:
+        absent = [i['img_path'] for i in images if not os.path.isfile(i['img_path'])]
+        if absent:
+            raise FileNotFoundError(
+                f'{self.ann_file}: {len(absent):,} of {len(images):,} pictures do not exist, '
+                f'the first is {absent[0]}; set data_prefix=dict(img=...) to their folder'
+            )
+
+    def _caption(self, text: object, where: str) -> str:
+        """``text`` without outer blanks.
+
+        Raises:
+            ValueError: It is empty or no text.
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f'{where}: caption {text!r}, expected a text that is not empty')
+        return text.strip()
+
+
+def read_lines(path: str) -> list[str]:
+    """Lines of a UTF-8 text file. Other line separators than LF and CRLF are part of a line.
+
+    Raises:
+        ValueError: It is not UTF-8.
+    """
+    try:
+        with open(path, encoding='utf-8', newline='') as file:
+            lines = file.read().split('\n')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path}: not UTF-8 text ({error.reason} at byte {error.start})') from None
+    if lines[-1] == '':
+        lines.pop()
+    return [line.removesuffix('\r') for line in lines]

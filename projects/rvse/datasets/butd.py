@@ -1,0 +1,93 @@
+"""Bottom-up-attention features: the ``.tsv`` files of BUTD."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ['ButdPicture', 'butd_offsets', 'read_butd', 'read_butd_at']
+
+_FIELDS = ('image_id', 'image_w', 'image_h', 'num_boxes', 'boxes', 'features')
+
+
+@dataclass
+class ButdPicture:
+    """A line of the file.
+
+    Attributes:
+        image_id: As the line has it.
+        boxes: (N, 4) float32, XYXY in pixels.
+        features: (N, C) float32.
+    """
+
+    image_id: str
+    boxes: np.ndarray
+    features: np.ndarray
+
+
+def read_butd(path: str) -> Iterator[ButdPicture]:
+    """Pictures of a ``.tsv``, in its order, one in memory at a time.
+
+    Each line has image_id, image_w, image_h, num_boxes, boxes and features, the last two
+    base64 of float32; a header line is skipped.
+
+    Raises:
+        ValueError: A line is not so.
+    """
+    for _, number, line in _lines(path):
+        yield _parse(line, f'{path}:{number}')
+
+
+def butd_offsets(path: str) -> dict[str, int]:
+    """Where in the file each picture's line begins, in bytes, so that lines are read in any order.
+
+    Raises:
+        ValueError: A picture stands in the file twice.
+    """
+    offsets: dict[str, int] = {}
+    for start, number, line in _lines(path):
+        image_id = line.split(b'\t', 1)[0].decode('ascii', 'replace').strip()
+        if image_id in offsets:
+            raise ValueError(f'{path}:{number}: the picture {image_id!r} stands in the file twice')
+        offsets[image_id] = start
+    return offsets
+
+
+def read_butd_at(path: str, offset: int) -> ButdPicture:
+    """The picture whose line begins at ``offset`` (of :func:`butd_offsets`)."""
+    with open(path, 'rb') as file:
+        file.seek(offset)
+        return _parse(file.readline(), f'{path}, byte {offset}')
+
+
+def _lines(path: str) -> Iterator[tuple[int, int, bytes]]:
+    """Offset, number and content of the lines that hold pictures."""
+    start = 0
+    with open(path, 'rb') as file:
+        for number, line in enumerate(file, 1):
+            if line.strip() and not (number == 1 and line.startswith(b'image_id')):
+                yield start, number, line
+            start += len(line)
+
+
+def _parse(line: bytes, where: str) -> ButdPicture:
+    fields = line.rstrip(b'\r\n').split(b'\t')
+    if len(fields) != len(_FIELDS):
+        raise ValueError(f'{where}: {len(fields)} fields, expected {", ".join(_FIELDS)}')
+    try:
+        count = int(fields[3])
+        boxes, features = (
+            np.frombuffer(base64.b64decode(field, validate=True), dtype='<f4')
+            for field in fields[4:]
+        )
+        boxes, features = boxes.reshape(count, 4), features.reshape(count, -1)
+    except (ValueError, binascii.Error) as error:
+        raise ValueError(
+            f'{where}: num_boxes {fields[3][:20].decode("ascii", "replace")!r} with boxes and '
+            f'features that are not base64 of so many rows of float32 ({error})'
+        ) from None
+    return ButdPicture(fields[0].decode('ascii', 'replace').strip(), boxes, features)

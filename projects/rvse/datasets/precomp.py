@@ -1,0 +1,97 @@
+"""Precomputed regions in the layout of SCAN and VSE-infinity."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from mmengine.registry import DATASETS
+
+from .base import BaseMatchingDataset, read_lines
+from .regions import RegionStore
+
+__all__ = ['PrecompMatchingDataset']
+
+
+@DATASETS.register_module()
+class PrecompMatchingDataset(BaseMatchingDataset):
+    """``{split}_ims.npy``, ``{split}_caps.txt`` and, optionally, ``{split}_ids.txt``.
+
+    Line ``i`` of the captions belongs to picture ``i // captions_per_image``. Features stay on
+    disk and are read by :class:`LoadRegions`. A features file that repeats every picture for each
+    of its captions is read at every fifth row alone; ids may stand per picture or per caption.
+
+    Args:
+        split: 'train', 'dev', 'test', 'testall' or any other that the files are named after.
+        data_root: Folder of the files.
+        captions_per_image: Captions of a picture.
+        kwargs: Further arguments of :class:`BaseMatchingDataset`.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: The files' lengths do not fit together, or a caption is empty.
+    """
+
+    def __init__(
+        self, split: str, data_root: str = '', captions_per_image: int = 5, **kwargs
+    ) -> None:
+        self.split = split
+        self.captions_per_image = captions_per_image
+        super().__init__(ann_file=f'{split}_caps.txt', data_root=data_root, **kwargs)
+
+    @property
+    def region_file(self) -> str:
+        return self.ann_file.removesuffix('_caps.txt') + '_ims.npy'
+
+    def load_images(self) -> list[dict]:
+        self._require(self.region_file, 'split')
+        lines = read_lines(self.ann_file)
+        each = self.captions_per_image
+        store = RegionStore(self.region_file)
+        step = self._row_step(store, len(lines))
+        count = len(lines) // each
+        ids = self._ids(count)
+        return [
+            dict(
+                captions=[
+                    self._caption(text, f'{self.ann_file}:{i * each + j + 1}')
+                    for j, text in enumerate(lines[i * each : (i + 1) * each])
+                ],
+                ori_id=ids[i],
+                region_file=self.region_file,
+                region_row=i * step,
+            )
+            for i in range(count)
+        ]
+
+    def _row_step(self, store: RegionStore, num_captions: int) -> int:
+        """Rows of the features from one picture to the next."""
+        each = self.captions_per_image
+        if len(store) * each == num_captions:
+            return 1
+        repeated = len(store) == num_captions and num_captions % each == 0
+        if repeated and all(
+            np.array_equal(store[i], store[i + j])
+            for i in (0, num_captions - each)
+            for j in range(1, each)
+        ):
+            return each
+        raise ValueError(
+            f'{self.region_file}: features of {len(store):,} pictures, but '
+            f'{os.path.basename(self.ann_file)} has {num_captions:,} captions; expected '
+            f'{each} for each picture (captions_per_image)'
+        )
+
+    def _ids(self, count: int) -> list[str]:
+        path = self.ann_file.removesuffix('_caps.txt') + '_ids.txt'
+        if not os.path.isfile(path):
+            return [str(i) for i in range(count)]
+        ids = [line.strip() for line in read_lines(path)]
+        if len(ids) == count * self.captions_per_image != count:
+            ids = ids[:: self.captions_per_image]
+        if len(ids) != count:
+            raise ValueError(
+                f'{path}: {len(ids):,} ids, expected one for each of {count:,} pictures or of '
+                f'{count * self.captions_per_image:,} captions'
+            )
+        return ids

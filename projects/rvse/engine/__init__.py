@@ -1,0 +1,4 @@
+from .gradient_norm_hook import GradientNormHook
+from .loss_warm_up_hook import LossWarmUpHook
+
+__all__ = ['GradientNormHook', 'LossWarmUpHook']

@@ -1,0 +1,62 @@
+"""The gradient norm of the first layer, as in Figures 3b and 5b."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from torch import Tensor
+
+__all__ = ['GradientNormHook']
+
+
+@HOOKS.register_module()
+class GradientNormHook(Hook):
+    """Logs ``fc_grad_norm``: the norm of one parameter's gradient, before it is clipped.
+
+    Gradients are read as they are accumulated, because the optimizer wrapper has cleared them
+    when an iteration is over; the scale of mixed precision is divided out. Of several processes
+    it is the first one's share of the batch.
+
+    Args:
+        parameter: Name of the parameter, that of the first linear layer of the image encoder.
+
+    Raises:
+        ValueError: The model has no such parameter, or does not train it.
+    """
+
+    priority = 'HIGHEST'  # before RuntimeInfoHook writes the outputs down
+
+    def __init__(self, parameter: str = 'image_encoder.fc.weight') -> None:
+        self.parameter = parameter
+        self._norm: Tensor | None = None
+        self._handle = None
+
+    def before_train(self, runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        parameters = dict(model.named_parameters())
+        if self.parameter not in parameters or not parameters[self.parameter].requires_grad:
+            raise ValueError(
+                f'GradientNormHook: parameter={self.parameter!r}, '
+                f'which {type(model).__name__} does not train'
+            )
+
+        def keep(parameter: Tensor) -> None:
+            scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
+            scale = scaler.get_scale() if scaler is not None else 1.0
+            self._norm = torch.linalg.vector_norm(parameter.grad.detach().float()) / scale
+
+        self._handle = parameters[self.parameter].register_post_accumulate_grad_hook(keep)
+
+    def after_train_iter(
+        self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None
+    ) -> None:
+        if self._norm is not None and outputs is not None:
+            outputs['fc_grad_norm'] = self._norm
+            self._norm = None
+
+    def after_train(self, runner) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None

@@ -1,0 +1,31 @@
+"""Another loss in the first epochs, as VSE-infinity warms up with all negatives."""
+
+from __future__ import annotations
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS, MODELS
+
+__all__ = ['LossWarmUpHook']
+
+
+@HOOKS.register_module()
+class LossWarmUpHook(Hook):
+    """Trains ``epochs`` epochs with ``loss`` in place of the model's own.
+
+    Args:
+        loss: The first epochs' loss.
+        epochs: How many; a training that resumes behind them goes on with the model's own.
+    """
+
+    def __init__(self, loss: dict, epochs: int = 1) -> None:
+        self.loss = MODELS.build(loss)
+        self.epochs = epochs
+        self._own = None
+
+    def before_train_epoch(self, runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if runner.epoch < self.epochs and self._own is None:
+            self._own, model.criterion = model.criterion, self.loss
+        elif runner.epoch >= self.epochs and self._own is not None:
+            model.criterion, self._own = self._own, None

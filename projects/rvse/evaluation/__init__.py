@@ -1,0 +1,19 @@
+from .feature_file import FeatureFile
+from .matching_loop import MatchingMetric, MatchingTestLoop, MatchingValLoop
+from .ranks import RetrievalRanks, matrix_scores, mean_scores, retrieval_ranks
+from .recalls import check_folds, fold_summary, rank_summary, retrieval_summary
+
+__all__ = [
+    'FeatureFile',
+    'MatchingMetric',
+    'MatchingTestLoop',
+    'MatchingValLoop',
+    'RetrievalRanks',
+    'check_folds',
+    'fold_summary',
+    'matrix_scores',
+    'mean_scores',
+    'rank_summary',
+    'retrieval_ranks',
+    'retrieval_summary',
+]

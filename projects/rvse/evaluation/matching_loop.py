@@ -1,0 +1,200 @@
+"""Validation and test of matching models: every picture and caption encoded once, then ranked."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine import dist
+from mmengine.evaluator import BaseMetric
+from mmengine.model import is_model_wrapper
+from mmengine.registry import LOOPS, METRICS
+from mmengine.runner import TestLoop, ValLoop, autocast
+from torch import Tensor
+
+from .feature_file import FeatureFile
+from .ranks import RetrievalRanks, ScoreFunction, retrieval_ranks
+from .recalls import check_folds, fold_summary, retrieval_summary
+
+__all__ = ['MatchingMetric', 'MatchingTestLoop', 'MatchingValLoop']
+
+
+@METRICS.register_module()
+class MatchingMetric(BaseMetric):
+    """R@1, R@5, R@10, median and mean rank both ways, and RSUM, from the ranks of the loops here.
+
+    Keys are ``matching/i2t/r1`` ... ``matching/rsum``; with folds (COCO 1K beside COCO 5K) also
+    ``matching/fold/...``, the mean of the folds field by field.
+    """
+
+    default_prefix = 'matching'
+
+    def process(self, data_batch: object, data_samples: list[RetrievalRanks]) -> None:
+        self.results.extend(data_samples)
+
+    def compute_metrics(self, results: list[RetrievalRanks]) -> dict[str, float]:
+        ranks = results[0]
+        summary = retrieval_summary(ranks.i2t, ranks.t2i)
+        if ranks.fold_i2t is not None:
+            folds = fold_summary(ranks)
+            summary.update(
+                {f'fold/{key}': float(np.mean([fold[key] for fold in folds])) for key in summary}
+            )
+        return summary
+
+
+class _MatchingEvaluation:
+    """What the two loops share; their arguments beyond mmengine's:
+
+    Args:
+        num_folds: Rank within folds, too: 5 for COCO 1K.
+        fold_size: Pictures of a fold.
+        block_size: Pictures of a block that is scored at once, and their captions.
+        similarity_file: A ``.npy`` to save the whole matrix to, for ensembles.
+    """
+
+    def __init__(
+        self,
+        runner,
+        dataloader,
+        evaluator,
+        fp16: bool = False,
+        num_folds: int | None = None,
+        fold_size: int = 1000,
+        block_size: int = 256,
+        similarity_file: str | None = None,
+    ) -> None:
+        super().__init__(runner, dataloader, evaluator, fp16)
+        self.num_folds = num_folds
+        self.fold_size = fold_size
+        self.block_size = block_size
+        self.similarity_file = similarity_file
+
+    def run(self) -> dict[str, float]:
+        """Encodes, ranks and returns the metrics.
+
+        Raises:
+            ValueError: The data set has not the pictures of the folds, or is not in test mode.
+        """
+        hook = self.runner.call_hook
+        dataset = self.dataloader.dataset
+        if not getattr(dataset, 'test_mode', False):
+            raise ValueError(
+                f'{type(dataset).__name__}: {type(self).__name__} needs test_mode=True'
+            )
+        if self.num_folds:
+            check_folds(dataset.img_size, self.num_folds, self.fold_size, dataset.source)
+        hook(f'before_{self.stage}')
+        hook(f'before_{self.stage}_epoch')
+        self.runner.model.eval()
+        wrapped = is_model_wrapper(self.runner.model)
+        model = self.runner.model.module if wrapped else self.runner.model
+        folder = [tempfile.mkdtemp(prefix='features_', dir=self.runner.work_dir)]
+        if dist.get_world_size() > 1:
+            own = folder[0]
+            dist.broadcast_object_list(folder)
+            if own != folder[0]:
+                Path(own).rmdir()
+        images, captions = (FeatureFile(folder[0], name) for name in ('images', 'captions'))
+        try:
+            self._encode(model, images, captions)
+            images.share(dataset.img_size)
+            captions.share(dataset.text_size)
+            score = file_scores(model.similarity, images, captions, _device(model))
+            if self.similarity_file:
+                score = self._saved(score, dataset)
+            ranks = retrieval_ranks(
+                score,
+                dataset.image_of_caption,
+                dataset.img_size,
+                self.fold_size if self.num_folds else None,
+                self.block_size,
+                progress=True,
+            )
+        finally:
+            images.close()
+            captions.close()
+            dist.barrier()
+            if dist.is_main_process():
+                Path(folder[0]).rmdir()
+        self.evaluator.process(data_samples=[ranks])
+        metrics = self.evaluator.evaluate(1)
+        hook(f'after_{self.stage}_epoch', metrics=metrics)
+        hook(f'after_{self.stage}')
+        return metrics
+
+    @torch.no_grad()
+    def _encode(self, model, images: FeatureFile, captions: FeatureFile) -> None:
+        for idx, batch in enumerate(self.dataloader):
+            self.runner.call_hook(f'before_{self.stage}_iter', batch_idx=idx, data_batch=batch)
+            data = model.data_preprocessor(batch, False)
+            samples = data['data_samples']
+            with autocast(enabled=self.fp16):
+                found = model.extract_feat(data['inputs'], samples)
+            ids = [sample.image_id for sample in samples]
+            images.add(ids, found['image_feat'], found['image_lengths'])
+            ids = [number for sample in samples for number in sample.gt_text_id]
+            captions.add(ids, found['text_feat'], found['text_lengths'])
+            self.runner.call_hook(
+                f'after_{self.stage}_iter', batch_idx=idx, data_batch=batch, outputs=samples
+            )
+
+    def _saved(self, score: ScoreFunction, dataset) -> ScoreFunction:
+        """``score`` that also writes what it gives into the file."""
+        path = Path(self.similarity_file)
+        shape = (dataset.img_size, dataset.text_size)
+        if dist.is_main_process():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.lib.format.open_memmap(path, 'w+', np.float32, shape).flush()
+            truth = dict(source=dataset.source, image_of_caption=dataset.image_of_caption.tolist())
+            path.with_suffix('.json').write_text(json.dumps(truth))
+        dist.barrier()
+        matrix = np.load(path, mmap_mode='r+')
+
+        def saved(images: Tensor, captions: Tensor) -> Tensor:
+            values = score(images, captions)
+            matrix[np.ix_(images.numpy(), captions.numpy())] = values.float().cpu().numpy()
+            return values
+
+        return saved
+
+
+def file_scores(
+    similarity, images: FeatureFile, captions: FeatureFile, device: torch.device
+) -> ScoreFunction:
+    """Scores of embeddings on disk; the last block of pictures stays in memory."""
+    kept: dict[str, tuple] = {}
+
+    def score(rows: Tensor, columns: Tensor) -> Tensor:
+        key = rows.numpy().tobytes()
+        if kept.get('key') != key:
+            kept.update(key=key, block=[part.to(device) for part in images[rows]])
+        return similarity(*kept['block'], *(part.to(device) for part in captions[columns]))
+
+    return score
+
+
+def _device(model) -> torch.device:
+    return next(model.parameters()).device
+
+
+@LOOPS.register_module()
+class MatchingValLoop(_MatchingEvaluation, ValLoop):
+    """Validation of an :class:`ImageTextMatcher`; memory is that of the model and of one block.
+
+    Embeddings lie in a folder below the work folder meanwhile. Under a launcher, encoding and
+    scoring are split over the processes, with the same outcome. Arguments: mmengine's and those
+    of the test loop, such as ``val_cfg=dict(type='MatchingValLoop')``.
+    """
+
+    stage = 'val'
+
+
+@LOOPS.register_module()
+class MatchingTestLoop(_MatchingEvaluation, TestLoop):
+    """The same for tests: ``test_cfg=dict(type='MatchingTestLoop', num_folds=5)`` for COCO."""
+
+    stage = 'test'

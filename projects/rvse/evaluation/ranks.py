@@ -1,0 +1,190 @@
+"""Ranks of the true matches, counted block by block so that no full matrix is ever held."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from mmengine import dist
+from torch import Tensor
+
+from projects.common.progress import progress_bar
+
+__all__ = ['RetrievalRanks', 'ScoreFunction', 'matrix_scores', 'mean_scores', 'retrieval_ranks']
+
+ScoreFunction = Callable[[Tensor, Tensor], Tensor]
+"""Similarities (I, C) of the images and captions whose indices, (I,) and (C,), it is given."""
+
+
+@dataclass
+class RetrievalRanks:
+    """Ranks of the true matches, from 0.
+
+    Attributes:
+        i2t: (I,) int64, for each image how many captions of others stand before its best one.
+        t2i: (C,) int64, for each caption how many other images stand before its own.
+        fold_i2t: The same among the captions of the image's fold, where folds were asked for.
+        fold_t2i: The same among the images of the caption's fold.
+        fold_of_image: (I,) int64.
+        fold_of_caption: (C,) int64.
+    """
+
+    i2t: np.ndarray
+    t2i: np.ndarray
+    fold_i2t: np.ndarray | None = None
+    fold_t2i: np.ndarray | None = None
+    fold_of_image: np.ndarray | None = None
+    fold_of_caption: np.ndarray | None = None
+
+
+def matrix_scores(similarities: np.ndarray | Tensor) -> ScoreFunction:
+    """Scores from a matrix (I, C) that exists already; it may be memory-mapped."""
+    if isinstance(similarities, Tensor):
+        return lambda images, captions: similarities[images][:, captions]
+    return lambda images, captions: torch.from_numpy(
+        np.asarray(similarities[images.numpy()][:, captions.numpy()])
+    )
+
+
+def mean_scores(scores: Sequence[ScoreFunction]) -> ScoreFunction:
+    """The ensemble: the mean of several models' similarities, in float64.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not scores:
+        raise ValueError('mean_scores: found no models, expected one or more')
+
+    def mean(images: Tensor, captions: Tensor) -> Tensor:
+        total = scores[0](images, captions).double()
+        for score in scores[1:]:
+            total = total + score(images, captions).double()
+        return total / len(scores)
+
+    return mean
+
+
+@torch.no_grad()
+def retrieval_ranks(
+    score: ScoreFunction,
+    image_of_caption: Sequence[int] | np.ndarray,
+    num_images: int,
+    fold_size: int | None = None,
+    block_size: int = 256,
+    progress: bool = False,
+) -> RetrievalRanks:
+    """Ranks of every image's best caption and of every caption's image.
+
+    Ties go against the model: a wrong candidate with an equal score stands before the right one,
+    so scores that are all equal find nothing. (Published loops leave ties to an unstable sort.)
+
+    Every pair is scored once. First come the blocks that hold the true pairs, whose scores are
+    then known when the other blocks are counted. Under a launcher the blocks are split over the
+    processes, each of which must be able to score any pair; the counts are exact, so the outcome
+    does not depend on the number of processes.
+
+    Args:
+        score: Gives the similarities of a block.
+        image_of_caption: (C,) the index of each caption's image; any number of captions an image.
+        num_images: I.
+        fold_size: Images of a fold: also rank within folds of so many consecutive images.
+        block_size: Images of a block; a block has as many images' captions for columns.
+        progress: Show a progress bar.
+
+    Raises:
+        ValueError: An image has no caption, the images are no whole number of folds, or a score
+            is NaN.
+    """
+    owner = torch.as_tensor(np.asarray(image_of_caption, dtype=np.int64))
+    _check(owner, num_images, fold_size)
+    by_image = torch.argsort(owner, stable=True)
+    first = torch.searchsorted(owner[by_image], torch.arange(num_images + 1))
+    fold = fold_size or num_images
+    fold_of = torch.arange(num_images) // fold
+    # Blocks begin anew with each fold, so that each lies within one.
+    starts = [
+        start
+        for begin in range(0, num_images, fold)
+        for start in range(begin, min(begin + fold, num_images), block_size)
+    ]
+    blocks = [
+        (torch.arange(s, e), by_image[first[s] : first[e]])
+        for s, e in zip(starts, [*starts[1:], num_images])
+    ]
+
+    best = torch.zeros(num_images, dtype=torch.float64)
+    own = torch.zeros(len(owner), dtype=torch.float64)
+    i2t = torch.zeros(2, num_images, dtype=torch.int64)  # all, within the fold
+    t2i = torch.zeros(2, len(owner), dtype=torch.int64)
+    rank, world = dist.get_rank(), dist.get_world_size()
+
+    def scored(images: Tensor, captions: Tensor) -> Tensor:
+        values = score(images, captions).to('cpu', torch.float64)
+        if values.shape != (len(images), len(captions)):
+            raise ValueError(
+                f'similarities: found shape {tuple(values.shape)} for {len(images)} images and '
+                f'{len(captions)} captions'
+            )
+        if values.isnan().any():
+            raise ValueError(
+                f'similarities: NaN among images {images[0]} to {images[-1]}; a rank is undefined'
+            )
+        return values
+
+    def count(values: Tensor, images: Tensor, captions: Tensor, same_fold: bool) -> None:
+        for_images = (values >= best[images, None]).sum(1)
+        for_captions = (values >= own[captions]).sum(0)
+        for kind in range(1 + same_fold):
+            i2t[kind, images] += for_images
+            t2i[kind, captions] += for_captions
+
+    pairs = [(a, b) for a in range(len(blocks)) for b in range(len(blocks)) if a != b]
+    total = math.ceil(len(blocks) / world) + math.ceil(len(pairs) / world)
+    style = {} if progress and rank == 0 else dict(style='lines', interval=math.inf)
+    with progress_bar(total, 'similarities', 'block', **style) as bar:
+        for images, captions in blocks[rank::world]:
+            values = scored(images, captions)
+            is_own = owner[captions] == images[:, None]
+            own[captions] = values.T[is_own.T]
+            best[images] = values.masked_fill(~is_own, -math.inf).amax(1)
+            # The own pairs do not count against themselves: NaN is never >= anything.
+            count(values.masked_fill(is_own, math.nan), images, captions, True)
+            bar.update()
+        if world > 1:
+            dist.all_reduce(best)
+            dist.all_reduce(own)
+        for a, b in pairs[rank::world]:
+            images, captions = blocks[a][0], blocks[b][1]
+            same_fold = bool(fold_of[images[0]] == fold_of[blocks[b][0][0]])
+            count(scored(images, captions), images, captions, same_fold)
+            bar.update()
+    if world > 1:
+        dist.all_reduce(i2t)
+        dist.all_reduce(t2i)
+    ranks = RetrievalRanks(i2t[0].numpy(), t2i[0].numpy())
+    if fold_size:
+        ranks.fold_i2t, ranks.fold_t2i = i2t[1].numpy(), t2i[1].numpy()
+        ranks.fold_of_image, ranks.fold_of_caption = fold_of.numpy(), fold_of[owner].numpy()
+    return ranks
+
+
+def _check(owner: Tensor, num_images: int, fold_size: int | None) -> None:
+    counts = torch.zeros(num_images, dtype=torch.int64)
+    if len(owner) and not 0 <= owner.min() <= owner.max() < num_images:
+        raise ValueError(
+            f'image_of_caption: found indices {owner.min()} to {owner.max()} for '
+            f'{num_images} images'
+        )
+    counts.index_add_(0, owner, torch.ones_like(owner))
+    if (counts == 0).any():
+        raise ValueError(
+            f'image_of_caption: image {int(counts.argmin())} of {num_images} has no caption; '
+            'its rank is undefined'
+        )
+    if fold_size and num_images % fold_size:
+        raise ValueError(
+            f'fold_size: {num_images} images are no whole number of folds of {fold_size}'
+        )

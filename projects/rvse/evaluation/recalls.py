@@ -1,0 +1,80 @@
+"""Recalls, median and mean ranks and RSUM, of all images and as the mean of folds."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from .ranks import RetrievalRanks
+
+__all__ = ['check_folds', 'fold_summary', 'rank_summary', 'retrieval_summary']
+
+TOP = (1, 5, 10)
+
+
+def rank_summary(ranks: np.ndarray) -> dict[str, float]:
+    """Recalls at 1, 5, 10 in percent, and median and mean rank counted from 1.
+
+    The median is ``floor(median) + 1`` of the ranks from 0, as in the published code.
+
+    Args:
+        ranks: (N,) ranks from 0.
+    """
+    summary = {f'r{k}': 100.0 * float(np.mean(ranks < k)) for k in TOP}
+    summary['medr'] = float(np.floor(np.median(ranks)) + 1)
+    summary['meanr'] = float(ranks.mean() + 1)
+    return summary
+
+
+def retrieval_summary(i2t: np.ndarray, t2i: np.ndarray) -> dict[str, float]:
+    """Both directions, ``i2t/r1`` ... ``t2i/meanr``, and ``rsum``, the sum of the six recalls."""
+    summary = {
+        f'{way}/{name}': value
+        for way, ranks in (('i2t', i2t), ('t2i', t2i))
+        for name, value in rank_summary(ranks).items()
+    }
+    summary['rsum'] = sum(summary[f'{way}/r{k}'] for way in ('i2t', 't2i') for k in TOP)
+    return summary
+
+
+def fold_summary(ranks: RetrievalRanks) -> list[dict[str, float]]:
+    """The summary of each fold; COCO 1K is their mean, field by field.
+
+    Raises:
+        ValueError: The ranks were counted without folds.
+    """
+    if ranks.fold_i2t is None:
+        raise ValueError('fold_summary: the ranks were counted without fold_size')
+    return [
+        retrieval_summary(
+            ranks.fold_i2t[ranks.fold_of_image == fold],
+            ranks.fold_t2i[ranks.fold_of_caption == fold],
+        )
+        for fold in range(int(ranks.fold_of_image.max()) + 1)
+    ]
+
+
+def check_folds(num_images: int, num_folds: int, fold_size: int, source: str) -> None:
+    """Refuse folds that the test file does not hold, such as COCO's five of the 1K file.
+
+    Args:
+        num_images: Images that there are.
+        num_folds: Folds asked for.
+        fold_size: Images of a fold.
+        source: The file that the images come from.
+
+    Raises:
+        ValueError: The numbers do not fit; the message names the file that was expected.
+    """
+    expected = num_folds * fold_size
+    if num_images == expected:
+        return
+    name = os.path.basename(source)
+    hint = ''
+    if num_images < expected and name.startswith('test') and not name.startswith('testall'):
+        hint = f'; expected testall{name[4:]}, which holds all test images'
+    raise ValueError(
+        f'{source}: it has {num_images:,} images, but {num_folds} folds of {fold_size:,} need '
+        f'{expected:,}{hint}'
+    )

@@ -1,0 +1,71 @@
+"""What every matching loss reads of a similarity matrix: anchors, positives and negatives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Anchors(NamedTuple):
+    """One direction of a batch of B pairs; every row is an anchor.
+
+    Attributes:
+        positive: (B,), s_p, the score of the anchor's own pair.
+        negatives: (B, B), s_n, the scores of the other side's samples; -inf where a sample is
+            no negative of the anchor.
+    """
+
+    positive: Tensor
+    negatives: Tensor
+
+    @property
+    def hardest(self) -> Tensor:
+        """(B,), the largest s_n (argmax of Eq. 3); -inf for an anchor without negatives."""
+        return self.negatives.max(dim=1).values
+
+    @property
+    def num_negatives(self) -> Tensor:
+        """(B,), how many negatives each anchor has."""
+        return (~self.negatives.isneginf()).sum(dim=1)
+
+    @property
+    def delta_s(self) -> Tensor:
+        """(B,), |s(hardest) - s_p| (Eq. 10) without gradient; inf without negatives."""
+        return (self.hardest - self.positive).detach().abs()
+
+
+def both_directions(S: Tensor, positives: Tensor | None = None) -> tuple[Anchors, Anchors]:
+    """Reads images as anchors, then captions as anchors.
+
+    Args:
+        S: (B, B), similarities of images (rows) and captions (columns); pair i is on the diagonal.
+            Half precision is read in float32.
+        positives: (B, B) bool, True where image and caption also belong together, as captions of
+            one picture do that stand in one batch; those pairs are nobody's negatives. None is
+            the diagonal alone, as in the released code.
+
+    Raises:
+        ValueError: S is not a square matrix with at least one row, or ``positives`` is not a bool
+            matrix of its shape.
+    """
+    if S.dim() != 2 or S.shape[0] != S.shape[1] or not len(S):
+        raise ValueError(f'S: shape {tuple(S.shape)}, expected (B, B) with one pair a row')
+    own = torch.eye(len(S), dtype=torch.bool, device=S.device)
+    if positives is not None:
+        if positives.shape != S.shape or positives.dtype != torch.bool:
+            raise ValueError(
+                f'positives: {positives.dtype} of shape {tuple(positives.shape)}, '
+                f'expected torch.bool of shape {tuple(S.shape)}'
+            )
+        own = own | positives.to(S.device)
+    S = S.float() if S.dtype in (torch.float16, torch.bfloat16) else S
+    negatives = S.masked_fill(own, -torch.inf)
+    return Anchors(S.diagonal(), negatives), Anchors(S.diagonal(), negatives.T)
+
+
+def hinge(anchors: Anchors, negative: Tensor, margin: float | Tensor) -> Tensor:
+    """[s_n - s_p + margin]_+ of negatives (B,) or (B, B); 0 where there is no negative."""
+    positive = anchors.positive if negative.dim() == 1 else anchors.positive[:, None]
+    return (negative - positive + margin).relu()

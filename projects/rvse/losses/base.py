@@ -1,0 +1,116 @@
+"""What matching losses share: two directions, a reduction, statistics, the plateau's warning."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from .anchors import Anchors, both_directions
+
+REDUCTIONS = ('sum', 'mean', 'batch_mean')
+
+
+class MatchingLoss(nn.Module):
+    """A loss of the similarity matrix of B pairs, in both directions.
+
+    After every call ``statistics`` holds, without gradient, ``delta_s`` (mean of Eq. 10 over
+    anchors and directions) and ``triplet_share`` (share of anchors whose loss is that of all
+    negatives): the curves of Figures 3d, 5 and 7.
+
+    Args:
+        margin: lambda.
+        reduction: ``sum`` over anchors and directions (Eq. 2, 3, 13); ``mean`` over both;
+            ``batch_mean`` sums the directions and takes the mean over anchors.
+        loss_weight: Factor of the result.
+        patience: Calls in a row, all with hardest negatives as similar as positives, after which
+            one warning says so; 0 never warns.
+
+    Raises:
+        ValueError: ``reduction`` is none of these.
+    """
+
+    # While the mean of |s(hardest) - s_p| is below this part of the margin, the summed hinge of
+    # the hardest negatives is within it of 2 * B * margin.
+    plateau_width = 0.05
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        reduction: str = 'sum',
+        loss_weight: float = 1.0,
+        patience: int = 500,
+    ) -> None:
+        super().__init__()
+        if reduction not in REDUCTIONS:
+            raise ValueError(
+                f'{type(self).__name__}: reduction={reduction!r}, expected one of {REDUCTIONS}'
+            )
+        self.margin = margin
+        self.reduction = reduction
+        self.loss_weight = loss_weight
+        self.patience = patience
+        self.statistics: dict[str, Tensor] = {}
+        self._calls = 0
+        self._stuck: Tensor | None = None  # on the device: read once in `patience` calls
+        self._warned = False
+
+    def anchor_loss(self, anchors: Anchors) -> Tensor:
+        """The loss (B,) of every anchor of one direction."""
+        raise NotImplementedError
+
+    def triplet_branch(self, anchors: Anchors) -> Tensor:
+        """(B,) bool, True where an anchor's loss is that of all its negatives."""
+        return torch.zeros_like(anchors.positive, dtype=torch.bool)
+
+    def forward(self, S: Tensor, positives: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            S: (B, B), similarities of images (rows) and captions (columns), pairs on the diagonal.
+            positives: (B, B) bool, further pairs that belong together; see
+                :func:`both_directions`.
+
+        Returns:
+            A scalar, float32 or float64.
+        """
+        directions = both_directions(S, positives)
+        self._watch(directions)
+        return self.reduce([self.anchor_loss(anchors) for anchors in directions])
+
+    def reduce(self, losses: list[Tensor]) -> Tensor:
+        """One number of the anchors' losses (B,) of every direction."""
+        total = torch.stack([loss.sum() for loss in losses]).sum()
+        if self.reduction != 'sum':
+            total = total / len(losses[0])
+        if self.reduction == 'mean':
+            total = total / len(losses)
+        return self.loss_weight * total
+
+    @torch.no_grad()
+    def _watch(self, directions: tuple[Anchors, ...]) -> None:
+        delta_s = torch.cat([anchors.delta_s for anchors in directions])
+        has_negatives = ~delta_s.isposinf()
+        mean = delta_s.where(has_negatives, delta_s.new_zeros(())).sum()
+        mean = mean / has_negatives.sum().clamp(min=1)
+        share = torch.cat([self.triplet_branch(anchors) for anchors in directions]).float().mean()
+        self.statistics = {'delta_s': mean, 'triplet_share': share}
+
+        if self._warned or not self.patience:
+            return
+        stuck = has_negatives.any() & (mean <= self.plateau_width * self.margin)
+        before = 0 if self._stuck is None else self._stuck.to(stuck.device)
+        self._stuck = (before + 1) * stuck
+        self._calls += 1
+        if self._calls % self.patience == 0 and int(self._stuck) >= self.patience:
+            self._warned = True
+            batch = len(directions[0].positive)
+            print_log(
+                f'{type(self).__name__}: for {int(self._stuck)} iterations the hardest negatives '
+                'have scored like the positives, so the loss of hard negatives stands at '
+                f'2*B*margin = {2 * batch * self.margin:g} and gradients vanish; '
+                'train with SelHNLoss, a warm-up or a lower learning rate',
+                logger='current',
+                level=logging.WARNING,
+            )

@@ -1,0 +1,97 @@
+"""Meta-SPN: a small network weighs pairs, and learns to from a step ahead.
+
+No code of it was published. This is built from what the paper says of it (sections 2.2 and 4.3):
+an additional network is trained to assign the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .anchors import Anchors, both_directions
+from .base import MatchingLoss
+from .triplet import hard_negative
+
+
+@MODELS.register_module()
+class MetaSPNLoss(MatchingLoss):
+    """Hard negatives, each anchor weighted in (0, 1) by a network of its two scores.
+
+    A call gives the network no gradient, which would make all weights 0; :meth:`meta_backward`
+    does.
+
+    Args:
+        margin: lambda.
+        hidden: Channels of the network's hidden layer.
+        reduction: As in :class:`MatchingLoss`.
+        loss_weight: Factor of the result.
+        patience: See :class:`MatchingLoss`.
+    """
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        hidden: int = 100,
+        reduction: str = 'sum',
+        loss_weight: float = 1.0,
+        patience: int = 500,
+    ) -> None:
+        super().__init__(margin, reduction, loss_weight, patience)
+        self.weighting = nn.Sequential(
+            nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Sigmoid()
+        )
+
+    def weights(self, anchors: Anchors) -> Tensor:
+        """(B,), of s_p and the hardest s_n; only the network has a gradient of them."""
+        hardest = anchors.hardest.nan_to_num(neginf=0.0)
+        scores = torch.stack([anchors.positive, hardest], dim=1).detach()
+        dtype = self.weighting[0].weight.dtype
+        return self.weighting(scores.to(dtype)).squeeze(1).to(scores.dtype)
+
+    def anchor_loss(self, anchors: Anchors) -> Tensor:
+        return self.weights(anchors).detach() * hard_negative(anchors, self.margin)
+
+    def meta_backward(
+        self,
+        model: nn.Module,
+        similarities: Callable[..., Tensor] | None,
+        batch: tuple,
+        meta_batch: tuple,
+        lr: float,
+    ) -> Tensor:
+        """Adds to the network's gradient how its weights change the loss one step later.
+
+        The model takes a step of gradient descent on the weighted loss of ``batch``, on paper
+        only; the loss of hard negatives of ``meta_batch`` after it is what the weights minimise.
+
+        Args:
+            model: Its parameters are left as they are.
+            similarities: Makes S (B, B) of what the model returns; None where it returns S.
+            batch: The model's positional arguments.
+            meta_batch: The same for the batch that judges.
+            lr: Length of the step.
+
+        Returns:
+            The loss of ``meta_batch`` after the step, without gradient.
+        """
+        make = similarities or (lambda output: output)
+        parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
+        with torch.backends.cudnn.flags(enabled=False):  # cuDNN's GRU has no second derivative
+            directions = both_directions(make(functional_call(model, parameters, batch)))
+            weighted = [self.weights(a) * hard_negative(a, self.margin) for a in directions]
+            gradients = torch.autograd.grad(
+                self.reduce(weighted), list(parameters.values()), create_graph=True
+            )
+            ahead = {k: p - lr * g for (k, p), g in zip(parameters.items(), gradients)}
+            directions = both_directions(make(functional_call(model, ahead, meta_batch)))
+            judged = self.reduce([hard_negative(a, self.margin) for a in directions])
+            mine = list(self.weighting.parameters())
+            for parameter, gradient in zip(mine, torch.autograd.grad(judged, mine)):
+                before = 0 if parameter.grad is None else parameter.grad
+                parameter.grad = before + gradient
+        return judged.detach()

@@ -1,0 +1,41 @@
+from .bert_encoder import BERTCaptionEncoder
+from .bfan import BFANSimilarity
+from .bigru_encoder import BiGRUTextEncoder
+from .blockwise import BlockwiseSimilarity
+from .cosine import CosineSimilarity
+from .gpo import GPO
+from .matcher import ImageTextMatcher, captions_of
+from .region_encoder import (
+    RegionEncoder,
+    RegionFC,
+    RegionFCMLP,
+    RegionMLP,
+    RegionParallelMLP,
+    RegionResidualMLP,
+)
+from .scan import SCANSimilarity
+from .sgraf import SAFSimilarity, SGRAFSimilarity, SGRSimilarity
+from .size_augmentation import augment_words, drop_regions
+
+__all__ = [
+    'GPO',
+    'BERTCaptionEncoder',
+    'BFANSimilarity',
+    'BiGRUTextEncoder',
+    'BlockwiseSimilarity',
+    'CosineSimilarity',
+    'ImageTextMatcher',
+    'RegionEncoder',
+    'RegionFC',
+    'RegionFCMLP',
+    'RegionMLP',
+    'RegionParallelMLP',
+    'RegionResidualMLP',
+    'SAFSimilarity',
+    'SCANSimilarity',
+    'SGRAFSimilarity',
+    'SGRSimilarity',
+    'augment_words',
+    'captions_of',
+    'drop_regions',
+]

@@ -1,0 +1,78 @@
+"""Text encoder of RVSE++: BERT, a linear layer and pooling (section 3.4)."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from .sequences import l2norm, length_mask
+from .size_augmentation import augment_words
+
+
+@MODELS.register_module()
+class BERTCaptionEncoder(BaseModule):
+    """Captions to one embedding each.
+
+    Args:
+        encoder: See :class:`projects.common.text.BERTTextEncoder`.
+        channels: Channels d of the embedding.
+        pool: What pools tokens, [CLS] and [SEP] included; None leaves an embedding for each.
+        mask_rate: Size augmentation while training, one draw a word; see :func:`augment_words`.
+    """
+
+    def __init__(
+        self,
+        encoder: dict | None = None,
+        channels: int = 1024,
+        pool: dict | None = None,
+        mask_rate: float = 0.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.encoder = MODELS.build({'type': 'BERTTextEncoder', **(encoder or {})})
+        self.linear = nn.Linear(self.encoder.out_channels, channels)
+        self.gpool = MODELS.build(pool) if pool else None
+        self.mask_rate = mask_rate
+
+    def tokenize(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        """Ids (B, L), L being the longest caption's, and lengths (B,) on the model's device."""
+        ids, mask = self.encoder.tokenize(captions)
+        lengths = mask.sum(dim=1)
+        return ids[:, : int(lengths.max())], lengths
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            ids: (B, L) int64.
+            lengths: (B,), from 1 to L, in any order.
+
+        Returns:
+            L2-normalised embeddings, (B, C) with a pool, else (B, L, C) and zero beyond a
+            caption's tokens; and the number of tokens (B,) that made them.
+        """
+        if self.training and self.mask_rate:
+            ids, lengths = self._augment(ids, lengths)
+        mask = length_mask(lengths, ids.shape[1])
+        features = self.linear(self.encoder(ids, mask.long()))
+        if self.gpool is not None:
+            return l2norm(self.gpool(features, lengths)[0]), lengths
+        return l2norm(features).masked_fill(~mask[..., None], 0), lengths
+
+    def _augment(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.encoder.tokenizer.vocabulary
+        continues = torch.tensor([token.startswith('##') for token in tokens], device=ids.device)
+        special = [tokens.index(token) for token in ('[CLS]', '[SEP]', '[PAD]')]
+        exempt = torch.isin(ids, torch.tensor(special, device=ids.device))
+        # tokens of one word share the index of its first token
+        words = (~continues[ids] | exempt).long().cumsum(dim=1) - 1
+        return augment_words(
+            ids,
+            lengths,
+            tokens.index('[MASK]'),
+            len(tokens),
+            self.mask_rate,
+            words.clamp(min=0),
+            exempt,
+        )

@@ -1,0 +1,68 @@
+"""BFAN: Bidirectional Focal Attention Network."""
+
+from __future__ import annotations
+
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from .blockwise import BlockwiseSimilarity
+from .scan import pool_cosines
+from .stacked_attention import context_cosines
+
+
+def _or_all(kept: Tensor) -> Tensor:
+    """Where a query keeps nothing, as with equal weights, it keeps everything."""
+    return kept | ~kept.any(dim=1, keepdim=True)
+
+
+def focus_equal(weights: Tensor, lengths: Tensor) -> Tensor:
+    """Keeps weights above the mean: n a_p > sum a, n being the set's true size."""
+    size = lengths.to(weights.dtype)[:, None, None, None]
+    return _or_all(size * weights > weights.sum(dim=1, keepdim=True))
+
+
+def focus_prob(weights: Tensor, lengths: Tensor) -> Tensor:
+    """Keeps a_p sum_j sqrt(a_j) > sum_j a_j^1.5; padded places have weight 0."""
+    root = weights.sqrt()
+    total = root.sum(dim=1, keepdim=True)
+    return _or_all(weights * total > (weights * root).sum(dim=1, keepdim=True))
+
+
+FOCUS = {'equal': focus_equal, 'prob': focus_prob}
+
+
+@MODELS.register_module()
+class BFANSimilarity(BlockwiseSimilarity):
+    """Similarity of BFAN: mean cosine of words plus mean cosine of regions, in [-2, 2].
+
+    Attention is SCAN's, in both directions, over the fragments that ``focus`` keeps.
+
+    Args:
+        focus: ``equal`` or ``prob``.
+        smooth: lambda, inverse temperature of the attention.
+        workspace: See :class:`BlockwiseSimilarity`.
+
+    Raises:
+        ValueError: ``focus`` is unknown.
+    """
+
+    def __init__(self, focus: str = 'equal', smooth: float = 20.0, workspace: int = 2**23) -> None:
+        super().__init__(workspace)
+        if focus not in FOCUS:
+            raise ValueError(f'BFANSimilarity: focus={focus!r}, expected equal or prob')
+        self.focus = FOCUS[focus]
+        self.smooth = smooth
+
+    def pair_elements(self, regions: int, words: int, channels: int) -> int:
+        return regions * words
+
+    def score_block(
+        self, images: Tensor, image_lengths: Tensor, captions: Tensor, caption_lengths: Tensor
+    ) -> Tensor:
+        pictures, sentences = (images, image_lengths), (captions, caption_lengths)
+        words = context_cosines(*pictures, *sentences, self.smooth, self.focus)
+        regions = context_cosines(*sentences, *pictures, self.smooth, self.focus)
+        return (
+            pool_cosines(words, caption_lengths, 'AVG', 0)
+            + pool_cosines(regions, image_lengths, 'AVG', 0).T
+        )

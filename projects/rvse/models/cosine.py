@@ -1,0 +1,21 @@
+"""Similarity of the VSE family: the cosine of two embeddings."""
+
+from __future__ import annotations
+
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class CosineSimilarity(nn.Module):
+    """s(V, T) = v^T t of unit vectors (section 3.1): one matrix product for all pairs."""
+
+    def forward(
+        self,
+        images: Tensor,
+        image_lengths: Tensor,
+        captions: Tensor,
+        caption_lengths: Tensor,
+    ) -> Tensor:
+        """Scores (I, T) of embeddings (I, C) and (T, C); the lengths are not read."""
+        return images @ captions.T

@@ -1,0 +1,73 @@
+"""GPO: the Generalized Pooling Operator of VSE-infinity."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from .sequences import length_mask
+
+
+def sinusoids(length: int, channels: int) -> Tensor:
+    """Position encodings (length, channels): sines in even, cosines in odd channels."""
+    position = torch.arange(length, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, channels, 2).float() * -(math.log(10000.0) / channels))
+    encoding = torch.zeros(length, channels)
+    encoding[:, 0::2] = torch.sin(position * rate)
+    encoding[:, 1::2] = torch.cos(position * rate)
+    return encoding
+
+
+@MODELS.register_module()
+class GPO(nn.Module):
+    """Pools a set into a vector: sorts every channel and weights the ranks.
+
+    The weights are a function of the set's size alone, learnt by a small BiGRU over encodings of
+    the ranks, so each size of a batch is computed once.
+
+    Args:
+        d_pe: Channels of the ranks' encoding.
+        d_hidden: Channels of the BiGRU, whose directions are averaged.
+        temperature: Of the softmax over ranks.
+    """
+
+    def __init__(self, d_pe: int = 32, d_hidden: int = 32, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.d_pe = d_pe
+        self.temperature = temperature
+        self.gru = nn.GRU(d_pe, d_hidden, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(d_hidden, 1, bias=False)
+
+    def pool_weights(self, lengths: Tensor, size: int) -> Tensor:
+        """Weights (B, size) of the ranks of sets of ``lengths`` (B,): rows sum to 1, 0 at pads."""
+        sizes, row = lengths.unique(return_inverse=True)
+        encoding = sinusoids(size, self.d_pe).to(self.linear.weight)
+        packed = pack_padded_sequence(
+            encoding.expand(len(sizes), -1, -1), sizes.cpu(), batch_first=True, enforce_sorted=False
+        )
+        hidden, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=size)
+        forward, backward = hidden.chunk(2, dim=-1)
+        scores = self.linear((forward + backward) / 2).squeeze(-1)
+        # float32 even under autocast: the temperature makes large numbers of small errors
+        scores = scores if scores.dtype == torch.float64 else scores.float()
+        scores = scores.masked_fill(~length_mask(sizes, size), -torch.inf)
+        return torch.softmax(scores / self.temperature, dim=1)[row]
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            features: (B, N, C); what lies beyond a set's size is not read.
+            lengths: (B,) int64 from 1 to N, sizes of the sets.
+
+        Returns:
+            The pooled vectors (B, C) and the weights of the ranks (B, N).
+        """
+        weights = self.pool_weights(lengths, features.shape[1])
+        pads = ~length_mask(lengths, features.shape[1])[..., None]
+        ranked = features.masked_fill(pads, -torch.inf).sort(dim=1, descending=True).values
+        ranked = ranked.masked_fill(pads, 0)
+        return (ranked * weights[..., None]).sum(dim=1), weights

@@ -1,0 +1,82 @@
+"""SCAN: Stacked Cross Attention."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from .blockwise import BlockwiseSimilarity
+from .sequences import length_mask
+from .stacked_attention import context_cosines
+
+# lambda and lambda_2 of the released commands for Flickr30K; i2t has lambda_2 = 20 on COCO
+DEFAULTS = {'t2i': (9.0, 6.0), 'i2t': (4.0, 5.0)}
+
+
+def pool_cosines(cosines: Tensor, lengths: Tensor, aggregation: str, lambda_lse: float) -> Tensor:
+    """One score of the cosines of a set's vectors.
+
+    Args:
+        cosines: (K, M, Q), 0 at padded places.
+        lengths: (M,), true sizes.
+        aggregation: ``AVG``, ``LSE``, ``max`` or ``sum``.
+        lambda_lse: lambda_2 of LSE: log(sum exp(lambda_2 cos)) / lambda_2.
+    """
+    if aggregation in ('AVG', 'sum'):
+        total = cosines.sum(dim=2)
+        return total / lengths if aggregation == 'AVG' else total
+    cosines = cosines.masked_fill(~length_mask(lengths, cosines.shape[2]), -torch.inf)
+    if aggregation == 'max':
+        return cosines.max(dim=2).values
+    return torch.logsumexp(lambda_lse * cosines, dim=2) / lambda_lse
+
+
+@MODELS.register_module()
+class SCANSimilarity(BlockwiseSimilarity):
+    """Similarity of SCAN: each word attends the regions (t2i), or each region the words (i2t).
+
+    Args:
+        direction: ``t2i`` or ``i2t``.
+        aggregation: ``AVG`` or ``LSE``; also ``max`` and ``sum`` of the released code.
+        smooth: lambda, inverse temperature of the attention; None is the released one: 9 for
+            t2i, 4 for i2t.
+        lambda_lse: lambda_2 of LSE; None is 6 for t2i, 5 for i2t (20 on COCO).
+        workspace: See :class:`BlockwiseSimilarity`.
+
+    Raises:
+        ValueError: ``direction`` or ``aggregation`` is unknown.
+    """
+
+    def __init__(
+        self,
+        direction: str = 't2i',
+        aggregation: str = 'AVG',
+        smooth: float | None = None,
+        lambda_lse: float | None = None,
+        workspace: int = 2**23,
+    ) -> None:
+        super().__init__(workspace)
+        if direction not in DEFAULTS:
+            raise ValueError(f'SCANSimilarity: direction={direction!r}, expected t2i or i2t')
+        if aggregation not in ('AVG', 'LSE', 'max', 'sum'):
+            raise ValueError(
+                f'SCANSimilarity: aggregation={aggregation!r}, expected AVG, LSE, max or sum'
+            )
+        self.direction = direction
+        self.aggregation = aggregation
+        self.smooth = DEFAULTS[direction][0] if smooth is None else smooth
+        self.lambda_lse = DEFAULTS[direction][1] if lambda_lse is None else lambda_lse
+
+    def pair_elements(self, regions: int, words: int, channels: int) -> int:
+        return regions * words
+
+    def score_block(
+        self, images: Tensor, image_lengths: Tensor, captions: Tensor, caption_lengths: Tensor
+    ) -> Tensor:
+        pictures, sentences = (images, image_lengths), (captions, caption_lengths)
+        if self.direction == 't2i':
+            cosines = context_cosines(*pictures, *sentences, self.smooth)
+            return pool_cosines(cosines, caption_lengths, self.aggregation, self.lambda_lse)
+        cosines = context_cosines(*sentences, *pictures, self.smooth)
+        return pool_cosines(cosines, image_lengths, self.aggregation, self.lambda_lse).T

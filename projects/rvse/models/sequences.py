@@ -1,0 +1,44 @@
+"""Batches of sets of different sizes: masks, norms, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def length_mask(lengths: Tensor, size: int) -> Tensor:
+    """(B, size) bool, True in the first ``lengths[i]`` places of row i."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def l2norm(x: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
+    """x / (|x| + eps), as all the released models divide; a zero vector stays zero.
+
+    The gradient at zero is zero: torch's norm has a subgradient there.
+    """
+    return x / (torch.linalg.vector_norm(x, dim=dim, keepdim=True) + eps)
+
+
+def pad_sets(sets: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stacks sets of vectors.
+
+    Args:
+        sets: (B, N, C), or B tensors (N_i, C).
+
+    Returns:
+        (B, N, C), zero where a set has ended, and the sizes (B,) int64.
+
+    Raises:
+        ValueError: A set is empty or is no matrix.
+    """
+    for i, item in enumerate(sets):
+        if item.dim() != 2 or not len(item):
+            raise ValueError(
+                f'inputs[{i}]: shape {tuple(item.shape)}, expected (N, C) with N of 1 or more'
+            )
+    sizes = torch.tensor([len(item) for item in sets], device=sets[0].device)
+    if isinstance(sets, Tensor):
+        return sets, sizes
+    return torch.nn.utils.rnn.pad_sequence(list(sets), batch_first=True), sizes

@@ -1,0 +1,242 @@
+"""SGRAF: Similarity Graph Reasoning and Attention Filtration."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from .blockwise import BlockwiseSimilarity
+from .sequences import l2norm, length_mask
+from .stacked_attention import attention_weights
+
+
+class _SelfAttention(nn.Module):
+    """Pools a set: each vector's weight comes of its product with the set's mean."""
+
+    def pool(self, local: Tensor, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        scores = self.embedding_common(queries * keys[:, None]).squeeze(-1)
+        weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=1)
+        return l2norm((weights[..., None] * local).sum(dim=1))
+
+
+class VisualSelfAttention(_SelfAttention):
+    """Global vector of a picture; ``num_regions`` is fixed because a batch norm has one row each.
+
+    Args:
+        channels: Channels of the regions.
+        num_regions: Regions of every picture.
+        dropout: Of both branches.
+    """
+
+    def __init__(self, channels: int, num_regions: int = 36, dropout: float = 0.4) -> None:
+        super().__init__()
+        self.num_regions = num_regions
+        self.embedding_local = nn.Sequential(
+            nn.Linear(channels, channels),
+            nn.BatchNorm1d(num_regions),
+            nn.Tanh(),
+            nn.Dropout(dropout),
+        )
+        self.embedding_global = nn.Sequential(
+            nn.Linear(channels, channels), nn.BatchNorm1d(channels), nn.Tanh(), nn.Dropout(dropout)
+        )
+        self.embedding_common = nn.Sequential(nn.Linear(channels, 1))
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """(I, num_regions, C) to (I, C), L2-normalised."""
+        queries = self.embedding_local(regions)
+        keys = self.embedding_global(regions.mean(dim=1))
+        mask = torch.ones(regions.shape[:2], dtype=torch.bool, device=regions.device)
+        return self.pool(regions, queries, keys, mask)
+
+
+class TextSelfAttention(_SelfAttention):
+    """Global vector of a caption."""
+
+    def __init__(self, channels: int, dropout: float = 0.4) -> None:
+        super().__init__()
+        self.embedding_local = nn.Sequential(
+            nn.Linear(channels, channels), nn.Tanh(), nn.Dropout(dropout)
+        )
+        self.embedding_global = nn.Sequential(
+            nn.Linear(channels, channels), nn.Tanh(), nn.Dropout(dropout)
+        )
+        self.embedding_common = nn.Sequential(nn.Linear(channels, 1))
+
+    def forward(self, words: Tensor, lengths: Tensor) -> Tensor:
+        """(T, L, C), zero beyond ``lengths`` (T,), to (T, C), L2-normalised."""
+        keys = self.embedding_global(words.sum(dim=1) / lengths[:, None])
+        mask = length_mask(lengths, words.shape[1])
+        return self.pool(words, self.embedding_local(words), keys, mask)
+
+
+class GraphReasoning(nn.Module):
+    """One step of SGR: nodes attend one another, unscaled, then a linear layer and ReLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.graph_query_w = nn.Linear(channels, channels)
+        self.graph_key_w = nn.Linear(channels, channels)
+        self.sim_graph_w = nn.Linear(channels, channels)
+
+    def forward(self, nodes: Tensor) -> Tensor:
+        """(N, K, S) to (N, K, S)."""
+        edges = self.graph_query_w(nodes) @ self.graph_key_w(nodes).transpose(1, 2)
+        return F.relu(self.sim_graph_w(edges.softmax(dim=-1) @ nodes))
+
+
+class AttentionFiltration(nn.Module):
+    """SAF: nodes are weighted by a gate each, whose sum is 1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attn_sim_w = nn.Linear(channels, 1)
+        self.bn = nn.BatchNorm1d(1)
+
+    def forward(self, nodes: Tensor) -> Tensor:
+        """(N, K, S) to (N, S), L2-normalised."""
+        gates = self.bn(self.attn_sim_w(nodes).transpose(1, 2)).sigmoid()  # (N, 1, K)
+        gates = gates / (gates.sum(dim=-1, keepdim=True) + 1e-8)
+        return l2norm((gates @ nodes).squeeze(1))
+
+
+class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
+    """Similarity vectors of a pair, one of the whole and one of each word, and a score of them.
+
+    Each vector is a linear layer's of the squared difference between a word and its context among
+    the regions, or between the two global vectors. Captions of one length are computed together.
+
+    While training, the batch norm of :class:`AttentionFiltration` sees the captions of one length
+    at a time; the released code shows it one caption at a time.
+
+    Args:
+        channels: Channels of regions and words.
+        sim_channels: Channels of a similarity vector.
+        num_regions: Regions of every picture.
+        smooth: lambda, inverse temperature of the attention.
+        dropout: Of the self-attention.
+        workspace: See :class:`BlockwiseSimilarity`.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1024,
+        sim_channels: int = 256,
+        num_regions: int = 36,
+        smooth: float = 9.0,
+        dropout: float = 0.4,
+        workspace: int = 2**24,
+        init_cfg: dict | None = None,
+    ) -> None:
+        BaseModule.__init__(self, init_cfg)
+        self.workspace = workspace
+        self.spread = 1.0  # a padded word would be a node of the graph
+        self.smooth = smooth
+        self.v_global_w = VisualSelfAttention(channels, num_regions, dropout)
+        self.t_global_w = TextSelfAttention(channels, dropout)
+        self.sim_tranloc_w = nn.Linear(channels, sim_channels)
+        self.sim_tranglo_w = nn.Linear(channels, sim_channels)
+        self.sim_eval_w = nn.Linear(sim_channels, 1)
+
+    def init_weights(self) -> None:
+        """Linear layers Xavier-uniform with bias 0, batch norms 1 and 0, as released."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        super().init_weights()
+
+    def pair_elements(self, regions: int, words: int, channels: int) -> int:
+        return words * channels
+
+    def forward(
+        self, images: Tensor, image_lengths: Tensor, captions: Tensor, caption_lengths: Tensor
+    ) -> Tensor:
+        """See :meth:`BlockwiseSimilarity.forward`; scores are in (0, 1).
+
+        Raises:
+            ValueError: A picture has not ``num_regions`` regions.
+        """
+        expected = self.v_global_w.num_regions
+        if images.shape[1] != expected or not (image_lengths == expected).all():
+            raise ValueError(
+                f'{type(self).__name__}: pictures of {int(image_lengths.min())} to '
+                f'{int(image_lengths.max())} regions, expected {expected} for each'
+            )
+        device = images.device.type
+        with torch.autocast(device, enabled=False):
+            if images.dtype != torch.float64:
+                images, captions = images.float(), captions.float()
+            pads = ~length_mask(caption_lengths, captions.shape[1])[..., None]
+            captions = captions.masked_fill(pads, 0)
+            # The global vectors, once for all pairs, travel as one more region and one more word.
+            images = torch.cat([self.v_global_w(images)[:, None], images], dim=1)
+            whole = self.t_global_w(captions, caption_lengths)
+            captions = torch.cat([whole[:, None], captions], dim=1)
+            return super().forward(images, image_lengths + 1, captions, caption_lengths + 1)
+
+    def score_block(
+        self, images: Tensor, image_lengths: Tensor, captions: Tensor, caption_lengths: Tensor
+    ) -> Tensor:
+        vectors = self.similarity_vectors(images, captions)
+        return self.sim_eval_w(vectors).squeeze(-1).sigmoid()
+
+    def similarity_vectors(self, images: Tensor, captions: Tensor) -> Tensor:
+        """What the last layer reads, (I, T, S).
+
+        Args:
+            images: (I, 1 + R, C), the global vector first.
+            captions: (T, 1 + L, C), captions of L words each, the global vector first.
+        """
+        whole = (images[:, None, 0] - captions[None, :, 0]) ** 2  # (I, T, C)
+        images, words = images[:, 1:], captions[:, 1:]
+        products = (images.flatten(0, 1) @ words.flatten(0, 1).T).view(
+            *images.shape[:2], *words.shape[:2]
+        )
+        lengths = torch.full((len(images),), images.shape[1], device=images.device)
+        weights = attention_weights(products, lengths, self.smooth)  # (I, R, T, L)
+        contexts = torch.bmm(weights.flatten(2).transpose(1, 2), images)  # (I, T * L, C)
+        parts = (l2norm(contexts) - words.flatten(0, 1)) ** 2
+        local = l2norm(self.sim_tranloc_w(parts)).unflatten(1, words.shape[:2])
+        nodes = torch.cat([l2norm(self.sim_tranglo_w(whole))[:, :, None], local], dim=2)
+        return self.reason(nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2])
+
+    def reason(self, nodes: Tensor) -> Tensor:
+        """(N, 1 + L, S), the vector of the whole first, to (N, S)."""
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class SGRSimilarity(SGRAFSimilarity):
+    """Similarity Graph Reasoning: the node of the whole after some untied steps.
+
+    Args:
+        steps: Steps of reasoning.
+        **kwargs: See :class:`SGRAFSimilarity`.
+    """
+
+    def __init__(self, steps: int = 3, sim_channels: int = 256, **kwargs) -> None:
+        super().__init__(sim_channels=sim_channels, **kwargs)
+        self.SGR_module = nn.Sequential(*(GraphReasoning(sim_channels) for _ in range(steps)))
+
+    def reason(self, nodes: Tensor) -> Tensor:
+        return self.SGR_module(nodes)[:, 0]
+
+
+@MODELS.register_module()
+class SAFSimilarity(SGRAFSimilarity):
+    """Similarity Attention Filtration: the weighted sum of all nodes.
+
+    Args:
+        **kwargs: See :class:`SGRAFSimilarity`.
+    """
+
+    def __init__(self, sim_channels: int = 256, **kwargs) -> None:
+        super().__init__(sim_channels=sim_channels, **kwargs)
+        self.SAF_module = AttentionFiltration(sim_channels)
+
+    def reason(self, nodes: Tensor) -> Tensor:
+        return self.SAF_module(nodes)

@@ -1,0 +1,78 @@
+"""VSE-infinity's size augmentation: training sets lose some regions, captions some words."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .sequences import length_mask
+
+
+def _compact(values: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """Moves what is kept of every row to its front, in order; zeros follow."""
+    order = keep.int().argsort(dim=1, descending=True, stable=True)
+    lengths = keep.sum(dim=1)
+    size = int(lengths.max())
+    order = order[:, :size]
+    pads = ~length_mask(lengths, size)
+    if values.dim() == 3:
+        moved = values.gather(1, order[..., None].expand(-1, -1, values.shape[2]))
+        return moved.masked_fill(pads[..., None], 0), lengths
+    return values.gather(1, order).masked_fill(pads, 0), lengths
+
+
+def drop_regions(features: Tensor, lengths: Tensor, rate: float = 0.2) -> tuple[Tensor, Tensor]:
+    """Drops each region with probability ``rate``; every picture keeps one at least.
+
+    Args:
+        features: (B, N, C).
+        lengths: (B,), regions of each picture.
+        rate: Probability.
+
+    Returns:
+        (B, N', C) with zeros at the end, and the new lengths (B,).
+    """
+    valid = length_mask(lengths, features.shape[1])
+    draw = torch.rand(valid.shape, device=features.device).masked_fill(~valid, -1)
+    keep = draw > rate
+    keep |= valid & (draw == draw.max(dim=1, keepdim=True).values)
+    return _compact(features, keep)
+
+
+def augment_words(
+    ids: Tensor,
+    lengths: Tensor,
+    mask_id: int,
+    num_words: int,
+    rate: float = 0.2,
+    words: Tensor | None = None,
+    exempt: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Changes each word with probability ``rate``: half masked, a tenth replaced, the rest deleted.
+
+    Args:
+        ids: (B, L) int64 tokens, 0 is padding.
+        lengths: (B,).
+        mask_id: The token that masks.
+        num_words: Replacements are drawn from ids below it.
+        rate: Probability.
+        words: (B, L), which word of its caption a token belongs to; all tokens of a word share
+            its fate. None: each is a word.
+        exempt: (B, L) bool, True for tokens that stay, as [CLS] and [SEP] of BERT do.
+
+    Returns:
+        Ids (B, L') and lengths (B,). A caption of which nothing would remain keeps its first
+        token.
+    """
+    valid = length_mask(lengths, ids.shape[1])
+    draw = torch.rand(ids.shape, device=ids.device)
+    if words is not None:
+        draw = draw.gather(1, words)
+    if exempt is not None:
+        draw = draw.masked_fill(exempt, 1)
+    random_ids = torch.randint(num_words, ids.shape, device=ids.device)
+    changed = torch.where(draw < 0.5 * rate, mask_id, ids)
+    changed = torch.where((draw >= 0.5 * rate) & (draw < 0.6 * rate), random_ids, changed)
+    keep = valid & ~((draw >= 0.6 * rate) & (draw < rate))
+    keep[:, 0] |= ~keep.any(dim=1)
+    return _compact(changed, keep)

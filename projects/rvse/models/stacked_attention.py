@@ -1,0 +1,86 @@
+"""Stacked cross attention between two kinds of sets, without making a single context vector.
+
+A query q attends the vectors c_1..c_P of a context set with weights a; its context is
+sum_p a_p c_p. The cosine of both needs no more than the products A_p = c_p^T q and the set's Gram
+matrix G = C C^T: cos = a^T A / (|q| sqrt(a^T G a)). A context vector has a thousand channels, a
+column of weights as many entries as a picture has regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .sequences import length_mask
+
+Focus = Callable[[Tensor, Tensor], Tensor]
+"""Which weights (K, P, M, Q) of sets with sizes (K,) stay: bool of the weights' shape."""
+
+
+def attention_weights(
+    products: Tensor, context_lengths: Tensor, smooth: float, eps: float = 1e-8
+) -> Tensor:
+    """Each query's weights over a context set.
+
+    Args:
+        products: (K, P, M, Q), of P vectors of K context sets with Q vectors of M query sets;
+            zero for padded queries.
+        context_lengths: (K,), sizes of the context sets.
+        smooth: Inverse temperature of the softmax over the context.
+        eps: Added to the norm over the query set.
+
+    Returns:
+        (K, P, M, Q), sums over P are 1; 0 at padded context.
+    """
+    scores = F.leaky_relu(products, 0.1)
+    # each context vector's scores are normalised over the query set
+    norm = torch.linalg.vector_norm(scores, dim=3, keepdim=True) + eps
+    scores = scores * (smooth / norm)
+    mask = length_mask(context_lengths, products.shape[1])
+    if not mask.all():
+        scores = scores.masked_fill(~mask[:, :, None, None], -torch.inf)
+    return scores.softmax(dim=1)
+
+
+def context_cosines(
+    context: Tensor,
+    context_lengths: Tensor,
+    query: Tensor,
+    query_lengths: Tensor,
+    smooth: float,
+    focus: Focus | None = None,
+    eps: float = 1e-8,
+) -> Tensor:
+    """Cosine of every query vector with its context in every context set.
+
+    Args:
+        context: (K, P, C).
+        context_lengths: (K,).
+        query: (M, Q, C).
+        query_lengths: (M,).
+        smooth: See :func:`attention_weights`.
+        focus: Chooses weights; the others become 0. The cosine does not depend on the sum of the
+            weights, so nothing is renormalised.
+        eps: Smallest divisor.
+
+    Returns:
+        (K, M, Q), 0 for padded queries.
+    """
+    context = context.masked_fill(~length_mask(context_lengths, context.shape[1])[..., None], 0)
+    query = query.masked_fill(~length_mask(query_lengths, query.shape[1])[..., None], 0)
+    (sets, places, _), (queries, size, _) = context.shape, query.shape
+    products = context.flatten(0, 1) @ query.flatten(0, 1).T
+    products = products.view(sets, places, queries, size)
+    weights = attention_weights(products, context_lengths, smooth, eps)
+    if focus is not None:
+        kept = focus(weights.detach(), context_lengths)
+        weights = torch.where(kept, weights, torch.zeros_like(weights))
+    gram = context @ context.transpose(1, 2)  # (K, P, P)
+    numerator = (weights * products).sum(dim=1)
+    through_gram = torch.bmm(gram, weights.flatten(2)).view_as(weights)
+    squared = (weights * through_gram).sum(dim=1)
+    length = squared.clamp(min=eps**2).sqrt() * torch.linalg.vector_norm(query, dim=2)
+    return numerator / length.clamp(min=eps)

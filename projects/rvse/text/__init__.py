@@ -1,0 +1,4 @@
+from .vocabulary import Vocabulary
+from .word_tokenize import word_tokenize
+
+__all__ = ['Vocabulary', 'word_tokenize']

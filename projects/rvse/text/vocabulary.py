@@ -1,0 +1,121 @@
+"""The word vocabulary of the BiGRU text encoders, in the released json layout."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .word_tokenize import word_tokenize
+
+__all__ = ['Vocabulary']
+
+SPECIAL_WORDS = ('<pad>', '<start>', '<end>', '<unk>')
+
+
+class Vocabulary:
+    """Words and their ids: ``<pad>``, ``<start>``, ``<end>``, ``<unk>`` are 0 to 3.
+
+    Captions are lower-cased and split by :func:`word_tokenize`. The token ``<mask>`` of the
+    training augmentation is no entry: its id, :attr:`mask_id`, follows the last word's, so an
+    embedding that learns it has ``len(vocabulary) + 1`` rows.
+
+    Args:
+        words: The words; a word's place in the list is its id.
+
+    Raises:
+        ValueError: The list does not begin with the four special words, or a word stands twice.
+
+    Example:
+        >>> vocabulary = Vocabulary.build(['a dog runs', 'a dog'], min_count=2)
+        >>> vocabulary.words
+        ['<pad>', '<start>', '<end>', '<unk>', 'a', 'dog']
+        >>> vocabulary.encode('A dog sleeps')
+        [1, 4, 5, 3, 2]
+    """
+
+    pad_id, start_id, end_id, unk_id = range(4)
+
+    def __init__(self, words: Sequence[str]) -> None:
+        if tuple(words[:4]) != SPECIAL_WORDS:
+            raise ValueError(
+                f'vocabulary: it begins with {list(words[:4])}, expected {list(SPECIAL_WORDS)}'
+            )
+        self.words = list(words)
+        self._ids = {word: i for i, word in enumerate(self.words)}
+        if len(self._ids) != len(self.words):
+            twice = next(word for word, n in Counter(self.words).items() if n > 1)
+            raise ValueError(f'vocabulary: {twice!r} stands in it twice')
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def mask_id(self) -> int:
+        """Id of ``<mask>``: one past the last word."""
+        return len(self.words)
+
+    @classmethod
+    def build(cls, captions: Iterable[str], min_count: int = 4) -> Vocabulary:
+        """Makes a vocabulary of the words that occur ``min_count`` times or more.
+
+        The released ones are of the captions of train and dev with 4. Words are sorted by
+        frequency, then alphabetically; the released order is another one.
+        """
+        counts = Counter(word for caption in captions for word in word_tokenize(caption.lower()))
+        words = [word for word, n in counts.items() if n >= min_count and word not in SPECIAL_WORDS]
+        return cls([*SPECIAL_WORDS, *sorted(words, key=lambda word: (-counts[word], word))])
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Vocabulary:
+        """Reads the released json: ``{word2idx, idx2word, idx}``, the latter two not needed.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is not such a vocabulary.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f'{path}: no such vocabulary; tools/dataset_converters/itm.py vocab builds one'
+            )
+        try:
+            ids = json.loads(path.read_text(encoding='utf-8'))['word2idx']
+            words = sorted(ids, key=ids.__getitem__)
+            found = [ids[word] for word in words]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(
+                f"{path}: expected json with 'word2idx', a dict of words and their ids"
+            ) from None
+        if found != list(range(len(words))):
+            raise ValueError(
+                f'{path}: the {len(words)} ids of word2idx are not 0 to {len(words) - 1}'
+            )
+        try:
+            return cls(words)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from None
+
+    def save(self, path: str | Path) -> None:
+        """Writes the released json, which the released code reads too."""
+        content = {
+            'word2idx': self._ids,
+            'idx2word': {str(i): word for word, i in self._ids.items()},
+            'idx': len(self),
+        }
+        Path(path).write_text(json.dumps(content), encoding='utf-8')
+
+    def encode(self, caption: str) -> list[int]:
+        """Ids of a caption's words between those of ``<start>`` and ``<end>``."""
+        ids = (self._ids.get(word, self.unk_id) for word in word_tokenize(caption.lower()))
+        return [self.start_id, *ids, self.end_id]
+
+    def __call__(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids (B, L) padded with 0, and lengths (B,), both int64; L is the longest's."""
+        rows = [torch.tensor(self.encode(caption)) for caption in captions]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad_id)
+        return ids, torch.tensor([len(row) for row in rows])
