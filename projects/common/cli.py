@@ -544,12 +544,19 @@ def build_runner(cfg: Config) -> Any:
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
-def run(cfg: Config, action: str) -> None:
-    """Build the runner and let it `train` or `test`; then leave the process group in order."""
+def leave_process_group() -> None:
+    """Take the process out of its group, if it is in one, when all have come this far.
+
+    Left to the interpreter's exit, gloo's threads may end a finished process with an abort.
+    """
     import torch
 
-    getattr(build_runner(cfg), action)()
     if torch.distributed.is_initialized():
-        # Left to the interpreter's exit, gloo's threads may end a finished process with an abort.
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+
+
+def run(cfg: Config, action: str) -> None:
+    """Build the runner and let it `train` or `test`; then leave the process group in order."""
+    getattr(build_runner(cfg), action)()
+    leave_process_group()

@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import mmcv
 import numpy as np
-import torch
 from mmdet.structures import DetDataSample
-from mmengine.config import Config, ConfigDict
-from mmengine.dataset import Compose
-from mmengine.infer import BaseInferencer
+from mmengine.config import ConfigDict
 from mmengine.logging import print_log
-from mmengine.registry import MODELS, DefaultScope
-from PIL import Image, ImageOps
 from rich.progress import track
 from torch import nn
 
-from projects.common.build import build_quietly
-from projects.common.config_index import find_config, list_models
-from projects.common.config_text import config_of_checkpoint
-from projects.common.convert import describe_mismatch, read_weights
+from projects.common.inferencer import ImageInferencer, ImageInput, write_predictions
 from projects.common.prediction_dump import encode_mask
 
-from .datasets.annotations import image_problem
 from .visualization import draw_data_sample
 
 __all__ = ['GroundingInferencer']
 
-ImageInput = str | os.PathLike | np.ndarray | Image.Image
-META_KEYS = ('img_path', 'ori_shape', 'img_shape', 'scale_factor')
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 SENTENCES_AT_ONCE = 16
-_URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
 
 
-class GroundingInferencer(BaseInferencer):
+class GroundingInferencer(ImageInferencer):
     """Finds and cuts out what a sentence names, as ``mmdet.apis.DetInferencer`` finds classes.
 
     Args:
@@ -66,84 +51,22 @@ class GroundingInferencer(BaseInferencer):
         [12.5, 80.1, 96.0, 301.7]
     """
 
-    def __init__(
-        self,
-        model: str | os.PathLike | Config | ConfigDict | None = None,
-        weights: str | os.PathLike | None = None,
-        device: str | torch.device | None = None,
-        show_progress: bool = True,
-        trust_checkpoint: bool = False,
-    ) -> None:
-        self._weights: dict[str, torch.Tensor] | None = None
-        self._names: dict[str, str] = {}  # name of an output -> picture
-        rest: dict = {}
-        if weights is not None:
-            _refuse_url('weights', weights, 'the checkpoint')
-            self._weights, rest = read_weights(weights, trust_checkpoint)
-        if model is None and weights is None:
-            raise ValueError('GroundingInferencer: neither a model nor weights are given')
-        if model is None:
-            cfg = config_of_checkpoint(rest, os.fspath(weights))
-        elif isinstance(model, (Config, ConfigDict)):
-            cfg = copy.deepcopy(model)
-        else:
-            _refuse_url('model', model, 'the config')
-            cfg = Config.fromfile(find_config(model))
-        with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
-            super().__init__(
-                cfg, weights, device, scope=cfg.get('default_scope'), show_progress=show_progress
+    def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
+        encoder = model.get('text_encoder', {})
+        if not Path(encoder.get('pretrained') or '').is_dir():
+            encoder['pretrained'] = None  # a hub id: the checkpoint has BERT's weights
+        if any(key.startswith('visumodel.') for key in self._weights):
+            raise ValueError(
+                f'weights {os.fspath(weights)}: not of this model: a released checkpoint; '
+                'tools/model_converters/plvl.py makes it ours'
             )
-        self._weights = None
 
-    @staticmethod
-    def list_models(patterns: str = '*') -> list[str]:
-        """Names of the configs that ``model`` may be, by shell-style wildcards."""
-        return list_models(patterns)
-
-    # ---------------------------------------------------------------------------- building
-
-    def _init_model(
-        self, cfg: Config, weights: str | os.PathLike | None, device: str | torch.device
-    ) -> nn.Module:
-        model_cfg = copy.deepcopy(cfg.model)
-        if weights is None:
-            print_log('GroundingInferencer: no weights are given, the model is random', 'current')
-            model = MODELS.build(model_cfg)
-        else:
-            encoder = model_cfg.get('text_encoder', {})
-            if not Path(encoder.get('pretrained') or '').is_dir():
-                encoder['pretrained'] = None  # a hub id: the checkpoint has BERT's weights
-            model = build_quietly(model_cfg, cfg.get('default_scope', 'mmdet'))
-            _load_weights(model, self._weights, f'weights {os.fspath(weights)}')
+    def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
         if getattr(model.text_encoder, 'tokenizer', None) is None:
             raise ValueError(
                 f'weights {weights}: hold no vocabulary, and neither text_encoder.vocab_file nor '
                 '.pretrained of the config name one'
             )
-        model.cfg = cfg
-        return model.to(device).eval()
-
-    def _init_pipeline(self, cfg: Config) -> Compose:
-        """The test pipeline without annotations; the picture is given, not loaded."""
-        steps = []
-        loader = dict(type='LoadImageFromFile')
-        for step in _test_pipeline(cfg.test_dataloader.dataset):
-            name = step['type'].split('.')[-1]
-            if name == 'LoadImageFromFile':
-                loader = step
-            elif name == 'PackDetInputs':
-                steps.append({**step, 'meta_keys': META_KEYS})
-            elif not (name.startswith('Load') and name.endswith('Annotations')):
-                steps.append(step)
-        self._file_loader = Compose([loader])
-        self._array_loader = Compose([dict(type='mmdet.LoadImageFromNDArray')])
-        return Compose(steps)
-
-    def _init_collate(self, cfg: Config) -> None:
-        return None  # see _collate
-
-    def _init_visualizer(self, cfg: Config) -> None:
-        return None  # pictures are drawn by projects.plvl.visualization
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -223,51 +146,8 @@ class GroundingInferencer(BaseInferencer):
                     if return_vis:
                         results['visualization'].append(drawn)
                 if out_dir and not no_save_pred:
-                    path = Path(out_dir, 'preds', f'{name}.json')
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    lines = (json.dumps(entry, ensure_ascii=False) for entry in of_image)
-                    path.write_text('[\n' + ',\n'.join(lines) + '\n]\n', encoding='utf-8')
+                    write_predictions(Path(out_dir, 'preds', f'{name}.json'), of_image)
         return results
-
-    def _inputs_to_list(self, inputs: Any) -> list:
-        if isinstance(inputs, (list, tuple)):
-            return list(inputs)
-        if isinstance(inputs, (str, os.PathLike)) and Path(inputs).is_dir():
-            files = sorted(p for p in Path(inputs).iterdir() if p.suffix.lower() in SUFFIXES)
-            if not files:
-                raise ValueError(f'image folder {inputs}: holds no picture ({", ".join(SUFFIXES)})')
-            return files
-        return [inputs]
-
-    def _load(self, image: ImageInput) -> tuple[np.ndarray, dict]:
-        """The picture in BGR and what the pipeline makes of it."""
-        if isinstance(image, (str, os.PathLike)):
-            image = os.fspath(image)
-            _refuse_url('image', image, 'the picture')
-            if not os.path.isfile(image):
-                raise FileNotFoundError(f'image {image}: no such file')
-            try:
-                results = self._file_loader(dict(img_path=image))
-            except Exception as error:
-                reason = image_problem(image)
-                if reason is None:
-                    raise
-                raise ValueError(f'image {image}: not readable ({reason})') from error
-        else:
-            if isinstance(image, Image.Image):
-                image = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))[..., ::-1]
-            if not isinstance(image, np.ndarray):
-                raise ValueError(
-                    f'image of type {type(image).__name__}: expected a path, an array or a PIL '
-                    'image'
-                )
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-                raise ValueError(
-                    f'image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8'
-                )
-            results = self._array_loader(dict(img=np.ascontiguousarray(image)))
-        picture = results['img']
-        return picture, self.pipeline(results)
 
     def _collate(self, loaded: list[tuple]) -> dict[str, list]:
         """A batch with an entry for each sentence; those of a picture share its tensor."""
@@ -302,54 +182,6 @@ class GroundingInferencer(BaseInferencer):
         if 'masks' in instance:
             prediction['mask'] = encode_mask(instance.masks[0].cpu().numpy())
         return prediction
-
-    def _output_name(self, image: ImageInput) -> str:
-        """A file name of its own for each picture; the same again for the same path."""
-        is_path = isinstance(image, (str, os.PathLike))
-        source = os.path.abspath(image) if is_path else f'array {len(self._names)}'
-        stem = Path(image).stem if is_path else 'image'
-        number, name = 1, stem
-        while self._names.setdefault(name, source) != source:
-            number += 1
-            name = f'{stem}_{number}'
-        return name
-
-    def visualize(self, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError('call the inferencer with return_vis=True')
-
-    def postprocess(self, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError('call the inferencer')
-
-
-def _load_weights(model: nn.Module, weights: dict[str, torch.Tensor], what: str) -> None:
-    """Loads weights that are exactly the model's; the vocabulary alone may be absent."""
-
-    def tensors(state: dict) -> dict:
-        return {key: value for key, value in state.items() if not key.endswith('_extra_state')}
-
-    if any(key.startswith('visumodel.') for key in weights):
-        problem = 'a released checkpoint; tools/model_converters/plvl.py makes it ours'
-    else:
-        shapes = {key: value.shape for key, value in tensors(model.state_dict()).items()}
-        problem = describe_mismatch(tensors(weights), shapes)
-    if problem:
-        raise ValueError(f'{what}: not of this model: {problem}')
-    model.load_state_dict(weights, strict=False)
-
-
-def _refuse_url(field: str, value: str | os.PathLike, what: str) -> None:
-    if _URL.match(os.fspath(value)):
-        raise ValueError(f'{field} {value}: URLs are not read; download {what} and give its path')
-
-
-def _test_pipeline(dataset: ConfigDict) -> list[dict]:
-    """The pipeline of a dataset config, of the first one inside where it wraps others."""
-    while dataset.get('pipeline') is None:
-        inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
-        if inner is None:
-            raise ValueError('test_dataloader.dataset: neither it nor one inside has a pipeline')
-        dataset = inner
-    return dataset.pipeline
 
 
 def _sentences_of_images(sentences: Any, count: int, for_all: bool) -> list[list[str]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import platform
 import time
 from copy import deepcopy
 from pathlib import Path
@@ -16,6 +13,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner, TestLoop
 
 from projects.common.cli import build_runner, prepare
+from projects.common.quickstart import print_results, versions, write_summary
 from projects.common.scenes import write_dataset
 
 from .visualization import draw_data_sample
@@ -71,11 +69,10 @@ def main(work_dir: Path, seed: int) -> dict:
         images=len({sample['img_path'] for sample in _samples(runner)}),
         sentences=len(runner.test_dataloader.dataset),
         seed=seed,
-        versions=_versions(),
+        versions=versions(),
     )
-    summary = json.loads(json.dumps(summary), parse_float=lambda text: round(float(text), 2))
     path = work_dir / 'summary.json'
-    path.write_text(json.dumps(summary, indent=2) + '\n')
+    summary = write_summary(path, summary)
     _print_table(summary, path, pictures)
     return summary
 
@@ -132,19 +129,6 @@ def _draw(runner: Runner, folder: Path) -> list[Path]:
     return [*paths, path]
 
 
-def _versions() -> dict[str, str]:
-    names = ('torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'transformers', 'numpy')
-    versions = {'python': platform.python_version()}
-    for name in names:
-        for candidate in (name, name.removeprefix('onedl-').replace('mmdetection', 'mmdet')):
-            try:
-                versions[candidate] = importlib.metadata.version(candidate)
-                break
-            except importlib.metadata.PackageNotFoundError:
-                continue
-    return versions
-
-
 def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
     rows = [('REC accuracy (IoU >= 0.5)', summary['rec_acc50'])]
     rows += [(f'    {kind} sentences', v) for kind, v in summary['rec_acc50_by_kind'].items()]
@@ -153,15 +137,11 @@ def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
         ('RES mean IoU', summary['res_miou']),
         ('RES overall IoU', summary['res_oiou']),
     ]
-    width = max(len(name) for name, _ in rows)
-    print(f'\n{summary["images"]} unseen scenes, {summary["sentences"]} sentences')
-    print('-' * (width + 10))
-    for name, value in rows:
-        print(f'{name:<{width}}  {value:6.2f} %')
-    print('-' * (width + 10))
-    print(
+    print_results(
+        f'{summary["images"]} unseen scenes, {summary["sentences"]} sentences',
+        rows,
         f'training {summary["train_seconds"]:.0f} s, testing {summary["test_seconds"]:.0f} s, '
-        f'seed {summary["seed"]}'
+        f'seed {summary["seed"]}',
     )
     print(f'\nsummary:  {path}')
     print(f'pictures: {len(pictures)} in {pictures[-1].parent}; begin with {pictures[-1].name}')

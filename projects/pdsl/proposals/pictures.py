@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import cv2
 
+from projects.common.pictures import PICTURE_SUFFIXES
+
 __all__ = ['list_pictures', 'map_unordered', 'of_this_rank']
 
-_SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'}
 _T = TypeVar('_T')
 
 
@@ -37,7 +38,7 @@ def list_pictures(
         raise FileNotFoundError(f'{folder}: no such folder')
     found: dict[str, str] = {}
     for path in sorted(folder.rglob('*')):
-        if path.suffix.lower() in _SUFFIXES and path.is_file():
+        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
             name = path.relative_to(folder).with_suffix('').as_posix()
             if name in found:
                 raise ValueError(f'{path}: has the same name as {found[name]}')
@@ -54,7 +55,7 @@ def list_pictures(
             chosen[key] = found[key]
         found = chosen
     if not found:
-        raise ValueError(f'{names_file or folder}: no pictures ({", ".join(sorted(_SUFFIXES))})')
+        raise ValueError(f'{names_file or folder}: no pictures ({", ".join(PICTURE_SUFFIXES)})')
     return found
 
 

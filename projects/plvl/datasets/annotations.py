@@ -15,7 +15,6 @@ __all__ = [
     'check_box',
     'check_mask',
     'check_mask_meets_box',
-    'image_problem',
     'mask_box',
     'read_image_size',
     'xywh_to_xyxy',
@@ -220,13 +219,3 @@ def read_image_size(path: str) -> tuple[int, int]:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InvalidSampleError(f'broken image: {error}') from None
     return height, width
-
-
-def image_problem(path: str) -> str | None:
-    """Why the picture cannot be decoded to its last pixel, or None if it can."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except Exception as error:  # decoders raise almost any exception on damaged files
-        return f'{type(error).__name__}: {error}'
-    return None

@@ -14,12 +14,13 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
+from projects.common.pictures import image_problem
+
 from .annotations import (
     InvalidSampleError,
     check_box,
     check_mask,
     check_mask_meets_box,
-    image_problem,
     mask_box,
     read_image_size,
     xywh_to_xyxy,

@@ -1,11 +1,11 @@
 """How fast a grounding model is: several variants in turn, in one run.
 
-    python tools/analysis_tools/benchmark.py latency CONFIG --images 1
-    python tools/analysis_tools/benchmark.py sentences CONFIG --sentences 1 4 16
-    python tools/analysis_tools/benchmark.py training CONFIG --batch-sizes 1 2 4 --memory 24
-    python tools/analysis_tools/benchmark.py profile CONFIG
-    python tools/analysis_tools/benchmark.py data CONFIG
-    python tools/analysis_tools/benchmark.py agreement CONFIG --checkpoint WEIGHTS
+    python tools/analysis_tools/benchmark_plvl.py latency CONFIG --images 1
+    python tools/analysis_tools/benchmark_plvl.py sentences CONFIG --sentences 1 4 16
+    python tools/analysis_tools/benchmark_plvl.py training CONFIG --batch-sizes 1 2 4 --memory 24
+    python tools/analysis_tools/benchmark_plvl.py profile CONFIG
+    python tools/analysis_tools/benchmark_plvl.py data CONFIG
+    python tools/analysis_tools/benchmark_plvl.py agreement CONFIG --checkpoint WEIGHTS
 
 Machines are noisy, so that figures of two runs do not compare: every round times each variant
 once, and the medians over the rounds stand beside their ratios. Weights are random unless
@@ -20,6 +20,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -38,6 +39,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from projects.common.checkpoint import load_checkpoint_file
 from projects.common.cli import UserError, load_config, report_user_errors
 from projects.common.precision import lower_precision
+from projects.common.timing import show_table, time_in_turn
 
 GIB = 2**30
 SENTENCE = 'the man in the red shirt to the left of the dog'
@@ -65,27 +67,6 @@ def make_inputs(
     pictures = torch.randn(images, 3, size, size, generator=generator)
     ids, mask = model.text_encoder.tokenize([SENTENCE] * images)
     return pictures.to(device), ids.to(device), mask.to(device)
-
-
-def synchronize(device: str) -> None:
-    if device.startswith('cuda'):
-        torch.cuda.synchronize()
-
-
-def time_in_turn(
-    variants: dict[str, Callable[[], object]], rounds: int, device: str, warm_up: int = 2
-) -> dict[str, float]:
-    """Median seconds of each variant; every round runs each of them once."""
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for round_ in range(-warm_up, rounds):
-        for name, run in variants.items():
-            synchronize(device)
-            start = time.perf_counter()
-            run()
-            synchronize(device)
-            if round_ >= 0:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 @contextlib.contextmanager
@@ -244,7 +225,7 @@ def training(args: argparse.Namespace, cfg: Config) -> list[dict]:
     for name, options in variants:
         measured = []
         for batch in args.batch_sizes:
-            row = _train_in_child(args, batch, options)
+            row = _train_in_child(args, cfg, batch, options)
             rows.append({'variant': name, 'batch': batch, **row})
             if 'GiB' in row:
                 measured.append((batch, row['GiB']))
@@ -252,17 +233,20 @@ def training(args: argparse.Namespace, cfg: Config) -> list[dict]:
             (few, low), (many, high) = measured[0], measured[-1]
             each = (high - low) / (many - few)
             fits = int(few + (args.memory - low) / each) if each > 0 else 0
-            row = _train_in_child(args, max(fits, 1), options) if args.device == 'cuda' else {}
+            row = _train_in_child(args, cfg, max(fits, 1), options) if args.device == 'cuda' else {}
             rows.append({'variant': f'{name}: fits {args.memory:g} GiB', 'batch': fits, **row})
     return rows
 
 
-def _train_in_child(args: argparse.Namespace, batch: int, options: list[str]) -> dict:
-    command = [sys.executable, __file__, 'step', args.config, '--images', str(batch), *options]
-    command += ['--size', str(args.size), '--rounds', str(args.rounds), '--device', args.device]
-    if args.cfg_options_text:
-        command += ['--cfg-options', *args.cfg_options_text]
-    done = subprocess.run(command, capture_output=True, text=True)
+def _train_in_child(args: argparse.Namespace, cfg: Config, batch: int, options: list[str]) -> dict:
+    """A training step in a process of its own, whose peak memory is then that step's."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = str(Path(folder, 'config.py'))
+        cfg.dump(config)
+        command = [sys.executable, __file__, 'step', config, '--images', str(batch), *options]
+        command += ['--size', str(args.size), '--rounds', str(args.rounds)]
+        command += ['--device', args.device]
+        done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f'ended with {done.returncode}']
         return {'note': lines[-1][:80]}
@@ -349,7 +333,7 @@ def data(args: argparse.Namespace, cfg: Config) -> list[dict]:
     row = {'samples': count, 'samples/s of one worker': statistics.median(rates)}
     if args.device == 'cuda':
         options = ['--bf16']
-        step_row = _train_in_child(args, args.images, options)
+        step_row = _train_in_child(args, cfg, args.images, options)
         if 'images/s' not in step_row:
             raise UserError(f'the training step failed: {step_row["note"]}')
         row['samples/s of a bf16 training step'] = step_row['images/s']
@@ -387,26 +371,6 @@ def agreement(args: argparse.Namespace, cfg: Config) -> list[dict]:
     return rows
 
 
-def show(rows: list[dict]) -> None:
-    """A table with the columns of all rows."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[_text(row.get(column)) for column in columns] for row in rows]
-    widths = [
-        max(len(column), *(len(line[i]) for line in cells)) for i, column in enumerate(columns)
-    ]
-    print('  '.join(column.ljust(width) for column, width in zip(columns, widths, strict=True)))
-    for line in cells:
-        print('  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ''
-    if isinstance(value, float):
-        return f'{value:.1e}' if 0 < abs(value) < 1e-2 else f'{value:.2f}'
-    return str(value)
-
-
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -438,10 +402,6 @@ def parse_args() -> argparse.Namespace:
     )
     args = parser.parse_args()
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    at = sys.argv.index('--cfg-options') if '--cfg-options' in sys.argv else len(sys.argv)
-    following = sys.argv[at + 1 :]
-    end = next((i for i, text in enumerate(following) if text.startswith('--')), len(following))
-    args.cfg_options_text = following[:end]  # for the processes of `training`
     return args
 
 
@@ -460,7 +420,7 @@ def main() -> None:
         f'medians of {args.rounds} rounds, {name}, {torch.get_num_threads()} threads, '
         f'torch {torch.__version__}'
     )
-    show(rows)
+    show_table(rows)
     if args.out:
         Path(args.out).write_text(json.dumps(rows, indent=2) + '\n')
 
