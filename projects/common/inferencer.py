@@ -1,0 +1,232 @@
+"""What the inferencers of all projects share: configs, weights, pictures, names of outputs."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose
+from mmengine.infer import BaseInferencer
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+from PIL import Image, ImageOps
+from torch import nn
+
+from .build import build_quietly
+from .config_index import find_config, list_models
+from .config_text import config_of_checkpoint
+from .convert import describe_mismatch, read_weights
+from .pictures import image_problem, pictures_in
+
+__all__ = ['ImageInferencer', 'ImageInput', 'refuse_url', 'write_predictions']
+
+ImageInput = str | os.PathLike | np.ndarray | Image.Image
+_URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
+
+
+class ImageInferencer(BaseInferencer):
+    """Base of objects that take pictures and a trained model, as ``mmdet.apis.DetInferencer``.
+
+    A subclass writes ``__call__`` and says with :meth:`prepare_model` and :meth:`check_model` what
+    its models need beyond their weights.
+
+    Args:
+        model: A config file, a name of :func:`projects.common.list_models`, or a config; None
+            takes the config that our training leaves in the checkpoint.
+        weights: A checkpoint file. Without one the model is random, which only serves to try
+            things out; a warning says so.
+        device: Such as 'cpu' or 'cuda:0'; None takes the fastest that is there.
+        show_progress: Whether to show a progress bar where there are several batches.
+        trust_checkpoint: Unpickle the checkpoint freely, which runs any code in it.
+
+    Raises:
+        FileNotFoundError: There is no such config or checkpoint.
+        ValueError: The weights are not this model's.
+    """
+
+    META_KEYS: Sequence[str] = ('img_path', 'ori_shape', 'img_shape', 'scale_factor')
+    """What data samples tell of a picture."""
+
+    def __init__(
+        self,
+        model: str | os.PathLike | Config | ConfigDict | None = None,
+        weights: str | os.PathLike | None = None,
+        device: str | torch.device | None = None,
+        show_progress: bool = True,
+        trust_checkpoint: bool = False,
+    ) -> None:
+        self._weights: dict[str, torch.Tensor] | None = None
+        self._names: dict[str, str] = {}  # name of an output -> picture
+        rest: dict = {}
+        if weights is not None:
+            refuse_url('weights', weights, 'the checkpoint')
+            self._weights, rest = read_weights(weights, trust_checkpoint)
+        if model is None and weights is None:
+            raise ValueError(f'{type(self).__name__}: neither a model nor weights are given')
+        if model is None:
+            cfg = config_of_checkpoint(rest, os.fspath(weights))
+        elif isinstance(model, (Config, ConfigDict)):
+            cfg = copy.deepcopy(model)
+        else:
+            refuse_url('model', model, 'the config')
+            cfg = Config.fromfile(find_config(model))
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
+            super().__init__(
+                cfg, weights, device, scope=cfg.get('default_scope'), show_progress=show_progress
+            )
+        self._weights = None
+
+    @staticmethod
+    def list_models(patterns: str = '*') -> list[str]:
+        """Names of the configs that ``model`` may be, by shell-style wildcards."""
+        return list_models(patterns)
+
+    # ---------------------------------------------------------------------------- building
+
+    def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
+        """Changes the model's config, in place, for the weights that will be loaded."""
+
+    def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
+        """Raises ``ValueError`` where a model lacks what inference needs."""
+
+    def _init_model(
+        self, cfg: Config, weights: str | os.PathLike | None, device: str | torch.device
+    ) -> nn.Module:
+        model_cfg = copy.deepcopy(cfg.model)
+        if weights is None:
+            print_log(
+                f'{type(self).__name__}: no weights are given, the model is random', 'current'
+            )
+        else:
+            self.prepare_model(model_cfg, weights)
+        model = build_quietly(model_cfg, cfg.get('default_scope', 'mmdet'))
+        if weights is not None:
+            _load_weights(model, self._weights, f'weights {os.fspath(weights)}')
+        self.check_model(model, weights)
+        model.cfg = cfg
+        return model.to(device).eval()
+
+    def _init_pipeline(self, cfg: Config) -> Compose:
+        """The test pipeline without annotations; the picture is given, not loaded."""
+        steps = []
+        loader = dict(type='LoadImageFromFile')
+        for step in _test_pipeline(cfg.test_dataloader.dataset):
+            name = step['type'].split('.')[-1]
+            if name == 'LoadImageFromFile':
+                loader = step
+            elif name == 'PackDetInputs':
+                steps.append({**step, 'meta_keys': self.META_KEYS})
+            elif not (name.startswith('Load') and name.endswith('Annotations')):
+                steps.append(step)
+        self._file_loader = Compose([loader])
+        self._array_loader = Compose([dict(type='mmdet.LoadImageFromNDArray')])
+        return Compose(steps)
+
+    def _init_collate(self, cfg: Config) -> None:
+        return None  # subclasses make their batches
+
+    def _init_visualizer(self, cfg: Config) -> None:
+        return None  # pictures are drawn by the projects' own functions
+
+    # ---------------------------------------------------------------------------- pictures
+
+    def _inputs_to_list(self, inputs: Any) -> list:
+        """One picture, a list of them or a folder, as a list."""
+        if isinstance(inputs, (list, tuple)):
+            return list(inputs)
+        if isinstance(inputs, (str, os.PathLike)) and Path(inputs).is_dir():
+            return pictures_in(inputs)
+        return [inputs]
+
+    def _load(self, image: ImageInput, **fields: Any) -> tuple[np.ndarray, dict]:
+        """The picture (H, W, 3) in BGR, and what the pipeline makes of it and of ``fields``."""
+        if isinstance(image, (str, os.PathLike)):
+            image = os.fspath(image)
+            refuse_url('image', image, 'the picture')
+            if not os.path.isfile(image):
+                raise FileNotFoundError(f'image {image}: no such file')
+            try:
+                results = self._file_loader(dict(img_path=image))
+            except Exception as error:
+                reason = image_problem(image)
+                if reason is None:
+                    raise
+                raise ValueError(f'image {image}: not readable ({reason})') from error
+        else:
+            if isinstance(image, Image.Image):
+                image = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))[..., ::-1]
+            if not isinstance(image, np.ndarray):
+                raise ValueError(
+                    f'image of type {type(image).__name__}: expected a path, an array or a PIL '
+                    'image'
+                )
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+                raise ValueError(
+                    f'image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8'
+                )
+            results = self._array_loader(dict(img=np.ascontiguousarray(image)))
+        picture = results['img']
+        return picture, self.pipeline({**results, **fields})
+
+    # ----------------------------------------------------------------------------- outputs
+
+    def _output_name(self, image: ImageInput) -> str:
+        """A file name of its own for each picture; the same again for the same path."""
+        is_path = isinstance(image, (str, os.PathLike))
+        source = os.path.abspath(image) if is_path else f'array {len(self._names)}'
+        stem = Path(image).stem if is_path else 'image'
+        number, name = 1, stem
+        while self._names.setdefault(name, source) != source:
+            number += 1
+            name = f'{stem}_{number}'
+        return name
+
+    def visualize(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError('call the inferencer with return_vis=True')
+
+    def postprocess(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError('call the inferencer')
+
+
+def write_predictions(path: Path, predictions: Sequence[dict[str, Any]]) -> None:
+    """A JSON file with a list, one prediction a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(prediction, ensure_ascii=False) for prediction in predictions)
+    path.write_text('[\n' + ',\n'.join(lines) + '\n]\n', encoding='utf-8')
+
+
+def refuse_url(field: str, value: str | os.PathLike, what: str) -> None:
+    """Raises ``ValueError`` for a URL: nothing is downloaded."""
+    if _URL.match(os.fspath(value)):
+        raise ValueError(f'{field} {value}: URLs are not read; download {what} and give its path')
+
+
+def _load_weights(model: nn.Module, weights: dict[str, torch.Tensor], what: str) -> None:
+    """Loads weights that are exactly the model's; the vocabulary alone may be absent."""
+
+    def tensors(state: dict) -> dict:
+        return {key: value for key, value in state.items() if not key.endswith('_extra_state')}
+
+    shapes = {key: value.shape for key, value in tensors(model.state_dict()).items()}
+    problem = describe_mismatch(tensors(weights), shapes)
+    if problem:
+        raise ValueError(f'{what}: not of this model: {problem}')
+    model.load_state_dict(weights, strict=False)
+
+
+def _test_pipeline(dataset: ConfigDict) -> list[dict]:
+    """The pipeline of a dataset config, of the first one inside where it wraps others."""
+    while dataset.get('pipeline') is None:
+        inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
+        if inner is None:
+            raise ValueError('test_dataloader.dataset: neither it nor one inside has a pipeline')
+        dataset = inner
+    return dataset.pipeline
