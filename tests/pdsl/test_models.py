@@ -277,7 +277,7 @@ def test_prediction_is_the_heads_mean(repo_root):
     x = model.extract_feat(data['inputs'])
     head, proposals = model.roi_head, data['data_samples'][0].proposals
     features = head.proposal_features(x, [proposals])
-    ((probs, boxes),) = head.score_proposals(x, [proposals])
+    ((probs, boxes, image_scores),) = head.score_proposals(x, [proposals])
     each = [layer['cls'](features).softmax(1) for layer in head.bbox_head.refinements]
     torch.testing.assert_close(probs, sum(each) / 3)
     moves = sum(layer['reg'](features) for layer in head.bbox_head.refinements) / 3
@@ -294,6 +294,9 @@ def test_prediction_is_the_heads_mean(repo_root):
     (result,) = model.test_step(batch(sample()))
     found = result.pred_instances
     assert found.bboxes.max() <= 32  # pixels of the original picture
+    classes, places = head.bbox_head.streams(features)
+    torch.testing.assert_close(image_scores, (classes.softmax(1) * places.softmax(0)).sum(0))
+    torch.testing.assert_close(found.metainfo['image_scores'], image_scores)
     assert (found.scores[:-1] >= found.scores[1:]).all()
 
 
@@ -438,13 +441,16 @@ def test_views_are_averaged_before_nms(repo_root):
         (SIZE - boxes[:, 2], boxes[:, 1], SIZE - boxes[:, 0], boxes[:, 3]), 1
     )
     each.set_metainfo(dict(flip=True, flip_direction='horizontal'))
-    probs, refined = [], []
+    probs, refined, tags = [], [], []
     for view in (plain, mirrored):
         data = model.data_preprocessor(copy.deepcopy(view), False)
         x = model.extract_feat(data['inputs'])
-        ((prob, box),) = model.roi_head.score_proposals(x, [data['data_samples'][0].proposals])
+        ((prob, box, present),) = model.roi_head.score_proposals(
+            x, [data['data_samples'][0].proposals]
+        )
         probs.append(prob)
         refined.append(box)
+        tags.append(present)
     low, high = SIZE - refined[1][..., 2], SIZE - refined[1][..., 0]
     refined[1] = torch.stack((low, refined[1][..., 1], high, refined[1][..., 3]), -1)
     wanted = detections(
@@ -456,6 +462,7 @@ def test_views_are_averaged_before_nms(repo_root):
     (merged,) = tta.test_step({key: [plain[key], mirrored[key]] for key in plain})
     torch.testing.assert_close(merged.pred_instances.bboxes, wanted.bboxes)
     torch.testing.assert_close(merged.pred_instances.scores, wanted.scores)
+    torch.testing.assert_close(merged.pred_instances.image_scores, (tags[0] + tags[1]) / 2)
 
     fewer = batch(sample(count=19))
     with pytest.raises(ValueError, match='20 and 19 proposals'):

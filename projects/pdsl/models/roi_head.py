@@ -389,26 +389,22 @@ class PDSLRoIHead(StandardRoIHead):
 
     def score_proposals(
         self, x: Sequence[Tensor], proposals: Sequence[InstanceData]
-    ) -> list[tuple[Tensor, Tensor]]:
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Of each image, what all refinement heads say together, before NMS.
 
         Returns:
-            Probabilities (n, n_c + 1), the last of the background, and boxes (n, n_c, 4), XYXY
-            in pixels of the input, not clipped.
+            Probabilities (n, n_c + 1), the last of the background; boxes (n, n_c, 4), XYXY in
+            pixels of the input, not clipped; and y (n_c,) of Eq. 2: which classes are there.
         """
         sizes = [len(each) for each in proposals]
         features = self.proposal_features(x, proposals)
         streams = (part.split(sizes) for part in self.bbox_head.streams(features))
         scores = [wsddn_scores(*pair) for pair in zip(*streams)]
         boxes = [each.bboxes for each in proposals]
-        return [self.bbox_head(*each) for each in zip(boxes, features.split(sizes), scores)]
-
-    def image_scores(self, x: Sequence[Tensor], proposals: Sequence[InstanceData]) -> list[Tensor]:
-        """Of each image y (n_c,) of Eq. 2: which classes are there."""
-        sizes = [len(each) for each in proposals]
-        streams = self.bbox_head.streams(self.proposal_features(x, proposals))
-        split = (part.split(sizes) for part in streams)
-        return [image_level_scores(wsddn_scores(*pair)) for pair in zip(*split)]
+        return [
+            (*self.bbox_head(*each), image_level_scores(each[2]))
+            for each in zip(boxes, features.split(sizes), scores)
+        ]
 
     def class_logits(self, x: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Logits (k, n_c) of boxes (k, 4) of one image, mean over the refinement heads."""
@@ -426,10 +422,15 @@ class PDSLRoIHead(StandardRoIHead):
         rcnn_test_cfg: dict,
         rescale: bool = False,
     ) -> list[InstanceData]:
-        """NMS of :meth:`score_proposals`; see mmdet's method."""
+        """NMS of :meth:`score_proposals`; see mmdet's method.
+
+        The metainfo of each image's result has ``image_scores``, y (n_c,) of Eq. 2.
+        """
         results = []
-        for (probs, boxes), meta in zip(self.score_proposals(x, rpn_results_list), batch_img_metas):
+        scored = self.score_proposals(x, rpn_results_list)
+        for (probs, boxes, image_scores), meta in zip(scored, batch_img_metas):
             result = detections(probs, boxes, meta['img_shape'], rcnn_test_cfg)
+            result.set_metainfo(dict(image_scores=image_scores.detach()))
             if rescale and len(result):
                 result.bboxes = result.bboxes / result.bboxes.new_tensor(
                     meta['scale_factor']
@@ -450,7 +451,7 @@ class PDSLRoIHead(StandardRoIHead):
         batch_data_samples: SampleList | None = None,
     ) -> tuple[Tensor, ...]:
         """Probabilities and boxes of all proposals, and the masks of the first 100."""
-        probs, boxes = map(torch.cat, zip(*self.score_proposals(x, rpn_results_list)))
+        probs, boxes, _ = map(torch.cat, zip(*self.score_proposals(x, rpn_results_list)))
         if not self.with_mask:
             return probs, boxes
         rois = bbox2roi([each.bboxes for each in rpn_results_list])[:100]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import add
 
 import torch
 from mmdet.structures import DetDataSample, SampleList
@@ -46,15 +47,15 @@ class PDSLTTAModel(BaseTTAModel):
             model.data_preprocessor({key: value[i] for key, value in data.items()}, False)
             for i in range(len(data['inputs']))
         ]
-        totals: list[tuple[Tensor, Tensor]] = []
+        totals: list[tuple[Tensor, Tensor, Tensor]] = []
         for view in views:
             samples = view['data_samples']
             proposals = [sample.proposals for sample in samples]
             scored = head.score_proposals(model.extract_feat(view['inputs']), proposals)
-            for i, ((probs, boxes), sample) in enumerate(zip(scored, samples)):
+            for i, ((probs, boxes, image_scores), sample) in enumerate(zip(scored, samples)):
                 boxes = _to_original(boxes, sample.metainfo)
                 if len(totals) < len(samples):
-                    totals.append((probs, boxes))
+                    totals.append((probs, boxes, image_scores))
                 elif len(probs) != len(totals[i][0]):
                     raise ValueError(
                         f'views of {sample.metainfo.get("img_path", "an image")}: '
@@ -62,17 +63,13 @@ class PDSLTTAModel(BaseTTAModel):
                         'all: ProjectProposals(min_side=0, deduplicate=False)'
                     )
                 else:
-                    totals[i] = totals[i][0] + probs, totals[i][1] + boxes
-        samples = views[0]['data_samples']
-        results = [
-            detections(
-                probs / len(views),
-                boxes / len(views),
-                sample.metainfo['ori_shape'],
-                head.test_cfg,
-            )
-            for (probs, boxes), sample in zip(totals, samples)
-        ]
+                    totals[i] = tuple(map(add, totals[i], (probs, boxes, image_scores)))
+        samples, results = views[0]['data_samples'], []
+        for total, sample in zip(totals, samples):
+            probs, boxes, image_scores = (each / len(views) for each in total)
+            result = detections(probs, boxes, sample.metainfo['ori_shape'], head.test_cfg)
+            result.set_metainfo(dict(image_scores=image_scores))
+            results.append(result)
         if head.with_mask:
             self._predict_masks(views, results)
         for sample, result in zip(samples, results):

@@ -1,0 +1,25 @@
+# Small PDSL on generated scenes: what `make quickstart PROJECT=pdsl` trains. Not in the paper.
+_base_ = [
+    './_base_/pdsl_tiny.py',
+    '../_base_/datasets/scenes_tags_128.py',
+    '../_base_/default_runtime.py',
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2000, val_interval=500)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+train_dataloader = dict(sampler=dict(_delete_=True, type='InfiniteSampler'))
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='MuonAdamWConstructor',
+    optimizer=dict(type='MuonAdamW', lr=1e-3, betas=(0.9, 0.98), weight_decay=0.02, fused=True),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
+    dict(type='CosineAnnealingLR', T_max=2000, begin=0, end=2000, by_epoch=False),
+]
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=500, save_best='coco/segm_mAP_50', rule='greater'),
+)
+log_processor = dict(by_epoch=False)
+auto_scale_lr = dict(enable=False, base_batch_size=8)
