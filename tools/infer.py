@@ -1,6 +1,7 @@
 """Use a trained model on pictures.
 
     python tools/infer.py grounding street.jpg 'the red car' 'left man' --weights best.pth
+    python tools/infer.py weak street.jpg --weights best.pth
     python tools/infer.py models 'plvl_*refcoco*'
 
 One subcommand for each task; `models` names the configs that --model takes.
@@ -28,6 +29,33 @@ def add_grounding(tasks: argparse._SubParsersAction) -> None:
     parser.add_argument('sentences', nargs='+', metavar='SENTENCE', help='asked of every picture')
     add_common(parser)
     parser.set_defaults(run=run_grounding)
+
+
+def add_weak(tasks: argparse._SubParsersAction) -> None:
+    parser = tasks.add_parser(
+        'weak',
+        help='boxes and masks of all instances, by a model that learnt from tags',
+        description='Find instances of the classes that a PDSL has learnt from tags. Writes '
+        'OUT_DIR/preds/<picture>.json and OUT_DIR/vis/<picture>.jpg.',
+    )
+    parser.add_argument('image', help='a picture, or a folder of pictures')
+    parser.add_argument(
+        '--proposals',
+        help='folder of generate_proposals.py or proposals.py with those of all pictures; '
+        'default: Selective Search makes them',
+    )
+    parser.add_argument('--quality', action='store_true', help='slower search, more proposals')
+    parser.add_argument(
+        '--max-proposals', type=int, help='of each picture that is searched; default: as tested'
+    )
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.3,
+        help='least score of what is drawn and printed; the JSON has all (default: %(default)s)',
+    )
+    add_common(parser)
+    parser.set_defaults(run=run_weak)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +104,42 @@ def run_grounding(args: argparse.Namespace) -> None:
         print(f'written to {args.out_dir}')
 
 
+def run_weak(args: argparse.Namespace) -> None:
+    from projects.common.cli import UserError
+    from projects.pdsl import WeakInstanceInferencer
+
+    if not args.model and not args.weights:
+        raise UserError('neither --weights nor --model: give a checkpoint')
+    options = dict(quality=args.quality)
+    if args.max_proposals is not None:
+        options['max_proposals'] = args.max_proposals
+    inferencer = WeakInstanceInferencer(
+        args.model,
+        args.weights,
+        args.device,
+        trust_checkpoint=args.trust_checkpoint,
+        proposal_options=options,
+    )
+    results = inferencer(
+        args.image,
+        args.proposals,
+        batch_size=args.batch_size,
+        out_dir=args.out_dir,
+        no_save_vis=args.no_save_vis,
+        no_save_pred=args.no_save_pred,
+        pred_score_thr=args.score_thr,
+    )
+    for prediction in results['predictions']:
+        found = zip(prediction['classes'], prediction['scores'], prediction['bboxes'])
+        shown = [each for each in found if each[1] >= args.score_thr]
+        print(f'{prediction["image"]}: {len(shown)} with a score of {args.score_thr:g} or more')
+        for name, score, bbox in shown:
+            box = ' '.join(f'{value:.1f}' for value in bbox)
+            print(f'    {name}: box {box}, score {score:.3f}')
+    if not (args.no_save_vis and args.no_save_pred):
+        print(f'written to {args.out_dir}')
+
+
 def add_models(tasks: argparse._SubParsersAction) -> None:
     parser = tasks.add_parser('models', help='the names that --model takes')
     parser.add_argument('pattern', nargs='?', default='*', help='shell-style wildcards')
@@ -92,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     tasks = parser.add_subparsers(metavar='TASK', required=True)
     add_grounding(tasks)
+    add_weak(tasks)
     add_models(tasks)
     args = parser.parse_args()
     args.run(args)

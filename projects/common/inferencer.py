@@ -66,9 +66,11 @@ class ImageInferencer(BaseInferencer):
         self._weights: dict[str, torch.Tensor] | None = None
         self._names: dict[str, str] = {}  # name of an output -> picture
         rest: dict = {}
+        self.checkpoint_meta: dict = {}  # what training wrote: classes, config, iteration
         if weights is not None:
             refuse_url('weights', weights, 'the checkpoint')
             self._weights, rest = read_weights(weights, trust_checkpoint)
+            self.checkpoint_meta = rest.get('meta') or {}
         if model is None and weights is None:
             raise ValueError(f'{type(self).__name__}: neither a model nor weights are given')
         if model is None:

@@ -1,0 +1,253 @@
+"""One object for use: pictures in, instances out, with proposals made on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose
+from mmengine.registry import DATASETS
+from rich.progress import track
+from torch import nn
+
+from projects.common.inferencer import ImageInferencer, ImageInput
+from projects.common.prediction_dump import encode_mask
+
+from .datasets import LoadStoredProposals, ProjectProposals
+from .models import PDSL
+from .proposals import selective_search, tidy
+from .visualization import draw_instances
+
+__all__ = ['WeakInstanceInferencer']
+
+Proposals = np.ndarray | torch.Tensor
+
+
+class WeakInstanceInferencer(ImageInferencer):
+    """Finds instances with a model that learnt from tags, as ``mmdet.apis.DetInferencer`` does.
+
+    Args:
+        model: A config file, a name of :func:`projects.common.list_models`, or a config; None
+            takes the config that our training leaves in the checkpoint.
+        weights: A checkpoint file. Without one the model is random, which only serves to try
+            things out; a warning says so.
+        device: Such as 'cpu' or 'cuda:0'; None takes the fastest that is there.
+        show_progress: Whether to show a progress bar where there are several batches.
+        trust_checkpoint: Unpickle the checkpoint freely, which runs any code in it.
+        proposal_options: Arguments of :func:`~projects.pdsl.proposals.selective_search` for
+            pictures that come without proposals; those that the training proposals were made
+            with serve best. By default the fast strategies, and as many of the first as the
+            config's test pipeline loads.
+
+    Raises:
+        FileNotFoundError: There is no such config or checkpoint.
+        ValueError: The weights are not this model's, or it is no :class:`~.models.PDSL`.
+
+    Examples:
+        >>> inferencer = WeakInstanceInferencer(weights='best.pth')        # doctest: +SKIP
+        >>> result = inferencer('street.jpg', out_dir='out')               # doctest: +SKIP
+        >>> result['predictions'][0]['classes'][0]                         # doctest: +SKIP
+        'bicycle'
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike | Config | ConfigDict | None = None,
+        weights: str | os.PathLike | None = None,
+        device: str | torch.device | None = None,
+        show_progress: bool = True,
+        trust_checkpoint: bool = False,
+        proposal_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.proposal_options = dict(proposal_options or {})
+        super().__init__(model, weights, device, show_progress, trust_checkpoint)
+        self.classes, self.palette = self._find_classes(self.cfg)
+
+    # ---------------------------------------------------------------------------- building
+
+    def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
+        if model.get('cue') is not None:  # inference asks none, nor opens its files
+            model.learning, model.cue = 'cascade', None
+
+    def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
+        if not isinstance(model, PDSL):
+            raise ValueError(
+                f'model: its config builds {type(model).__name__}; expected PDSL, which takes '
+                "proposals (mmdet's own models go with mmdet.apis.DetInferencer)"
+            )
+
+    def _init_pipeline(self, cfg: Config) -> Compose:
+        """The test pipeline with proposals of the picture at hand in place of stored ones."""
+        pipeline = super()._init_pipeline(cfg)
+        loaders = [t for t in pipeline.transforms if isinstance(t, LoadStoredProposals)]
+        if not any(isinstance(t, ProjectProposals) for t in pipeline.transforms):
+            raise ValueError('test pipeline: no ProjectProposals, which brings proposals into it')
+        self.max_proposals = loaders[0].max_proposals if loaders else None
+        steps = [t for t in pipeline.transforms if t not in loaders]
+        pipeline.transforms = [self._add_proposals, *steps]
+        return pipeline
+
+    def _find_classes(self, cfg: Config) -> tuple[tuple[str, ...], list | None]:
+        """Names and colours: of the checkpoint, else of the config's data set."""
+        count = self.model.roi_head.num_classes
+        dataset = cfg.test_dataloader.dataset
+        of_class = getattr(DATASETS.get(dataset.get('type', '')), 'METAINFO', {})
+        of_config = dataset.get('metainfo') or {}
+        for meta in (self.checkpoint_meta.get('dataset_meta') or {}, of_config, of_class):
+            meta = {key.lower(): value for key, value in meta.items()}
+            if len(meta.get('classes') or ()) == count:
+                palette = meta.get('palette')
+                return tuple(meta['classes']), palette and [tuple(color) for color in palette]
+        return tuple(f'class {index}' for index in range(count)), None
+
+    # --------------------------------------------------------------------------- proposals
+
+    def _add_proposals(self, results: dict) -> dict:
+        """Fills in what :class:`~.datasets.LoadStoredProposals` would load."""
+        given = results.pop('given_proposals', None)
+        if isinstance(given, LoadStoredProposals):
+            if results.get('img_path') is None:
+                raise ValueError(
+                    f'proposals {given.folder}: found by the name of the picture, which an array '
+                    'has not; give its boxes'
+                )
+            return given.transform(results)
+        if given is None:
+            found = selective_search(
+                results['img'], **{'max_proposals': self.max_proposals, **self.proposal_options}
+            )
+            boxes, scores = tidy(found, None)
+        else:
+            array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else given
+            array = np.asarray(array, dtype=np.float32)
+            if array.size and (array.ndim != 2 or array.shape[1] not in (4, 5)):
+                raise ValueError(
+                    f'proposals of shape {array.shape}: expected (n, 4) XYXY in pixels of the '
+                    'picture, or (n, 5) with scores'
+                )
+            scores = array[:, 4] if array.size and array.shape[1] == 5 else None
+            boxes, scores = tidy(array[:, :4] if array.size else np.zeros((0, 4)), scores)
+        results['ori_proposals'], results['ori_proposals_scores'] = boxes, scores
+        return results
+
+    # --------------------------------------------------------------------------- inference
+
+    def __call__(
+        self,
+        inputs: ImageInput | Sequence[ImageInput],
+        proposals: Proposals | Sequence[Proposals] | str | os.PathLike | None = None,
+        batch_size: int = 1,
+        return_vis: bool = False,
+        return_datasamples: bool = False,
+        out_dir: str | os.PathLike = '',
+        no_save_vis: bool = False,
+        no_save_pred: bool = False,
+        pred_score_thr: float = 0.3,
+        print_result: bool = False,
+    ) -> dict[str, list]:
+        """Finds instances in pictures.
+
+        Args:
+            inputs: One picture or a list of them: paths, a folder, arrays (H, W, 3) uint8 in BGR
+                as OpenCV reads them, or PIL images.
+            proposals: None: Selective Search makes them. For one picture its boxes (n, 4), XYXY in
+                pixels, or (n, 5) with scores; for a list of pictures a list with an entry for
+                each, None where they are to be made. Or the folder of a
+                :class:`~projects.pdsl.proposals.ProposalStore` that has all of the pictures.
+            batch_size: Pictures at once.
+            return_vis: Return drawn pictures, (h, w, 3) uint8, RGB; small ones enlarged.
+            return_datasamples: Return ``DetDataSample`` s in place of plain values.
+            out_dir: Folder to write to: ``preds/<picture>.json`` and ``vis/<picture>.jpg``.
+            no_save_vis: Write no pictures.
+            no_save_pred: Write no JSON.
+            pred_score_thr: Least score of an instance that is drawn.
+            print_result: Print the predictions.
+
+        Returns:
+            'predictions', one for each picture: ``image`` (path or None) and, best first,
+            ``labels`` (numbers of classes), ``classes`` (their names), ``scores`` from 0 to 1,
+            ``bboxes`` [x1, y1, x2, y2] in pixels and, of a model with masks, ``masks``, COCO
+            run-length encodings; 'visualization', the pictures if asked for.
+
+        Raises:
+            FileNotFoundError: There is no such picture.
+            ValueError: A picture cannot be read, or the proposals do not fit the pictures.
+        """
+        images = self._inputs_to_list(inputs)
+        given = self._proposals_of_images(proposals, len(images), isinstance(inputs, (list, tuple)))
+        if batch_size < 1:
+            raise ValueError(f'batch_size={batch_size}: expected at least 1')
+        results: dict[str, list] = {'predictions': [], 'visualization': []}
+        pairs = list(zip(images, given, strict=True))
+        chunks = [pairs[i : i + batch_size] for i in range(0, len(pairs), batch_size)]
+        show_progress = self.show_progress and len(chunks) > 1
+        for chunk in track(chunks, description='Inference') if show_progress else chunks:
+            loaded = [self._load(image, given_proposals=boxes) for image, boxes in chunk]
+            samples = self.forward(
+                dict(
+                    inputs=[packed['inputs'] for _, packed in loaded],
+                    data_samples=[packed['data_samples'] for _, packed in loaded],
+                )
+            )
+            for (image, _), (picture, _), sample in zip(chunk, loaded, samples, strict=True):
+                prediction = self.pred2dict(sample)
+                name = self._output_name(image) if out_dir else ''
+                if return_vis or (out_dir and not no_save_vis):
+                    drawn = draw_instances(
+                        np.ascontiguousarray(picture[..., ::-1]),
+                        sample.pred_instances,
+                        self.classes,
+                        self.palette,
+                        pred_score_thr,
+                    )
+                    if return_vis:
+                        results['visualization'].append(drawn)
+                    if out_dir and not no_save_vis:
+                        mmcv.imwrite(drawn[..., ::-1], str(Path(out_dir, 'vis', f'{name}.jpg')))
+                if out_dir and not no_save_pred:
+                    path = Path(out_dir, 'preds', f'{name}.json')
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(json.dumps(prediction, ensure_ascii=False), encoding='utf-8')
+                if print_result:
+                    print(json.dumps(prediction, ensure_ascii=False))
+                results['predictions'].append(sample if return_datasamples else prediction)
+        return results
+
+    def _proposals_of_images(self, proposals: Any, count: int, several: bool) -> list:
+        """What is known of the proposals of each of ``count`` pictures."""
+        if proposals is None:
+            return [None] * count
+        if isinstance(proposals, (str, os.PathLike)):
+            return [LoadStoredProposals(os.fspath(proposals), self.max_proposals)] * count
+        if not several and count == 1:
+            return [proposals]
+        if not isinstance(proposals, (list, tuple)) or len(proposals) != count:
+            length = len(proposals) if hasattr(proposals, '__len__') else 'one'
+            raise ValueError(
+                f'proposals: {length} entries for {count} pictures; expected a list with the '
+                'boxes of each'
+            )
+        return list(proposals)
+
+    def pred2dict(self, sample: DetDataSample) -> dict[str, Any]:
+        """A picture's instances as plain values, for JSON."""
+        found = sample.pred_instances
+        labels = found.labels.tolist()
+        prediction = dict(
+            image=sample.get('img_path'),
+            labels=labels,
+            classes=[self.classes[label] for label in labels],
+            scores=found.scores.tolist(),
+            bboxes=found.bboxes.tolist(),
+        )
+        if 'masks' in found:
+            prediction['masks'] = [encode_mask(mask) for mask in found.masks.cpu().numpy()]
+        return prediction

@@ -1,0 +1,91 @@
+"""Pictures of instances: boxes, masks, classes and scores."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+__all__ = ['draw_instances']
+
+_MIN_SIDE = 400  # pixels; letters on smaller pictures would hide what is in them
+
+
+def draw_instances(
+    image: np.ndarray,
+    instances: InstanceData,
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]] | None = None,
+    score_thr: float = 0.3,
+    max_instances: int = 20,
+) -> np.ndarray:
+    """mmdet's drawing of instances, on a picture that is large enough to be read.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        instances: ``bboxes`` (n, 4), XYXY in pixels of ``image``, ``labels`` (n,) and, if they are
+            there, ``scores`` (n,) and ``masks`` (n, H, W).
+        classes: Names of the classes.
+        palette: RGB colours of the classes; None for mmdet's own.
+        score_thr: Instances below this score are not drawn.
+        max_instances: How many of the best are drawn.
+
+    Returns:
+        (h, w, 3) uint8, RGB, the picture's short side enlarged to 400 pixels where it is less.
+    """
+    shown = InstanceData(
+        bboxes=torch.as_tensor(instances.bboxes).detach().cpu().float(),
+        labels=torch.as_tensor(instances.labels).cpu(),
+    )
+    if 'scores' in instances:
+        shown.scores = instances.scores.detach().cpu()
+    masks = _as_tensor(instances.masks) if 'masks' in instances else None
+    rows = torch.arange(len(shown))
+    if 'scores' in instances:
+        rows = shown.scores.argsort(descending=True, stable=True)
+        rows = rows[shown.scores[rows] >= score_thr]
+    rows = rows[:max_instances]
+    shown = shown[rows]
+    scale = max(1.0, _MIN_SIDE / min(image.shape[:2]))
+    if scale > 1:
+        size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+        shown.bboxes = shown.bboxes * scale
+    if masks is not None:
+        masks = masks[rows].float()[:, None]
+        if scale > 1 and len(rows):  # as a smooth field, so that edges are no staircases
+            masks = torch.nn.functional.interpolate(masks, image.shape[:2], mode='bilinear')
+        shown.masks = masks.view(len(rows), *image.shape[:2]) >= 0.5
+    if not len(shown):  # mmdet's drawing needs at least one
+        return image.copy()
+    visualizer = _visualizer()
+    visualizer.dataset_meta = dict(classes=classes, palette=palette)
+    state = np.random.get_state()  # mmdet jitters colours
+    np.random.seed(0)
+    try:
+        sample = DetDataSample(pred_instances=shown)
+        with warnings.catch_warnings():  # of boxes that end at the picture's border
+            warnings.filterwarnings('ignore', message='.*out of bounds')
+            visualizer.add_datasample('', image, sample, draw_gt=False, pred_score_thr=-1.0)
+    finally:
+        np.random.set_state(state)
+    return visualizer.get_image()
+
+
+@lru_cache(maxsize=1)
+def _visualizer() -> DetLocalVisualizer:
+    return DetLocalVisualizer(alpha=0.6)
+
+
+def _as_tensor(masks: object) -> Tensor:
+    if hasattr(masks, 'to_ndarray'):  # mmdet's BitmapMasks and PolygonMasks of ground truth
+        masks = masks.to_ndarray()
+    return torch.as_tensor(masks).cpu()
