@@ -103,3 +103,26 @@ def test_warm_up_uses_the_other_loss_first(tmp_path):
     _, seen, lines = train(tmp_path, [hook], epochs=3, lr=0.01)
     assert seen == [ITMTripletLoss, HardNegativeLoss, HardNegativeLoss]
     assert [line['triplet_share'] for line in lines] == [1, 0, 0]
+
+
+def test_vocabulary_of_the_training_captions(tmp_path):
+    from types import SimpleNamespace
+
+    from mmengine.logging import MMLogger
+
+    from projects.rvse.engine import BuildVocabularyHook
+
+    matcher = model()
+    own = matcher.text_encoder.vocabulary
+    dataset = SimpleNamespace(captions=lambda: ['a cat', 'a cat', 'a bird'])
+    runner = SimpleNamespace(
+        model=matcher,
+        train_dataloader=SimpleNamespace(dataset=dataset),
+        logger=MMLogger.get_current_instance(),
+    )
+    hook = BuildVocabularyHook(min_count=2)
+    hook.before_train(runner)
+    assert matcher.text_encoder.vocabulary is own
+    matcher.text_encoder.vocabulary = None
+    hook.before_train(runner)
+    assert matcher.text_encoder.vocabulary.words[4:] == ['a', 'cat']

@@ -265,6 +265,22 @@ def test_repeats_are_no_negatives():
         model.loss(regions, samples())
 
 
+@pytest.mark.parametrize('loss', ['HardNegativeLoss', 'SelHNLoss', 'ITMTripletLoss'])
+def test_several_captions_are_pairs_that_share_a_picture(loss):
+    """A sample with captions is as many samples with the same picture, marked as repeats."""
+    model = matcher(loss=loss, mask_repeats=True).eval()
+    regions = torch.randn(2, 5, 12)
+    pairs = samples()
+    for sample, image_id in zip(pairs, 'aaab'):
+        sample.set_metainfo(dict(image_id=image_id))
+    expected = model.loss(regions[[0, 0, 0, 1]], pairs)
+    grouped = [DataSample(text=CAPTIONS[:3]), DataSample(text=CAPTIONS[3])]
+    model.mask_repeats = False
+    found = model.loss(regions, grouped)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value)
+
+
 def test_vocabulary_travels_with_the_weights():
     model = matcher()
     other = build('BiGRUTextEncoder', vocab_size=20, word_channels=8, channels=16)
@@ -283,9 +299,10 @@ def test_bad_input_names_the_sample():
     model = matcher()
     with pytest.raises(ValueError, match=r'inputs\[1\]: shape \(0, 12\)'):
         model([torch.randn(3, 12), torch.randn(0, 12)], samples()[:2])
-    data = [DataSample(text=CAPTIONS)]
-    with pytest.raises(ValueError, match=r'data_samples\[0\].text: .* expected one caption'):
-        model([torch.randn(3, 12)], data, mode='loss')
+    for text in ([], 3, [3]):
+        data = [DataSample(text=CAPTIONS[0]), DataSample(text=text)]
+        with pytest.raises(ValueError, match=r'data_samples\[1\].text: .* expected a caption or'):
+            model(torch.randn(2, 3, 12), data, mode='loss')
 
 
 def test_grid_features_of_a_backbone():

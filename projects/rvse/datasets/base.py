@@ -36,6 +36,8 @@ class BaseMatchingDataset(BaseDataset):
         max_images: Only so many of the first pictures. The released code evaluates on the first
             1,000 of the dev split.
         check_images: Whether every picture must exist.
+        all_captions: While training, too, a sample for every picture, with all its captions; the
+            matcher reads them as pairs that share a picture.
         kwargs: Further arguments of :class:`mmengine.dataset.BaseDataset`.
 
     Attributes:
@@ -58,9 +60,11 @@ class BaseMatchingDataset(BaseDataset):
         *,
         max_images: int | None = None,
         check_images: bool = True,
+        all_captions: bool = False,
         **kwargs,
     ) -> None:
         self.max_images = max_images
+        self.all_captions = all_captions
         self.check_images = check_images
         super().__init__(
             ann_file=ann_file,
@@ -94,7 +98,7 @@ class BaseMatchingDataset(BaseDataset):
             captions = image.pop('captions')
             text_ids = list(range(text_id, text_id + len(captions)))
             text_id += len(captions)
-            if self.test_mode:
+            if self.test_mode or self.all_captions:
                 truth = dict(gt_text_id=text_ids, gt_image_id=[image_id] * len(captions))
                 samples.append(dict(image, image_id=image_id, text=captions, **truth))
             else:

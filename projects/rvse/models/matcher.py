@@ -32,7 +32,8 @@ class ImageTextMatcher(BaseModel):
 
     The inputs are regions (B, N, C), or B tensors (N_i, C); with a backbone, images. A data sample
     has in ``text`` its caption or a list of captions, and in ``image_id`` what tells pictures
-    apart (needed by ``mask_repeats`` alone).
+    apart (needed by ``mask_repeats`` alone). A training sample with several captions stands for as
+    many pairs, whose picture is encoded once; they are no negatives of one another.
     """
 
     def __init__(
@@ -116,25 +117,43 @@ class ImageTextMatcher(BaseModel):
         """``loss`` and the loss module's statistics for a batch of pairs.
 
         Raises:
-            ValueError: A sample has several captions, or ``mask_repeats`` finds no ``image_id``.
+            ValueError: A sample has no caption, or ``mask_repeats`` finds no ``image_id``.
         """
-        for i, sample in enumerate(data_samples):
-            if not isinstance(sample.get('text'), str):
-                raise ValueError(
-                    f'data_samples[{i}].text: {sample.get("text")!r}, expected one caption'
-                )
-        scores = self.score(self.extract_feat(inputs, data_samples))
-        loss = self.criterion(scores, self._positives(data_samples))
+        scores, positives = self.pair_scores(inputs, data_samples)
+        loss = self.criterion(scores, positives)
         return {'loss': loss, **self.criterion.statistics}
 
-    def _positives(self, data_samples: Sequence[DataSample]) -> Tensor | None:
-        if not self.mask_repeats:
-            return None
-        ids = [sample.get('image_id') for sample in data_samples]
-        if None in ids:
-            raise ValueError(f'data_samples[{ids.index(None)}]: mask_repeats needs image_id')
+    def pair_scores(
+        self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]
+    ) -> tuple[Tensor, Tensor | None]:
+        """What a matching loss reads of a batch: S (B, B) and further positives (B, B) or None."""
+        counts = []
+        for i, sample in enumerate(data_samples):
+            texts = captions_of(sample) if 'text' in sample else []
+            if not texts or not all(isinstance(text, str) for text in texts):
+                raise ValueError(
+                    f'data_samples[{i}].text: {sample.get("text")!r}, expected a caption or a '
+                    'list of captions'
+                )
+            counts.append(len(texts))
+        scores = self.score(self.extract_feat(inputs, data_samples))
+        several = max(counts) > 1
+        owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        positives = (
+            self._same_picture(data_samples, owner) if several or self.mask_repeats else None
+        )
+        # a picture's row once for each of its captions
+        return scores[owner.to(scores.device)] if several else scores, positives
+
+    def _same_picture(self, data_samples: Sequence[DataSample], owner: Tensor) -> Tensor:
+        """(B, B) bool, of pairs whose samples are ``owner`` (B,)."""
+        ids = list(range(len(data_samples)))
+        if self.mask_repeats:
+            ids = [sample.get('image_id') for sample in data_samples]
+            if None in ids:
+                raise ValueError(f'data_samples[{ids.index(None)}]: mask_repeats needs image_id')
         number = {image_id: i for i, image_id in enumerate(ids)}
-        row = torch.tensor([number[image_id] for image_id in ids])
+        row = torch.tensor([number[image_id] for image_id in ids])[owner]
         return row[:, None] == row
 
     def predict(

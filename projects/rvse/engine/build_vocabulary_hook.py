@@ -1,0 +1,34 @@
+"""Makes the word vocabulary from the training captions when none is given."""
+
+from __future__ import annotations
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+from projects.rvse.text import Vocabulary
+
+__all__ = ['BuildVocabularyHook']
+
+
+@HOOKS.register_module()
+class BuildVocabularyHook(Hook):
+    """Gives a BiGRU text encoder the vocabulary of the training captions.
+
+    It does nothing when the encoder has one already, from a file or a checkpoint. The outcome
+    depends on the captions alone, so all processes make the same.
+
+    Args:
+        min_count: See :meth:`projects.rvse.text.Vocabulary.build`.
+    """
+
+    def __init__(self, min_count: int = 4) -> None:
+        self.min_count = min_count
+
+    def before_train(self, runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        encoder = model.text_encoder
+        if encoder.vocabulary is None:
+            captions = runner.train_dataloader.dataset.captions()
+            encoder.set_vocabulary(Vocabulary.build(captions, self.min_count))
+            runner.logger.info(f'a vocabulary of {len(encoder.vocabulary)} words')

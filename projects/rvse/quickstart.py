@@ -1,0 +1,131 @@
+"""``make quickstart PROJECT=rvse``: a small RVSE++ learns which captions belong to which picture."""
+
+from __future__ import annotations
+
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from projects.common.cli import build_runner, prepare
+from projects.common.quickstart import print_results, versions, write_summary
+from projects.common.scenes import write_dataset
+
+from .text import Vocabulary
+from .visualization import Answers, draw_answers
+
+CONFIG = 'configs/rvse/rvse_tiny_1xb64-4e_scenes.py'
+SCENES = Path('work_dirs/quickstart/scenes')
+QUERIES = 6  # of each kind on the page
+TOP = 5
+
+
+def main(work_dir: Path, seed: int) -> dict:
+    """Runs all of it and returns what ``<work_dir>/summary.json`` holds.
+
+    Args:
+        work_dir: Folder of the results.
+        seed: Seed of the training; the scenes are the same for all seeds.
+    """
+    print(f'1/4  Scenes: pictures with five captions each, in {SCENES}', flush=True)
+    write_dataset(SCENES, num_train=8000, num_val=100, num_test=500, image_size=128, workers=2)
+
+    print('2/4  Testing an untrained model on 500 scenes', flush=True)
+    similarities = work_dir / 'similarities.npy'
+    cfg = Config.fromfile(CONFIG)
+    cfg.randomness.seed = seed
+    cfg.log_level = 'WARNING'  # the progress bar tells enough; the losses are in vis_data
+    cfg.test_cfg.similarity_file = str(similarities)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.data_root = str(SCENES)
+    untrained = _test_untrained(cfg, work_dir / 'untrained')
+
+    print(f'3/4  Training: {CONFIG}, seed {seed}', flush=True)
+    prepare(cfg, CONFIG, launcher='none', work_dir=str(work_dir))
+    runner = build_runner(cfg)
+    start = time.time()
+    runner.train()
+    train_seconds = time.time() - start
+
+    print('4/4  Testing it on the same 500 scenes, which it has not seen', flush=True)
+    start = time.time()
+    metrics = runner.test()
+    test_seconds = time.time() - start
+    dataset = runner.test_dataloader.dataset
+    page = work_dir / 'retrieval.png'
+    _draw(dataset, np.load(similarities, mmap_mode='r'), page)
+    summary = dict(
+        rsum=metrics['matching/rsum'],
+        rsum_untrained=untrained['matching/rsum'],
+        recalls=_recalls(metrics),
+        recalls_untrained=_recalls(untrained),
+        train_seconds=train_seconds,
+        test_seconds=test_seconds,
+        images=dataset.img_size,
+        captions=dataset.text_size,
+        seed=seed,
+        versions=versions(),
+    )
+    path = work_dir / 'summary.json'
+    summary = write_summary(path, summary)
+    _print_table(summary, path, page)
+    return summary
+
+
+def _test_untrained(cfg: Config, work_dir: Path) -> dict:
+    cfg = deepcopy(cfg)
+    prepare(cfg, CONFIG, launcher='none', work_dir=str(work_dir))
+    runner = build_runner(cfg)
+    runner.model.init_weights()
+    captions = Runner.build_dataloader(cfg.train_dataloader).dataset.captions()
+    runner.model.text_encoder.set_vocabulary(Vocabulary.build(captions, min_count=1))
+    return runner.test()
+
+
+def _recalls(metrics: dict) -> dict[str, dict[str, float]]:
+    return {
+        way: {f'r{k}': metrics[f'matching/{way}/r{k}'] for k in (1, 5, 10)}
+        for way in ('i2t', 't2i')
+    }
+
+
+def _draw(dataset, similarities: np.ndarray, path: Path) -> None:
+    """The first caption of some pictures spread over the split, and some other pictures."""
+    images = [dataset.get_data_info(i) for i in range(len(dataset))]
+    captions = [text for image in images for text in image['text']]
+    owner = dataset.image_of_caption
+
+    def answers(query, scores: np.ndarray, things: list, right: np.ndarray) -> Answers:
+        best = np.argsort(-scores, kind='stable')[:TOP]
+        return Answers(query, [things[i] for i in best], right[best], scores[best])
+
+    chosen = np.linspace(0, len(images), 2 * QUERIES, endpoint=False).astype(int)
+    paths = [image['img_path'] for image in images]
+    by_caption = []
+    for i in chosen[::2]:
+        caption = images[i]['gt_text_id'][0]
+        right = np.arange(len(images)) == i
+        by_caption.append(answers(captions[caption], similarities[:, caption], paths, right))
+    by_picture = [answers(paths[i], similarities[i], captions, owner == i) for i in chosen[1::2]]
+    title = f'The best {TOP} of {len(images)} pictures, and of {len(captions):,} captions'
+    draw_answers(by_caption, by_picture, path, title)
+
+
+def _print_table(summary: dict, path: Path, page: Path) -> None:
+    rows = [
+        (f'{name}: R@{k}', summary['recalls'][way][f'r{k}'])
+        for way, name in (('i2t', 'picture to captions'), ('t2i', 'caption to pictures'))
+        for k in (1, 5, 10)
+    ]
+    print_results(
+        f'{summary["images"]} unseen scenes, {summary["captions"]} captions',
+        rows,
+        f'RSUM {summary["rsum"]:.2f} of 600; untrained {summary["rsum_untrained"]:.2f}\n'
+        f'training {summary["train_seconds"]:.0f} s, testing {summary["test_seconds"]:.0f} s, '
+        f'seed {summary["seed"]}',
+    )
+    print(f'\nsummary:  {path}')
+    print(f'pictures: {page}: queries with the best five answers, right ones marked')

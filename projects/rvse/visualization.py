@@ -1,0 +1,99 @@
+"""A page of queries with what was found for them, right answers marked."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+__all__ = ['Answers', 'draw_answers']
+
+RIGHT, WRONG = '#1a7f37', '#b0b0b0'
+
+
+@dataclass
+class Answers:
+    """A query and its best answers, best first.
+
+    Attributes:
+        query: A caption, or the path of a picture.
+        found: Paths of pictures for a caption, captions for a picture.
+        right: Whether each of them is.
+        scores: Their similarities.
+    """
+
+    query: str | Path
+    found: Sequence[str | Path]
+    right: Sequence[bool]
+    scores: Sequence[float]
+
+
+def draw_answers(
+    by_caption: Sequence[Answers], by_picture: Sequence[Answers], path: str | Path, title: str
+) -> None:
+    """Draws captions with the pictures found for them and, below, pictures with captions.
+
+    Args:
+        by_caption: All with equal numbers of answers.
+        by_picture: The same.
+        path: Of the PNG to write.
+        title: Its first line.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows, places = len(by_caption) + len(by_picture), len(by_caption[0].found)
+    figure = Figure(figsize=(4.2 + 1.75 * places, 1.0 + 1.9 * rows), layout='constrained', dpi=80)
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=13)
+    grid = figure.add_gridspec(rows, places + 1, width_ratios=[2.2, *[1] * places])
+    for row, answers in enumerate(by_caption):
+        _text(figure.add_subplot(grid[row, 0]), f'“{answers.query}”', 34)
+        for place, (found, right, score) in enumerate(
+            zip(answers.found, answers.right, answers.scores, strict=True)
+        ):
+            _picture(figure.add_subplot(grid[row, place + 1]), found, right, score)
+    for row, answers in enumerate(by_picture, len(by_caption)):
+        _picture(figure.add_subplot(grid[row, 0]), answers.query)
+        lines = [
+            (f'{"✓" if right else "   "}  {score:.2f}  {textwrap.shorten(str(found), 108)}', right)
+            for found, right, score in zip(
+                answers.found, answers.right, answers.scores, strict=True
+            )
+        ]
+        axes = figure.add_subplot(grid[row, 1:])
+        axes.axis('off')
+        for i, (line, right) in enumerate(lines):
+            axes.text(
+                0,
+                1 - (i + 0.5) / len(lines),
+                line,
+                va='center',
+                fontsize=10,
+                color=RIGHT if right else '#404040',
+                fontweight='bold' if right else 'normal',
+                transform=axes.transAxes,
+                parse_math=False,
+            )
+    figure.savefig(path)
+
+
+def _text(axes, text: str, width: int) -> None:
+    axes.axis('off')
+    wrapped = textwrap.fill(text, width)
+    axes.text(0, 0.5, wrapped, va='center', fontsize=10, parse_math=False)
+
+
+def _picture(axes, path: str | Path, right: bool | None = None, score: float | None = None) -> None:
+    with Image.open(path) as image:
+        axes.imshow(image.convert('RGB'))
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(
+            color=RIGHT if right else WRONG, linewidth=5 if right else 1, visible=right is not None
+        )
+    if score is not None:
+        axes.set_xlabel(f'{"✓ " if right else ""}{score:.2f}', color=RIGHT if right else '#404040')
