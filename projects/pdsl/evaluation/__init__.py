@@ -1,0 +1,5 @@
+from .coco_metric import InstanceCocoMetric
+from .corloc_metric import CorLocMetric
+from .tag_metric import TagMetric
+
+__all__ = ['CorLocMetric', 'InstanceCocoMetric', 'TagMetric']

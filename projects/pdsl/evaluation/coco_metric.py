@@ -1,0 +1,66 @@
+"""COCO AP at the overlaps that weakly supervised segmentation reports (paper, section 4.2)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from mmdet.evaluation import CocoMetric
+from mmengine.registry import METRICS
+
+__all__ = ['InstanceCocoMetric']
+
+
+@METRICS.register_module()
+class InstanceCocoMetric(CocoMetric):
+    """mmdet's COCO metric with AP at further overlaps.
+
+    Arguments that are not named here are mmdet's, and so are the keys: ``segm_mAP``, the mean
+    over overlaps of 0.5 to 0.95, ``segm_mAP_50``, ``segm_mAP_75``, ... To them come
+    ``segm_mAP_25`` and ``segm_mAP_70`` (fractions, as mmdet gives them all).
+
+    Without ``ann_file`` the ground truth is that of the data samples (metainfo ``instances``), and
+    objects that are ignored there, VOC's difficult ones, are ignored here as COCO's crowds are.
+
+    Args:
+        extra_iou_thrs: The further overlaps.
+        use_ignored: Count ignored objects of the data samples like any other: mask AP on VOC
+            knows no difficult objects.
+
+    Example config::
+
+        val_evaluator = dict(type='InstanceCocoMetric', metric=['bbox', 'segm'])
+    """
+
+    def __init__(
+        self,
+        *args,
+        extra_iou_thrs: Sequence[float] = (0.25, 0.7),
+        use_ignored: bool = False,
+        **kwargs,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.extra_iou_thrs = tuple(extra_iou_thrs)
+        self.use_ignored = use_ignored
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        first = len(self.results)
+        super().process(data_batch, data_samples)
+        if self.use_ignored:
+            for gt, _ in self.results[first:]:
+                if 'anns' in gt:
+                    gt['anns'] = [dict(ann, ignore_flag=0) for ann in gt['anns']]
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        found = OrderedDict(super().compute_metrics(results))
+        if not found:
+            return found
+        standard, self.iou_thrs = self.iou_thrs, np.zeros(1)
+        items, self.metric_items = self.metric_items, ['mAP']
+        for threshold in self.extra_iou_thrs:
+            self.iou_thrs = np.array([threshold])
+            for key, value in super().compute_metrics(results).items():
+                found[f'{key}_{round(100 * threshold)}'] = value
+        self.iou_thrs, self.metric_items = standard, items
+        return found
