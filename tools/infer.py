@@ -159,6 +159,9 @@ def main() -> None:
     add_weak(tasks)
     add_models(tasks)
     args = parser.parse_args()
+    from projects.common.allocator import keep_freed_memory
+
+    keep_freed_memory()
     args.run(args)
 
 

@@ -481,8 +481,11 @@ def prepare(
 
     import projects.common  # noqa: F401  registers what the tools add to configs
 
+    from .allocator import keep_freed_memory
     from .checkpoint import use_safe_checkpoint_loading
 
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     use_safe_checkpoint_loading(trust=trust_checkpoint)
     cfg.launcher = launcher
     if work_dir is not None:

@@ -36,6 +36,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from projects.common.allocator import keep_freed_memory
 from projects.common.checkpoint import load_checkpoint_file
 from projects.common.cli import UserError, load_config, report_user_errors
 from projects.common.precision import lower_precision
@@ -246,6 +247,7 @@ def _train_in_child(args: argparse.Namespace, cfg: Config, batch: int, options: 
         command = [sys.executable, __file__, 'step', config, '--images', str(batch), *options]
         command += ['--size', str(args.size), '--rounds', str(args.rounds)]
         command += ['--device', args.device]
+        command += ['--default-allocator'] * args.default_allocator
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f'ended with {done.returncode}']
@@ -389,6 +391,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--no-compile', action='store_true', help='latency: leave out torch.compile'
     )
+    parser.add_argument(
+        '--default-allocator',
+        action='store_true',
+        help="on a CPU: leave the C library's memory settings, which our tools change",
+    )
     parser.add_argument('--peak-tflops', type=float, help="latency: the chip's bf16 rate")
     parser.add_argument('--sentences', type=int, nargs='+', default=[1, 4, 16])
     parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1, 2])
@@ -409,6 +416,8 @@ def main() -> None:
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.device == 'cpu' and not args.default_allocator:
+        keep_freed_memory()
     cfg = load_config(args.config, args.cfg_options)
     if args.what == 'step':
         step(args, cfg)

@@ -38,8 +38,10 @@ def relative_position_bias(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     """
     height, width = rel_h.shape[0], rel_w.shape[0]
     q = q.unflatten(2, (height, width))
-    bias_h = torch.einsum('bnhwc,hkc->bnhwk', q, rel_h)
-    bias_w = torch.einsum('bnhwc,wkc->bnhwk', q, rel_w)
+    # The two factors are small. Were they not contiguous, their sum would not be either, and
+    # flattening it would copy it.
+    bias_h = torch.einsum('bnhwc,hkc->bnhwk', q, rel_h).contiguous()
+    bias_w = torch.einsum('bnhwc,wkc->bnhwk', q, rel_w).contiguous()
     bias = bias_h[..., :, None] + bias_w[..., None, :]
     return bias.flatten(4, 5).flatten(2, 3)
 

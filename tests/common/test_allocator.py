@@ -1,0 +1,37 @@
+import platform
+import subprocess
+import sys
+
+import pytest
+
+# The module by its path: the package imports torch, whose blocks would count, too.
+SCRIPT = """
+import ctypes, runpy, sys
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+names = 'arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost'.split()
+class Statistics(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in names]
+libc.mallinfo2.restype = Statistics
+
+def show():
+    block = libc.malloc(2**26)
+    mapped = libc.mallinfo2().hblkhd >= 2**26  # the block has pages of its own
+    libc.free(block)
+    print(mapped, libc.mallinfo2().fordblks >= 2**26)  # free, and still the process's
+
+show()
+print(runpy.run_path(sys.argv[1])['keep_freed_memory']())
+show()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc alone has these settings')
+def test_freed_memory_stays(repo_root):
+    path = repo_root / 'projects' / 'common' / 'allocator.py'
+    done = subprocess.run(
+        [sys.executable, '-c', SCRIPT, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ['True', 'False', 'True', 'False', 'True']
