@@ -155,8 +155,9 @@ def test_sgraf(reference, name, dtype):
     golden.check(whole_images, *tolerance(dtype, 'img_global'))
     golden.check(whole_captions, *tolerance(dtype, 'cap_global'))
     images = torch.cat([whole_images[:, None], images], dim=1)
+    terms = similarity.image_terms(images)
     vectors = [
-        similarity.similarity_vectors(images, torch.cat([whole[None], words[:n]])[None])
+        similarity.similarity_vectors(images, terms, torch.cat([whole[None], words[:n]])[None])
         for whole, words, n in zip(whole_captions, captions, lengths.tolist())
     ]
     vectors = torch.cat(vectors, dim=1)

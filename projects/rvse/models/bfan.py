@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
 from .blockwise import BlockwiseSimilarity
 from .scan import pool_cosines
-from .stacked_attention import context_cosines
+from .stacked_attention import context_cosines, gram_matrices, pair_products
 
 
 def _or_all(kept: Tensor) -> Tensor:
@@ -46,7 +47,9 @@ class BFANSimilarity(BlockwiseSimilarity):
         ValueError: ``focus`` is unknown.
     """
 
-    def __init__(self, focus: str = 'equal', smooth: float = 20.0, workspace: int = 2**23) -> None:
+    def __init__(
+        self, focus: str = 'equal', smooth: float = 20.0, workspace: int | None = None
+    ) -> None:
         super().__init__(workspace)
         if focus not in FOCUS:
             raise ValueError(f'BFANSimilarity: focus={focus!r}, expected equal or prob')
@@ -56,12 +59,26 @@ class BFANSimilarity(BlockwiseSimilarity):
     def pair_elements(self, regions: int, words: int, channels: int) -> int:
         return regions * words
 
+    def image_terms(self, images: Tensor) -> Tensor:
+        """Gram matrices, whose diagonals are the squared lengths."""
+        return gram_matrices(images)
+
     def score_block(
-        self, images: Tensor, image_lengths: Tensor, captions: Tensor, caption_lengths: Tensor
+        self,
+        images: Tensor,
+        image_lengths: Tensor,
+        terms: Tensor,
+        captions: Tensor,
+        caption_lengths: Tensor,
     ) -> Tensor:
-        pictures, sentences = (images, image_lengths), (captions, caption_lengths)
-        words = context_cosines(*pictures, *sentences, self.smooth, self.focus)
-        regions = context_cosines(*sentences, *pictures, self.smooth, self.focus)
+        products = pair_products(images, captions)
+        norms = torch.linalg.vector_norm(captions, dim=2)
+        attend = (self.smooth, self.focus)
+        words = context_cosines(products, terms, image_lengths, norms, *attend)
+        products = products.permute(2, 3, 0, 1).contiguous()
+        norms = torch.linalg.vector_norm(images, dim=2)
+        gram = gram_matrices(captions)
+        regions = context_cosines(products, gram, caption_lengths, norms, *attend)
         return (
             pool_cosines(words, caption_lengths, 'AVG', 0)
             + pool_cosines(regions, image_lengths, 'AVG', 0).T

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .blockwise import BlockwiseSimilarity
 from .sequences import length_mask
-from .stacked_attention import context_cosines
+from .stacked_attention import context_cosines, gram_matrices, pair_products
 
 # lambda and lambda_2 of the released commands for Flickr30K; i2t has lambda_2 = 20 on COCO
 DEFAULTS = {'t2i': (9.0, 6.0), 'i2t': (4.0, 5.0)}
@@ -54,7 +54,7 @@ class SCANSimilarity(BlockwiseSimilarity):
         aggregation: str = 'AVG',
         smooth: float | None = None,
         lambda_lse: float | None = None,
-        workspace: int = 2**23,
+        workspace: int | None = None,
     ) -> None:
         super().__init__(workspace)
         if direction not in DEFAULTS:
@@ -71,12 +71,26 @@ class SCANSimilarity(BlockwiseSimilarity):
     def pair_elements(self, regions: int, words: int, channels: int) -> int:
         return regions * words
 
-    def score_block(
-        self, images: Tensor, image_lengths: Tensor, captions: Tensor, caption_lengths: Tensor
-    ) -> Tensor:
-        pictures, sentences = (images, image_lengths), (captions, caption_lengths)
+    def image_terms(self, images: Tensor) -> Tensor:
+        """Gram matrices of context (t2i), lengths of queries (i2t)."""
         if self.direction == 't2i':
-            cosines = context_cosines(*pictures, *sentences, self.smooth)
+            return gram_matrices(images)
+        return torch.linalg.vector_norm(images, dim=2)
+
+    def score_block(
+        self,
+        images: Tensor,
+        image_lengths: Tensor,
+        terms: Tensor,
+        captions: Tensor,
+        caption_lengths: Tensor,
+    ) -> Tensor:
+        if self.direction == 't2i':
+            products = pair_products(images, captions)
+            norms = torch.linalg.vector_norm(captions, dim=2)
+            cosines = context_cosines(products, terms, image_lengths, norms, self.smooth)
             return pool_cosines(cosines, caption_lengths, self.aggregation, self.lambda_lse)
-        cosines = context_cosines(*sentences, *pictures, self.smooth)
+        products = pair_products(captions, images)
+        gram = gram_matrices(captions)
+        cosines = context_cosines(products, gram, caption_lengths, terms, self.smooth)
         return pool_cosines(cosines, image_lengths, self.aggregation, self.lambda_lse).T

@@ -9,8 +9,14 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .blockwise import BlockwiseSimilarity
+from .matrix_product import FastLinear, linear
 from .sequences import l2norm, length_mask
-from .stacked_attention import attention_weights
+from .stacked_attention import (
+    attention_weights,
+    gram_matrices,
+    pair_products,
+    squared_lengths,
+)
 
 
 class _SelfAttention(nn.Module):
@@ -35,15 +41,15 @@ class VisualSelfAttention(_SelfAttention):
         super().__init__()
         self.num_regions = num_regions
         self.embedding_local = nn.Sequential(
-            nn.Linear(channels, channels),
+            FastLinear(channels, channels),
             nn.BatchNorm1d(num_regions),
             nn.Tanh(),
             nn.Dropout(dropout),
         )
         self.embedding_global = nn.Sequential(
-            nn.Linear(channels, channels), nn.BatchNorm1d(channels), nn.Tanh(), nn.Dropout(dropout)
+            FastLinear(channels, channels), nn.BatchNorm1d(channels), nn.Tanh(), nn.Dropout(dropout)
         )
-        self.embedding_common = nn.Sequential(nn.Linear(channels, 1))
+        self.embedding_common = nn.Sequential(FastLinear(channels, 1))
 
     def forward(self, regions: Tensor) -> Tensor:
         """(I, num_regions, C) to (I, C), L2-normalised."""
@@ -59,12 +65,12 @@ class TextSelfAttention(_SelfAttention):
     def __init__(self, channels: int, dropout: float = 0.4) -> None:
         super().__init__()
         self.embedding_local = nn.Sequential(
-            nn.Linear(channels, channels), nn.Tanh(), nn.Dropout(dropout)
+            FastLinear(channels, channels), nn.Tanh(), nn.Dropout(dropout)
         )
         self.embedding_global = nn.Sequential(
-            nn.Linear(channels, channels), nn.Tanh(), nn.Dropout(dropout)
+            FastLinear(channels, channels), nn.Tanh(), nn.Dropout(dropout)
         )
-        self.embedding_common = nn.Sequential(nn.Linear(channels, 1))
+        self.embedding_common = nn.Sequential(FastLinear(channels, 1))
 
     def forward(self, words: Tensor, lengths: Tensor) -> Tensor:
         """(T, L, C), zero beyond ``lengths`` (T,), to (T, C), L2-normalised."""
@@ -74,18 +80,30 @@ class TextSelfAttention(_SelfAttention):
 
 
 class GraphReasoning(nn.Module):
-    """One step of SGR: nodes attend one another, unscaled, then a linear layer and ReLU."""
+    """One step of SGR: nodes attend one another, unscaled, then a linear layer and ReLU.
+
+    Node i attends j by (W_q n_i + b_q)^T (W_k n_j + b_k). What does not depend on j changes no
+    softmax, and of the rest, (W_k^T W_q n_i + W_k^T b_q)^T n_j, one product serves both layers
+    where nothing is trained.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.graph_query_w = nn.Linear(channels, channels)
-        self.graph_key_w = nn.Linear(channels, channels)
-        self.sim_graph_w = nn.Linear(channels, channels)
+        self.graph_query_w = FastLinear(channels, channels)
+        self.graph_key_w = FastLinear(channels, channels)
+        self.sim_graph_w = FastLinear(channels, channels)
 
-    def forward(self, nodes: Tensor) -> Tensor:
-        """(N, K, S) to (N, K, S)."""
-        edges = self.graph_query_w(nodes) @ self.graph_key_w(nodes).transpose(1, 2)
-        return F.relu(self.sim_graph_w(edges.softmax(dim=-1) @ nodes))
+    def forward(self, nodes: Tensor, queries: int | None = None) -> Tensor:
+        """(N, K, S) to (N, Q, S), the first Q nodes after the step; None is all K."""
+        asking = nodes[:, :queries]
+        query, key = self.graph_query_w, self.graph_key_w
+        if self.training:
+            edges = query(asking) @ key(nodes).transpose(1, 2)
+        else:
+            both = key.weight.T @ query.weight, key.weight.T @ query.bias
+            edges = linear(asking, *both) @ nodes.transpose(1, 2)
+        mixed = edges.softmax(dim=-1) @ nodes
+        return F.relu(self.sim_graph_w(mixed))
 
 
 class AttentionFiltration(nn.Module):
@@ -93,7 +111,7 @@ class AttentionFiltration(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.attn_sim_w = nn.Linear(channels, 1)
+        self.attn_sim_w = FastLinear(channels, 1)
         self.bn = nn.BatchNorm1d(1)
 
     def forward(self, nodes: Tensor) -> Tensor:
@@ -128,7 +146,7 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         num_regions: int = 36,
         smooth: float = 9.0,
         dropout: float = 0.4,
-        workspace: int = 2**24,
+        workspace: int | None = 2**24,
         init_cfg: dict | None = None,
     ) -> None:
         BaseModule.__init__(self, init_cfg)
@@ -137,9 +155,9 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         self.smooth = smooth
         self.v_global_w = VisualSelfAttention(channels, num_regions, dropout)
         self.t_global_w = TextSelfAttention(channels, dropout)
-        self.sim_tranloc_w = nn.Linear(channels, sim_channels)
-        self.sim_tranglo_w = nn.Linear(channels, sim_channels)
-        self.sim_eval_w = nn.Linear(sim_channels, 1)
+        self.sim_tranloc_w = FastLinear(channels, sim_channels)
+        self.sim_tranglo_w = FastLinear(channels, sim_channels)
+        self.sim_eval_w = FastLinear(sim_channels, 1)
 
     def init_weights(self) -> None:
         """Linear layers Xavier-uniform with bias 0, batch norms 1 and 0, as released."""
@@ -178,30 +196,41 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
             captions = torch.cat([whole[:, None], captions], dim=1)
             return super().forward(images, image_lengths + 1, captions, caption_lengths + 1)
 
+    def image_terms(self, images: Tensor) -> Tensor:
+        """Gram matrices of the regions, without the global vector."""
+        return gram_matrices(images[:, 1:])
+
     def score_block(
-        self, images: Tensor, image_lengths: Tensor, captions: Tensor, caption_lengths: Tensor
+        self,
+        images: Tensor,
+        image_lengths: Tensor,
+        terms: Tensor,
+        captions: Tensor,
+        caption_lengths: Tensor,
     ) -> Tensor:
-        vectors = self.similarity_vectors(images, captions)
+        vectors = self.similarity_vectors(images, terms, captions)
         return self.sim_eval_w(vectors).squeeze(-1).sigmoid()
 
-    def similarity_vectors(self, images: Tensor, captions: Tensor) -> Tensor:
+    def similarity_vectors(self, images: Tensor, terms: Tensor, captions: Tensor) -> Tensor:
         """What the last layer reads, (I, T, S).
 
         Args:
             images: (I, 1 + R, C), the global vector first.
+            terms: Their :meth:`image_terms`.
             captions: (T, 1 + L, C), captions of L words each, the global vector first.
         """
         whole = (images[:, None, 0] - captions[None, :, 0]) ** 2  # (I, T, C)
         images, words = images[:, 1:], captions[:, 1:]
-        products = (images.flatten(0, 1) @ words.flatten(0, 1).T).view(
-            *images.shape[:2], *words.shape[:2]
-        )
         lengths = torch.full((len(images),), images.shape[1], device=images.device)
-        weights = attention_weights(products, lengths, self.smooth)  # (I, R, T, L)
-        contexts = torch.bmm(weights.flatten(2).transpose(1, 2), images)  # (I, T * L, C)
-        parts = (l2norm(contexts) - words.flatten(0, 1)) ** 2
-        local = l2norm(self.sim_tranloc_w(parts)).unflatten(1, words.shape[:2])
-        nodes = torch.cat([l2norm(self.sim_tranglo_w(whole))[:, :, None], local], dim=2)
+        weights = attention_weights(pair_products(images, words), lengths, self.smooth)
+        # Weights divided by their context's length make contexts of length 1.
+        norm = squared_lengths(weights, terms).clamp(min=1e-16).sqrt() + 1e-8
+        weights = (weights / norm[:, None]).flatten(2).transpose(1, 2)  # (I, T * L, R)
+        flat = words.flatten(0, 1).expand(len(images), -1, -1)
+        parts = torch.baddbmm(flat, weights, images, beta=-1) ** 2  # (I, T * L, C)
+        local = l2norm(self.sim_tranloc_w(parts))
+        whole = l2norm(self.sim_tranglo_w(whole))
+        nodes = torch.cat([whole[:, :, None], local.unflatten(1, words.shape[:2])], dim=2)
         return self.reason(nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2])
 
     def reason(self, nodes: Tensor) -> Tensor:
@@ -223,7 +252,9 @@ class SGRSimilarity(SGRAFSimilarity):
         self.SGR_module = nn.Sequential(*(GraphReasoning(sim_channels) for _ in range(steps)))
 
     def reason(self, nodes: Tensor) -> Tensor:
-        return self.SGR_module(nodes)[:, 0]
+        for step in self.SGR_module[:-1]:
+            nodes = step(nodes)
+        return self.SGR_module[-1](nodes, queries=1)[:, 0]
 
 
 @MODELS.register_module()

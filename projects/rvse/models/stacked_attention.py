@@ -14,10 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .matrix_product import linear
 from .sequences import length_mask
 
 Focus = Callable[[Tensor, Tensor], Tensor]
 """Which weights (K, P, M, Q) of sets with sizes (K,) stay: bool of the weights' shape."""
+
+
+def pair_products(context: Tensor, query: Tensor) -> Tensor:
+    """Products (K, P, M, Q) of all vectors of sets (K, P, C) with all of sets (M, Q, C)."""
+    products = linear(context.flatten(0, 1), query.flatten(0, 1))
+    return products.view(*context.shape[:2], *query.shape[:2])
+
+
+def gram_matrices(sets: Tensor) -> Tensor:
+    """(K, P, P) of sets (K, P, C)."""
+    return sets @ sets.transpose(1, 2)
 
 
 def attention_weights(
@@ -45,11 +57,22 @@ def attention_weights(
     return scores.softmax(dim=1)
 
 
+def squared_lengths(weights: Tensor, gram: Tensor) -> Tensor:
+    """a^T G a, the squared length of every context, (K, M, Q).
+
+    Args:
+        weights: (K, P, M, Q).
+        gram: (K, P, P), of the context sets.
+    """
+    through_gram = torch.bmm(gram, weights.flatten(2)).view_as(weights)
+    return (weights * through_gram).sum(dim=1)
+
+
 def context_cosines(
-    context: Tensor,
+    products: Tensor,
+    gram: Tensor,
     context_lengths: Tensor,
-    query: Tensor,
-    query_lengths: Tensor,
+    query_norms: Tensor,
     smooth: float,
     focus: Focus | None = None,
     eps: float = 1e-8,
@@ -57,10 +80,10 @@ def context_cosines(
     """Cosine of every query vector with its context in every context set.
 
     Args:
-        context: (K, P, C).
+        products: (K, P, M, Q), zero at padded context and for padded queries.
+        gram: (K, P, P), of the context sets.
         context_lengths: (K,).
-        query: (M, Q, C).
-        query_lengths: (M,).
+        query_norms: (M, Q), lengths of the query vectors.
         smooth: See :func:`attention_weights`.
         focus: Chooses weights; the others become 0. The cosine does not depend on the sum of the
             weights, so nothing is renormalised.
@@ -69,18 +92,9 @@ def context_cosines(
     Returns:
         (K, M, Q), 0 for padded queries.
     """
-    context = context.masked_fill(~length_mask(context_lengths, context.shape[1])[..., None], 0)
-    query = query.masked_fill(~length_mask(query_lengths, query.shape[1])[..., None], 0)
-    (sets, places, _), (queries, size, _) = context.shape, query.shape
-    products = context.flatten(0, 1) @ query.flatten(0, 1).T
-    products = products.view(sets, places, queries, size)
     weights = attention_weights(products, context_lengths, smooth, eps)
     if focus is not None:
-        kept = focus(weights.detach(), context_lengths)
-        weights = torch.where(kept, weights, torch.zeros_like(weights))
-    gram = context @ context.transpose(1, 2)  # (K, P, P)
+        weights = weights * focus(weights.detach(), context_lengths)
     numerator = (weights * products).sum(dim=1)
-    through_gram = torch.bmm(gram, weights.flatten(2)).view_as(weights)
-    squared = (weights * through_gram).sum(dim=1)
-    length = squared.clamp(min=eps**2).sqrt() * torch.linalg.vector_norm(query, dim=2)
+    length = squared_lengths(weights, gram).clamp(min=eps**2).sqrt() * query_norms
     return numerator / length.clamp(min=eps)
