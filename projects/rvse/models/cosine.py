@@ -5,6 +5,8 @@ from __future__ import annotations
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .matrix_product import linear
+
 
 @MODELS.register_module()
 class CosineSimilarity(nn.Module):
@@ -18,4 +20,4 @@ class CosineSimilarity(nn.Module):
         caption_lengths: Tensor,
     ) -> Tensor:
         """Scores (I, T) of embeddings (I, C) and (T, C); the lengths are not read."""
-        return images @ captions.T
+        return linear(images, captions)

@@ -1,0 +1,351 @@
+"""How fast image-text similarities are, and what evaluating COCO takes.
+
+    python tools/analysis_tools/benchmark_rvse.py similarity --shapes 100x500 500x2500
+    python tools/analysis_tools/benchmark_rvse.py speed
+    python tools/analysis_tools/benchmark_rvse.py coco --model vse
+
+`similarity` times the published loop, a caption at a time (published_loops.py), and ours in turn,
+and compares their scores. The loop of SCAN and BFAN is timed in float32 and, as the released
+evaluation runs it, in float64. `speed` is Figure 8's axis: pairs that each model scores in a
+second. `coco` evaluates random features of COCO 5K's shapes (5,000 pictures, 25,000 captions)
+through the test loop, from regions and captions on disk to recalls. Weights are random; speed
+does not depend on them.
+"""
+
+import argparse
+import ctypes
+import logging
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import numpy as np
+import published_loops as published
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+import projects.rvse  # noqa: F401
+from projects.common.allocator import keep_freed_memory
+from projects.common.cli import UserError, report_user_errors
+from projects.common.timing import show_table, time_in_turn
+
+REGIONS, CHANNELS = 36, 1024
+# Config of a similarity, and of the released loop what makes a caption's scores.
+MODELS_OF = {
+    'SCAN t2i': (dict(type='SCANSimilarity', direction='t2i'), published.scan('t2i', 'AVG', 9, 6)),
+    'SCAN i2t': (dict(type='SCANSimilarity', direction='i2t'), published.scan('i2t', 'AVG', 4, 5)),
+    'BFAN equal': (dict(type='BFANSimilarity', focus='equal'), published.bfan('equal')),
+    'BFAN prob': (dict(type='BFANSimilarity', focus='prob'), published.bfan('prob')),
+    'SGR': (dict(type='SGRSimilarity'), None),
+    'SAF': (dict(type='SAFSimilarity'), None),
+    'VSE': (dict(type='CosineSimilarity'), None),
+}
+
+
+def build(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    model = MODELS.build(MODELS_OF[name][0])
+    logging.disable(logging.INFO)
+    if hasattr(model, 'init_weights'):
+        model.init_weights()
+    logging.disable(logging.NOTSET)
+    return model.eval()
+
+
+def embeddings(
+    name: str, images: int, captions: int, device: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Unit vectors as encoders make them, of real captions' lengths with <start> and <end>.
+
+    All share a direction, so that attention is not flat.
+    """
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(7, 22, (captions,), generator=generator)  # 14 on average
+    common = torch.randn(CHANNELS, generator=generator)
+
+    def unit(*shape: int) -> Tensor:
+        made = torch.randn(*shape, CHANNELS, generator=generator) + common
+        return (made / made.norm(dim=-1, keepdim=True)).to(device)
+
+    sizes = torch.full((images,), REGIONS, device=device)
+    if name == 'VSE':
+        return unit(images), sizes, unit(captions), lengths.to(device)
+    return unit(images, REGIONS), sizes, unit(captions, 21), lengths.to(device)
+
+
+def loop_score(name: str, model: nn.Module, images: Tensor) -> published.Score:
+    score = MODELS_OF[name][1]
+    return score or published.sgraf(model, name.lower(), images)
+
+
+def variants_of(
+    name: str, inputs: tuple[Tensor, ...], loop_captions: int
+) -> dict[str, tuple[Callable[[], Tensor], int]]:
+    """What is timed, and how many pairs each scores."""
+    images, sizes, captions, lengths = inputs
+    model = build(name).to(images.device)
+    pairs = len(images) * len(captions)
+    ours = partial(model, images, sizes, captions, lengths)
+    if name == 'VSE':
+        return {'loop': (lambda: torch.mm(images, captions.T), pairs), 'ours': (ours, pairs)}
+    some, of_some = captions[:loop_captions], lengths[:loop_captions]
+    of_loop = len(images) * len(some)
+
+    def loop(dtype: torch.dtype) -> Tensor:
+        regions = images.to(dtype)
+        score = loop_score(name, model, regions)
+        return published.loop(score, regions, some.to(dtype), of_some)
+
+    variants = {'loop': (partial(loop, torch.float32), of_loop), 'ours': (ours, pairs)}
+    if MODELS_OF[name][1]:  # SGRAF's evaluation casts to float32
+        variants['loop, float64'] = (partial(loop, torch.float64), of_loop)
+    return variants
+
+
+def largest_difference(name: str, inputs: tuple[Tensor, ...], dtype: torch.dtype) -> float:
+    """Between ours and the loop on the first captions.
+
+    BFAN's masks are discontinuous: in float32 a weight at the limit may fall on either side.
+    """
+    images, sizes, captions, lengths = inputs
+    images, captions, lengths = images.to(dtype), captions[:20].to(dtype), lengths[:20]
+    model = build(name).to(images)
+    score = loop_score(name, model, images)
+    loop = published.loop(score, images, captions, lengths)
+    return float((model(images, sizes, captions, lengths) - loop).abs().max())
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process that no file backs."""
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith('RssAnon:'):
+            return int(line.split()[1]) * 1024
+    raise UserError('/proc/self/status: no RssAnon; memory is measured on Linux only')
+
+
+class PeakMemory:
+    """Highest use of memory meanwhile, beyond what was used before, in bytes."""
+
+    def __init__(self, device: str = 'cpu') -> None:
+        self.cuda = device.startswith('cuda')
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.002):
+            self.peak = max(self.peak, anonymous_bytes() - self._before)
+
+    def __enter__(self) -> 'PeakMemory':
+        self.peak = 0
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            self._before = torch.cuda.memory_allocated()
+        else:
+            ctypes.CDLL(None).malloc_trim(0)  # what was freed is no use of memory
+            self._before = anonymous_bytes()
+            self._done = threading.Event()
+            self._thread = threading.Thread(target=self._watch)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.cuda:
+            self.peak = torch.cuda.max_memory_allocated() - self._before
+            return
+        self._done.set()
+        self._thread.join()
+
+
+@torch.inference_mode()
+def similarity(args: argparse.Namespace) -> Iterator[dict]:
+    """A row for each shape and model."""
+    for shape in args.shapes:
+        images, captions = shape
+        for name in args.models:
+            inputs = embeddings(name, images, captions, args.device)
+            variants = variants_of(name, inputs, args.loop_captions or captions)
+            peaks = {}
+            for variant, (run, _) in variants.items():
+                with PeakMemory(args.device) as memory:
+                    run()
+                peaks[variant] = memory.peak / 2**20
+            with_memory = {variant: run for variant, (run, _) in variants.items()}
+            seconds = time_in_turn(with_memory, args.rounds, args.device, warm_up=1)
+            speed = {variant: variants[variant][1] / seconds[variant] for variant in variants}
+            row = {
+                'model': name,
+                'shape': f'{images} x {captions}',
+                'loop, pairs/s': round(speed['loop']),
+                'ours, pairs/s': round(speed['ours']),
+                'times': speed['ours'] / speed['loop'],
+            }
+            if 'loop, float64' in speed:
+                row['loop float64, pairs/s'] = round(speed['loop, float64'])
+                row['times (float64)'] = speed['ours'] / speed['loop, float64']
+            row['loop, peak MiB'] = round(peaks['loop'])
+            row['ours, peak MiB'] = round(peaks['ours'])
+            if name != 'VSE':
+                row['difference'] = largest_difference(name, inputs, torch.float32)
+                row['in float64'] = largest_difference(name, inputs, torch.float64)
+            yield row
+
+
+@torch.inference_mode()
+def speed(args: argparse.Namespace) -> Iterator[dict]:
+    """A row for each model: thousands of pairs a second, as Figure 8 counts."""
+    for name in args.models:
+        images, sizes, captions, lengths = embeddings(name, args.images, args.captions, args.device)
+        model = build(name).to(args.device)
+        run = partial(model, images, sizes, captions, lengths)
+        seconds = time_in_turn({'ours': run}, args.rounds, args.device, warm_up=1)['ours']
+        yield {
+            'model': 'VSE, RVSE++' if name == 'VSE' else name,
+            'pairs': f'{args.images} x {args.captions}',
+            'seconds': seconds,
+            'Kpps': len(images) * len(captions) / seconds / 1000,
+        }
+
+
+# ---------------------------------------------------------------------------------- COCO 5K
+
+WORDS = [f'w{i}' for i in range(10_000)]
+
+
+def write_coco(folder: Path, images: int) -> None:
+    """Random regions and captions in the precomputed layout, and a vocabulary."""
+    from projects.rvse.datasets import write_regions
+    from projects.rvse.text import Vocabulary
+
+    rng = np.random.default_rng(0)
+    write_regions(
+        str(folder / 'testall_ims.npy'),
+        (rng.standard_normal((REGIONS, 2048), dtype=np.float32) for _ in range(images)),
+    )
+    lengths = rng.integers(5, 20, 5 * images)  # 12 words on average; <start> and <end> follow
+    lines = (' '.join(rng.choice(WORDS, n)) for n in lengths)
+    (folder / 'testall_caps.txt').write_text('\n'.join(lines))
+    Vocabulary([*('<pad>', '<start>', '<end>', '<unk>'), *WORDS]).save(folder / 'vocab.json')
+
+
+def coco_runner(folder: Path, name: str, fold_size: int):
+    from mmengine.runner import Runner
+
+    pool = dict(type='GPO') if name == 'VSE' else None
+    pack = dict(
+        type='mmpretrain.PackInputs',
+        input_key='regions',
+        algorithm_keys=['text', 'image_id', 'gt_text_id'],
+    )
+    dataset = dict(
+        type='PrecompMatchingDataset',
+        split='testall',
+        data_root=str(folder),
+        pipeline=[dict(type='LoadRegions'), pack],
+        test_mode=True,
+    )
+    return Runner(
+        model=dict(
+            type='ImageTextMatcher',
+            image_encoder=dict(type='RegionFC', in_channels=2048, channels=CHANNELS, pool=pool),
+            text_encoder=dict(
+                type='BiGRUTextEncoder', vocab_file=str(folder / 'vocab.json'), pool=pool
+            ),
+            similarity=MODELS_OF[name][0],
+        ),
+        work_dir=str(folder / 'work'),
+        test_dataloader=dict(
+            dataset=dataset,
+            batch_size=64,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='pseudo_collate'),
+        ),
+        test_evaluator=dict(type='MatchingMetric'),
+        test_cfg=dict(type='MatchingTestLoop', num_folds=5, fold_size=fold_size),
+        default_scope='mmpretrain',
+        log_level='WARNING',
+    )
+
+
+def coco(args: argparse.Namespace) -> Iterator[dict]:
+    """One row: the whole evaluation."""
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        write_coco(folder, args.images)
+        runner = coco_runner(folder, args.model, args.images // 5)
+        encoded = []
+        encode = runner.test_loop._encode
+        runner.test_loop._encode = lambda *parts: (encode(*parts), encoded.append(time.time()))
+        with PeakMemory() as memory:
+            start = time.time()
+            metrics = runner.test()
+            end = time.time()
+        yield {
+            'model': args.model,
+            'shape': f'{args.images} x {5 * args.images}',
+            'threads': torch.get_num_threads(),
+            'encoding, s': encoded[0] - start,
+            'scoring, s': end - encoded[0],
+            'in all, s': end - start,
+            'peak MiB': round(memory.peak / 2**20),
+            'RSUM 5K (chance)': metrics['matching/rsum'],
+        }
+
+
+def shape(text: str) -> tuple[int, int]:
+    images, _, captions = text.partition('x')
+    if not (images.isdigit() and captions.isdigit()):
+        raise argparse.ArgumentTypeError(f'{text!r}, expected IMAGESxCAPTIONS such as 100x500')
+    return int(images), int(captions)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(metavar='COMMAND', required=True)
+    one = commands.add_parser('similarity', help='the published loop against ours')
+    one.add_argument('--shapes', nargs='+', type=shape, default=[(100, 500), (500, 2500)])
+    one.add_argument(
+        '--loop-captions', type=int, help='time the loop on so many captions only (default: all)'
+    )
+    one.set_defaults(run=similarity)
+    two = commands.add_parser('speed', help='Figure 8: what each model scores in a second')
+    two.add_argument('--images', type=int, default=1000)
+    two.add_argument('--captions', type=int, default=500, help='default: %(default)s')
+    two.set_defaults(run=speed)
+    for command in (one, two):
+        command.add_argument('--models', nargs='+', choices=MODELS_OF, default=list(MODELS_OF))
+        command.add_argument('--rounds', type=int, default=3, help='rounds whose median counts')
+        command.add_argument('--device', default='cpu', help='such as cuda:0')
+    three = commands.add_parser('coco', help='COCO 5K end to end on random features')
+    three.add_argument(
+        '--model', choices=('VSE', 'SCAN t2i', 'SCAN i2t', 'BFAN equal'), default='VSE'
+    )
+    three.add_argument('--images', type=int, default=5000, help='default: %(default)s')
+    three.add_argument('--folder', help='where 3 GB may lie meanwhile (default: /tmp)')
+    three.set_defaults(run=coco)
+    for command in (one, two, three):
+        command.add_argument(
+            '--threads', type=int, default=len(os.sched_getaffinity(0)), help='default: all cores'
+        )
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    rows = []
+    for row in args.run(args):
+        rows.append(row)
+        print(', '.join(f'{key}: {value}' for key, value in row.items()), flush=True)
+    print()
+    show_table(rows)
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        main()
