@@ -17,8 +17,11 @@ __all__ = ['PortableRoIExtractor']
 class PortableRoIExtractor(SingleRoIExtractor):
     """mmdet's extractor of RoI features, whose ``RoIPool`` also runs without a GPU.
 
-    mmcv's RoIPool has no implementation for CPUs; torchvision's runs on both, so that a model
-    gives the same wherever it is. Other layers remain mmcv's. Arguments are mmdet's.
+    It is torchvision's on every device. mmcv's has no implementation for CPUs, and on GPUs it
+    pools other cells: where Fast R-CNN, torchvision and the released code round a box's corners
+    to cells, mmcv's kernel takes them as they are, the lower right one a pixel further. A model
+    trained with one on a GPU would see other features with the other on a CPU. Other layers
+    remain mmcv's. Arguments are mmdet's.
     """
 
     def build_roi_layers(self, layer_cfg: dict, featmap_strides: Sequence[int]) -> nn.ModuleList:

@@ -172,10 +172,11 @@ class WeakInstanceInferencer(ImageInferencer):
             print_result: Print the predictions.
 
         Returns:
-            'predictions', one for each picture: ``image`` (path or None) and, best first,
-            ``labels`` (numbers of classes), ``classes`` (their names), ``scores`` from 0 to 1,
-            ``bboxes`` [x1, y1, x2, y2] in pixels and, of a model with masks, ``masks``, COCO
-            run-length encodings; 'visualization', the pictures if asked for.
+            'predictions', one for each picture: ``image`` (path or None), ``image_scores`` (which
+            classes are there, from 0 to 1) and, of each instance, best first, ``labels`` (numbers
+            of classes), ``classes`` (their names), ``scores`` from 0 to 1, ``bboxes`` [x1, y1, x2,
+            y2] in pixels and, of a model with masks, ``masks``, COCO run-length encodings;
+            'visualization', the pictures if asked for.
 
         Raises:
             FileNotFoundError: There is no such picture.
@@ -243,6 +244,7 @@ class WeakInstanceInferencer(ImageInferencer):
         labels = found.labels.tolist()
         prediction = dict(
             image=sample.get('img_path'),
+            image_scores=found.metainfo['image_scores'].tolist(),
             labels=labels,
             classes=[self.classes[label] for label in labels],
             scores=found.scores.tolist(),

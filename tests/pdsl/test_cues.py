@@ -238,6 +238,21 @@ class CountingCue(BottomUpCue):
         return self.cue.fingerprint()
 
 
+def test_crop_masks_holds_one_mask_as_floats():
+    """Equal to all of them at once as a batch of images, with a fraction of its memory."""
+    from mmcv.ops import roi_align
+
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(rng.random((12, 300, 400))).float()
+    masks = torch.nn.functional.avg_pool2d(noise, 9, 1, 4) > 0.5
+    boxes = torch.from_numpy(random_boxes(60, 300, 400)).float()
+    index = torch.from_numpy(rng.integers(0, 12, 60))
+    rois = torch.cat([index[:, None].float(), boxes], 1)
+    at_once = roi_align(masks[:, None].float(), rois, (28, 28), 1.0, 0, 'avg', True)[:, 0] >= 0.5
+    assert torch.equal(crop_masks(masks, index, boxes, 28), at_once.float())
+    assert crop_masks(masks, index[:0], boxes[:0], 28).shape == (0, 28, 28)
+
+
 @pytest.fixture
 def picture(tmp_path):
     image, _ = disc_picture()

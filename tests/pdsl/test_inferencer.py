@@ -94,6 +94,8 @@ def test_equals_the_test_pipeline_by_hand(inferencer, config, pictures, tmp_path
         assert prediction['labels'] == found.labels.tolist() and len(found) == 10
         assert prediction['classes'] == [CLASSES[label] for label in found.labels]
         assert prediction['scores'] == pytest.approx(found.scores.tolist())
+        image_scores = found.metainfo['image_scores'].tolist()
+        assert prediction['image_scores'] == pytest.approx(image_scores) and len(image_scores) == 6
         np.testing.assert_allclose(prediction['bboxes'], found.bboxes, atol=1e-4)
         shape = cv2.imread(path).shape[:2]
         for rle, mask in zip(prediction['masks'], found.masks.numpy(), strict=True):

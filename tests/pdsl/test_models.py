@@ -521,13 +521,57 @@ def test_warnings_are_counted(repo_root, log):
     assert len([line for line in log if 'images without tags' in line]) == 1
 
 
+def test_no_foreground_is_counted(repo_root, log):
+    """Boxes that the last head moves far away leave its pseudo ground truth without proposals."""
+    model = tiny(repo_root).train()
+    with torch.no_grad():
+        for head in model.roi_head.bbox_head.refinements:
+            head['reg'].bias.copy_(torch.tensor([90.0, 90, 0, 0]).repeat(6))
+    losses = run_loss(model, sample())
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert losses['loss_mask0'] == losses['loss_mask2'] == losses['loss_correlation1'] == 0
+    sum(losses.values()).backward()
+    for name, parameter in model.roi_head.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+    assert model.roi_head.warnings == {'images without foreground': 1}
+    assert [line for line in log if 'images without foreground: 1 so far' in line]
+
+
 def test_frozen_loss_is_reported(repo_root, log):
+    """Once, with what to try; images of which all is right neither count nor interrupt."""
     head = tiny(repo_root).roi_head
+
+    def run(count, scores, tag):
+        for _ in range(count):
+            head._mil_loss([scores], [L.image_level_scores(scores)], [torch.tensor([tag])])
+
+    def lines():
+        return [line for line in log if 'no gradient for 100 iterations' in line]
+
+    # a model that finds class 0, and nothing else, in every image
     stuck = torch.zeros(4, 6)
-    tags = [torch.tensor([1])]
-    for _ in range(100):
-        head._mil_loss([stuck], [L.image_level_scores(stuck)], tags)
-    assert len([line for line in log if 'no gradient for 100 iterations' in line]) == 1
+    stuck[0, 0] = 1.0
+    # and one that still learns: its loss is -ln(1e-3)
+    alive = stuck.clone()
+    alive[0, 1] = 1e-3
+    run(99, stuck, 1)
+    run(50, stuck, 0)
+    assert not lines()
+    run(1, alive, 1)  # 13.8 of 20.7 are clamped
+    run(99, stuck, 1)
+    assert not lines()
+    run(1, stuck, 1)
+    assert len(lines()) == 1 and 'lower learning rate' in lines()[0]
+    run(1, alive, 1)
+    run(200, stuck, 1)
+    assert len(lines()) == 1
+    # the gradient is none indeed
+    logits = torch.zeros(4, 6)
+    logits[:, 0] = 100.0
+    logits.requires_grad_()
+    scores = L.wsddn_scores(logits, torch.zeros(4, 6))
+    head._mil_loss([scores], [L.image_level_scores(scores)], [torch.tensor([1])]).backward()
+    assert logits.grad.abs().max() == 0
 
 
 def test_one_class(repo_root):

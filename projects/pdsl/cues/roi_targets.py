@@ -42,9 +42,13 @@ def crop_masks(masks: Tensor, mask_index: Tensor, boxes: Tensor, size: int) -> T
     """
     from mmcv.ops import roi_align
 
-    if not len(boxes):
-        return boxes.new_zeros((0, size, size))
-    # The masks as a batch of one-channel images: RoIAlign then takes any of them for each box.
-    rois = torch.cat([mask_index[:, None].to(boxes), boxes], dim=1).float()
-    cropped = roi_align(masks[:, None].to(rois), rois, (size, size), 1.0, 0, 'avg', True)
-    return (cropped[:, 0] >= 0.5).float()
+    targets = boxes.new_zeros((len(boxes), size, size), dtype=torch.float32)
+    # As a batch of one-channel images RoIAlign would take any of them for each box, but all as
+    # floats are gigabytes: hundreds of seeds in a large picture. One at a time is the same.
+    for index in mask_index.unique().tolist():
+        rows = (mask_index == index).nonzero()[:, 0]
+        rois = torch.cat([boxes.new_zeros((len(rows), 1)), boxes[rows]], dim=1).float()
+        mask = masks[index][None, None].to(rois)
+        cropped = roi_align(mask, rois, (size, size), 1.0, 0, 'avg', True)[:, 0]
+        targets[rows] = (cropped >= 0.5).float()
+    return targets

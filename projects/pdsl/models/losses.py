@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+CLAMP = 1e-6  # how near to 0 and 1 an image-level score may come
 REDUCTIONS = ('sum', 'mean', 'batch_mean')
 
 
@@ -30,7 +31,7 @@ def wsddn_scores(classification: Tensor, detection: Tensor) -> Tensor:
     return classification.softmax(1)[:, :count] * detection.softmax(0)
 
 
-def image_level_scores(scores: Tensor, eps: float = 1e-6) -> Tensor:
+def image_level_scores(scores: Tensor, eps: float = CLAMP) -> Tensor:
     """y of section 3.2 for S^0 (n, n_c) of one image: (n_c,), kept off 0 and 1 by ``eps``."""
     return scores.sum(0).clamp(eps, 1 - eps)
 

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..cues.roi_targets import crop_masks, threshold_in_roi
 from .losses import (
+    CLAMP,
     REDUCTIONS,
     classification_loss,
     correlation_loss,
@@ -224,27 +225,40 @@ class PDSLRoIHead(StandardRoIHead):
     def _mil_loss(
         self, scores: Sequence[Tensor], image_scores: Sequence[Tensor], tags: Sequence[Tensor]
     ) -> Tensor:
-        sums, frozen = [], True
+        sums, clamped, wrong = [], 0.0, False
         for each, y, present in zip(scores, image_scores, tags):
             if not len(each):  # an image without proposals says nothing
                 sums.append(each.sum())
                 continue
             target = torch.zeros_like(y).scatter_(0, present, 1)
-            sums.append(mil_loss(y, target).sum())
+            of_class = mil_loss(y, target)
+            sums.append(of_class.sum())
             total = each.detach().sum(0)
-            wrong = torch.where(target > 0, total <= 1e-6, total >= 1 - 1e-6)
-            frozen &= bool(wrong.any()) and bool(((total <= 1e-6) | (total >= 1 - 1e-6)).all())
-        self._frozen = self._frozen + 1 if frozen and any(map(len, scores)) else 0
-        if self._frozen == _FROZEN_AFTER:
+            at_clamp = of_class.detach()[(total <= CLAMP) | (total >= 1 - CLAMP)]
+            clamped += float(at_clamp.sum())
+            wrong |= bool((at_clamp > 1).any())  # 13.8 where it is wrong, 1e-6 where right
+        all_images = float(sum(sums).detach())
+        if clamped < 0.99 * all_images and all_images > 1e-3:
+            self._frozen = 0
+        elif wrong:  # an image of which all is right tells neither way
+            self._count_frozen()
+        loss = reduce_images(sums, [self.num_classes] * len(sums), self.reduction)
+        return self.loss_weights['mil'] * loss
+
+    def _count_frozen(self) -> None:
+        """Reports once that the clamp of Eq. 2's y leaves the loss without a gradient."""
+        self._frozen += 1
+        if self._frozen == _FROZEN_AFTER and not self.warnings['frozen loss']:
+            self.warnings['frozen loss'] += 1
             print_log(
-                f'loss_mil has had no gradient for {_FROZEN_AFTER} iterations: every image-level '
-                'score is at its limit of 1e-6 or 1 - 1e-6. Try a lower learning rate, a '
-                'warm-up, gradient clipping, or more proposals for each image.',
+                f'loss_mil has had next to no gradient for {_FROZEN_AFTER} iterations: the '
+                f'image-level scores of the wrong classes are at their limits of {CLAMP} and 1 - '
+                f'{CLAMP}, where they are clamped. It will hardly recover: start again with a '
+                'lower learning rate, a warm-up, gradient clipping (optim_wrapper.clip_grad), '
+                'more proposals for each image, or a pretrained backbone.',
                 logger='current',
                 level=logging.WARNING,
             )
-        loss = reduce_images(sums, [self.num_classes] * len(sums), self.reduction)
-        return self.loss_weights['mil'] * loss
 
     def _assign(
         self,
@@ -297,6 +311,9 @@ class PDSLRoIHead(StandardRoIHead):
         """L_IS of Eq. 5 and L_CL of Eq. 6, of the foreground proposals."""
         rows = [given.foreground for _, given in found]
         sizes = [len(each) for each in rows]
+        for count, (truth, _) in zip(sizes, found):
+            if len(truth.labels) and not count:
+                self._warn('images without foreground', 'their masks are not learnt from')
         boxes = [each[index] for each, index in zip(proposals, rows)]
         labels = torch.cat([given.labels[index] for (_, given), index in zip(found, rows)])
         weights = torch.cat([given.weights[index] for (_, given), index in zip(found, rows)])
