@@ -3,9 +3,11 @@
 import importlib.util
 import logging
 import os
+import runpy
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # `import projects`
@@ -117,17 +119,37 @@ def fresh_logger() -> None:
 
 
 @pytest.fixture
+def call_tool(repo_root, monkeypatch, capsys) -> Callable[..., SimpleNamespace]:
+    """Runs a file of tools/ in this process as from the shell.
+
+    `call_tool('misc/x.py', *arguments, rc=0)` returns what it printed, `.out` and `.err`, after
+    comparing its exit code.
+    """
+
+    def call(script: str, *arguments, rc: int = 0) -> SimpleNamespace:
+        path = str(repo_root / 'tools' / script)
+        monkeypatch.setattr(sys, 'argv', [path, *map(str, arguments)])
+        code = 0
+        try:
+            runpy.run_path(path, run_name='__main__')
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        assert code == rc, (out, err)
+        return SimpleNamespace(out=out, err=err)
+
+    return call
+
+
+@pytest.fixture
 def log() -> Iterator[list[str]]:
     """What was logged through mmengine's current logger, from the level of information on."""
     from mmengine.logging import MMLogger
 
     handler = _Collect()
     loggers = {logging.getLogger('mmengine'), MMLogger.get_current_instance()}
-    levels = {logger: logger.level for logger in loggers}
     for logger in loggers:
         logger.addHandler(handler)
-        logger.setLevel(logging.INFO)  # a run before may have left it higher
     yield handler.lines
-    for logger, level in levels.items():
+    for logger in loggers:
         logger.removeHandler(handler)
-        logger.setLevel(level)

@@ -3,9 +3,6 @@
 import argparse
 import importlib.util
 import pickle
-import runpy
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,23 +69,6 @@ def small_model(config):
     return model
 
 
-@pytest.fixture
-def tool(repo_root, monkeypatch, capsys):
-    """Runs a converter in this process: exit code, output, errors."""
-
-    def run(name, *arguments):
-        script = str(repo_root / 'tools/model_converters' / name)
-        monkeypatch.setattr(sys, 'argv', [script, *map(str, arguments)])
-        code = 0
-        try:
-            runpy.run_path(script, run_name='__main__')
-        except SystemExit as end:
-            code = end.code
-        return SimpleNamespace(code=code, **capsys.readouterr()._asdict())
-
-    return run
-
-
 def same(first, second):
     """Equal names and bits."""
     assert first.keys() == second.keys()
@@ -118,22 +98,22 @@ def test_released_checkpoint(keys, paper_model):
     same(convert_plvl(alone.weights, paper_model).weights, ours.weights)
 
 
-def test_round_trip_of_files(tool, small_config, tmp_path):
+def test_round_trip_of_files(call_tool, small_config, tmp_path):
     """Ours -> released -> ours through the tool, the vocabulary included."""
     model = small_model(small_config)
     model.text_encoder.set_tokenizer(WordPieceTokenizer.learn(['a red dog', 'the cat'], 60))
     ours, released, again = (tmp_path / f'{name}.pth' for name in ('ours', 'released', 'again'))
     torch.save(dict(state_dict=model.state_dict(), meta=dict(epoch=3)), ours)
-    done = tool('plvl.py', ours, released, '--to', 'released', '--config', small_config)
-    assert done.code == 0, done.err
+    done = call_tool(
+        'model_converters/plvl.py', ours, released, '--to', 'released', '--config', small_config
+    )
     assert '12 tensors made' in done.out and 'prompt_norms.0.weight' in done.out
     written = torch.load(released, weights_only=True)
     assert written['epoch'] == 3
     assert 'visumodel.backbone.0.body.blocks.1.mlp.fc2.bias' in written['model']
     # As the released training leaves it: its command line beside the weights.
     torch.save({**written, 'args': argparse.Namespace(lr=1e-4, data_root='x')}, released)
-    done = tool('plvl.py', released, again, '--config', small_config)
-    assert done.code == 0, done.err
+    done = call_tool('model_converters/plvl.py', released, again, '--config', small_config)
     assert '12 tensors dropped' in done.out and 'mask_cnn.bias' in done.out
     result = load_checkpoint_file(again)
     same(result['state_dict'], model.state_dict())
@@ -142,22 +122,22 @@ def test_round_trip_of_files(tool, small_config, tmp_path):
     assert fresh.text_encoder.tokenizer.vocabulary == model.text_encoder.tokenizer.vocabulary
 
 
-def test_vocabulary_file(tool, small_config, tmp_path):
+def test_vocabulary_file(call_tool, small_config, tmp_path):
     model = small_model(small_config)
     released = convert_plvl(model.state_dict(), model, 'released').weights
     torch.save(dict(model=released, epoch=0), tmp_path / 'released.pth')
     tokenizer = WordPieceTokenizer.learn(['a red dog'], 60)
     tokenizer.save(tmp_path / 'vocab.txt')
     arguments = (tmp_path / 'released.pth', tmp_path / 'ours.pth', '--config', small_config)
-    done = tool('plvl.py', *arguments)
-    assert done.code == 0 and 'no vocabulary: give --vocab' in done.out
-    done = tool('plvl.py', *arguments, '--vocab', tmp_path / 'vocab.txt')
-    assert done.code == 0 and 'no vocabulary' not in done.out
+    done = call_tool('model_converters/plvl.py', *arguments)
+    assert 'no vocabulary: give --vocab' in done.out
+    done = call_tool('model_converters/plvl.py', *arguments, '--vocab', tmp_path / 'vocab.txt')
+    assert 'no vocabulary' not in done.out
     model.load_state_dict(load_checkpoint_file(tmp_path / 'ours.pth')['state_dict'])
     assert model.text_encoder.tokenizer.vocabulary == tokenizer.vocabulary
 
 
-def test_vitdet(keys, paper_model, tool, tmp_path):
+def test_vitdet(keys, paper_model, call_tool, tmp_path):
     """detectron2's file, as it is, through the tool; then into the backbone."""
     weights = keys('vitdet_backbone_detectron2', 'vitdet_fpn_detectron2_ignored')
     arrays = {key: value.numpy() for key, value in weights.items()}
@@ -166,8 +146,7 @@ def test_vitdet(keys, paper_model, tool, tmp_path):
     source, target = tmp_path / 'model_final.pkl', tmp_path / 'vitdet.pth'
     with open(source, 'wb') as file:
         pickle.dump({'model': arrays, '__author__': 'third party'}, file)
-    done = tool('vitdet.py', source, target)
-    assert done.code == 0, done.err
+    done = call_tool('model_converters/vitdet.py', source, target)
     assert '32 tensors of the detector dropped: backbone.simfp_' in done.out
     assert '40 tensors of the backbone are not in ViTDet' in done.out
     state = load_checkpoint_file(target)['state_dict']
@@ -203,14 +182,13 @@ def test_converted_vitdet_is_loaded_by_init_weights(small_config, tmp_path):
     same({key: backbone.state_dict()[key] for key in done.weights}, done.weights)
 
 
-def test_resnet_is_refused(keys, tool, tmp_path):
+def test_resnet_is_refused(keys, call_tool, tmp_path):
     """In one line; so are Caffe2's names and a checkpoint of nothing."""
     for name in ('resnet_ws18', 'resnet_ws18_imagenet_pkl'):
         path = tmp_path / 'R-18.pkl'
         with open(path, 'wb') as file:
             pickle.dump({'model': {key: v.numpy() for key, v in keys(name).items()}}, file)
-        done = tool('vitdet.py', path, tmp_path / 'out.pth')
-        assert done.code == 1
+        done = call_tool('model_converters/vitdet.py', path, tmp_path / 'out.pth', rc=1)
         (line,) = done.err.strip().splitlines()
         assert line.startswith(f'error: {path} is no ViTDet checkpoint')
         assert '171 tensors backbone.net.* expected' in line and '(first: ' in line

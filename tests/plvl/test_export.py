@@ -1,8 +1,7 @@
 """The ONNX graph against PyTorch, and what is said where the exporter is not installed."""
 
 import importlib.util
-import runpy
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -141,8 +140,8 @@ def test_other_models_are_refused(repo_root):
 
 
 @pytest.fixture
-def run_tool(repo_root, tmp_path, monkeypatch, capsys):
-    """The tool in this process, on a small model: exit code, output, errors."""
+def run_tool(repo_root, tmp_path, call_tool):
+    """The tool on a small model."""
     cfg = Config.fromfile(repo_root / 'configs/plvl/plvl_tiny_1xb8-150e_refcoco.py')
     cfg.merge_from_dict({'model.backbone.depth': 2, 'model.decoder.num_layers': 1})
     cfg.merge_from_dict(
@@ -153,31 +152,21 @@ def run_tool(repo_root, tmp_path, monkeypatch, capsys):
     model.text_encoder.set_tokenizer(WordPieceTokenizer.learn(SENTENCES, 200))
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'weights.pth')
 
-    def run(*arguments):
-        files = (tmp_path / 'config.py', tmp_path / 'weights.pth', tmp_path / 'out/model.onnx')
-        script = str(repo_root / 'tools/deployment/export_onnx.py')
-        monkeypatch.setattr(sys, 'argv', [script, *map(str, files), *arguments])
-        try:
-            runpy.run_path(script, run_name='__main__')
-        except SystemExit as end:
-            return end.code, *capsys.readouterr()
-        return 0, *capsys.readouterr()
-
-    return run
+    files = (tmp_path / 'config.py', tmp_path / 'weights.pth', tmp_path / 'out/model.onnx')
+    return partial(call_tool, 'deployment/export_onnx.py', *files)
 
 
 @needs_onnx
 def test_tool(run_tool, tmp_path):
-    code, out, _ = run_tool()
-    assert code == 0
+    out = run_tool().out
     assert 'model.onnx: ' in out and '256 x 256' in out
     assert 'mask_logits: largest difference from PyTorch' in out
     assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
         'model.onnx',
         'model.onnx.vocab.txt',
     ]
-    code, _, error = run_tool('--tolerance', '0')
-    assert code == 1 and 'differs from PyTorch by more than 0.0' in error.splitlines()[-1]
+    error = run_tool('--tolerance', '0', rc=1).err
+    assert 'differs from PyTorch by more than 0.0' in error.splitlines()[-1]
 
 
 def test_tool_says_what_to_install(run_tool, monkeypatch, tmp_path):
@@ -187,8 +176,7 @@ def test_tool_says_what_to_install(run_tool, monkeypatch, tmp_path):
         'find_spec',
         lambda name: None if name.startswith('onnx') else find_spec(name),
     )
-    code, _, error = run_tool()
-    assert code == 1
+    error = run_tool(rc=1).err
     assert error.strip().splitlines()[-1] == (
         'error: the export to ONNX needs onnx, onnxscript, onnxruntime: '
         'pip install onnx onnxscript onnxruntime'

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import pickle
-import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,7 +14,6 @@ import pycocotools.mask as mask_utils
 import pytest
 import torch
 
-from projects.common.cli import report_user_errors
 from projects.common.scenes import write_dataset
 from projects.common.unpickle import load_legacy_torch
 from projects.plvl.datasets.published import PUBLISHED, compare, published_split
@@ -25,32 +22,9 @@ SQUARE = [10.0, 10.0, 30.0, 10.0, 30.0, 20.0, 10.0, 20.0]
 NAME = 'COCO_train2014_{:012d}.jpg'
 
 
-@pytest.fixture(scope='module')
-def main(repo_root: Path):
-    path = repo_root / 'tools' / 'dataset_converters' / 'grounding.py'
-    spec = importlib.util.spec_from_file_location('grounding_converter', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 @pytest.fixture
-def run(main, monkeypatch, capsys):
-    """Calls the tool as from the shell: `run(*arguments)` has .rc, .out and .err."""
-
-    def call(*arguments, rc: int = 0):
-        monkeypatch.setattr(sys, 'argv', ['grounding.py', *map(str, arguments)])
-        code = 0
-        try:
-            with report_user_errors():
-                main()
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        assert code == rc, (out, err)
-        return SimpleNamespace(rc=code, out=out, err=err)
-
-    return call
+def run(call_tool):
+    return partial(call_tool, 'dataset_converters/grounding.py')
 
 
 # ---- what is in a folder of the refer layout, read without any code of ours

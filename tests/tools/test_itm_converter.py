@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
-import sys
-from pathlib import Path
-from types import SimpleNamespace
+from functools import partial
 
 import numpy as np
 import pytest
 
-from projects.common.cli import report_user_errors
 from projects.rvse.datasets import PrecompMatchingDataset, RegionStore
 from projects.rvse.datasets.butd import read_butd
 from projects.rvse.datasets.published import compare_counts, published_name
 from projects.rvse.text import Vocabulary
 
 
-@pytest.fixture(scope='module')
-def main(repo_root: Path):
-    path = repo_root / 'tools' / 'dataset_converters' / 'itm.py'
-    spec = importlib.util.spec_from_file_location('itm_converter', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 @pytest.fixture
-def run(main, monkeypatch, capsys):
-    def call(*arguments, rc: int = 0):
-        monkeypatch.setattr(sys, 'argv', ['itm.py', *map(str, arguments)])
-        code = 0
-        try:
-            with report_user_errors():
-                main()
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        assert code == rc, (out, err)
-        return SimpleNamespace(out=out, err=err)
-
-    return call
+def run(call_tool):
+    return partial(call_tool, 'dataset_converters/itm.py')
 
 
 def tsv_line(image_id: int, boxes: np.ndarray, features: np.ndarray) -> str:
