@@ -53,6 +53,7 @@ class BFANSimilarity(BlockwiseSimilarity):
         super().__init__(workspace)
         if focus not in FOCUS:
             raise ValueError(f'BFANSimilarity: focus={focus!r}, expected equal or prob')
+        self.focus_name = focus
         self.focus = FOCUS[focus]
         self.smooth = smooth
 

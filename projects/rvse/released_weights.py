@@ -1,0 +1,281 @@
+"""Released checkpoints of VSE-infinity, RVSE++, SCAN, BFAN and SGRAF as ours, and ours as theirs.
+
+All of them keep a list of state dicts, ``model=[image encoder, text encoder]`` and of SGRAF the
+similarity as a third; those of the models with BERT were saved through DataParallel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from projects.common.build import build_quietly
+from projects.common.checkpoint import load_checkpoint_file
+from projects.common.convert import KeyMap, check_weights
+
+from .models import (
+    BERTCaptionEncoder,
+    BFANSimilarity,
+    ImageTextMatcher,
+    RegionFCMLP,
+    RegionParallelMLP,
+    SCANSimilarity,
+    SGRAFSimilarity,
+)
+
+__all__ = [
+    'ReleasedConversion',
+    'as_released_list',
+    'check_options',
+    'empty_matcher',
+    'from_released',
+    'read_released',
+    'to_released',
+]
+
+VOCABULARY_KEYS = ('text_encoder._extra_state', 'text_encoder.encoder._extra_state')
+#: What transformers saved between its releases 3 and 4.30 beside BERT's weights.
+_POSITION_IDS = '1:bert.embeddings.position_ids'
+
+
+@dataclass(frozen=True)
+class ReleasedConversion:
+    """Converted weights.
+
+    Attributes:
+        weights: Tensors by name; the released layout has the place in the list before a colon, as
+            in ``0:fc.weight``, and no ``module.``.
+        dropped: Names in the source of what has no place in the result.
+        made: Names in the result of what the source does not have.
+    """
+
+    weights: dict[str, Tensor]
+    dropped: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+
+
+def released_keys(model: ImageTextMatcher) -> KeyMap:
+    """Names of the released tensors (``<place in the list>:<name>``) and ours."""
+    rnn = 'cap_rnn' if isinstance(model.similarity, SGRAFSimilarity) else 'rnn'
+    return KeyMap(
+        [
+            ('0:', 'image_encoder.'),
+            (f'1:{rnn}.', 'text_encoder.rnn.'),
+            ('1:bert.', 'text_encoder.encoder.bert.'),
+            ('1:', 'text_encoder.'),
+            ('2:', 'similarity.'),
+        ]
+    )
+
+
+def read_released(
+    path: str | os.PathLike, trust: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a released checkpoint, and what else is in it.
+
+    Args:
+        path: The file.
+        trust: Unpickle freely, which runs any code that the file contains.
+
+    Returns:
+        Tensors as :class:`ReleasedConversion` names them, and the other entries; of ``opt``, the
+        training's command line, plain attributes are read.
+
+    Raises:
+        FileNotFoundError: No such file.
+        pickle.UnpicklingError: The file is damaged or asks for what weights do not need.
+        ValueError: It is no such checkpoint.
+    """
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        content = load_checkpoint_file(Path(path), trust=trust)
+    parts = content.get('model') if isinstance(content, Mapping) else None
+    if not isinstance(parts, Sequence) or not 2 <= len(parts) <= 3:
+        raise ValueError(
+            f'{path}: no released checkpoint: expected an entry model, a list of the state dicts '
+            'of image encoder, text encoder and, of SGRAF, similarity'
+        )
+    weights: dict[str, Tensor] = {}
+    for i, part in enumerate(parts):
+        if not isinstance(part, Mapping) or not all(isinstance(v, Tensor) for v in part.values()):
+            raise ValueError(f'{path}: model[{i}] is no state dict')
+        wrapped = bool(part) and all(key.startswith('module.') for key in part)
+        for key, value in part.items():
+            weights[f'{i}:{key.removeprefix("module.") if wrapped else key}'] = value
+    return weights, {key: value for key, value in content.items() if key != 'model'}
+
+
+def empty_matcher(cfg: Config, rows: int | None = None) -> ImageTextMatcher:
+    """The model of a config without memory for its weights; no weights or vocabulary are read.
+
+    Args:
+        cfg: The config.
+        rows: Rows of the word embedding; None leaves the config's number.
+
+    Raises:
+        ValueError: The config's model is no :class:`ImageTextMatcher`.
+    """
+    model = deepcopy(cfg.model)
+    encoder = model.get('text_encoder', {})
+    for part in (encoder, encoder.get('encoder') or {}, model.get('image_encoder', {})):
+        for source in ('pretrained', 'vocab_file', 'init_cfg'):
+            if part.get(source) is not None:
+                part[source] = None
+    if encoder.get('type') == 'BiGRUTextEncoder' and rows is not None:
+        encoder['vocab_size'] = rows
+    with torch.device('meta'):
+        built = build_quietly(model, cfg.get('default_scope', 'mmengine'))
+    if not isinstance(built, ImageTextMatcher):
+        raise ValueError(f'{type(built).__name__}: expected a config of an ImageTextMatcher')
+    return built
+
+
+def from_released(
+    weights: Mapping[str, Tensor],
+    model: ImageTextMatcher,
+    vocabulary: Tensor | None = None,
+    what: str = 'checkpoint',
+) -> ReleasedConversion:
+    """Released weights as ours.
+
+    What no forward pass reads (a second batch norm of the MLP, BERT's pooler) is dropped.
+
+    Args:
+        weights: As :func:`read_released` names them.
+        model: What they are for; only its structure is read.
+        vocabulary: ``text_encoder.get_extra_state()``; None leaves it empty, and the config then
+            has to name a vocabulary.
+        what: What messages call the weights.
+
+    Raises:
+        ValueError: A tensor is missing, unexpected or misshapen.
+    """
+    keys, shapes = released_keys(model), _shapes(model)
+    dead = _dead_tensors(model)
+    released = {keys.to_theirs(key): shape for key, shape in shapes.items()}
+    found = {key: value for key, value in weights.items() if key != _POSITION_IDS}
+    expected = {**released, **{key: value.shape for key, value in dead.items()}}
+    check_weights(found, expected, f'{what} is no released checkpoint of this model')
+    converted = {keys.to_ours(key): weights[key] for key in released}
+    for key in model.state_dict():
+        if key in VOCABULARY_KEYS:
+            empty = torch.zeros(0, dtype=torch.uint8)
+            converted[key] = empty if vocabulary is None else vocabulary
+    dropped = tuple(key for key in weights if key not in released)
+    return ReleasedConversion(converted, dropped=dropped)
+
+
+def to_released(
+    weights: Mapping[str, Tensor],
+    model: ImageTextMatcher,
+    original: Mapping[str, Tensor] | None = None,
+    what: str = 'checkpoint',
+) -> ReleasedConversion:
+    """Our weights as released ones.
+
+    Args:
+        weights: Of our state dict; the vocabulary in it is dropped.
+        model: What they are of; only its structure is read.
+        original: A released checkpoint's weights to take the tensors from that nothing reads;
+            None makes them as they are before training.
+        what: What messages call the weights.
+
+    Raises:
+        ValueError: A tensor is missing, unexpected or misshapen.
+    """
+    keys, shapes = released_keys(model), _shapes(model)
+    dropped = tuple(key for key in weights if key in VOCABULARY_KEYS)
+    ours = {key: value for key, value in weights.items() if key not in dropped}
+    check_weights(ours, shapes, f'{what} holds no weights of this model')
+    converted = {keys.to_theirs(key): value for key, value in ours.items()}
+    dead = _dead_tensors(model)
+    if original is not None:
+        shapes = {key: value.shape for key, value in {**converted, **dead}.items()}
+        found = {key: value for key, value in original.items() if key != _POSITION_IDS}
+        check_weights(found, shapes, 'the original is no released checkpoint of this model')
+        dead = {key: value for key, value in original.items() if key not in converted}
+    made = () if original is not None else tuple(dead)
+    return ReleasedConversion({**converted, **dead}, dropped, made)
+
+
+def as_released_list(
+    weights: Mapping[str, Tensor], model: ImageTextMatcher
+) -> list[dict[str, Tensor]]:
+    """The list that a released checkpoint has as ``model``."""
+    prefix = 'module.' if isinstance(model.text_encoder, BERTCaptionEncoder) else ''
+    parts: list[dict[str, Tensor]] = [{}, {}]
+    if isinstance(model.similarity, SGRAFSimilarity):
+        parts.append({})
+    for key, value in weights.items():
+        place, name = key.split(':', 1)
+        parts[int(place)][prefix + name] = value
+    return parts
+
+
+def check_options(options: object, model: ImageTextMatcher, what: str = 'checkpoint') -> None:
+    """Compares what a released checkpoint's options say of the similarity with the model.
+
+    SCAN and BFAN have no weights in their similarity: nothing else tells which one was trained.
+
+    Args:
+        options: The entry ``opt``; what it does not say is not compared.
+        model: What the weights are for.
+        what: What messages call them.
+
+    Raises:
+        ValueError: They differ.
+    """
+    similarity = model.similarity
+    compared: dict[str, object] = {}
+    if isinstance(similarity, SCANSimilarity):
+        names = {'AVG': 'Mean', 'LSE': 'LogSumExp', 'max': 'Max', 'sum': 'Sum'}
+        compared = dict(
+            cross_attn=similarity.direction,
+            agg_func=names[similarity.aggregation],
+            lambda_softmax=similarity.smooth,
+        )
+        if similarity.aggregation == 'LSE':
+            compared['lambda_lse'] = similarity.lambda_lse
+    elif isinstance(similarity, BFANSimilarity):
+        compared = dict(focal_type=similarity.focus_name)
+    for name, ours in compared.items():
+        theirs = getattr(options, name, None)
+        if theirs is not None and theirs != ours:
+            raise ValueError(
+                f'{what}: opt.{name} is {theirs!r}, but the config has {ours!r}; choose the '
+                'config of the model that was trained'
+            )
+
+
+def _shapes(model: ImageTextMatcher) -> dict[str, Sequence[int]]:
+    """Shapes of our tensors that the released layout has, too."""
+    keys = released_keys(model)
+    shapes = {k: v.shape for k, v in model.state_dict().items() if k not in VOCABULARY_KEYS}
+    for key in shapes:
+        theirs = keys.to_theirs(key)
+        if theirs is None or keys.to_ours(theirs) != key:
+            raise ValueError(f'{key}: the released layouts have no such tensor')
+    return shapes
+
+
+def _dead_tensors(model: ImageTextMatcher) -> dict[str, Tensor]:
+    """What the released layout has and nothing reads, as it is before training."""
+    dead = {}
+    if isinstance(model.image_encoder, (RegionFCMLP, RegionParallelMLP)):
+        with torch.device('cpu'):
+            norm = nn.BatchNorm1d(model.image_encoder.fc.out_features)
+        dead = {f'0:mlp.bns.1.{key}': value for key, value in norm.state_dict().items()}
+    if isinstance(model.text_encoder, BERTCaptionEncoder):
+        size = model.text_encoder.encoder.out_channels
+        dead['1:bert.pooler.dense.weight'] = torch.zeros(size, size)
+        dead['1:bert.pooler.dense.bias'] = torch.zeros(size)
+
+    return dead

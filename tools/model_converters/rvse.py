@@ -1,0 +1,116 @@
+"""Released checkpoints of VSE-infinity, RVSE++, SCAN, BFAN and SGRAF as ours, and ours as theirs.
+
+    python tools/model_converters/rvse.py CONFIG model_best.pth.tar ours.pth --vocab f30k_vocab.json
+    python tools/model_converters/rvse.py CONFIG best.pth for_the_released_code.pth --to released
+
+CONFIG is that of the model. What has no place in the result, and what the result has that the
+source has not, is listed.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from projects.common.cli import load_config, report_user_errors
+from projects.common.convert import read_weights, write_checkpoint
+
+
+def print_names(names: tuple[str, ...], what: str) -> None:
+    if names:
+        print(f'{len(names)} {what}:', *names, sep='\n  ')
+
+
+def vocabulary_state(model, path: str):
+    """The vocabulary of a file as the text encoder of ``model`` keeps it."""
+    from projects.common.text import WordPieceTokenizer
+    from projects.rvse.models import BERTCaptionEncoder
+    from projects.rvse.text import Vocabulary
+
+    if isinstance(model.text_encoder, BERTCaptionEncoder):
+        encoder = model.text_encoder.encoder
+        encoder.set_tokenizer(WordPieceTokenizer.from_file(path, encoder.lowercase))
+        return encoder.get_extra_state()
+    model.text_encoder.set_vocabulary(Vocabulary.from_file(path))
+    return model.text_encoder.get_extra_state()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'config', help='config of the model: a file, or a name that `infer.py models` lists'
+    )
+    parser.add_argument('source', help='checkpoint to convert')
+    parser.add_argument('target', help='file to write')
+    parser.add_argument('--to', choices=('ours', 'released'), default='ours', help='target layout')
+    parser.add_argument(
+        '--vocab',
+        metavar='FILE',
+        help="the released vocabulary (json; BERT's vocab.txt), which then travels in our "
+        'checkpoint (with --to ours)',
+    )
+    parser.add_argument(
+        '--original',
+        metavar='FILE',
+        help='released checkpoint to take the tensors from that nothing reads (with --to released)',
+    )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle the files freely, which runs any code in them; only if you trust who made '
+        'them',
+    )
+    args = parser.parse_args()
+    if args.vocab and args.to == 'released' or args.original and args.to == 'ours':
+        parser.error('--vocab goes with --to ours, --original with --to released')
+
+    from projects.common.config_index import find_config
+    from projects.rvse.released_weights import (
+        VOCABULARY_KEYS,
+        as_released_list,
+        check_options,
+        empty_matcher,
+        from_released,
+        read_released,
+        to_released,
+    )
+
+    cfg = load_config(find_config(args.config))
+    name = Path(args.source).name
+    if args.to == 'ours':
+        weights, rest = read_released(args.source, args.trust_checkpoint)
+        embedding = weights.get('1:embed.weight')
+        model = empty_matcher(cfg, None if embedding is None else len(embedding))
+        check_options(rest.get('opt'), model, args.source)
+        vocabulary = vocabulary_state(model, args.vocab) if args.vocab else None
+        done = from_released(weights, model, vocabulary, args.source)
+        content = dict(state_dict=done.weights, meta=dict(converted_from=name))
+        if vocabulary is None:
+            print('no vocabulary: give --vocab, or name one where the checkpoint is used')
+    else:
+        weights, rest = read_weights(args.source, args.trust_checkpoint)
+        embedding = weights.get('text_encoder.embed.weight')
+        model = empty_matcher(cfg, None if embedding is None else len(embedding))
+        original = None
+        if args.original:
+            original, _ = read_released(args.original, args.trust_checkpoint)
+        done = to_released(weights, model, original, args.source)
+        epoch = (rest.get('meta') or {}).get('epoch', 0)
+        content = dict(model=as_released_list(done.weights, model), epoch=epoch)
+    write_checkpoint(args.target, content)
+    print_names(
+        tuple(key for key in done.dropped if key not in VOCABULARY_KEYS),
+        'tensors dropped, which no forward pass reads',
+    )
+    if args.to == 'released' and done.dropped:
+        print('the vocabulary is left out: the released code reads it from its own file')
+    print_names(done.made, 'tensors made as before training, which no forward pass reads')
+    print(f'{args.target}: {len(done.weights)} tensors')
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        main()
