@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 from projects.common.cli import report_user_errors
 
-PROJECTS = ('plvl', 'rvse')
+PROJECTS = ('plvl', 'pdsl', 'rvse')
 
 
 def main() -> None:

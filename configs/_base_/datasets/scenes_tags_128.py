@@ -30,9 +30,9 @@ test_pipeline = [
     ),
 ]  # fmt: skip
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='TagFileDataset',
         data_root=data_root,
@@ -50,12 +50,28 @@ val_dataloader = dict(
         type='mmdet.CocoDataset',
         data_root=data_root,
         data_prefix=dict(img='images/'),
+        ann_file='annotations/instances_val.json',
+        metainfo=dict(classes=classes),
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='mmdet.CocoDataset',
+        data_root=data_root,
+        data_prefix=dict(img='images/'),
         ann_file='annotations/instances_test.json',
         metainfo=dict(classes=classes),
         test_mode=True,
         pipeline=test_pipeline,
     ),
 )
-test_dataloader = val_dataloader
-val_evaluator = [dict(type='mmdet.CocoMetric', metric=['bbox', 'segm'])]
+val_evaluator = [
+    dict(type='InstanceCocoMetric', metric=['bbox', 'segm']),
+    dict(type='TagMetric'),
+]
 test_evaluator = val_evaluator

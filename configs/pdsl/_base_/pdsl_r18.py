@@ -1,4 +1,8 @@
 # PDSL with ResNet18-WS in the paper's semantics (sections 3 and 4.3), for VOC's 20 classes.
+# PDSL_PRETRAINED: a checkpoint of configs/pdsl/pretrain, of the same depth. Without it backbone and
+# fully connected layers start from random weights, with which VOC is not learnt.
+import os
+
 model = dict(
     type='PDSL',
     data_preprocessor=dict(
@@ -13,6 +17,8 @@ model = dict(
         depth=18,
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True,
+        init_cfg=os.environ.get('PDSL_PRETRAINED')
+        and dict(type='Pretrained', checkpoint=os.environ['PDSL_PRETRAINED'], prefix='backbone.'),
     ),
     cue=dict(type='GrabCutCue'),
     roi_head=dict(
@@ -30,6 +36,8 @@ model = dict(
             num_classes=20,
             fc_channels=(4096, 4096),
             num_refinements=4,
+            init_cfg=os.environ.get('PDSL_PRETRAINED')
+            and dict(type='Pretrained', checkpoint=os.environ['PDSL_PRETRAINED'], prefix='neck.'),
         ),
         mask_roi_extractor=dict(
             type='PortableRoIExtractor',

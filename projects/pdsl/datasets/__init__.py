@@ -5,14 +5,17 @@ from .tag_datasets import (
     TagFileDataset,
     VOCTagDataset,
 )
-from .transforms import LoadStoredProposals, ProjectProposals
+from .transforms import LoadStoredProposals, ProjectProposals, RandomExposureSaturation
+from .voc_instances import VOCInstanceDataset
 
 __all__ = [
     'BaseTagDataset',
     'COCOTagDataset',
     'LoadStoredProposals',
     'ProjectProposals',
+    'RandomExposureSaturation',
     'SBDTagDataset',
     'TagFileDataset',
+    'VOCInstanceDataset',
     'VOCTagDataset',
 ]

@@ -138,6 +138,22 @@ class BaseTagDataset(BaseDataset):
         return list(self.get_data_info(idx)['tags'])
 
 
+def read_image_set(
+    path: str | os.PathLike, data_root: str | os.PathLike = '', exclude: str | None = None
+) -> list[str]:
+    """First words of the lines of an image set, without those of another one below ``data_root``.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+    """
+    lines = [line.split() for line in Path(path).read_text().splitlines()]
+    names = [line[0] for line in lines if line]
+    if exclude is None:
+        return names
+    unwanted = set(read_image_set(os.path.join(data_root, exclude)))
+    return [name for name in names if name not in unwanted]
+
+
 @DATASETS.register_module()
 class VOCTagDataset(BaseTagDataset):
     """Tags from a VOCdevkit: the names, and nothing else, in ``Annotations/<id>.xml``.
@@ -147,6 +163,8 @@ class VOCTagDataset(BaseTagDataset):
 
     Args:
         use_difficult: Whether objects marked as difficult give a tag.
+        exclude: A second image set, relative to ``data_root``, whose pictures are left out: the
+            paper trains on Main/trainval without Segmentation/val.
         kwargs: Arguments of :class:`BaseTagDataset`. ``data_prefix`` has ``img`` and ``xml``,
             'JPEGImages' and 'Annotations' by default.
     """
@@ -154,18 +172,21 @@ class VOCTagDataset(BaseTagDataset):
     METAINFO: dict = _VOC
 
     def __init__(
-        self, *args, data_prefix: dict | None = None, use_difficult: bool = True, **kwargs
+        self,
+        *args,
+        data_prefix: dict | None = None,
+        use_difficult: bool = True,
+        exclude: str | None = None,
+        **kwargs,
     ) -> None:
         self.use_difficult = use_difficult
+        self.exclude = exclude
         prefix = dict(img='JPEGImages', xml='Annotations')
         prefix.update(data_prefix or {})
         super().__init__(*args, data_prefix=prefix, **kwargs)
 
     def iter_tags(self) -> Iterator[tuple[str, str, list[str]]]:
-        for line in Path(self.ann_file).read_text().splitlines():
-            if not line.strip():
-                continue
-            name = line.split()[0]
+        for name in read_image_set(self.ann_file, self.data_root, self.exclude):
             path = Path(self.data_prefix['xml']) / f'{name}.xml'
             try:
                 root = ElementTree.parse(path).getroot()
@@ -242,10 +263,7 @@ class SBDTagDataset(BaseTagDataset):
         from scipy.io import loadmat
 
         classes = self.METAINFO['classes']
-        for line in Path(self.ann_file).read_text().splitlines():
-            if not line.strip():
-                continue
-            name = line.split()[0]
+        for name in read_image_set(self.ann_file):
             path = Path(self.data_prefix['cls']) / f'{name}.mat'
             content = loadmat(path)
             for struct, field in (('GTcls', 'CategoriesPresent'), ('GTinst', 'Categories')):

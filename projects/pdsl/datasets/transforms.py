@@ -1,18 +1,20 @@
-"""Proposals in the pipeline: loaded once, brought into the augmented view once."""
+"""What the pipelines of PDSL have of their own: proposals, and the paper's colours."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
 from mmengine.registry import TRANSFORMS
 
 from ..geometry import project_boxes
 from ..proposals.store import ProposalStore
 
-__all__ = ['LoadStoredProposals', 'ProjectProposals']
+__all__ = ['LoadStoredProposals', 'ProjectProposals', 'RandomExposureSaturation']
 
 
 @TRANSFORMS.register_module()
@@ -120,3 +122,52 @@ class ProjectProposals(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(min_side={self.min_side}, deduplicate={self.deduplicate})'
+
+
+@TRANSFORMS.register_module()
+class RandomExposureSaturation(BaseTransform):
+    """Change exposure and saturation by random factors (paper, section 4.3).
+
+    Both factors are uniform in [1 / ``factor``, ``factor``].
+
+    Required and modified key: ``img`` (H, W, 3) uint8, BGR.
+
+    Args:
+        factor: The largest factor.
+        space: 'hsv' scales the value and the saturation of each pixel, as the paper says. 'blend',
+            as released, blends the picture with black, and then with a grey one, for which the
+            weights of red, green and blue are applied to blue, green and red.
+
+    Raises:
+        ValueError: ``factor`` is below 1, or ``space`` is neither.
+    """
+
+    def __init__(self, factor: float = 1.5, space: str = 'hsv') -> None:
+        if factor < 1 or space not in ('hsv', 'blend'):
+            raise ValueError(
+                f'RandomExposureSaturation: factor {factor}, space {space!r}; expected 1 or more '
+                "and 'hsv' or 'blend'"
+            )
+        self.factor = factor
+        self.space = space
+
+    @cache_randomness
+    def _factors(self) -> tuple[float, float]:
+        exposure, saturation = np.random.uniform(1 / self.factor, self.factor, 2)
+        return float(exposure), float(saturation)
+
+    def transform(self, results: dict) -> dict:
+        exposure, saturation = self._factors()
+        if self.space == 'hsv':
+            image = cv2.cvtColor(results['img'], cv2.COLOR_BGR2HSV).astype(np.float32)
+            image[..., 1:] = (image[..., 1:] * (saturation, exposure)).clip(0, 255)
+            results['img'] = cv2.cvtColor(image.round().astype(np.uint8), cv2.COLOR_HSV2BGR)
+        else:
+            image = (results['img'] * np.float32(exposure)).clip(0, 255).astype(np.uint8)
+            grey = image @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
+            image = (grey + np.float32(saturation) * (image - grey)).clip(0, 255)
+            results['img'] = image.astype(np.uint8)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(factor={self.factor}, space={self.space!r})'

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 
 import numpy as np
 from mmdet.evaluation import CocoMetric
+from mmengine.logging import print_log
 from mmengine.registry import METRICS
 
 __all__ = ['InstanceCocoMetric']
@@ -53,14 +57,19 @@ class InstanceCocoMetric(CocoMetric):
                     gt['anns'] = [dict(ann, ignore_flag=0) for ann in gt['anns']]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        found = OrderedDict(super().compute_metrics(results))
-        if not found:
-            return found
-        standard, self.iou_thrs = self.iou_thrs, np.zeros(1)
-        items, self.metric_items = self.metric_items, ['mAP']
-        for threshold in self.extra_iou_thrs:
+        found = OrderedDict(self._compute(results))
+        standard = self.iou_thrs, self.metric_items
+        self.metric_items = ['mAP']
+        for threshold in self.extra_iou_thrs if found else ():
             self.iou_thrs = np.array([threshold])
-            for key, value in super().compute_metrics(results).items():
+            for key, value in self._compute(results, logging.DEBUG).items():
                 found[f'{key}_{round(100 * threshold)}'] = value
-        self.iou_thrs, self.metric_items = standard, items
+        self.iou_thrs, self.metric_items = standard
+        return found
+
+    def _compute(self, results: list, level: int = logging.INFO) -> dict[str, float]:
+        """mmdet's metrics; what pycocotools prints goes to the log."""
+        with redirect_stdout(io.StringIO()) as printed:
+            found = super().compute_metrics(results)
+        print_log(printed.getvalue(), 'current', level)
         return found

@@ -1,10 +1,19 @@
 import projects.common.roi_pool  # noqa: F401
 
 from .box_head import PDSLBoxHead
+from .dan_neck import DANNeck
 from .mask_head import PDSLMaskHead
 from .pdsl import PDSL
 from .resnet_ws import ResNetWS
 from .roi_head import PDSLRoIHead
 from .tta import PDSLTTAModel
 
-__all__ = ['PDSL', 'PDSLBoxHead', 'PDSLMaskHead', 'PDSLRoIHead', 'PDSLTTAModel', 'ResNetWS']
+__all__ = [
+    'DANNeck',
+    'PDSL',
+    'PDSLBoxHead',
+    'PDSLMaskHead',
+    'PDSLRoIHead',
+    'PDSLTTAModel',
+    'ResNetWS',
+]

@@ -1,0 +1,13 @@
+# PDSL Table 3: ResNet18-WS, MS COCO; boxes are not moved (as released)
+_base_ = [
+    './_base_/pdsl_r18.py',
+    '../_base_/datasets/coco_tags.py',
+    '../_base_/schedules/pdsl_100k.py',
+    './_base_/runtime_iters.py',
+]
+model = dict(
+    roi_head=dict(bbox_head=dict(num_classes=80, with_reg=False), mask_head=dict(num_classes=80))
+)
+# The step is where VOC has it: after 70 % of the iterations.
+train_cfg = dict(max_iters=240000, val_interval=20000)
+param_scheduler = [dict(type='MultiStepLR', milestones=[168000], gamma=0.1, by_epoch=False)]

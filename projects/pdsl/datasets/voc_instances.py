@@ -1,0 +1,88 @@
+"""Boxes and masks of a VOCdevkit, for testing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from mmdet.datasets import VOCDataset
+from mmengine.registry import DATASETS
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from .tag_datasets import read_image_set
+
+__all__ = ['VOCInstanceDataset']
+
+
+@DATASETS.register_module()
+class VOCInstanceDataset(VOCDataset):
+    """mmdet's VOC data set with the masks of ``SegmentationObject``.
+
+    The value k of such a PNG is the k-th object of the picture's XML file, 255 is void. A sample
+    has, among others::
+
+        {
+            'img_path': 'data/VOCdevkit/VOC2012/JPEGImages/2007_000033.jpg',
+            'img_id': '2007_000033',
+            'instances': [
+                {'bbox': [8, 106, 498, 262], 'bbox_label': 0, 'ignore_flag': 0,
+                 'mask': {'size': [366, 500], 'counts': '...'}},       # RLE
+                ...
+            ],
+        }
+
+    ``bbox`` is the XML file's, ``ignore_flag`` says that the object is difficult.
+
+    Args:
+        mask_subdir: Folder of the PNGs; None for boxes alone (most of Main's pictures have none).
+        exclude: A second image set, relative to ``data_root``, whose pictures are left out.
+        kwargs: Arguments of mmdet's.
+
+    Raises:
+        FileNotFoundError: A PNG does not exist.
+        ValueError: A PNG has another size than its picture or a value without an object.
+    """
+
+    def __init__(
+        self,
+        *args,
+        mask_subdir: str | None = 'SegmentationObject',
+        exclude: str | None = None,
+        **kwargs,
+    ) -> None:
+        self.mask_subdir = mask_subdir
+        self.exclude = exclude
+        super().__init__(*args, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        samples = super().load_data_list()
+        if self.exclude is None:
+            return samples
+        wanted = set(read_image_set(self.ann_file, self.data_root, self.exclude))
+        return [sample for sample in samples if sample['img_id'] in wanted]
+
+    def parse_data_info(self, img_info: dict) -> dict:
+        sample = super().parse_data_info(img_info)
+        if self.mask_subdir is None:
+            return sample
+        folder = Path(self.sub_data_root) / self.mask_subdir
+        path = folder / f'{os.path.basename(sample["img_id"])}.png'
+        with Image.open(path) as picture:
+            values = np.asarray(picture)
+        if values.shape != (sample['height'], sample['width']):
+            raise ValueError(
+                f'{path}: {values.shape} pixels, its picture has '
+                f'{(sample["height"], sample["width"])}'
+            )
+        count = len(sample['instances'])
+        known = (values <= count) | (values == 255)
+        if not known.all():
+            raise ValueError(
+                f'{path}: value {values[~known][0]}, but the XML file has {count} objects'
+            )
+        for number, instance in enumerate(sample['instances'], 1):
+            mask = coco_mask.encode(np.asfortranarray(values == number, dtype=np.uint8))
+            instance['mask'] = dict(mask, counts=mask['counts'].decode())
+        return sample

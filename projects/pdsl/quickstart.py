@@ -1,0 +1,153 @@
+"""``make quickstart PROJECT=pdsl``: a small PDSL learns from tags to find and cut out shapes."""
+
+from __future__ import annotations
+
+import os
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner, TestLoop
+from mmengine.structures import InstanceData
+
+from projects.common.cli import build_runner, prepare
+from projects.common.progress import progress_bar
+from projects.common.quickstart import print_results, versions, write_summary
+from projects.common.scenes import write_dataset
+
+from .proposals import generate_proposals
+from .proposals.pictures import list_pictures
+from .visualization import draw_instances
+
+CONFIG = 'configs/pdsl/pdsl_tiny_1xb4-1k_scenes.py'
+SCENES = Path('work_dirs/quickstart/pdsl_scenes')
+PICTURES = 12
+SCORE_THR = 0.4  # of what is drawn
+
+
+def main(work_dir: Path, seed: int) -> dict:
+    """Runs all of it and returns what ``<work_dir>/summary.json`` holds.
+
+    Args:
+        work_dir: Folder of the results.
+        seed: Seed of the training; the scenes are the same for all seeds.
+    """
+    print(f'1/5  Scenes: pictures with tags, in {SCENES}', flush=True)
+    write_dataset(SCENES, num_train=1000, num_val=50, num_test=200, image_size=128, workers=2)
+    print('     and proposals: Selective Search, up to 250 of each picture', flush=True)
+    pictures = list_pictures(SCENES / 'images')
+    with progress_bar(len(pictures), 'proposals', 'picture') as bar:
+        generate_proposals(
+            pictures,
+            SCENES / 'proposals',
+            max_proposals=250,
+            min_side=8,
+            workers=2,
+            on_picture=bar.update,
+        )
+
+    print(f'2/5  Training on tags alone: {CONFIG}, seed {seed}', flush=True)
+    os.environ['SCENES_ROOT'] = str(SCENES)
+    cfg = Config.fromfile(CONFIG)
+    cfg.randomness.seed = seed
+    cfg.log_level = 'WARNING'  # the progress bar tells enough; the losses are in vis_data
+    prepare(cfg, CONFIG, launcher='none', work_dir=str(work_dir))
+    runner = build_runner(cfg)
+    start = time.time()
+    runner.train()
+    train_seconds = time.time() - start
+
+    print('3/5  Testing on 200 scenes that it has not seen', flush=True)
+    start = time.time()
+    metrics = runner.test()
+    test_seconds = time.time() - start
+    print('4/5  CorLoc: the same on the 1,000 scenes that it learnt from', flush=True)
+    corloc = _test_corloc(runner, cfg)
+
+    print('5/5  Pictures', flush=True)
+    drawn = _draw(runner, work_dir / 'pictures')
+    summary = dict(
+        box_ap50=100 * metrics['coco/bbox_mAP_50'],
+        mask_ap25=100 * metrics['coco/segm_mAP_25'],
+        mask_ap50=100 * metrics['coco/segm_mAP_50'],
+        mask_ap70=100 * metrics['coco/segm_mAP_70'],
+        mask_ap75=100 * metrics['coco/segm_mAP_75'],
+        corloc=corloc['weak/corloc'],
+        tag_map=metrics['weak/tag_map'],
+        train_seconds=train_seconds,
+        test_seconds=test_seconds,
+        images=len(runner.test_dataloader.dataset),
+        seed=seed,
+        versions=versions(),
+    )
+    path = work_dir / 'summary.json'
+    summary = write_summary(path, summary)
+    _print_table(summary, path, drawn)
+    return summary
+
+
+def _test_corloc(runner: Runner, cfg: Config) -> dict:
+    """Here, for the first time, boxes of the training scenes are read."""
+    loader = deepcopy(cfg.test_dataloader)
+    loader.dataset.ann_file = 'annotations/instances_train.json'
+    return TestLoop(runner, loader, [dict(type='CorLocMetric')]).run()
+
+
+@torch.no_grad()
+def _draw(runner: Runner, folder: Path) -> list[Path]:
+    """What the model finds beside the truth, a picture each, and a sheet of them all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob('*.png'):
+        old.unlink()
+    dataset = runner.test_dataloader.dataset
+    runner.model.eval()
+    paths, sheet = [], []
+    for i in np.linspace(0, len(dataset), PICTURES, endpoint=False).astype(int):
+        packed = dataset[int(i)]
+        batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
+        sample = runner.model.test_step(batch)[0]
+        image = cv2.cvtColor(cv2.imread(sample.img_path), cv2.COLOR_BGR2RGB)
+        truth = InstanceData(
+            bboxes=packed['data_samples'].gt_instances.bboxes,
+            labels=packed['data_samples'].gt_instances.labels,
+            masks=packed['data_samples'].gt_instances.masks,
+        )
+        pair = [
+            draw_instances(image, instances, **dataset.metainfo, score_thr=SCORE_THR)
+            for instances in (sample.pred_instances, truth)
+        ]
+        picture = np.concatenate(pair, axis=1)
+        path = folder / f'{Path(sample.img_path).stem}.png'
+        cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        paths.append(path)
+        sheet.append(cv2.resize(picture, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA))
+    rows = [np.concatenate(sheet[i : i + 3], axis=1) for i in range(0, len(sheet), 3)]
+    path = folder / 'overview.png'
+    cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
+    return [*paths, path]
+
+
+def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
+    print_results(
+        f'{summary["images"]} unseen scenes',
+        [
+            ('box AP50', summary['box_ap50']),
+            ('mask AP25', summary['mask_ap25']),
+            ('mask AP50', summary['mask_ap50']),
+            ('mask AP70', summary['mask_ap70']),
+            ('mask AP75', summary['mask_ap75']),
+            ('tags of the picture, mAP', summary['tag_map']),
+            ('CorLoc on the training scenes', summary['corloc']),
+        ],
+        f'training {summary["train_seconds"]:.0f} s, testing {summary["test_seconds"]:.0f} s, '
+        f'seed {summary["seed"]}',
+    )
+    print(f'\nsummary:  {path}')
+    print(
+        f'pictures: {len(pictures)} in {pictures[-1].parent}, found on the left and truth on the '
+        f'right; begin with {pictures[-1].name}'
+    )
