@@ -17,23 +17,14 @@ from projects.common.scenes import generate_scene
 from projects.pdsl import WeakInstanceInferencer
 from projects.pdsl.proposals import generate_proposals, list_pictures, selective_search, tidy
 
-NAME = 'pdsl_tiny_1xb8-2k_scenes'
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross', 'heart')
-SMALL = {
-    'model.backbone.base_channels': 8,
-    'model.backbone.stem_channels': 8,
-    'model.roi_head.bbox_roi_extractor.out_channels': 64,
-    'model.roi_head.bbox_head.in_channels': 64,
-    'model.roi_head.mask_roi_extractor.out_channels': 64,
-    'model.roi_head.mask_head.in_channels': 64,
-    'model.roi_head.mask_head.conv_out_channels': 8,
-    'model.test_cfg.rcnn.max_per_img': 10,
-}
+SMALL = {'model.test_cfg.rcnn.max_per_img': 10}
 
 
 @pytest.fixture(scope='module')
 def config(repo_root):
-    cfg = Config.fromfile(repo_root / f'configs/pdsl/{NAME}.py')
+    (path,) = (repo_root / 'configs/pdsl').glob('pdsl_tiny_*_scenes.py')
+    cfg = Config.fromfile(path)
     cfg.merge_from_dict(SMALL)
     return cfg
 

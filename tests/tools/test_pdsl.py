@@ -1,0 +1,135 @@
+"""The tools on a small PDSL: inference, pseudo labels for a second stage, leaks, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from pycocotools import mask as coco_mask
+
+from projects.common.build import build_quietly
+from projects.common.checkpoint import load_checkpoint_file
+from projects.common.scenes import write_dataset
+from projects.pdsl.proposals import generate_proposals, list_pictures
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ('circle', 'square', 'triangle', 'star', 'cross', 'heart')
+CONFIG = next((ROOT / 'configs/pdsl').glob('pdsl_tiny_*_scenes.py'))
+SECOND = ROOT / 'configs/pdsl/second_stage/mask-rcnn_tiny_1xb8-2k_scenes-pseudo.py'
+SMALL = {'model.roi_head.num_seeds': 2}
+OPTIONS = [f'{key}={value}' for key, value in SMALL.items()]
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory) -> Path:
+    """Scenes of 64 pixels with proposals, as the config expects them."""
+    root = tmp_path_factory.mktemp('scenes')
+    write_dataset(root, num_train=6, num_val=2, num_test=3, image_size=64, progress=False)
+    generate_proposals(list_pictures(root / 'images'), root / 'proposals', max_proposals=40)
+    return root
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory) -> Path:
+    cfg = Config.fromfile(CONFIG)
+    cfg.merge_from_dict(SMALL)
+    torch.manual_seed(0)
+    model = build_quietly(cfg.model, 'mmdet')
+    model.roi_head.bbox_head.init_weights()
+    path = tmp_path_factory.mktemp('weights') / 'iter_1.pth'
+    meta = dict(cfg=cfg.pretty_text, dataset_meta=dict(classes=CLASSES))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
+    return path
+
+
+def succeed(tool, *arguments, **env):
+    done = tool(*arguments, **env)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+def test_inference_from_the_shell(tool, checkpoint: Path, scenes: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / 'pictures'
+    pictures.mkdir()
+    for index in range(2):
+        image = cv2.imread(str(scenes / f'images/test_{index:06d}.png'))
+        cv2.imwrite(str(pictures / f'scene{index}.png'), image)
+    done = succeed(
+        *(tool, 'infer.py', 'weak', pictures, '--weights', checkpoint, '--device', 'cpu'),
+        *('--out-dir', tmp_path / 'out', '--score-thr', '0.1', '--max-proposals', '60'),
+    )
+    lines = done.stdout.strip().splitlines()
+    assert lines[-1] == f'written to {tmp_path / "out"}'
+    saved = json.loads((tmp_path / 'out/preds/scene0.json').read_text())
+    shown = [line for line in lines if line.startswith('    ')]
+    assert shown[0].startswith(f'    {saved["classes"][0]}: box ')
+    assert sorted(path.name for path in (tmp_path / 'out/vis').iterdir()) == [
+        'scene0.jpg',
+        'scene1.jpg',
+    ]
+    wrong = tool('infer.py', 'weak', pictures, '--weights', checkpoint, '--proposals', tmp_path)
+    assert wrong.returncode == 1 and len(wrong.stderr.strip().splitlines()) == 1
+    assert 'generate_proposals.py' in wrong.stderr
+
+
+def test_mask_rcnn_trains_on_pseudo_labels(
+    tool, checkpoint: Path, scenes: Path, tmp_path: Path
+) -> None:
+    """Exported from a model's predictions, read by mmdet's data set, trained on and tested."""
+    out = scenes / 'annotations/pseudo_train.json'
+    done = succeed(
+        *(tool, 'misc/export_pseudo_labels.py', CONFIG, checkpoint, out),
+        *('--score-thr', '0.5', '--cfg-options', *OPTIONS),
+        SCENES_ROOT=str(scenes),
+    )
+    content = json.loads(out.read_text())
+    tags = json.loads((scenes / 'annotations/tags_train.json').read_text())
+    names = {category['id']: category['name'] for category in content['categories']}
+    assert tuple(names.values()) == CLASSES
+    assert [image['file_name'] for image in content['images']] == list(tags)
+    for image in content['images']:
+        assert (image['height'], image['width']) == (64, 64)
+        mine = [a for a in content['annotations'] if a['image_id'] == image['id']]
+        # of an untrained model nothing reaches 0.5: the best of each tag that has a mask
+        assert {names[a['category_id']] for a in mine} <= set(tags[image['file_name']])
+        assert len(mine) == len({a['category_id'] for a in mine})
+    assert len(content['annotations']) > 6
+    for annotation in content['annotations']:
+        mask = coco_mask.decode(annotation['segmentation'])
+        assert mask.shape == (64, 64) and mask.sum() == annotation['area'] > 0
+        x, y, width, height = annotation['bbox']
+        assert 0 <= x < x + width <= 64.01 and 0 <= y < y + height <= 64.01
+        assert 0 < annotation['score'] < 0.5
+    assert f'{len(content["annotations"])} instances on 6 pictures' in done.stdout
+
+    before = (scenes / 'annotations/instances_train.json').rename(scenes / 'hidden.json')
+    try:  # nothing but the exported file is read
+        succeed(
+            *(tool, 'train.py', SECOND, '--work-dir', tmp_path / 'second'),
+            *('--cfg-options', 'train_cfg.max_iters=2', 'train_dataloader.batch_size=2'),
+            *('train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2'),
+            SCENES_ROOT=str(scenes),
+        )
+    finally:
+        before.rename(scenes / 'annotations/instances_train.json')
+    (log,) = (tmp_path / 'second').glob('*/vis_data/scalars.json')
+    assert 'coco/segm_mAP_50' in log.read_text()
+    assert (tmp_path / 'second/iter_2.pth').is_file()
+
+
+def test_export_says_what_is_wrong(tool, checkpoint: Path, tmp_path: Path) -> None:
+    second = tool('misc/export_pseudo_labels.py', SECOND, checkpoint, tmp_path / 'x')
+    assert second.returncode == 1 and 'its model is no PDSL' in second.stderr
+    large = tool('misc/export_pseudo_labels.py', CONFIG, checkpoint, tmp_path / 'x')
+    assert large.returncode == 1 and 'misshapen' in large.stderr
+    assert len(large.stderr.strip().splitlines()) == 1
