@@ -29,6 +29,8 @@ class PredictionDump(BaseMetric):
         max_numbers: The largest tensor that is written.
     """
 
+    default_prefix = ''  # it has no values to name, and MMEngine warns of None
+
     def __init__(
         self, out_file: str, max_numbers: int = 10_000, collect_device: str = 'cpu'
     ) -> None:
