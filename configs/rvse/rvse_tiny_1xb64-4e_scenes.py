@@ -10,7 +10,7 @@ test_cfg = dict(type='MatchingTestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='MuonAdamWConstructor',
-    optimizer=dict(type='MuonAdamW', lr=2e-3, betas=(0.9, 0.98), weight_decay=0.02, fused=True),
+    optimizer=dict(type='MuonAdamW', lr=5e-3, betas=(0.9, 0.98), weight_decay=0.02, fused=True),
     clip_grad=dict(max_norm=2.0),
 )
 param_scheduler = [

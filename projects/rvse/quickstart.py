@@ -1,4 +1,4 @@
-"""``make quickstart PROJECT=rvse``: a small RVSE++ learns which captions belong to which picture."""
+"""``make quickstart PROJECT=rvse``: a small RVSE++ learns to match captions and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 from .base import BaseMatchingDataset
+from .offline_negatives import OfflineNegativesDataset, pairs_then_negatives
 from .pictures import (
     CaptionFileMatchingDataset,
     COCOCaptionsMatchingDataset,
@@ -13,7 +14,9 @@ __all__ = [
     'COCOCaptionsMatchingDataset',
     'KarpathyMatchingDataset',
     'LoadRegions',
+    'OfflineNegativesDataset',
     'PrecompMatchingDataset',
     'RegionStore',
+    'pairs_then_negatives',
     'write_regions',
 ]

@@ -1,5 +1,13 @@
 from .build_vocabulary_hook import BuildVocabularyHook
+from .clean_split_hook import CleanSplitHook
 from .gradient_norm_hook import GradientNormHook
 from .loss_warm_up_hook import LossWarmUpHook
+from .offline_mining_hook import OfflineMiningHook
 
-__all__ = ['BuildVocabularyHook', 'GradientNormHook', 'LossWarmUpHook']
+__all__ = [
+    'BuildVocabularyHook',
+    'CleanSplitHook',
+    'GradientNormHook',
+    'LossWarmUpHook',
+    'OfflineMiningHook',
+]

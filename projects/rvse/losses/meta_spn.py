@@ -80,14 +80,23 @@ class MetaSPNLoss(MatchingLoss):
             The loss of ``meta_batch`` after the step, without gradient.
         """
         make = similarities or (lambda output: output)
-        parameters = {k: p for k, p in model.named_parameters() if p.requires_grad}
+        own = {id(parameter) for parameter in self.parameters()}  # the model may hold this loss
+        parameters = {
+            k: p for k, p in model.named_parameters() if p.requires_grad and id(p) not in own
+        }
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN's GRU has no second derivative
             directions = both_directions(make(functional_call(model, parameters, batch)))
             weighted = [self.weights(a) * hard_negative(a, self.margin) for a in directions]
             gradients = torch.autograd.grad(
-                self.reduce(weighted), list(parameters.values()), create_graph=True
+                self.reduce(weighted),
+                list(parameters.values()),
+                create_graph=True,
+                allow_unused=True,
             )
-            ahead = {k: p - lr * g for (k, p), g in zip(parameters.items(), gradients)}
+            ahead = {
+                k: p if g is None else p - lr * g
+                for (k, p), g in zip(parameters.items(), gradients)
+            }
             directions = both_directions(make(functional_call(model, ahead, meta_batch)))
             judged = self.reduce([hard_negative(a, self.margin) for a in directions])
             mine = list(self.weighting.parameters())

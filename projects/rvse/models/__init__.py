@@ -2,9 +2,11 @@ from .bert_encoder import BERTCaptionEncoder
 from .bfan import BFANSimilarity
 from .bigru_encoder import BiGRUTextEncoder
 from .blockwise import BlockwiseSimilarity
+from .co_trained import CoTrainedMatcher
 from .cosine import CosineSimilarity
 from .gpo import GPO
 from .matcher import ImageTextMatcher, captions_of
+from .meta_weighted import MetaWeightedMatcher
 from .region_encoder import (
     RegionEncoder,
     RegionFC,
@@ -23,8 +25,10 @@ __all__ = [
     'BFANSimilarity',
     'BiGRUTextEncoder',
     'BlockwiseSimilarity',
+    'CoTrainedMatcher',
     'CosineSimilarity',
     'ImageTextMatcher',
+    'MetaWeightedMatcher',
     'RegionEncoder',
     'RegionFC',
     'RegionFCMLP',

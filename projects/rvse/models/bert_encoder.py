@@ -36,6 +36,19 @@ class BERTCaptionEncoder(BaseModule):
         self.gpool = MODELS.build(pool) if pool else None
         self.mask_rate = mask_rate
 
+    # What projects.common.text.LearnVocabularyHook asks for.
+    @property
+    def tokenizer(self):
+        return self.encoder.tokenizer
+
+    @property
+    def lowercase(self) -> bool:
+        return self.encoder.lowercase
+
+    def set_tokenizer(self, tokenizer) -> None:
+        """Takes the tokenizer over, as :class:`projects.common.text.BERTTextEncoder` does."""
+        self.encoder.set_tokenizer(tokenizer)
+
     def tokenize(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """Ids (B, L), L being the longest caption's, and lengths (B,) on the model's device."""
         ids, mask = self.encoder.tokenize(captions)

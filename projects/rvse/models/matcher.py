@@ -74,13 +74,16 @@ class ImageTextMatcher(BaseModel):
             return self.extract_feat(inputs, data_samples)
         raise ValueError(f"mode={mode!r}, expected 'loss', 'predict' or 'tensor'")
 
+    def grid_features(self, images: Tensor | Sequence[Tensor]) -> Tensor:
+        """Cells of the backbone's last feature map (B, h * w, C) of images (B, 3, H, W)."""
+        maps = self.backbone(images if isinstance(images, Tensor) else torch.stack(list(images)))
+        maps = maps[-1] if isinstance(maps, (tuple, list)) else maps
+        return maps.flatten(2).transpose(1, 2)
+
     def encode_images(self, inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Embeddings of pictures, and their numbers of regions (B,)."""
         if self.backbone is not None:
-            images = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
-            maps = self.backbone(images)
-            maps = maps[-1] if isinstance(maps, (tuple, list)) else maps
-            inputs = maps.flatten(2).transpose(1, 2)
+            inputs = self.grid_features(inputs)
         return self.image_encoder(*pad_sets(inputs))
 
     def encode_captions(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -129,8 +132,9 @@ class ImageTextMatcher(BaseModel):
         """What a matching loss reads of a batch: S (B, B) and further positives (B, B) or None."""
         counts = []
         for i, sample in enumerate(data_samples):
-            texts = captions_of(sample) if 'text' in sample else []
-            if not texts or not all(isinstance(text, str) for text in texts):
+            texts = sample.get('text')
+            texts = [texts] if isinstance(texts, str) else texts
+            if not (isinstance(texts, list) and texts and all(isinstance(t, str) for t in texts)):
                 raise ValueError(
                     f'data_samples[{i}].text: {sample.get("text")!r}, expected a caption or a '
                     'list of captions'

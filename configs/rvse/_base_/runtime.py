@@ -1,0 +1,3 @@
+# The best checkpoint is that of the highest RSUM.
+_base_ = '../../_base_/default_runtime.py'
+default_hooks = dict(checkpoint=dict(save_best='matching/rsum', rule='greater'))

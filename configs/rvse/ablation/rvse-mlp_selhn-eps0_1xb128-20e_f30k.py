@@ -1,0 +1,3 @@
+# RVSE++ Figure 6, epsilon 0: RVSE (MLP), Flickr30K
+_base_ = '../rvse-mlp_selhn_1xb128-20e_f30k.py'
+model = dict(loss=dict(eps=0.0))

@@ -1,0 +1,3 @@
+# RVSE++ Figure 6, epsilon 1e-3: RVSE (MLP), COCO (the paper sweeps Flickr30K)
+_base_ = '../rvse-mlp_selhn_1xb128-20e_coco.py'
+model = dict(loss=dict(eps=1e-3))

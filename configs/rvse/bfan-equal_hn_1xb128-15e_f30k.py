@@ -1,0 +1,5 @@
+# RVSE++ Table 7, row 7, and half of Table 2, row 3, Table 4, row 1, Table 5, row 3, and Table 7,
+# row 11: BFAN (equal), Flickr30K
+_base_ = './scan-t2i-avg_hn_1xb128-30e_f30k.py'
+model = dict(similarity=dict(_delete_=True, type='BFANSimilarity', focus='equal'))
+train_cfg = dict(max_epochs=15)  # over before the rate would decay

@@ -1,0 +1,3 @@
+# RVSE++ Table 4, row 4, half: BFAN (equal) with Meta-SPN, Flickr30K
+_base_ = './bfan-equal_hn_1xb128-15e_f30k.py'
+model = dict(type='MetaWeightedMatcher', loss=dict(_delete_=True, type='MetaSPNLoss', margin=0.2))

@@ -1,0 +1,3 @@
+# RVSE++ Table 8, row 2 (COCO 1K), and Table 9, row 2 (COCO 5K), half: BFAN (prob) with SelHN
+_base_ = './bfan-prob_hn_1xb128-20e_coco.py'
+model = dict(loss=dict(_delete_=True, type='SelHNLoss', margin=0.2, eps=0.01))

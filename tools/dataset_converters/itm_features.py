@@ -1,0 +1,108 @@
+"""Compute grid features once: the precomputed layout from pictures and an image backbone.
+
+python tools/dataset_converters/itm_features.py CONFIG --out data/my_precomp [--checkpoint FILE]
+
+The config's model has a backbone; its training, validation and test pictures become
+train_ims.npy, dev_ims.npy and test_ims.npy with _caps.txt and _ids.txt, the cells of the
+backbone's last feature map being the regions. Without a checkpoint the backbone's weights are
+those of its init_cfg, or random ones.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from mmengine.config import DictAction
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner, set_random_seed
+
+from projects.common.cli import UserError, load_config, report_user_errors
+from projects.common.convert import check_weights, read_weights
+from projects.common.progress import progress_bar
+from projects.rvse.datasets import write_regions
+
+SPLITS = {'train': 'train', 'val': 'dev', 'test': 'test'}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config')
+    parser.add_argument('--out', type=Path, required=True, help='folder to write to')
+    parser.add_argument('--checkpoint', help="weights; the backbone's are used")
+    parser.add_argument('--splits', nargs='+', choices=SPLITS, default=list(SPLITS))
+    parser.add_argument('--seed', type=int, default=0, help='of random weights')
+    parser.add_argument('--overwrite', action='store_true', help='replace what is there')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    return parser.parse_args()
+
+
+@torch.no_grad()
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    if cfg.model.get('backbone') is None:
+        raise UserError(f'{args.config}: model.backbone: found none, expected one')
+    paths = {split: args.out / f'{SPLITS[split]}_ims.npy' for split in args.splits}
+    for path in paths.values():
+        if path.exists() and not args.overwrite:
+            raise UserError(f'{path}: exists already; --overwrite replaces it')
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    set_random_seed(args.seed)
+    model = MODELS.build(cfg.model).eval()
+    model.init_weights()
+    if args.checkpoint:
+        weights = read_weights(args.checkpoint)[0]
+        weights = {k: v for k, v in weights.items() if k.startswith('backbone.')}
+        state = {f'backbone.{k}': v.shape for k, v in model.backbone.state_dict().items()}
+        check_weights(weights, state, args.checkpoint)
+        model.load_state_dict(weights, strict=False)
+    if torch.cuda.is_available():
+        model.cuda()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for split, path in paths.items():
+        write_split(model, cfg, split, path)
+
+
+def write_split(model, cfg, split: str, path: Path) -> None:
+    """Writes the features, captions and ids of one split of the config."""
+    loader = dict(cfg.val_dataloader)
+    loader['dataset'] = dict(
+        cfg[f'{split}_dataloader'].dataset,
+        pipeline=cfg.val_dataloader.dataset.pipeline,  # without augmentation
+        test_mode=True,
+    )
+    loader = Runner.build_dataloader(loader)
+    dataset = loader.dataset
+    images = [dataset.get_data_info(i) for i in range(len(dataset))]
+    counts = {len(image['text']) for image in images}
+    if len(counts) > 1:
+        raise UserError(
+            f'{dataset.source}: pictures with {min(counts)} to {max(counts)} captions, the layout '
+            'needs equal numbers'
+        )
+    with progress_bar(len(images), SPLITS[split], 'picture') as bar:
+
+        def features():
+            for batch in loader:
+                inputs = model.data_preprocessor(batch, False)['inputs']
+                for regions in model.grid_features(inputs).cpu().numpy():
+                    yield regions
+                    bar.update()
+
+        write_regions(str(path), features())
+    stem = str(path).removesuffix('_ims.npy')
+    captions = [' '.join(text.split()) for image in images for text in image['text']]
+    Path(f'{stem}_caps.txt').write_text('\n'.join(captions) + '\n', encoding='utf-8')
+    ids = [image['ori_id'] for image in images]
+    Path(f'{stem}_ids.txt').write_text('\n'.join(ids) + '\n', encoding='utf-8')
+    print(f'wrote {stem}_*: {len(images):,} pictures, {len(captions):,} captions')
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        main()
