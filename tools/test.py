@@ -38,6 +38,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--show-dir', metavar='DIR', help='draw the predictions of all samples into DIR'
     )
+    parser.add_argument(
+        '--tta', action='store_true', help="test-time augmentation: the config's tta_pipeline"
+    )
     add_run_options(parser, 'test_dataloader.dataset.split=testA')
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -69,6 +72,15 @@ def draw_into(cfg: Config, folder: str) -> None:
             hook.num_samples = -1
 
 
+def use_tta(cfg: Config) -> None:
+    """Put the config's test-time augmentation around its model."""
+    for section in ('tta_model', 'tta_pipeline'):
+        if cfg.get(section) is None:
+            raise UserError(f"--tta: the config has no '{section}'")
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
@@ -76,6 +88,8 @@ def main() -> None:
     for section in ('test_cfg', 'test_dataloader', 'test_evaluator'):
         if cfg.get(section) is None:
             raise UserError(f"config {args.config}: no '{section}': nothing to test")
+    if args.tta:
+        use_tta(cfg)
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.show_dir:

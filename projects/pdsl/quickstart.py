@@ -104,6 +104,7 @@ def _draw(runner: Runner, folder: Path) -> list[Path]:
     for old in folder.glob('*.png'):
         old.unlink()
     dataset = runner.test_dataloader.dataset
+    classes, palette = (dataset.metainfo[key] for key in ('classes', 'palette'))
     runner.model.eval()
     paths, sheet = [], []
     for i in np.linspace(0, len(dataset), PICTURES, endpoint=False).astype(int):
@@ -117,7 +118,7 @@ def _draw(runner: Runner, folder: Path) -> list[Path]:
             masks=packed['data_samples'].gt_instances.masks,
         )
         pair = [
-            draw_instances(image, instances, **dataset.metainfo, score_thr=SCORE_THR)
+            draw_instances(image, instances, classes, palette, SCORE_THR)
             for instances in (sample.pred_instances, truth)
         ]
         picture = np.concatenate(pair, axis=1)
