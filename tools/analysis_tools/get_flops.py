@@ -7,6 +7,7 @@ with the square of the number of tokens; many counters leave it out. Both sums a
 """
 
 import argparse
+import math
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -26,6 +27,10 @@ ATTENTION = ('bmm', 'baddbmm', 'scaled_dot_product', 'flash_attention', 'efficie
 
 def _cpu_attention(query_shape, key_shape, value_shape, *args, out_shape=None, **kwargs) -> int:
     return sdpa_flop_count(query_shape, key_shape, value_shape)
+
+
+def _onednn_linear(x_shape, weight_shape, *args, out_shape=None, **kwargs) -> int:
+    return 2 * math.prod(x_shape) * weight_shape[0]
 
 
 def parts(model: nn.Module, depth: int) -> list[str]:
@@ -50,8 +55,10 @@ def count_macs(model: nn.Module, run) -> dict[str, tuple[int, int]]:
         model: The model; '' in the result is all of it.
         run: Callable that runs one forward pass.
     """
-    # torch counts its GPU kernels of attention, not the one for CPUs.
+    # torch counts its GPU kernels of attention, not the one for CPUs, nor oneDNN's products.
     extra = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
+    if hasattr(torch.ops.mkldnn, '_linear_pointwise'):
+        extra[torch.ops.mkldnn._linear_pointwise] = _onednn_linear
     # The fused attention layer of evaluation would hide its products from the counter.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -13,6 +13,8 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from projects.common.matrix_product import use_fast_linear
+
 
 class GroundingDetector(BaseDetector):
     """Text encoder, visual backbone, decoder and head.
@@ -43,6 +45,7 @@ class GroundingDetector(BaseDetector):
         self.backbone = MODELS.build(backbone)
         self.decoder = MODELS.build(decoder)
         self.head = MODELS.build(head)
+        use_fast_linear(self)
 
     def extract_feat(
         self,

@@ -15,7 +15,10 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from projects.common.matrix_product import linear
+
 from .relative_position import (
+    folded_attention,
     relative_position_bias,
     relative_position_table,
     resize_position_embedding,
@@ -50,8 +53,11 @@ class RelativePositionAttention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, H*W, C / heads)
         rel_h = relative_position_table(self.rel_pos_h, height).to(q.dtype)
         rel_w = relative_position_table(self.rel_pos_w, width).to(q.dtype)
-        bias = relative_position_bias(q, rel_h, rel_w)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        if q.dtype == torch.bfloat16 and q.device.type == 'cpu' and not torch.is_grad_enabled():
+            x = folded_attention(q, k, v, rel_h, rel_w)
+        else:
+            bias = relative_position_bias(q, rel_h, rel_w)
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(x.transpose(1, 2).flatten(2).unflatten(1, (height, width)))
 
 
@@ -95,7 +101,7 @@ class LanguageCrossAttention(nn.MultiheadAttention):
         else:
             weights = self.in_proj_weight.chunk(3)
         q, k, v = (
-            F.linear(tokens, weight, bias).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            linear(tokens, weight, bias).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
             for tokens, weight, bias in zip(
                 (query, words, words), weights, self.in_proj_bias.chunk(3), strict=True
             )
@@ -107,7 +113,7 @@ class LanguageCrossAttention(nn.MultiheadAttention):
             attn_mask=None if padding is None else ~padding[:, None, None],
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self.out_proj(x.transpose(1, 2).flatten(2))
+        return linear(x.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
 
 
 class LanguageGuidedBlock(nn.Module):

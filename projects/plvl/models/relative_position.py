@@ -25,6 +25,18 @@ def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
     return rel_pos[index[:, None] - index[None, :] + size - 1]
 
 
+def _products_with_positions(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[Tensor, Tensor]:
+    """What each query (B, heads, H*W, C) adds to the logits of each row and of each column.
+
+    Returns:
+        (B, heads, H, W, H) and (B, heads, H, W, W), contiguous.
+    """
+    q = q.unflatten(2, (rel_h.shape[0], rel_w.shape[0]))
+    bias_h = torch.einsum('bnhwc,hkc->bnhwk', q, rel_h).contiguous()
+    bias_w = torch.einsum('bnhwc,wkc->bnhwk', q, rel_w).contiguous()
+    return bias_h, bias_w
+
+
 def relative_position_bias(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     """The bias that decomposed relative positions add to the attention logits.
 
@@ -36,14 +48,38 @@ def relative_position_bias(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     Returns:
         (B, heads, H*W, H*W).
     """
-    height, width = rel_h.shape[0], rel_w.shape[0]
-    q = q.unflatten(2, (height, width))
-    # The two factors are small. Were they not contiguous, their sum would not be either, and
-    # flattening it would copy it.
-    bias_h = torch.einsum('bnhwc,hkc->bnhwk', q, rel_h).contiguous()
-    bias_w = torch.einsum('bnhwc,wkc->bnhwk', q, rel_w).contiguous()
+    # Were the two terms not contiguous, their large sum would not be either, and flattening it
+    # would copy it.
+    bias_h, bias_w = _products_with_positions(q, rel_h, rel_w)
     bias = bias_h[..., :, None] + bias_w[..., None, :]
     return bias.flatten(4, 5).flatten(2, 3)
+
+
+def folded_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """Attention with decomposed relative positions as three matrix products and a softmax.
+
+    The positions' terms lengthen the queries, and the keys by ones at their row and column, so that
+    one product makes the logits with their bias. In bfloat16 on a CPU that is more than twice as
+    fast as PyTorch's fused attention, which adds the bias in float32; in float32 it is slower.
+
+    Args:
+        q: (B, heads, H*W, C) queries, not scaled.
+        k: (B, heads, H*W, C).
+        v: (B, heads, H*W, C).
+        rel_h: (H, H, C) from :func:`relative_position_table`.
+        rel_w: (W, W, C).
+
+    Returns:
+        (B, heads, H*W, C).
+    """
+    height, width = rel_h.shape[0], rel_w.shape[0]
+    terms = [term.flatten(2, 3) for term in _products_with_positions(q, rel_h, rel_w)]
+    rows = torch.eye(height, dtype=k.dtype, device=k.device).repeat_interleave(width, dim=0)
+    columns = torch.eye(width, dtype=k.dtype, device=k.device).repeat(height, 1)
+    cells = torch.cat([rows, columns], dim=1).expand(*k.shape[:2], -1, -1)
+    queries = torch.cat([q * q.shape[-1] ** -0.5, *terms], dim=-1)
+    logits = queries @ torch.cat([k, cells], dim=-1).transpose(-2, -1)
+    return logits.softmax(-1) @ v
 
 
 def resize_position_embedding(pos_embed: Tensor, size: tuple[int, int]) -> Tensor:

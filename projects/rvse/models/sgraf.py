@@ -8,8 +8,9 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from projects.common.matrix_product import FastLinear, linear
+
 from .blockwise import BlockwiseSimilarity
-from .matrix_product import FastLinear, linear
 from .sequences import l2norm, length_mask
 from .stacked_attention import (
     attention_weights,

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .matrix_product import linear
+from projects.common.matrix_product import linear
+
 from .sequences import length_mask
 
 Focus = Callable[[Tensor, Tensor], Tensor]

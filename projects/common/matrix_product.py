@@ -6,9 +6,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+__all__ = ['FastLinear', 'linear', 'use_fast_linear']
+
 # PyTorch gives products of float32 to MKL, which leaves AVX-512 unused on processors that are
 # not Intel's: half the speed of oneDNN, whose kernel torch.compile calls by this operator.
 _ONEDNN = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
+
+
+def _onednn_serves(*tensors: Tensor | None) -> bool:
+    given = [t for t in tensors if t is not None]
+    return (
+        _ONEDNN is not None
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and all(t.dtype == torch.float32 and t.device.type == 'cpu' and t.numel() for t in given)
+        and not (torch.is_grad_enabled() and any(t.requires_grad for t in given))
+        and not torch.is_autocast_enabled('cpu')
+        and not torch.compiler.is_compiling()  # which knows better, and exports know no oneDNN
+    )
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -22,13 +37,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., N).
     """
-    inputs = [t for t in (x, weight, bias) if t is not None]
-    if (
-        _ONEDNN is not None
-        and torch.backends.mkldnn.is_available()
-        and all(t.dtype == torch.float32 and t.device.type == 'cpu' and t.numel() for t in inputs)
-        and not (torch.is_grad_enabled() and any(t.requires_grad for t in inputs))
-    ):
+    if _onednn_serves(x, weight, bias):
         return _ONEDNN(x, weight, bias, 'none', [], '')
     return F.linear(x, weight, bias)
 
@@ -38,3 +47,10 @@ class FastLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
+
+
+def use_fast_linear(module: nn.Module) -> None:
+    """Makes every plain ``nn.Linear`` inside a module, a library's own too, a `FastLinear`."""
+    for part in module.modules():
+        if type(part) is nn.Linear:
+            part.__class__ = FastLinear
