@@ -23,7 +23,7 @@ from .proposals import generate_proposals
 from .proposals.pictures import list_pictures
 from .visualization import draw_instances
 
-CONFIG = 'configs/pdsl/pdsl_tiny_1xb4-1k_scenes.py'
+CONFIG = 'configs/pdsl/pdsl_tiny_1xb4-600_scenes.py'
 SCENES = Path('work_dirs/quickstart/pdsl_scenes')
 PICTURES = 12
 SCORE_THR = 0.4  # of what is drawn

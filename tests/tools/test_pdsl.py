@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from pycocotools import mask as coco_mask
 
 from projects.common.build import build_quietly
-from projects.common.checkpoint import load_checkpoint_file
 from projects.common.scenes import write_dataset
 from projects.pdsl.proposals import generate_proposals, list_pictures
 
@@ -127,9 +120,13 @@ def test_mask_rcnn_trains_on_pseudo_labels(
     assert (tmp_path / 'second/iter_2.pth').is_file()
 
 
-def test_export_says_what_is_wrong(tool, checkpoint: Path, tmp_path: Path) -> None:
-    second = tool('misc/export_pseudo_labels.py', SECOND, checkpoint, tmp_path / 'x')
-    assert second.returncode == 1 and 'its model is no PDSL' in second.stderr
-    large = tool('misc/export_pseudo_labels.py', CONFIG, checkpoint, tmp_path / 'x')
-    assert large.returncode == 1 and 'misshapen' in large.stderr
-    assert len(large.stderr.strip().splitlines()) == 1
+def test_export_says_what_is_wrong(call_tool, checkpoint: Path, tmp_path: Path) -> None:
+    def error(*arguments) -> str:
+        lines = call_tool('misc/export_pseudo_labels.py', *arguments, rc=1).err.strip().splitlines()
+        return lines[-1]
+
+    out = tmp_path / 'x'
+    assert 'its model is no PDSL' in error(SECOND, checkpoint, out)
+    wide = ('--cfg-options', 'model.roi_head.mask_head.conv_out_channels=64')
+    assert 'misshapen' in error(CONFIG, checkpoint, out, *wide)
+    assert not out.exists()

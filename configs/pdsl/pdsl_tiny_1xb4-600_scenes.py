@@ -15,7 +15,7 @@ model = dict(
     roi_head=dict(num_seeds=3),
     test_cfg=dict(rcnn=dict(score_thr=0.01)),
 )
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=1000, val_interval=500)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=600, val_interval=300)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -26,7 +26,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.02, begin=0, end=50, by_epoch=False),
-    dict(type='CosineAnnealingLR', T_max=1000, begin=0, end=1000, by_epoch=False),
+    dict(type='CosineAnnealingLR', T_max=600, begin=0, end=600, by_epoch=False),
 ]
-default_hooks = dict(checkpoint=dict(interval=500))
+default_hooks = dict(checkpoint=dict(interval=300))
 auto_scale_lr = dict(enable=False, base_batch_size=4)
