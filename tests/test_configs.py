@@ -5,10 +5,11 @@ import importlib
 import inspect
 import pkgutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import (
     DATASETS,
     HOOKS,
@@ -48,6 +49,14 @@ def load(path: Path) -> Config:
     return Config.fromfile(path)
 
 
+def with_inner(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """A data set's config, and those of what it wraps."""
+    yield dataset
+    for inner in [dataset.get('dataset'), *dataset.get('datasets', ())]:
+        if inner is not None:
+            yield from with_inner(inner)
+
+
 @pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
 def test_config_builds(path, monkeypatch):
     cfg = load(path)
@@ -62,11 +71,11 @@ def test_config_builds(path, monkeypatch):
     model = MODELS.build(cfg.model)
     assert sum(parameter.numel() for parameter in model.parameters()) > 0
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        dataset = cfg[loader].dataset
-        assert dataset.type in DATASETS, dataset.type
-        for each in dataset.get('datasets', [dataset]):  # of a ConcatDataset
+        datasets = list(with_inner(cfg[loader].dataset))
+        assert any(each.get('pipeline') for each in datasets)
+        for each in datasets:
             assert each.type in DATASETS, each.type
-            for transform in each.pipeline:
+            for transform in each.get('pipeline', ()):
                 TRANSFORMS.build(transform)
     for evaluator in ('val_evaluator', 'test_evaluator'):
         metrics = cfg[evaluator]

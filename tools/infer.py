@@ -2,6 +2,8 @@
 
     python tools/infer.py grounding street.jpg 'the red car' 'left man' --weights best.pth
     python tools/infer.py weak street.jpg --weights best.pth
+    python tools/infer.py retrieval index photos/ --store work_dirs/photos --weights best.pth
+    python tools/infer.py retrieval search 'a dog' --store work_dirs/photos --weights best.pth
     python tools/infer.py models 'plvl_*refcoco*'
 
 One subcommand for each task; `models` names the configs that --model takes.
@@ -59,16 +61,21 @@ def add_weak(tasks: argparse._SubParsersAction) -> None:
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """What the subcommands of all tasks take."""
+    """What the subcommands take that answer about each picture."""
+    add_model_options(parser)
+    parser.add_argument('--out-dir', default='work_dirs/infer', help='default: %(default)s')
+    parser.add_argument('--batch-size', type=int, default=1, help='pictures at once')
+    parser.add_argument('--no-save-vis', action='store_true', help='draw no pictures')
+    parser.add_argument('--no-save-pred', action='store_true', help='write no JSON')
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model, from where, and on what."""
     parser.add_argument(
         '--model', help='config file or name (`models` lists them); default: that in the weights'
     )
     parser.add_argument('--weights', help='checkpoint; without one the model is random')
-    parser.add_argument('--out-dir', default='work_dirs/infer', help='default: %(default)s')
     parser.add_argument('--device', help='such as cpu or cuda:0; default: the fastest there is')
-    parser.add_argument('--batch-size', type=int, default=1, help='pictures at once')
-    parser.add_argument('--no-save-vis', action='store_true', help='draw no pictures')
-    parser.add_argument('--no-save-pred', action='store_true', help='write no JSON')
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
@@ -140,6 +147,83 @@ def run_weak(args: argparse.Namespace) -> None:
         print(f'written to {args.out_dir}')
 
 
+def add_retrieval(tasks: argparse._SubParsersAction) -> None:
+    parser = tasks.add_parser(
+        'retrieval',
+        help='pictures for sentences, sentences for pictures',
+        description='Index a gallery once, then ask it. A store is a folder (faiss, exact), '
+        'milvus:FILE.db (Milvus Lite) or milvus:http://HOST:19530 (a server or cluster).',
+    )
+    actions = parser.add_subparsers(metavar='ACTION', required=True)
+    index = actions.add_parser('index', help='add pictures or sentences to a store')
+    index.add_argument(
+        'gallery', help='folder of pictures, a picture, or a .txt file with a sentence a line'
+    )
+    index.add_argument('--batch-size', type=int, default=32, help='pictures at once')
+    index.add_argument(
+        '--cache-dir',
+        default='work_dirs/embeddings',
+        help='where embeddings are kept by content (default: %(default)s)',
+    )
+    index.add_argument(
+        '--skip-damaged',
+        action='store_true',
+        help='leave out pictures that cannot be read, with a line for each',
+    )
+    search = actions.add_parser('search', help='ask a store')
+    search.add_argument(
+        'queries', nargs='+', metavar='QUERY', help='a sentence, or the path of a picture'
+    )
+    search.add_argument('--top-k', type=int, default=5, help='entries to find (default: 5)')
+    search.add_argument('--out', metavar='FILE', help='write the hits as JSON, too')
+    for action in (index, search):
+        action.add_argument(
+            '--store', default='work_dirs/gallery', help='folder or URI (default: %(default)s)'
+        )
+        add_model_options(action)
+        action.set_defaults(run=run_retrieval, action='index' if action is index else 'search')
+
+
+def run_retrieval(args: argparse.Namespace) -> None:
+    from projects.common.cli import UserError
+    from projects.rvse import RetrievalInferencer
+
+    if not args.model and not args.weights:
+        raise UserError('neither --weights nor --model: give a checkpoint')
+    inferencer = RetrievalInferencer(
+        args.model,
+        args.weights,
+        args.device,
+        cache_dir=args.cache_dir if args.action == 'index' else None,
+        trust_checkpoint=args.trust_checkpoint,
+    )
+    try:
+        store = inferencer.open_store(args.store)
+    except ModuleNotFoundError as error:  # an optional engine
+        raise UserError(str(error)) from error
+    with store:
+        if args.action == 'index':
+            added = inferencer.index(
+                args.gallery, store, args.batch_size, skip_damaged=args.skip_damaged
+            )
+            print(f'{args.store}: {added} entries added or replaced, {len(store)} in all')
+            return
+        found = inferencer(args.queries, store, args.top_k)
+    for query, hits in zip(args.queries, found, strict=True):
+        print(query)
+        for hit in hits:
+            print(f'    {hit.score:.3f}  {hit.name}')
+    if args.out:
+        rows = [
+            dict(query=query, hits=[vars(hit) for hit in hits])
+            for query, hits in zip(args.queries, found, strict=True)
+        ]
+        from projects.common.inferencer import write_predictions
+
+        write_predictions(Path(args.out), rows)
+        print(f'written to {args.out}')
+
+
 def add_models(tasks: argparse._SubParsersAction) -> None:
     parser = tasks.add_parser('models', help='the names that --model takes')
     parser.add_argument('pattern', nargs='?', default='*', help='shell-style wildcards')
@@ -157,6 +241,7 @@ def main() -> None:
     tasks = parser.add_subparsers(metavar='TASK', required=True)
     add_grounding(tasks)
     add_weak(tasks)
+    add_retrieval(tasks)
     add_models(tasks)
     args = parser.parse_args()
     from projects.common.allocator import keep_freed_memory

@@ -1,0 +1,152 @@
+"""Vectors in this process's memory, searched by faiss, in a folder between runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from projects.common.checkpoint import write_atomically
+
+from .store import Hit, VectorStore, check_vectors
+
+__all__ = ['FaissStore']
+
+
+class FaissStore(VectorStore):
+    """faiss's index of inner products.
+
+    Args:
+        folder: Where the store lies; :meth:`save` writes ``store.json`` last, and in one step, so
+            that an interruption leaves the store that was there before.
+        space: See :func:`open_store`.
+        factory: faiss's ``index_factory`` string. ``Flat`` is exact and the only one to replace
+            entries; ``HNSW32`` or ``IVF4096,Flat`` are faster and approximate, which costs
+            recall where captions ask for pictures.
+
+    Raises:
+        ModuleNotFoundError: faiss is not installed.
+        ValueError: What lies in the folder is no store, or of another space or factory.
+    """
+
+    def __init__(self, folder: str | os.PathLike, space: str, factory: str = 'Flat') -> None:
+        self.faiss = _import_faiss()
+        self.folder = Path(folder)
+        self.space = space
+        self.factory = factory
+        self.index = None
+        self._names: dict[int, str] = {}
+        self._ids: dict[str, int] = {}
+        self._next = 0
+        self._generation = 0
+        if (self.folder / 'store.json').is_file():
+            self._load()
+        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            raise ValueError(f'store {self.folder}: the folder is not empty and has no store.json')
+
+    def _load(self) -> None:
+        where = f'store {self.folder}'
+        try:
+            content = json.loads((self.folder / 'store.json').read_text(encoding='utf-8'))
+            space, factory = content['space'], content['factory']
+            self._generation = content['generation']
+            entries = json.loads(self._file('names', 'json').read_text(encoding='utf-8'))
+            self._names = {int(number): name for number, name in entries.items()}
+            self.index = self.faiss.read_index(str(self._file('vectors', 'faiss')))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f'{where}: damaged ({" ".join(str(error).split())})') from None
+        if space != self.space:
+            raise ValueError(
+                f'{where}: made by another model or other weights; use those, or another store'
+            )
+        if factory != self.factory:
+            raise ValueError(f'{where}: factory={self.factory!r}, but it has {factory!r}')
+        if self.index.ntotal != len(self._names):
+            raise ValueError(f'{where}: {self.index.ntotal} vectors, but {len(self._names)} names')
+        self._ids = {name: number for number, name in self._names.items()}
+        self._next = max(self._names, default=-1) + 1
+
+    def _file(self, name: str, suffix: str) -> Path:
+        return self.folder / f'{name}.{self._generation}.{suffix}'
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
+        channels = None if self.index is None else self.index.d
+        vectors = check_vectors(vectors, channels, f'store {self.folder}')
+        # a name that comes twice keeps its last vector
+        last = {name: i for i, name in enumerate(names)}
+        if len(names) != len(vectors):
+            raise ValueError(f'store {self.folder}: {len(names)} names, {len(vectors)} vectors')
+        if not last:
+            return
+        if self.index is None:
+            metric = self.faiss.METRIC_INNER_PRODUCT
+            self.index = self.faiss.index_factory(
+                vectors.shape[1], f'IDMap2,{self.factory}', metric
+            )
+        if not self.index.is_trained:
+            self.index.train(vectors)
+        known = [self._ids[name] for name in last if name in self._ids]
+        if known:
+            if self.factory != 'Flat':
+                raise ValueError(
+                    f'store {self.folder}: {self._names[known[0]]!r} is there already, and an '
+                    f'index {self.factory!r} cannot replace it'
+                )
+            self.index.remove_ids(np.array(known, dtype=np.int64))
+            for number in known:
+                del self._names[number]
+        numbers = np.arange(self._next, self._next + len(last), dtype=np.int64)
+        chosen = vectors if len(last) == len(names) else vectors[list(last.values())]
+        self.index.add_with_ids(chosen, numbers)
+        self._next += len(last)
+        for name, number in zip(last, numbers.tolist()):
+            self._names[number] = name
+            self._ids[name] = number
+
+    def search(self, queries: np.ndarray, top_k: int) -> list[list[Hit]]:
+        if not len(self):
+            raise ValueError(f'store {self.folder}: it is empty; index something first')
+        queries = check_vectors(queries, self.index.d, f'store {self.folder}')
+        scores, numbers = self.index.search(queries, min(top_k, len(self)))
+        return [
+            [Hit(self._names[n], float(s)) for s, n in zip(*row) if n >= 0]
+            for row in zip(scores, numbers.tolist())
+        ]
+
+    def save(self) -> None:
+        if self.index is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._generation += 1
+        self.faiss.write_index(self.index, str(self._file('vectors', 'faiss')))
+        names = json.dumps(self._names, ensure_ascii=False)
+        self._file('names', 'json').write_text(names, encoding='utf-8')
+        content = dict(
+            space=self.space,
+            factory=self.factory,
+            entries=len(self),
+            channels=self.index.d,
+            generation=self._generation,
+        )
+        write_atomically(self.folder / 'store.json', json.dumps(content, indent=2).encode())
+        current = {self._file('vectors', 'faiss'), self._file('names', 'json')}
+        # older ones, and what an interruption left
+        for path in [*self.folder.glob('vectors.*.faiss'), *self.folder.glob('names.*.json')]:
+            if path not in current:
+                path.unlink()
+
+
+def _import_faiss():
+    try:
+        import faiss
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            'a store in a folder needs faiss: pip install -c requirements/constraints.txt faiss-cpu'
+        ) from None
+    return faiss

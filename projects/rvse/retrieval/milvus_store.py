@@ -1,0 +1,120 @@
+"""Vectors in Milvus: embedded by Milvus Lite, or on a server or cluster, by the same client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .store import Hit, VectorStore, check_vectors
+
+__all__ = ['MilvusStore']
+
+ROWS_AT_ONCE = 1000  # of an insertion; Milvus takes messages of 64 MB at most
+NAME_BYTES = 4096
+
+
+class MilvusStore(VectorStore):
+    """A collection of inner products in Milvus, named after the space.
+
+    Args:
+        place: A file of Milvus Lite (it ends in ``.db``), or the URL of a server.
+        space: See :func:`open_store`.
+        index_type: ``FLAT`` is exact; a cluster has others, such as ``HNSW`` and ``DISKANN``.
+        token: Of a server that asks for one, such as ``user:password``.
+
+    Raises:
+        ModuleNotFoundError: pymilvus is not installed.
+        ValueError: The place is no such file or URL, or holds vectors of another space only.
+    """
+
+    def __init__(self, place: str, space: str, index_type: str = 'FLAT', token: str = '') -> None:
+        if '://' not in place and not place.endswith('.db'):
+            raise ValueError(f'store milvus:{place}: expected a file that ends in .db, or a URL')
+        self.milvus = _import_milvus()
+        if '://' not in place:
+            Path(place).parent.mkdir(parents=True, exist_ok=True)
+        self.place = place
+        self.collection = f'retrieval_{space}'
+        self.index_type = index_type
+        self.client = self.milvus.MilvusClient(uri=place, token=token)
+        self._channels: int | None = None
+        others = [name for name in self.client.list_collections() if name.startswith('retrieval_')]
+        if self.collection in others:
+            fields = self.client.describe_collection(self.collection)['fields']
+            self._channels = next(f['params']['dim'] for f in fields if f['name'] == 'vector')
+            self.client.load_collection(self.collection)
+        elif others:
+            self.close()
+            raise ValueError(
+                f'store milvus:{place}: made by another model or other weights; use those, or '
+                'another store'
+            )
+
+    def _create(self, channels: int) -> None:
+        kind = self.milvus.DataType
+        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field('name', kind.VARCHAR, is_primary=True, max_length=NAME_BYTES)
+        schema.add_field('vector', kind.FLOAT_VECTOR, dim=channels)
+        index = self.client.prepare_index_params()
+        index.add_index('vector', index_type=self.index_type, metric_type='IP')
+        # 'Strong': what was added is found by the next search
+        self.client.create_collection(
+            self.collection, schema=schema, index_params=index, consistency_level='Strong'
+        )
+        self._channels = channels
+
+    def __len__(self) -> int:
+        if self._channels is None:
+            return 0
+        found = self.client.query(self.collection, filter='', output_fields=['count(*)'])
+        return int(found[0]['count(*)'])
+
+    def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
+        vectors = check_vectors(vectors, self._channels, f'store milvus:{self.place}')
+        if len(names) != len(vectors):
+            raise ValueError(
+                f'store milvus:{self.place}: {len(names)} names, {len(vectors)} vectors'
+            )
+        long = next((name for name in names if len(name.encode()) > NAME_BYTES), None)
+        if long is not None:
+            raise ValueError(
+                f'store milvus:{self.place}: a name of {len(long.encode())} bytes, expected at '
+                f'most {NAME_BYTES}: {long[:60]!r}'
+            )
+        last = {name: i for i, name in enumerate(names)}
+        if last and self._channels is None:
+            self._create(vectors.shape[1])
+        rows = [dict(name=name, vector=vectors[i]) for name, i in last.items()]
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            self.client.upsert(self.collection, rows[start : start + ROWS_AT_ONCE])
+
+    def search(self, queries: np.ndarray, top_k: int) -> list[list[Hit]]:
+        if not len(self):
+            raise ValueError(f'store milvus:{self.place}: it is empty; index something first')
+        queries = check_vectors(queries, self._channels, f'store milvus:{self.place}')
+        found = self.client.search(
+            self.collection, data=list(queries), limit=top_k, output_fields=['name']
+        )
+        return [
+            [Hit(hit['entity']['name'], float(hit['distance'])) for hit in row] for row in found
+        ]
+
+    def save(self) -> None:
+        if self._channels is not None:
+            self.client.flush(self.collection)
+
+    def close(self) -> None:
+        self.client.close()
+
+
+def _import_milvus():
+    try:
+        import pymilvus
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "a store milvus:... needs Milvus's client: pip install -c requirements/constraints.txt "
+            "'pymilvus[milvus_lite]'"
+        ) from None
+    return pymilvus
