@@ -31,8 +31,9 @@ def draw_instances(
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        instances: ``bboxes`` (n, 4), XYXY in pixels of ``image``, ``labels`` (n,) and, if they are
-            there, ``scores`` (n,) and ``masks`` (n, H, W).
+        instances: ``bboxes`` (n, 4), XYXY in pixels of ``image`` (a tensor, an array or mmdet's box
+            structure), ``labels`` (n,) and, if they are there, ``scores`` (n,) and ``masks``
+            (n, H, W).
         classes: Names of the classes.
         palette: RGB colours of the classes; None for mmdet's own.
         score_thr: Instances below this score are not drawn.
@@ -41,8 +42,9 @@ def draw_instances(
     Returns:
         (h, w, 3) uint8, RGB, the picture's short side enlarged to 400 pixels where it is less.
     """
+    bboxes = getattr(instances.bboxes, 'tensor', instances.bboxes)  # mmdet's box structures
     shown = InstanceData(
-        bboxes=torch.as_tensor(instances.bboxes).detach().cpu().float(),
+        bboxes=torch.as_tensor(bboxes).detach().cpu().float(),
         labels=torch.as_tensor(instances.labels).cpu(),
     )
     if 'scores' in instances:
@@ -71,10 +73,13 @@ def draw_instances(
     state = np.random.get_state()  # mmdet jitters colours
     np.random.seed(0)
     try:
-        sample = DetDataSample(pred_instances=shown)
+        found = 'scores' in shown  # mmdet wants none of the truth
+        sample = DetDataSample(**{'pred_instances' if found else 'gt_instances': shown})
         with warnings.catch_warnings():  # of boxes that end at the picture's border
             warnings.filterwarnings('ignore', message='.*out of bounds')
-            visualizer.add_datasample('', image, sample, draw_gt=False, pred_score_thr=-1.0)
+            visualizer.add_datasample(
+                '', image, sample, draw_gt=not found, draw_pred=found, pred_score_thr=-1.0
+            )
     finally:
         np.random.set_state(state)
     return visualizer.get_image()

@@ -8,6 +8,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_quickstart(repo_root, tmp_path):
     command = [sys.executable, 'tools/quickstart.py', 'pdsl', '--work-dir', str(tmp_path)]
     run = subprocess.run(command, cwd=repo_root, capture_output=True, text=True)

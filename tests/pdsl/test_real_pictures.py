@@ -109,6 +109,7 @@ def test_masks_that_do_not_fit(devkit, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_learns_tags_of_real_pictures(devkit, repo_root, tmp_path, monkeypatch):
     """36 pictures with their tags; the 24 others through every metric; pictures drawn."""
     monkeypatch.chdir(repo_root)
