@@ -170,11 +170,11 @@ def test_no_box_and_no_mask_is_learnt_from(root, tmp_path, dataset):
 def test_accumulation_equals_a_batch(root, tmp_path, reduction, norm):
     """Four images one by one and four at once: equal weights after two steps, but for rounding.
 
-    Equal are the pictures and their augmentation, exactly, and the losses and weights up to the
-    order in which numbers are summed (a thousandth of the step). It takes a norm that does not depend on the
-    batch (group norm, or batch norm with the statistics frozen), no dropout, whose draws differ,
-    pictures of one size, whose padding is none, and a reduction that is one in the number of
-    images: 'sum' and 'mean' are, 'batch_mean' (as released) is not.
+    Equal are the pictures and their augmentation, exactly, and the weights up to the order in which
+    numbers are summed (a thousandth of the step). It takes a norm that does not depend on the batch
+    (group norm, or batch norm with the statistics frozen), no dropout, whose draws differ, pictures
+    of one size, whose padding is none, and a reduction that is one in the number of images: 'sum'
+    and 'mean' are, 'batch_mean' (as released) is not.
     """
     norms = {
         'GN': dict(_delete_=True, type='GN', num_groups=8),

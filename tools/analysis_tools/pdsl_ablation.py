@@ -3,10 +3,11 @@
 python tools/analysis_tools/pdsl_ablation.py train work_dirs/quickstart/pdsl_scenes
 python tools/analysis_tools/pdsl_ablation.py show --plot cascade.png
 
-`train` wants scenes with proposals, which `make quickstart PROJECT=pdsl` leaves. It trains the quick
-start's model for a part of its schedule; runs that are complete are left alone, so that several
-processes can share the work. `show` prints mean and spread of each variant on the test scenes and
-draws accuracy against iterations of parallel and cascade learning.
+`train` wants scenes with proposals, which `make quickstart PROJECT=pdsl` leaves. It trains the
+quick start's model for a part of its schedule. Runs that others have begun are left alone, so that
+several processes can share the work; delete the folder of one that was interrupted. `show` prints
+mean and spread of each variant on the test scenes and draws accuracy against iterations of parallel
+and cascade learning.
 """
 
 import argparse
