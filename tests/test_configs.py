@@ -77,6 +77,10 @@ def test_config_builds(path, monkeypatch):
             assert each.type in DATASETS, each.type
             for transform in each.get('pipeline', ()):
                 TRANSFORMS.build(transform)
+    for transform in cfg.get('tta_pipeline', ()):
+        TRANSFORMS.build(transform)
+    if 'tta_model' in cfg:
+        assert cfg.tta_model.type in MODELS
     for evaluator in ('val_evaluator', 'test_evaluator'):
         metrics = cfg[evaluator]
         for metric in metrics if isinstance(metrics, list) else [metrics]:

@@ -51,6 +51,12 @@ def add_weak(tasks: argparse._SubParsersAction) -> None:
         '--max-proposals', type=int, help='of each picture that is searched; default: as tested'
     )
     parser.add_argument(
+        '--min-side', type=float, default=0, help='pixels of the shorter side of a searched box'
+    )
+    parser.add_argument(
+        '--max-side', type=int, help='search in the picture reduced to this; default: full size'
+    )
+    parser.add_argument(
         '--score-thr',
         type=float,
         default=0.3,
@@ -117,7 +123,7 @@ def run_weak(args: argparse.Namespace) -> None:
 
     if not args.model and not args.weights:
         raise UserError('neither --weights nor --model: give a checkpoint')
-    options = dict(quality=args.quality)
+    options = dict(quality=args.quality, min_side=args.min_side, max_side=args.max_side)
     if args.max_proposals is not None:
         options['max_proposals'] = args.max_proposals
     inferencer = WeakInstanceInferencer(

@@ -16,9 +16,12 @@ train_pipeline = [
     dict(type='ProjectProposals', min_side=8),
     dict(
         type='mmdet.PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'tags'),
+        meta_keys=(
+            'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
+            'tags', 'homography_matrix', 'ori_proposals',
+        ),
     ),
-]
+]  # fmt: skip
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     proposals,

@@ -1,13 +1,15 @@
-"""Checkpoints: loaded without running what they contain, written so that a kill cannot spoil "
-"them."""
+"""Checkpoints: loaded without running what they contain, written so that no kill spoils them."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import pickle
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +160,14 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
     except BaseException:  # a full disk, Ctrl-C
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Holds the lock of the file ``path``, which is made, against all other processes."""
+    with open(path, 'wb') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, or the process killed
+        yield
 
 
 def _without_own_deprecations(record: logging.LogRecord) -> bool:

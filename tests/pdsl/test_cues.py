@@ -16,6 +16,7 @@ from projects.pdsl.cues import (
     CachedCue,
     GrabCutCue,
     MaskStore,
+    SegmentFileCue,
     crop_masks,
     threshold_in_roi,
 )
@@ -445,3 +446,15 @@ def test_segments_from_files(tmp_path):
     assert np.array_equal(flipped[0], (labels == 1)[:, ::-1])
     with pytest.raises(FileNotFoundError, match=r'c\.npz: does not exist, nor does c\.png'):
         cue(image, boxes, dict(img_path='c.jpg'))
+
+
+@pytest.mark.parametrize('changed', [dict(ori_shape=(30, 40)), dict(ori_shape=(20, 30), flip=True)])
+def test_view_without_its_matrix(tmp_path, changed):
+    """A resized or flipped picture whose matrix was not packed: wrong masks otherwise."""
+    image = np.zeros((20, 30, 3), np.uint8)
+    path = tmp_path / 'a.png'
+    cv2.imwrite(str(path), np.zeros((*changed['ori_shape'], 3), np.uint8))
+    np.savez(tmp_path / 'a.npz', masks=np.zeros((1, *changed['ori_shape']), bool))
+    for cue in (CachedCue(GrabCutCue(), tmp_path / 'cache'), SegmentFileCue(tmp_path)):
+        with pytest.raises(ValueError, match="no homography_matrix; add it to PackDetInputs'"):
+            cue(image, np.array([[2, 2, 9, 9]]), dict(img_path=str(path), **changed))

@@ -277,3 +277,13 @@ def test_what_metrics_ask_for():
     bare = dict(sample, pred_instances={})
     with pytest.raises(ValueError, match="no 'image_scores'"):
         TagMetric().process({}, [bare])
+
+
+def test_tags_that_tell_nothing(log):
+    """Every class in all pictures or in none: the other metrics of a test are not lost."""
+    sample = make_samples()[0]
+    sample['pred_instances']['image_scores'] = torch.rand(len(CLASSES))
+    metric = TagMetric()
+    metric.process({}, [sample])
+    assert np.isnan(metric.evaluate(size=1)['weak/tag_map'])
+    assert any('no class is in some pictures' in line for line in log)

@@ -1,6 +1,7 @@
 """Proposals: the store, other code bases' files, Selective Search."""
 
 import ctypes
+import importlib
 import os
 import pickle
 
@@ -12,6 +13,7 @@ from scipy.io import savemat
 from projects.common.unpickle import UntrustedPickleError
 from projects.pdsl.proposals import (
     ProposalStore,
+    list_pictures,
     read_proposals,
     selective_search,
     tidy,
@@ -185,3 +187,31 @@ def test_selective_search_finds_shapes():
     sides = selective_search(image, min_side=30)
     assert ((sides[:, 2:] - sides[:, :2]) >= 30).all() and len(sides) < len(boxes)
     assert len(selective_search(np.zeros((1, 5, 3), np.uint8))) == 1
+
+
+def test_others_finish_at_the_same_time(tmp_path, monkeypatch):
+    """Another process packs the parts while this one sees the last of them."""
+    generate = importlib.import_module('projects.pdsl.proposals.generate')
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    picture = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
+    cv2.imwrite(str(folder / 'a.png'), picture)
+    pictures = list_pictures(folder)
+    write = generate.write_store
+
+    def write_once(out, entries):
+        store = write(out, entries)
+        monkeypatch.setattr(generate, 'write_store', lambda *_: pytest.fail('packed twice'))
+        return store
+
+    monkeypatch.setattr(generate, 'write_store', write_once)
+    locked = generate.locked
+
+    def late(path):  # the other process had the lock first
+        monkeypatch.setattr(generate, 'locked', locked)
+        assert generate.generate_proposals(pictures, tmp_path / 'out') is not None
+        return locked(path)
+
+    monkeypatch.setattr(generate, 'locked', late)
+    store = generate.generate_proposals(pictures, tmp_path / 'out')
+    assert len(store) == 1 and len(store.read('a')[0])

@@ -242,6 +242,7 @@ def memory(args: argparse.Namespace, cfg: Config) -> list[dict]:
             if not options:
                 command += ['--chunk', '0']
             command += ['--size', *map(str, args.size), '--device', args.device]
+            command += ['--threads', str(torch.get_num_threads())]
             with tempfile.TemporaryDirectory() as folder:
                 config = str(Path(folder, 'config.py'))
                 cfg.dump(config)

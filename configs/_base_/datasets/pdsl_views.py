@@ -40,7 +40,7 @@ tta_pipeline = [
     dict(type='LoadImageFromFile'),
     proposals,
     dict(
-        type='mmdet.TestTimeAug',
+        type='TestTimeAug',
         transforms=[
             [
                 dict(type='mmdet.Resize', scale=(2000, side), keep_ratio=True)

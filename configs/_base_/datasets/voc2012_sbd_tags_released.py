@@ -26,6 +26,23 @@ train_pipeline = [
         ),
     ),
 ]  # fmt: skip
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='LoadStoredProposals',
+        folder='{{$PDSL_PROPOSALS:data/proposals}}',
+        max_proposals=4000,
+    ),
+    dict(type='mmdet.Resize', scale=(2000, 688), keep_ratio=True),
+    dict(type='ProjectProposals'),
+    dict(type='mmdet.LoadAnnotations', with_bbox=True),
+    dict(
+        type='mmdet.PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
+    ),
+]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,

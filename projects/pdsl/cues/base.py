@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['BottomUpCue', 'check_boxes', 'clip_to_pixels', 'fill_box', 'resize_mask']
+__all__ = [
+    'BottomUpCue',
+    'check_boxes',
+    'clip_to_pixels',
+    'fill_box',
+    'resize_mask',
+    'view_matrix',
+]
 
 
 class BottomUpCue(ABC):
@@ -66,6 +73,32 @@ def check_boxes(boxes: Any, image: np.ndarray) -> np.ndarray:
         index = int(np.flatnonzero(~finite)[0])
         raise ValueError(f'boxes of a cue: box {index} is {boxes[index].tolist()}, not finite')
     return boxes
+
+
+def view_matrix(
+    metainfo: Mapping[str, Any], view: tuple[int, int], original: tuple[int, int] | None, cue: str
+) -> np.ndarray:
+    """(3, 3) from coordinates of the original picture to those of a view of it.
+
+    Args:
+        metainfo: Of the data sample. ``homography_matrix`` is there once a transform of mmdet's has
+            changed the picture, unless ``PackDetInputs`` leaves it out.
+        view: Height and width of the view.
+        original: Height and width of the original picture, if the cue knows them.
+        cue: Name of the cue, for the message.
+
+    Raises:
+        ValueError: There is no matrix, and the view is not the original picture.
+    """
+    matrix = metainfo.get('homography_matrix')
+    if matrix is not None:
+        return np.asarray(matrix, dtype=np.float64)
+    if metainfo.get('flip') or (original is not None and tuple(original) != tuple(view)):
+        raise ValueError(
+            f'{cue}: {metainfo.get("img_path")} was resized or flipped, and the metainfo has no '
+            "homography_matrix; add it to PackDetInputs' meta_keys"
+        )
+    return np.eye(3)
 
 
 def clip_to_pixels(box: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:

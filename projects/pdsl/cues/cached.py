@@ -12,7 +12,7 @@ import numpy as np
 from mmengine.registry import MODELS
 
 from ..geometry import project_boxes
-from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box
+from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box, view_matrix
 from .store import Box, MaskStore, file_digest
 
 __all__ = ['CachedCue', 'warp_mask']
@@ -36,7 +36,7 @@ class CachedCue(BottomUpCue):
 
     - ``img_path``, the original picture's file,
     - ``homography_matrix`` (3, 3), as mmdet's transforms keep it, from the original picture to
-      the view; absent where the view is the original,
+      the view; absent where the view is the original, which ``ori_shape`` and ``flip`` tell,
     - ``ori_proposals`` (m, 4) XYXY in the original picture, optional. A crop clips boxes, so
       that one proposal would become another box in each view. With it, a box is looked up as the
       proposal that, brought into the view and clipped, has the largest IoU with it, if that is at
@@ -69,8 +69,7 @@ class CachedCue(BottomUpCue):
                 "PackDetInputs' meta_keys, or use the cue without a cache"
             )
         height, width = image.shape[:2]
-        matrix = metainfo.get('homography_matrix')
-        matrix = np.eye(3) if matrix is None else np.asarray(matrix, dtype=np.float64)
+        matrix = view_matrix(metainfo, (height, width), metainfo.get('ori_shape'), 'CachedCue')
         originals = _original_boxes(boxes, matrix, metainfo.get('ori_proposals'), height, width)
         stored = self.fill(metainfo['img_path'], originals)
         masks = np.zeros((len(boxes), height, width), dtype=bool)

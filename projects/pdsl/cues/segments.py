@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mmengine.registry import MODELS
 
-from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box
+from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box, view_matrix
 from .cached import warp_mask
 from .store import file_digest
 
@@ -56,8 +56,8 @@ class SegmentFileCue(BottomUpCue):
         if not metainfo or not metainfo.get('img_path'):
             raise ValueError('SegmentFileCue: the metainfo has no img_path; it names the mask file')
         segments = self._read(Path(metainfo['img_path']).stem)
-        matrix = metainfo.get('homography_matrix')
-        matrix = np.eye(3) if matrix is None else np.asarray(matrix, dtype=np.float64)
+        original = segments.shape[1:] if len(segments) else None
+        matrix = view_matrix(metainfo, (height, width), original, 'SegmentFileCue')
         whole = np.array([0, 0, width, height])
         in_view = np.zeros((len(segments), height, width), dtype=bool)
         for segment, out in zip(segments, in_view):

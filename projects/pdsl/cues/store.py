@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import io
 import logging
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from mmengine.logging import print_log
 
-from projects.common.checkpoint import write_atomically
+from projects.common.checkpoint import locked, write_atomically
 
 __all__ = ['Box', 'MaskStore', 'file_digest']
 
@@ -75,11 +73,11 @@ class MaskStore:
         note = self.folder / 'fingerprint.txt'
         if not note.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self.folder / '.lock'):
+            with locked(self.folder / '.lock'):
                 write_atomically(note, f'{self.fingerprint}\n'.encode())
         path = self.path(picture)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.parent / '.lock'):
+        with locked(path.parent / '.lock'):
             entries = self._read(picture)
             entries.update({box: _encode(mask) for box, mask in masks.items()})
             sizes, windows, parts = zip(*entries.values())
@@ -137,10 +135,3 @@ def _decode(size: tuple[int, int], window: Box, data: bytes) -> np.ndarray:
         bits = np.frombuffer(zlib.decompress(data), dtype=np.uint8)
         mask[y1:y2, x1:x2] = np.unpackbits(bits, count=count).reshape(y2 - y1, x2 - x1)
     return mask
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path, 'wb') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, or the process killed
-        yield

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 from mmengine.registry import METRICS
 from sklearn.metrics import average_precision_score
 
@@ -18,17 +20,16 @@ class TagMetric(BaseMetric):
 
     ``tag_map`` is the mean over classes of the average precision (scikit-learn's: the mean of
     the precisions at each positive picture, without interpolation). Classes that no picture, or
-    every picture, has are left out. The scores are ``pred_instances.image_scores`` (n_c,), which
-    :class:`PDSL` puts into the metainfo. The truth is the data samples' ``tags``, or the classes of
-    their ``instances`` where they have none.
+    every picture, has are left out; it is NaN, with a warning, if those are all. The scores are
+    ``pred_instances.image_scores`` (n_c,), which :class:`PDSL` puts into the metainfo. The truth is
+    the data samples' ``tags``, or the classes of their ``instances`` where they have none.
 
     Args:
         collect_device: 'cpu' or 'gpu'.
         prefix: Prefix of the keys.
 
     Raises:
-        ValueError: A data sample has no scores, or neither tags nor instances; or every class is
-            left out.
+        ValueError: A data sample has no scores, or neither tags nor instances.
 
     Example:
         >>> import torch
@@ -73,5 +74,10 @@ class TagMetric(BaseMetric):
             if 0 < present[:, label].sum() < len(present)
         ]
         if not precisions:
-            raise ValueError('TagMetric: no class is in some pictures and not in others')
+            print_log(
+                'TagMetric: no class is in some pictures and not in others; tag_map is NaN',
+                'current',
+                logging.WARNING,
+            )
+            return dict(tag_map=float('nan'))
         return dict(tag_map=100 * float(np.mean(precisions)))

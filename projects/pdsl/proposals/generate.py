@@ -14,7 +14,7 @@ from pathlib import Path
 import mmcv
 import numpy as np
 
-from projects.common.checkpoint import write_atomically
+from projects.common.checkpoint import locked, write_atomically
 
 from .pictures import map_unordered, of_this_rank
 from .selective_search import selective_search
@@ -73,7 +73,7 @@ def generate_proposals(
             )
         if (out / 'index.json').is_file():
             return ProposalStore(out)
-    elif out.is_dir() and any(path.name != 'parts' for path in out.iterdir()):
+    elif out.is_dir() and any(not _is_ours(path.name) for path in out.iterdir()):
         raise ValueError(f'{out}: holds something else; give a new folder')
     parts = out / 'parts'
     if 'RANK' not in os.environ or os.environ['RANK'] == '0':
@@ -89,9 +89,17 @@ def generate_proposals(
             on_picture()
     if not all(_part(parts, name).is_file() for name in pictures):
         return None
-    store = write_store(out, ((name, _load(_part(parts, name)), None) for name in pictures))
-    shutil.rmtree(parts, ignore_errors=True)
+    with locked(out / '.lock'):  # others may have seen the last part, too
+        if (out / 'index.json').is_file():
+            return ProposalStore(out)
+        store = write_store(out, ((name, _load(_part(parts, name)), None) for name in pictures))
+        shutil.rmtree(parts, ignore_errors=True)
     return store
+
+
+def _is_ours(name: str) -> bool:
+    """What another process of this call may have written by now; parts are being written."""
+    return name in ('parts', 'settings.json') or name.startswith('.')
 
 
 def _part(folder: Path, name: str) -> Path:
