@@ -165,7 +165,7 @@ def add_retrieval(tasks: argparse._SubParsersAction) -> None:
     index.add_argument(
         'gallery', help='folder of pictures, a picture, or a .txt file with a sentence a line'
     )
-    index.add_argument('--batch-size', type=int, default=32, help='pictures at once')
+    index.add_argument('--batch-size', type=int, default=32, help='pictures at once (default: 32)')
     index.add_argument(
         '--cache-dir',
         default='work_dirs/embeddings',
@@ -186,6 +186,14 @@ def add_retrieval(tasks: argparse._SubParsersAction) -> None:
         action.add_argument(
             '--store', default='work_dirs/gallery', help='folder or URI (default: %(default)s)'
         )
+        action.add_argument(
+            '--store-options',
+            nargs='+',
+            metavar='KEY=VALUE',
+            default=[],
+            help="of the engine: factory=HNSW32 (faiss's index_factory; default Flat), "
+            'index_type=HNSW or token=USER:PASSWORD (Milvus)',
+        )
         add_model_options(action)
         action.set_defaults(run=run_retrieval, action='index' if action is index else 'search')
 
@@ -204,7 +212,13 @@ def run_retrieval(args: argparse.Namespace) -> None:
         trust_checkpoint=args.trust_checkpoint,
     )
     try:
-        store = inferencer.open_store(args.store)
+        options = dict(option.split('=', 1) for option in args.store_options)
+    except ValueError:
+        raise UserError(f'--store-options {args.store_options}: expected KEY=VALUE') from None
+    try:
+        store = inferencer.open_store(args.store, create=args.action == 'index', **options)
+    except TypeError as error:
+        raise UserError(f'--store-options: {error}') from None
     except ModuleNotFoundError as error:  # an optional engine
         raise UserError(str(error)) from error
     with store:

@@ -273,7 +273,7 @@ class RetrievalInferencer(ImageInferencer):
             self.encode_pictures([q])[0] if _is_picture(q) else self.encode_sentences(q)[0]
             for q in queries
         ]
-        opened = store if isinstance(store, VectorStore) else self.open_store(store)
+        opened = store if isinstance(store, VectorStore) else self.open_store(store, create=False)
         try:
             return opened.search(np.stack(vectors), top_k)
         finally:

@@ -121,9 +121,14 @@ def empty_matcher(cfg: Config, rows: int | None = None) -> ImageTextMatcher:
         rows: Rows of the word embedding; None leaves the config's number.
 
     Raises:
-        ValueError: The config's model is no :class:`ImageTextMatcher`.
+        ValueError: The config's model is no :class:`ImageTextMatcher`, or has a backbone.
     """
     model = deepcopy(cfg.model)
+    if model.get('backbone') is not None:
+        raise ValueError(
+            'model.backbone: a model that reads pictures has no released layout; expected one of '
+            'precomputed regions'
+        )
     encoder = model.get('text_encoder', {})
     for part in (encoder, encoder.get('encoder') or {}, model.get('image_encoder', {})):
         for source in ('pretrained', 'vocab_file', 'init_cfg'):

@@ -68,6 +68,8 @@ def test_files_that_do_not_fit(call_tool, tmp_path):
         return call_tool(SCRIPT, *arguments, rc=1).err
 
     assert 'two.npy: of dev_caps.txt, but' in error(one, two)
+    same_size = write(tmp_path / 'three.npy', sims, 'dev_caps.txt')
+    assert 'three.npy: of dev_caps.txt, but' in error(one, same_size)
     assert 'none.npy: no such file; test_cfg.similarity_file' in error(one, tmp_path / 'none.npy')
     assert '6 images, but 4 folds of 1 need 4' in error(one, '--folds', 4)
     np.save(two, sims)

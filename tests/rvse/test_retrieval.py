@@ -136,6 +136,10 @@ def test_faiss_folder(tmp_path, monkeypatch):
 def test_uris_and_missing_engines(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='expected a folder, faiss:FOLDER'):
         open_store('redis://x', SPACE)
+    for uri in (f'{tmp_path}/typo', f'milvus:{tmp_path}/typo.db'):
+        with pytest.raises(FileNotFoundError, match='typo.*does not exist; index something first'):
+            open_store(uri, SPACE, create=False)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match='expected a file that ends in .db'):
         open_store('milvus:here', SPACE)
     monkeypatch.setitem(sys.modules, 'faiss', None)
@@ -351,7 +355,7 @@ def test_command(files, tmp_path, call_tool, monkeypatch):
     assert rows[1]['hits'][0]['name'] == f'{files}/photos/3.png'
     done = call_tool('infer.py', 'retrieval', 'search', 'a dog', '--store', 'none',
                      '--weights', files / 'best.pth', rc=1)  # fmt: skip
-    assert done.err.strip() == 'error: store none: it is empty; index something first'
+    assert done.err.strip() == 'error: store none: does not exist; index something first'
     monkeypatch.setitem(sys.modules, 'pymilvus', None)
     done = call_tool('infer.py', 'retrieval', 'search', 'a dog', '--store', 'milvus:x.db',
                      '--weights', files / 'best.pth', rc=1)  # fmt: skip

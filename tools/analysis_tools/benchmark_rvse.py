@@ -2,14 +2,16 @@
 
     python tools/analysis_tools/benchmark_rvse.py similarity --shapes 100x500 500x2500
     python tools/analysis_tools/benchmark_rvse.py speed
-    python tools/analysis_tools/benchmark_rvse.py coco --model vse
+    python tools/analysis_tools/benchmark_rvse.py coco --model VSE
+    python tools/analysis_tools/benchmark_rvse.py gallery --vectors 1000000
 
 `similarity` times the published loop, a caption at a time (published_loops.py), and ours in turn,
 and compares their scores. The loop of SCAN and BFAN is timed in float32 and, as the released
 evaluation runs it, in float64. `speed` is Figure 8's axis: pairs that each model scores in a
 second. `coco` evaluates random features of COCO 5K's shapes (5,000 pictures, 25,000 captions)
-through the test loop, from regions and captions on disk to recalls. Weights are random; speed
-does not depend on them.
+through the test loop, from regions and captions on disk to recalls. `gallery` fills a store of
+RetrievalInferencer with random vectors and asks it. Weights are random; speed does not depend on
+them.
 """
 
 import argparse
@@ -298,6 +300,59 @@ def coco(args: argparse.Namespace) -> Iterator[dict]:
         }
 
 
+def unit_vectors(count: int, channels: int, seed: int) -> np.ndarray:
+    """(count, channels) float32."""
+    vectors = np.random.default_rng(seed).standard_normal((count, channels), dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def gallery(args: argparse.Namespace) -> Iterator[dict]:
+    """One row for each kind of store: filling, saving, opening and asking it."""
+    from projects.rvse.retrieval import open_store
+
+    part = 20_000
+    for store in args.stores:
+        kind, _, option = store.partition(':')
+        key = 'factory' if kind == 'faiss' else 'index_type'
+        options = {key: option} if option else {}
+        with tempfile.TemporaryDirectory(dir=args.folder) as name:
+            uri = f'{kind}:{name}/store' + ('.db' if kind == 'milvus' else '')
+            build = 0.0
+            with PeakMemory() as memory, open_store(uri, 'a' * 32, **options) as opened:
+                for start in range(0, args.vectors, part):
+                    count = min(part, args.vectors - start)
+                    vectors = unit_vectors(count, args.channels, start)
+                    names = [f'pictures/{start + i:09}.jpg' for i in range(count)]
+                    begin = time.perf_counter()
+                    opened.add(names, vectors)
+                    build += time.perf_counter() - begin
+                begin = time.perf_counter()
+                opened.save()
+                save = time.perf_counter() - begin
+            begin = time.perf_counter()
+            with open_store(uri, 'a' * 32, **options) as opened:
+                reopen = time.perf_counter() - begin
+                queries = {n: unit_vectors(n, args.channels, 7) for n in (1, 16)}
+                assert opened.search(unit_vectors(1, args.channels, 0)[:1], 1)
+                latency = time_in_turn(
+                    {str(n): partial(opened.search, rows, 10) for n, rows in queries.items()},
+                    rounds=args.rounds,
+                )
+            disk = sum(path.stat().st_size for path in Path(name).rglob('*') if path.is_file())
+        yield {
+            'store': store,
+            'vectors': f'{args.vectors:,} x {args.channels}',
+            'threads': torch.get_num_threads(),
+            'add, s': build,
+            'save, s': save,
+            'open, s': reopen,
+            'disk GiB': disk / 2**30,
+            'peak GiB': memory.peak / 2**30,
+            '1 query, ms': 1e3 * latency['1'],
+            '16 queries, ms': 1e3 * latency['16'],
+        }
+
+
 def shape(text: str) -> tuple[int, int]:
     images, _, captions = text.partition('x')
     if not (images.isdigit() and captions.isdigit()):
@@ -311,13 +366,20 @@ def main() -> None:
     )
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
     one = commands.add_parser('similarity', help='the published loop against ours')
-    one.add_argument('--shapes', nargs='+', type=shape, default=[(100, 500), (500, 2500)])
+    one.add_argument(
+        '--shapes',
+        nargs='+',
+        type=shape,
+        default=[(100, 500), (500, 2500)],
+        metavar='IxC',
+        help='pictures x captions (default: 100x500 500x2500)',
+    )
     one.add_argument(
         '--loop-captions', type=int, help='time the loop on so many captions only (default: all)'
     )
     one.set_defaults(run=similarity)
     two = commands.add_parser('speed', help='Figure 8: what each model scores in a second')
-    two.add_argument('--images', type=int, default=1000)
+    two.add_argument('--images', type=int, default=1000, help='default: %(default)s')
     two.add_argument('--captions', type=int, default=500, help='default: %(default)s')
     two.set_defaults(run=speed)
     for command in (one, two):
@@ -331,12 +393,26 @@ def main() -> None:
     three.add_argument('--images', type=int, default=5000, help='default: %(default)s')
     three.add_argument('--folder', help='where 3 GB may lie meanwhile (default: /tmp)')
     three.set_defaults(run=coco)
-    for command in (one, two, three):
+    four = commands.add_parser('gallery', help='fill a store of vectors, and ask it')
+    four.add_argument(
+        '--stores',
+        nargs='+',
+        default=['faiss'],
+        metavar='ENGINE[:INDEX]',
+        help='such as faiss (exact), faiss:HNSW32, milvus (Milvus Lite); default: faiss',
+    )
+    four.add_argument('--vectors', type=int, default=1_000_000, help='default: %(default)s')
+    four.add_argument('--channels', type=int, default=1024, help='default: %(default)s')
+    four.add_argument('--rounds', type=int, default=9, help='rounds whose median counts')
+    four.add_argument('--folder', help='where the stores lie meanwhile (default: /tmp)')
+    four.set_defaults(run=gallery)
+    for command in (one, two, three, four):
         command.add_argument(
             '--threads', type=int, default=len(os.sched_getaffinity(0)), help='default: all cores'
         )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    os.environ.setdefault('OMP_NUM_THREADS', str(args.threads))  # faiss's, once it is imported
     keep_freed_memory()
     rows = []
     for row in args.run(args):

@@ -73,7 +73,8 @@ def main() -> None:
     loaded = [load(path) for path in args.similarities]
     truth = loaded[0][1]
     for path, (_, other) in zip(args.similarities, loaded):
-        if other['image_of_caption'] != truth['image_of_caption']:
+        names = {Path(split['source']).name for split in (other, truth)}
+        if len(names) > 1 or other['image_of_caption'] != truth['image_of_caption']:
             raise UserError(
                 f'{path}: of {other["source"]}, but {args.similarities[0]} is of {truth["source"]}'
             )

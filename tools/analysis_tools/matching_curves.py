@@ -51,12 +51,12 @@ def parse_args() -> argparse.Namespace:
     train = actions.add_parser('train', help='run the trainings')
     train.add_argument('features', type=Path, help='folder with train_ims.npy and the like')
     train.add_argument('--out', type=Path, required=True, help='folder of the runs')
-    train.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    train.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2')
     train.add_argument('--test-split', default='test', help='split of the final RSUM')
     plot = actions.add_parser('plot', help='draw the curves')
     plot.add_argument('runs', type=Path)
     plot.add_argument('--out', type=Path, required=True, help='picture to write')
-    plot.add_argument('--title', default='')
+    plot.add_argument('--title', default='', help='above the curves')
     return parser.parse_args()
 
 

@@ -39,20 +39,34 @@ def parse_args() -> argparse.Namespace:
     actions = parser.add_subparsers(dest='action', required=True)
 
     vocab = actions.add_parser('vocab', help='build a vocabulary')
-    vocab.add_argument('source', type=Path, nargs='+')
+    vocab.add_argument('source', type=Path, nargs='+', help='files or folders of captions')
     vocab.add_argument('--out', type=Path, required=True, help='json to write')
-    vocab.add_argument('--splits', nargs='+', default=['train', 'dev', 'val'])
-    vocab.add_argument('--min-count', type=int, default=4)
+    vocab.add_argument(
+        '--splits',
+        nargs='+',
+        default=['train', 'dev', 'val'],
+        help='of those that the source has (default: train dev val)',
+    )
+    vocab.add_argument(
+        '--min-count', type=int, default=4, help='leave rarer words out (default: 4)'
+    )
 
     precomp = actions.add_parser('precomp', help='write the precomputed layout')
     precomp.add_argument('source', type=Path, help="Karpathy's json")
     precomp.add_argument('--tsv', type=Path, nargs='+', required=True, help="BUTD's files")
     precomp.add_argument('--out', type=Path, required=True, help='folder to write to')
-    precomp.add_argument('--splits', nargs='+', default=['train', 'val', 'test'])
+    precomp.add_argument(
+        '--splits',
+        nargs='+',
+        default=['train', 'val', 'test'],
+        help='default: train val test',
+    )
 
     verify = actions.add_parser('verify', help='compare with the published numbers of pictures')
-    verify.add_argument('source', type=Path)
-    verify.add_argument('--name', choices=PUBLISHED, help='known from most names')
+    verify.add_argument('source', type=Path, help='file or folder of captions')
+    verify.add_argument(
+        '--name', choices=PUBLISHED, help="the data set (default: by the source's name)"
+    )
     for action in (vocab, precomp):
         action.add_argument('--overwrite', action='store_true', help='replace what is there')
     return parser.parse_args()
@@ -141,6 +155,8 @@ def write_precomp(args: argparse.Namespace) -> None:
         for split in args.splits
     }
     places = feature_places(args.tsv)
+    for split in splits:
+        refuse_existing(args.out / f'{names.get(split, split)}_ims.npy', args.overwrite)
     for split, dataset in splits.items():
         images = [dataset.get_data_info(i) for i in range(len(dataset))]
         short = next((image for image in images if len(image['text']) != 5), None)

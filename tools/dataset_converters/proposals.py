@@ -33,7 +33,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('source', type=Path, help='file or folder to read')
     parser.add_argument('out', type=Path, help='folder (store) or .pkl file to write')
-    parser.add_argument('--to', choices=['store', 'detectron2', 'mmdet'], default='store')
+    parser.add_argument(
+        '--to',
+        choices=['store', 'detectron2', 'mmdet'],
+        default='store',
+        help='format to write (default: store)',
+    )
     parser.add_argument('--from', dest='format', choices=FORMATS, help='format of the source')
     parser.add_argument('--names', type=Path, help='image set of a Selective Search .mat')
     parser.add_argument('--max-proposals', type=int, help='keep the best of each picture')

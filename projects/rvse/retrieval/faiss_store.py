@@ -22,17 +22,24 @@ class FaissStore(VectorStore):
     Args:
         folder: Where the store lies; :meth:`save` writes ``store.json`` last, and in one step, so
             that an interruption leaves the store that was there before.
-        space: See :func:`open_store`.
+        space, create: See :func:`open_store`.
         factory: faiss's ``index_factory`` string. ``Flat`` is exact and the only one to replace
             entries; ``HNSW32`` or ``IVF4096,Flat`` are faster and approximate, which costs
             recall where captions ask for pictures.
 
     Raises:
+        FileNotFoundError: There is no store, and ``create`` is not set.
         ModuleNotFoundError: faiss is not installed.
         ValueError: What lies in the folder is no store, or of another space or factory.
     """
 
-    def __init__(self, folder: str | os.PathLike, space: str, factory: str = 'Flat') -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        space: str,
+        create: bool = True,
+        factory: str = 'Flat',
+    ) -> None:
         self.faiss = _import_faiss()
         self.folder = Path(folder)
         self.space = space
@@ -46,6 +53,8 @@ class FaissStore(VectorStore):
             self._load()
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise ValueError(f'store {self.folder}: the folder is not empty and has no store.json')
+        elif not create:
+            raise FileNotFoundError(f'store {self.folder}: does not exist; index something first')
 
     def _load(self) -> None:
         where = f'store {self.folder}'

@@ -20,20 +20,31 @@ class MilvusStore(VectorStore):
 
     Args:
         place: A file of Milvus Lite (it ends in ``.db``), or the URL of a server.
-        space: See :func:`open_store`.
+        space, create: See :func:`open_store`.
         index_type: ``FLAT`` is exact; a cluster has others, such as ``HNSW`` and ``DISKANN``.
         token: Of a server that asks for one, such as ``user:password``.
 
     Raises:
+        FileNotFoundError: There is no store, and ``create`` is not set.
         ModuleNotFoundError: pymilvus is not installed.
         ValueError: The place is no such file or URL, or holds vectors of another space only.
     """
 
-    def __init__(self, place: str, space: str, index_type: str = 'FLAT', token: str = '') -> None:
+    def __init__(
+        self,
+        place: str,
+        space: str,
+        create: bool = True,
+        index_type: str = 'FLAT',
+        token: str = '',
+    ) -> None:
         if '://' not in place and not place.endswith('.db'):
             raise ValueError(f'store milvus:{place}: expected a file that ends in .db, or a URL')
         self.milvus = _import_milvus()
+        missing = f'store milvus:{place}: does not exist; index something first'
         if '://' not in place:
+            if not create and not Path(place).exists():
+                raise FileNotFoundError(missing)
             Path(place).parent.mkdir(parents=True, exist_ok=True)
         self.place = place
         self.collection = f'retrieval_{space}'
@@ -51,6 +62,9 @@ class MilvusStore(VectorStore):
                 f'store milvus:{place}: made by another model or other weights; use those, or '
                 'another store'
             )
+        elif not create:
+            self.close()
+            raise FileNotFoundError(missing)
 
     def _create(self, channels: int) -> None:
         kind = self.milvus.DataType

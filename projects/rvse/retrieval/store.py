@@ -65,8 +65,8 @@ class VectorStore(ABC):
         self.close()
 
 
-def open_store(uri: str | os.PathLike, space: str, **kwargs) -> VectorStore:
-    """The store that a URI names, which is made where it does not exist.
+def open_store(uri: str | os.PathLike, space: str, create: bool = True, **kwargs) -> VectorStore:
+    """The store that a URI names.
 
     Args:
         uri: A folder, or ``faiss:FOLDER``: faiss in this process's memory, exact unless
@@ -74,9 +74,11 @@ def open_store(uri: str | os.PathLike, space: str, **kwargs) -> VectorStore:
             ``milvus:http://HOST:19530``: a Milvus server or cluster, for galleries that outgrow a
             machine.
         space: Names the model and the weights that make the vectors.
+        create: Make the store where it does not exist.
         kwargs: Further arguments of the engine's class.
 
     Raises:
+        FileNotFoundError: It does not exist, and ``create`` is not set.
         ModuleNotFoundError: The engine is not installed; the message says what to install.
         ValueError: The store is of another space.
     """
@@ -86,13 +88,13 @@ def open_store(uri: str | os.PathLike, space: str, **kwargs) -> VectorStore:
     uri = os.fspath(uri)
     scheme, colon, place = uri.partition(':')
     if colon and scheme == 'milvus':
-        return MilvusStore(place, space, **kwargs)
+        return MilvusStore(place, space, create, **kwargs)
     if colon and scheme == 'faiss':
-        return FaissStore(place, space, **kwargs)
+        return FaissStore(place, space, create, **kwargs)
     if '://' in uri:
         raise ValueError(f'store {uri}: expected a folder, faiss:FOLDER, milvus:FILE.db or '
                          'milvus:http://HOST:PORT')  # fmt: skip
-    return FaissStore(uri, space, **kwargs)
+    return FaissStore(uri, space, create, **kwargs)
 
 
 def check_vectors(vectors: np.ndarray, channels: int | None, where: str) -> np.ndarray:
