@@ -42,7 +42,7 @@ def test_plain_attention_is_the_same_function(benchmark, repo_root) -> None:
 @pytest.mark.parametrize(
     ('arguments', 'names'),
     [
-        (['latency', '--no-compile'], ['plain attention', 'ours', 'ours, bf16']),
+        (['latency', '--no-compile'], ['plain', 'ours', 'ours, bf16']),
         (['sentences', '--sentences', '1', '3'], [1, 3]),
         (['profile'], ['matrix products in all']),
     ],
