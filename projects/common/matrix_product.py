@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ['FastLinear', 'linear', 'use_fast_linear']
+__all__ = ['FastLinear', 'linear', 'linear_minus', 'use_fast_linear']
 
 # PyTorch gives products of float32 to MKL, which leaves AVX-512 unused on processors that are
 # not Intel's: half the speed of oneDNN, whose kernel torch.compile calls by this operator.
@@ -40,6 +40,19 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not torch.compiler.is_compiling() and _onednn_serves(x, weight, bias):
         return _ONEDNN(x, weight, bias, 'none', [], '')
     return F.linear(x, weight, bias)
+
+
+def linear_minus(x: Tensor, weight: Tensor, other: Tensor) -> Tensor:
+    """``F.linear(x, weight) - other``; one operation where oneDNN serves.
+
+    Args:
+        x: (M, C).
+        weight: (N, C).
+        other: (M, N).
+    """
+    if not torch.compiler.is_compiling() and _onednn_serves(x, weight, other):
+        return _ONEDNN.binary(x, other, weight, None, 'sub')
+    return F.linear(x, weight) - other
 
 
 class FastLinear(nn.Linear):

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from projects.common import matrix_product
-from projects.common.matrix_product import FastLinear, linear, use_fast_linear
+from projects.common.matrix_product import FastLinear, linear, linear_minus, use_fast_linear
 
 
 @pytest.fixture
@@ -64,3 +64,19 @@ def test_plain_linears_of_a_library_are_changed():
         assert type(module.self_attn.out_proj) is not FastLinear
         torch.testing.assert_close(module(x, memory), expected)
     assert list(module.state_dict()) == names
+
+
+def test_difference(monkeypatch):
+    torch.manual_seed(0)
+    x, weight, other = torch.randn(6, 7), torch.randn(11, 7), torch.randn(6, 11)
+    expected = x @ weight.T - other
+    before = other.clone()
+    with torch.no_grad():
+        torch.testing.assert_close(linear_minus(x, weight, other), expected)
+        torch.testing.assert_close(linear_minus(x, weight.T.contiguous().T, other), expected)
+        monkeypatch.setattr(matrix_product, '_ONEDNN', None)
+        torch.testing.assert_close(linear_minus(x, weight, other), expected)
+    assert torch.equal(other, before)
+    weight.requires_grad_()
+    linear_minus(x, weight, other).sum().backward()
+    torch.testing.assert_close(weight.grad, x.sum(0).expand_as(weight))

@@ -23,7 +23,13 @@ import numpy as np
 from projects.common.cli import UserError, report_user_errors
 from projects.common.progress import progress_bar
 from projects.pdsl.cues import CachedCue, GrabCutCue
-from projects.pdsl.proposals import ProposalStore, list_pictures, map_unordered, of_this_rank
+from projects.pdsl.proposals import (
+    ProposalStore,
+    list_pictures,
+    map_unordered,
+    names_of_picture,
+    of_this_rank,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,7 +64,7 @@ def main() -> None:
     store = ProposalStore(args.proposals)
     tasks = []
     for name, path in of_this_rank(list(pictures.items())):
-        found = store.find(name, Path(name).name)
+        found = store.find(name, *names_of_picture(path))
         if found is None:
             raise UserError(f'{args.proposals}: no proposals of picture {name!r} ({path})')
         boxes = np.rint(store.read(found)[0][: args.max_proposals]).astype(int).tolist()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -12,7 +9,7 @@ from mmcv.transforms.utils import cache_randomness
 from mmengine.registry import TRANSFORMS
 
 from ..geometry import project_boxes
-from ..proposals.store import ProposalStore
+from ..proposals.store import ProposalStore, names_of_picture
 
 __all__ = ['LoadStoredProposals', 'ProjectProposals', 'RandomExposureSaturation']
 
@@ -53,17 +50,12 @@ class LoadStoredProposals(BaseTransform):
     def transform(self, results: dict) -> dict:
         if self._store is None:  # opened when it is needed: a config builds without its data
             self._store = ProposalStore(self.folder)
-        path = Path(os.path.normpath(results['img_path']))
-        names = [path.with_suffix('').as_posix(), path.as_posix()]
-        ends = [name.split('/') for name in names]
-        candidates = [str(results['img_id'])] if 'img_id' in results else []
-        for count in (1, 2, 3):
-            candidates += ['/'.join(parts[-count:]) for parts in ends]
-        name = self._store.find(*candidates)
+        names = names_of_picture(results['img_path'], results.get('img_id'))
+        name = self._store.find(*names)
         if name is None and self.missing == 'error':
             raise ValueError(
-                f'{self.folder}: no proposals of {path} (looked for '
-                f'{", ".join(dict.fromkeys(candidates))}); make them with '
+                f'{self.folder}: no proposals of {results["img_path"]} (looked for '
+                f'{", ".join(names)}); make them with '
                 "tools/misc/generate_proposals.py, or set missing='empty'"
             )
         boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)

@@ -12,9 +12,22 @@ import numpy as np
 
 from projects.common.checkpoint import write_atomically
 
-__all__ = ['ProposalStore', 'tidy', 'write_store']
+__all__ = ['ProposalStore', 'names_of_picture', 'tidy', 'write_store']
 
 _FORMAT = 'mmtriad-proposals-1'
+
+
+def names_of_picture(img_path: str | os.PathLike, img_id: object = None) -> list[str]:
+    """Names under which a store may have a picture: its id, then the end of its path.
+
+    The file's name without and with its suffix, and both with one and with two folders in front.
+    """
+    path = Path(os.path.normpath(img_path))
+    ends = [name.split('/') for name in (path.with_suffix('').as_posix(), path.as_posix())]
+    names = [] if img_id is None else [str(img_id)]
+    for count in (1, 2, 3):
+        names += ['/'.join(parts[-count:]) for parts in ends]
+    return list(dict.fromkeys(names))
 
 
 def tidy(

@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from projects.common.matrix_product import FastLinear, linear
+from projects.common.matrix_product import FastLinear, linear, linear_minus
 
 from .blockwise import BlockwiseSimilarity
 from .sequences import l2norm, length_mask
@@ -147,7 +147,7 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         num_regions: int = 36,
         smooth: float = 9.0,
         dropout: float = 0.4,
-        workspace: int | None = 2**24,
+        workspace: int | None = 2**23,
         init_cfg: dict | None = None,
     ) -> None:
         BaseModule.__init__(self, init_cfg)
@@ -169,7 +169,7 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         super().init_weights()
 
     def pair_elements(self, regions: int, words: int, channels: int) -> int:
-        return words * channels
+        return words * (channels if torch.is_grad_enabled() else self.sim_eval_w.in_features)
 
     def forward(
         self, images: Tensor, image_lengths: Tensor, captions: Tensor, caption_lengths: Tensor
@@ -227,12 +227,33 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         # Weights divided by their context's length make contexts of length 1.
         norm = squared_lengths(weights, terms).clamp(min=1e-16).sqrt() + 1e-8
         weights = (weights / norm[:, None]).flatten(2).transpose(1, 2)  # (I, T * L, R)
-        flat = words.flatten(0, 1).expand(len(images), -1, -1)
-        parts = torch.baddbmm(flat, weights, images, beta=-1) ** 2  # (I, T * L, C)
-        local = l2norm(self.sim_tranloc_w(parts))
+        local = l2norm(self.local_vectors(weights, images, words.flatten(0, 1)))
         whole = l2norm(self.sim_tranglo_w(whole))
         nodes = torch.cat([whole[:, :, None], local.unflatten(1, words.shape[:2])], dim=2)
         return self.reason(nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2])
+
+    def local_vectors(self, weights: Tensor, images: Tensor, words: Tensor) -> Tensor:
+        """The layer of the squared differences between contexts and words.
+
+        Args:
+            weights: (I, N, R), of each word over the regions of each picture.
+            images: (I, R, C).
+            words: (N, C).
+
+        Returns:
+            (I, N, S).
+        """
+        if images.is_cuda or torch.is_grad_enabled():
+            every = words.expand(len(images), -1, -1)
+            return self.sim_tranloc_w(torch.baddbmm(every, weights, images, beta=-1) ** 2)
+        # A picture at a time: its differences, several times as large as the result, stay in a
+        # CPU's caches.
+        return torch.stack(
+            [
+                self.sim_tranloc_w(linear_minus(rows, regions, words).square_())
+                for rows, regions in zip(weights, images.mT)
+            ]
+        )
 
     def reason(self, nodes: Tensor) -> Tensor:
         """(N, 1 + L, S), the vector of the whole first, to (N, S)."""
