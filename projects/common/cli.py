@@ -492,6 +492,9 @@ def prepare(
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(config_path).stem)
+    if cfg.get('visualizer'):
+        # MMEngine makes one of each name: a process's second run would log in the first one's.
+        cfg.visualizer.name = cfg.work_dir
     if (cfg.get('randomness') or {}).get('deterministic'):
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS refuses without
     if launcher != 'none' and not torch.cuda.is_available():

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from projects.common.checkpoint import load_checkpoint_file
+from projects.common.cli import build_runner, load_config, prepare
 
 
 def free_port() -> str:
@@ -121,3 +122,15 @@ def test_slurm_script_quotes_what_it_passes_on(repo_root: Path, tool, tmp_path: 
     assert words[-4:] == ['<--work-dir=dir>', '<--launcher=slurm>', '<--cfg-options>', '<a=(1, 2)>']
     assert '<--ntasks=16>' in words
     assert '<--ntasks-per-node=8>' in words
+
+
+def test_each_run_of_a_process_has_its_log(toy_config, tmp_path: Path) -> None:
+    """MMEngine would write the second run's losses into the first run's folder."""
+    path = str(toy_config('train_cfg = dict(by_epoch=True, max_epochs=2)\n'))
+    for name in ('a', 'b'):
+        cfg = load_config(path)
+        cfg.experiment_name = f'each-{name}'
+        prepare(cfg, path, launcher='none', work_dir=str(tmp_path / name))
+        build_runner(cfg).train()
+    first, second = losses(tmp_path / 'a'), losses(tmp_path / 'b')
+    assert len(first) == len(second) > 2 and first == second  # one seed

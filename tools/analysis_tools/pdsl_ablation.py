@@ -112,11 +112,13 @@ def results(out: Path, variant: str) -> list[Path]:
 
 
 def show(args: argparse.Namespace) -> None:
+    if not any(results(args.out, variant) for variant in VARIANTS):
+        raise UserError(f'{args.out}: holds no complete run')
     print('| variant | seeds | ' + ' | '.join(METRICS) + ' |\n|---|---|' + '---|' * len(METRICS))
     for variant in VARIANTS:
         tests = [json.loads((f / 'test.json').read_text()) for f in results(args.out, variant)]
         if not tests:
-            raise UserError(f'{args.out}: holds no complete run of {variant}')
+            continue
         cells = []
         for key in METRICS.values():
             values = 100 * np.array([test[key] for test in tests])
