@@ -132,7 +132,7 @@ def plot(args: argparse.Namespace) -> None:
         for panel in row[:3]:
             panel.set_ylim(bottom=0)
         row[3].set_ylim(-0.03, 1.03)
-    axes[0, 0].legend()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
     for panel in axes[-1]:
         panel.set_xlabel('iteration')
     args.out.parent.mkdir(parents=True, exist_ok=True)
