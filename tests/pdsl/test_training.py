@@ -236,6 +236,9 @@ class Half:
         self.file.flush()
         die()
 
+def opened(path):
+    return Half if path.suffix == '.partial' else open  # and not the lock
+
 def write_and_die(folder, stage):
     replace = os.replace
     store = module.MaskStore(folder, 'x')
@@ -244,7 +247,7 @@ def write_and_die(folder, stage):
     if stage == 'before':
         module.write_atomically = lambda *_: die()
     elif stage == 'half':
-        checkpoint.open = lambda path, mode: (Half if path.suffix == '.partial' else open)(path, mode)
+        checkpoint.open = lambda path, mode: opened(path)(path, mode)
     elif stage == 'written':
         os.fsync = lambda _: die()
     elif stage == 'renaming':
