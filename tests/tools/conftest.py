@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,18 @@ class Tool:
         process = self.start(script, *arguments, **env)
         out, err = process.communicate(timeout=200)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture
+def free_port() -> Callable[[], str]:
+    """Gives a port on which nobody listens."""
+
+    def find() -> str:
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            return str(probe.getsockname()[1])
+
+    return find
 
 
 @pytest.fixture

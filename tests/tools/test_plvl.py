@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def logged_losses(folder: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if 'loss' in k} for row in rows if 'loss' in row]
 
 
-def test_two_processes_equal_one(repo_root, on_scenes, tool, tmp_path) -> None:
+def test_two_processes_equal_one(repo_root, on_scenes, tool, tmp_path, free_port) -> None:
     """The same losses, each of them, as one process with the same global batch."""
     config = repo_root / CONFIG
     # Statistics of batch normalisation are per process; group normalisation has none.
@@ -81,11 +80,8 @@ def test_two_processes_equal_one(repo_root, on_scenes, tool, tmp_path) -> None:
         'model.backbone.stem_norm_cfg.num_groups=8',
     )
     run(tool, 'train.py', config, '--work-dir', tmp_path / 'one', *options)
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = str(probe.getsockname()[1])
     two = ('2', '--work-dir', tmp_path / 'two', *options, 'train_dataloader.batch_size=4')
-    run(tool, 'dist_train.sh', config, *two, PORT=port)
+    run(tool, 'dist_train.sh', config, *two, PORT=free_port())
     one, two = logged_losses(tmp_path / 'one'), logged_losses(tmp_path / 'two')
     assert len(one) >= 3 and len(one[0]) == 6
     # An odd number of sentences is filled up for two processes, which may make one batch more.

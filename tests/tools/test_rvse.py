@@ -35,7 +35,7 @@ test_cfg = dict(type='MatchingTestLoop', num_folds=3, fold_size=9, block_size=4)
 """
 
 
-def test_two_processes_equal_one(tmp_path, repo_root, tool):
+def test_two_processes_equal_one(tmp_path, repo_root, tool, free_port):
     """27 pictures do not divide by two: the sampler fills up, and nothing counts twice."""
     rng = np.random.default_rng(0)
     words = [f'w{i}' for i in range(20)]
@@ -59,7 +59,7 @@ def test_two_processes_equal_one(tmp_path, repo_root, tool):
         script = ('test.py', path, tmp_path / 'w.pth')
         if processes == 2:
             script = ('dist_test.sh', path, tmp_path / 'w.pth', '2')
-        done = tool(*script, *options, PORT='29613')
+        done = tool(*script, *options, PORT=free_port())
         assert done.returncode == 0, done.stderr[-3000:]
         logs = list((tmp_path / f'work{processes}').rglob('2*/2*.json'))
         found[processes] = [json.loads(log.read_text().splitlines()[-1]) for log in logs][0]

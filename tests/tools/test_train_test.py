@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,6 @@ import torch
 
 from projects.common.checkpoint import load_checkpoint_file
 from projects.common.cli import build_runner, load_config, prepare
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return str(probe.getsockname()[1])
 
 
 def losses(folder: Path) -> list[float]:
@@ -59,7 +52,7 @@ def test_unseeded_run_can_be_repeated(toy_config, tool, tmp_path: Path) -> None:
 
 
 def test_two_processes_equal_one_with_the_same_global_batch(
-    toy_config, tool, tmp_path: Path
+    toy_config, tool, tmp_path: Path, free_port
 ) -> None:
     config = toy_config()
     options = ('--cfg-options', 'model.dropout=0')
