@@ -141,8 +141,12 @@ def plot(out: Path, path: Path) -> None:
             curves = []
             for folder in results(out, variant):
                 (log,) = folder.glob('*/vis_data/scalars.json')
-                records = [json.loads(line) for line in log.read_text().splitlines()]
-                points = {r['step']: 100 * r[key] for r in records if key in r and 'step' in r}
+                points, step = {}, 0
+                for record in map(json.loads, log.read_text().splitlines()):
+                    if 'loss' in record:
+                        step = record['step']
+                    elif key in record:
+                        points[step] = 100 * record[key]
                 curves.append(points)
             steps = sorted(set.intersection(*map(set, curves)))
             values = np.array([[points[step] for step in steps] for points in curves])
