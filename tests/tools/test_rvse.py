@@ -71,4 +71,5 @@ def test_two_processes_equal_one(tmp_path, repo_root, tool, free_port):
     assert len(metrics[0]) == 22 and metrics[0] == metrics[1]
     one, two = (np.load(tmp_path / f'{n}/sims.npy') for n in (1, 2))
     assert one.shape == (27, 135) and one.std() > 1e-3
-    np.testing.assert_allclose(one, two, atol=1e-6)
+    # sums depend on how blocks fall, and in MKL on how memory is aligned
+    np.testing.assert_allclose(one, two, atol=1e-5)
