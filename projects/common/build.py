@@ -1,14 +1,15 @@
-"""Building models whose weights follow."""
+"""Models: built from configs whose weights follow, and taken out of their wrappers."""
 
 from __future__ import annotations
 
 import logging
 
 from mmengine.config import ConfigDict
+from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-__all__ = ['build_quietly']
+__all__ = ['build_quietly', 'unwrapped']
 
 
 def build_quietly(model: ConfigDict, scope: str) -> nn.Module:
@@ -25,3 +26,8 @@ def build_quietly(model: ConfigDict, scope: str) -> nn.Module:
             return MODELS.build(model)
     finally:
         logging.disable(disabled)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, out of a wrapper such as DistributedDataParallel."""
+    return model.module if is_model_wrapper(model) else model

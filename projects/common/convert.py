@@ -18,7 +18,14 @@ from torch import Tensor
 from .checkpoint import load_checkpoint_file, write_atomically
 from .unpickle import load_pickle
 
-__all__ = ['KeyMap', 'check_weights', 'describe_mismatch', 'read_weights', 'write_checkpoint']
+__all__ = [
+    'KeyMap',
+    'check_weights',
+    'describe_mismatch',
+    'print_names',
+    'read_weights',
+    'write_checkpoint',
+]
 
 
 class KeyMap:
@@ -151,3 +158,9 @@ def check_weights(
     problem = describe_mismatch(found, expected)
     if problem:
         raise ValueError(f'{what}: of {len(expected)} tensors {problem}')
+
+
+def print_names(names: Sequence[str], what: str) -> None:
+    """Prints the number of names of ``what`` and each on a line; nothing if there are none."""
+    if names:
+        print(f'{len(names)} {what}:', *names, sep='\n  ')

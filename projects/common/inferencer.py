@@ -26,7 +26,13 @@ from .config_text import config_of_checkpoint
 from .convert import describe_mismatch, read_weights
 from .pictures import image_problem, pictures_in
 
-__all__ = ['ImageInferencer', 'ImageInput', 'refuse_url', 'write_predictions']
+__all__ = [
+    'ImageInferencer',
+    'ImageInput',
+    'inner_pipeline',
+    'refuse_url',
+    'write_predictions',
+]
 
 ImageInput = str | os.PathLike | np.ndarray | Image.Image
 _URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
@@ -120,7 +126,7 @@ class ImageInferencer(BaseInferencer):
         """The test pipeline without annotations; the picture is given, not loaded."""
         steps = []
         loader = dict(type='LoadImageFromFile')
-        for step in _test_pipeline(cfg.test_dataloader.dataset):
+        for step in inner_pipeline(cfg.test_dataloader.dataset):
             name = step['type'].split('.')[-1]
             if name == 'LoadImageFromFile':
                 loader = step
@@ -224,7 +230,7 @@ def _load_weights(model: nn.Module, weights: dict[str, torch.Tensor], what: str)
     model.load_state_dict(weights, strict=False)
 
 
-def _test_pipeline(dataset: ConfigDict) -> list[dict]:
+def inner_pipeline(dataset: ConfigDict) -> list[dict]:
     """The pipeline of a dataset config, of the first one inside where it wraps others."""
     while dataset.get('pipeline') is None:
         inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]

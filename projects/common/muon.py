@@ -8,10 +8,11 @@ from functools import cache
 from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import Tensor, nn
+
+from .build import unwrapped
 
 # Jordan et al., 2024: the quintic whose five rounds bring singular values near 1 fastest.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -159,8 +160,7 @@ class MuonAdamWConstructor:
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        if is_model_wrapper(model):
-            model = model.module
+        model = unwrapped(model)
         parts = hidden_weights(model)
         trained = [p for p in model.parameters() if p.requires_grad]
         groups = [

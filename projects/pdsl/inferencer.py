@@ -22,7 +22,7 @@ from projects.common.inferencer import ImageInferencer, ImageInput
 from projects.common.prediction_dump import encode_mask
 
 from .datasets import LoadStoredProposals, ProjectProposals
-from .models import PDSL
+from .models import PDSL, use_no_cue
 from .proposals import selective_search, tidy
 from .visualization import draw_instances
 
@@ -74,8 +74,7 @@ class WeakInstanceInferencer(ImageInferencer):
     # ---------------------------------------------------------------------------- building
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
-        if model.get('cue') is not None:  # inference asks none, nor opens its files
-            model.learning, model.cue = 'cascade', None
+        use_no_cue(model)
 
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
         if not isinstance(model, PDSL):

@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS
 from mmengine.structures import InstanceData
 from torch.utils.data import Dataset
 
+from projects.common.inferencer import inner_pipeline
 from projects.common.prediction_dump import encode_mask
 
 __all__ = ['coco_json', 'select_pseudo_labels', 'tagged_pictures']
@@ -28,10 +29,8 @@ def tagged_pictures(cfg: Config) -> Dataset:
     Raises:
         ValueError: The pipeline of training or of testing loads no stored proposals.
     """
-    test = cfg.test_dataloader.dataset
-    while 'pipeline' not in test:
-        test = test.get('dataset') or test['datasets'][0]
-    return DATASETS.build(_as_tested(cfg.train_dataloader.dataset, test.pipeline))
+    tested = inner_pipeline(cfg.test_dataloader.dataset)
+    return DATASETS.build(_as_tested(cfg.train_dataloader.dataset, tested))
 
 
 def _as_tested(dataset: Mapping, test_pipeline: Sequence[Mapping]) -> dict:

@@ -42,6 +42,7 @@ from projects.common.cli import UserError, load_config, report_user_errors
 from projects.common.timing import show_table, synchronize, time_in_turn
 from projects.pdsl.cues import CachedCue, GrabCutCue
 from projects.pdsl.cues.grabcut import grabcut_rectangle
+from projects.pdsl.models import use_no_cue
 from projects.pdsl.models.pseudo_labels import PseudoGroundTruth, assign, sample_seeds
 from projects.pdsl.models.roi_head import detections
 from projects.pdsl.proposals import list_pictures, selective_search, tidy
@@ -211,7 +212,7 @@ def cues(args: argparse.Namespace, cfg: Config) -> list[dict]:
 
 def build_model(cfg: Config, device: str) -> nn.Module:
     """The config's model with random weights, asking no cue."""
-    cfg.model.cue, cfg.model.learning = None, 'cascade'
+    use_no_cue(cfg.model)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     torch.manual_seed(0)
     return build_quietly(cfg.model, 'mmdet').to(device)

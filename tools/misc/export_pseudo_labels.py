@@ -29,6 +29,7 @@ from projects.common.checkpoint import write_atomically
 from projects.common.cli import UserError, load_config, report_user_errors
 from projects.common.convert import check_weights, read_weights
 from projects.common.progress import progress_bar
+from projects.pdsl.models import use_no_cue
 from projects.pdsl.pseudo_label_export import coco_json, select_pseudo_labels, tagged_pictures
 
 
@@ -71,8 +72,7 @@ def main() -> None:
     weights, _ = read_weights(args.checkpoint, args.trust_checkpoint)
     if not cfg.model.get('roi_head', {}).get('type', '').endswith('PDSLRoIHead'):
         raise UserError(f'config {args.config}: its model is no PDSL')
-    if cfg.model.get('cue') is not None:  # prediction asks none, nor opens its files
-        cfg.model.cue, cfg.model.learning = None, 'cascade'
+    use_no_cue(cfg.model)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = build_quietly(cfg.model, cfg.get('default_scope', 'mmdet'))
     expected = {key: value.shape for key, value in model.state_dict().items()}

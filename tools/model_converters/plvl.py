@@ -13,15 +13,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from projects.common.cli import load_config, report_user_errors
-from projects.common.convert import read_weights, write_checkpoint
+from projects.common.convert import print_names, read_weights, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/plvl/plvl_vit-b_4xb20-150e_refcoco.py'
-
-
-def print_names(names: tuple[str, ...], what: str) -> None:
-    if names:
-        print(f'{len(names)} {what}:', *names, sep='\n  ')
 
 
 def main() -> None:

@@ -14,12 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from projects.common.cli import load_config, report_user_errors
-from projects.common.convert import read_weights, write_checkpoint
-
-
-def print_names(names: tuple[str, ...], what: str) -> None:
-    if names:
-        print(f'{len(names)} {what}:', *names, sep='\n  ')
+from projects.common.convert import print_names, read_weights, write_checkpoint
 
 
 def vocabulary_state(model, path: str):

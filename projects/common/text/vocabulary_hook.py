@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
+from ..build import unwrapped
 from .wordpiece import WordPieceTokenizer
 
 
@@ -27,7 +27,7 @@ class LearnVocabularyHook(Hook):
         self.vocab_size = vocab_size
 
     def before_train(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         encoder = model.text_encoder
         if encoder.tokenizer is not None:
             return

@@ -3,7 +3,7 @@ import projects.common.roi_pool  # noqa: F401
 from .box_head import PDSLBoxHead
 from .dan_neck import DANNeck
 from .mask_head import PDSLMaskHead
-from .pdsl import PDSL
+from .pdsl import PDSL, use_no_cue
 from .resnet_ws import ResNetWS
 from .roi_head import PDSLRoIHead
 from .tta import PDSLTTAModel
@@ -16,4 +16,5 @@ __all__ = [
     'PDSLRoIHead',
     'PDSLTTAModel',
     'ResNetWS',
+    'use_no_cue',
 ]

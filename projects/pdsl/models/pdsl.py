@@ -8,11 +8,18 @@ import numpy as np
 import torch
 from mmdet.models.detectors import FastRCNN
 from mmdet.structures import SampleList
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from .gradient_masks import threshold_heatmaps
+
+
+def use_no_cue(model: ConfigDict) -> None:
+    """Makes a PDSL's config one for prediction, which asks no cue and need not open its files."""
+    if model.get('cue') is not None:
+        model.learning, model.cue = 'cascade', None
 
 
 @MODELS.register_module()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
+from projects.common.build import unwrapped
 from projects.rvse.text import Vocabulary
 
 __all__ = ['BuildVocabularyHook']
@@ -26,7 +26,7 @@ class BuildVocabularyHook(Hook):
         self.min_count = min_count
 
     def before_train(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         encoder = model.text_encoder
         if encoder.vocabulary is None:
             captions = runner.train_dataloader.dataset.captions()

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from mmengine import dist
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, MODELS
 
+from projects.common.build import unwrapped
 from projects.rvse.losses import clean_probability
 from projects.rvse.models import CoTrainedMatcher
 
@@ -43,7 +43,7 @@ class CleanSplitHook(Hook):
         self.seed = seed
 
     def before_train(self, runner) -> None:
-        model = _model(runner)
+        model = unwrapped(runner.model)
         if not isinstance(model, CoTrainedMatcher):
             raise TypeError(
                 f'CleanSplitHook: the model is a {type(model).__name__}, expected CoTrainedMatcher'
@@ -52,7 +52,7 @@ class CleanSplitHook(Hook):
             model.share_vocabulary()
 
     def before_train_epoch(self, runner) -> None:
-        model = _model(runner)
+        model = unwrapped(runner.model)
         if runner.epoch < self.warm_up_epochs:
             margin = model.matchers[0].criterion.margin
             model.warm_up_loss = MODELS.build(
@@ -87,7 +87,3 @@ class CleanSplitHook(Hook):
         if dist.get_world_size() > 1:
             dist.all_reduce(losses)  # each pair was one process's
         return losses
-
-
-def _model(runner):
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

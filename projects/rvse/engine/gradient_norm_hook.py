@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor
+
+from projects.common.build import unwrapped
 
 __all__ = ['GradientNormHook']
 
@@ -34,7 +35,7 @@ class GradientNormHook(Hook):
         self._handle = None
 
     def before_train(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         parameters = dict(model.named_parameters())
         if self.parameter not in parameters or not parameters[self.parameter].requires_grad:
             raise ValueError(

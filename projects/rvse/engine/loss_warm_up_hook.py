@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, MODELS
+
+from projects.common.build import unwrapped
 
 __all__ = ['LossWarmUpHook']
 
@@ -24,7 +25,7 @@ class LossWarmUpHook(Hook):
         self._own = None
 
     def before_train_epoch(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         if runner.epoch < self.epochs and self._own is None:
             self._own, model.criterion = model.criterion, self.loss
         elif runner.epoch >= self.epochs and self._own is not None:

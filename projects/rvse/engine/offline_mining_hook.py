@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from mmengine import dist
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor
 
+from projects.common.build import unwrapped
 from projects.common.progress import progress_bar
 from projects.rvse.datasets import OfflineNegativesDataset
 from projects.rvse.evaluation import FeatureFile
@@ -64,7 +64,7 @@ class OfflineMiningHook(Hook):
 
     @torch.no_grad()
     def _mine(self, runner, dataset: OfflineNegativesDataset) -> tuple[Tensor, Tensor]:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         training, owner = model.training, torch.from_numpy(dataset.image_of_caption)
         model.eval()
         first = torch.from_numpy(np.unique(dataset.image_of_caption, return_index=True)[1])

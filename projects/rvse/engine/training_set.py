@@ -8,6 +8,8 @@ import torch
 from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from projects.common.build import unwrapped
+
 __all__ = ['training_batches']
 
 
@@ -31,7 +33,7 @@ def training_batches(
         num_workers=train.num_workers,
         collate_fn=pseudo_collate,
     )
-    model = getattr(runner.model, 'module', runner.model)
+    model = unwrapped(runner.model)
     start = 0
     for batch in loader:
         data = model.data_preprocessor(batch, False)

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from mmengine import dist
 from mmengine.evaluator import BaseMetric
-from mmengine.model import is_model_wrapper
 from mmengine.registry import LOOPS, METRICS
 from mmengine.runner import TestLoop, ValLoop, autocast
 from torch import Tensor
+
+from projects.common.build import unwrapped
 
 from .feature_file import FeatureFile
 from .ranks import RetrievalRanks, ScoreFunction, retrieval_ranks
@@ -90,8 +91,7 @@ class _MatchingEvaluation:
         hook(f'before_{self.stage}')
         hook(f'before_{self.stage}_epoch')
         self.runner.model.eval()
-        wrapped = is_model_wrapper(self.runner.model)
-        model = self.runner.model.module if wrapped else self.runner.model
+        model = unwrapped(self.runner.model)
         folder = [tempfile.mkdtemp(prefix='features_', dir=self.runner.work_dir)]
         if dist.get_world_size() > 1:
             own = folder[0]
