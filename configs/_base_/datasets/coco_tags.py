@@ -2,10 +2,6 @@
 _base_ = ['./pdsl_views.py']
 data_root = '{{$DATA_ROOT:data/}}coco/'
 train_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='COCOTagDataset',
         data_root=data_root,
@@ -15,10 +11,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='mmdet.CocoDataset',
         data_root=data_root,

@@ -42,33 +42,25 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
 )
+dataset = dict(
+    type='mmdet.CocoDataset',
+    data_root=data_root,
+    data_prefix=dict(img='images/'),
+    metainfo=dict(classes=classes),
+    test_mode=True,
+    pipeline=test_pipeline,
+)
 val_dataloader = dict(
     batch_size=1,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='mmdet.CocoDataset',
-        data_root=data_root,
-        data_prefix=dict(img='images/'),
-        ann_file='annotations/instances_val.json',
-        metainfo=dict(classes=classes),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+    dataset=dict(ann_file='annotations/instances_val.json', **dataset),
 )
 test_dataloader = dict(
     batch_size=1,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='mmdet.CocoDataset',
-        data_root=data_root,
-        data_prefix=dict(img='images/'),
-        ann_file='annotations/instances_test.json',
-        metainfo=dict(classes=classes),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+    dataset=dict(ann_file='annotations/instances_test.json', **dataset),
 )
 val_evaluator = [
     dict(type='InstanceCocoMetric', metric=['bbox', 'segm']),

@@ -2,13 +2,12 @@
 # not in VOC's segmentation sets, up to 4,000 proposals, colours blended on BGR.
 _base_ = ['./voc2012_tags.py']
 data_root = '{{$DATA_ROOT:data/}}'
+proposals = dict(
+    type='LoadStoredProposals', folder='{{$PDSL_PROPOSALS:data/proposals}}', max_proposals=4000
+)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(
-        type='LoadStoredProposals',
-        folder='{{$PDSL_PROPOSALS:data/proposals}}',
-        max_proposals=4000,
-    ),
+    proposals,
     dict(
         type='RandomChoiceResize',
         scales=[(2000, side) for side in range(480, 1217, 32)],
@@ -26,21 +25,7 @@ train_pipeline = [
         ),
     ),
 ]  # fmt: skip
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='LoadStoredProposals',
-        folder='{{$PDSL_PROPOSALS:data/proposals}}',
-        max_proposals=4000,
-    ),
-    dict(type='mmdet.Resize', scale=(2000, 688), keep_ratio=True),
-    dict(type='ProjectProposals'),
-    dict(type='mmdet.LoadAnnotations', with_bbox=True),
-    dict(
-        type='mmdet.PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
-    ),
-]
+test_pipeline = [_base_.test_pipeline[0], proposals, *_base_.test_pipeline[2:]]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 train_dataloader = dict(

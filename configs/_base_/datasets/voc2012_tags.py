@@ -3,10 +3,6 @@
 _base_ = ['./pdsl_views.py']
 data_root = '{{$DATA_ROOT:data/}}'
 train_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='VOCTagDataset',
         data_root=data_root + 'VOCdevkit/VOC2012/',
@@ -16,10 +12,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='VOCInstanceDataset',
         data_root=data_root + 'VOCdevkit/',
