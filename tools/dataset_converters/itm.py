@@ -25,7 +25,7 @@ from projects.rvse.datasets import (
     COCOCaptionsMatchingDataset,
     KarpathyMatchingDataset,
     PrecompMatchingDataset,
-    write_regions,
+    write_precomputed,
 )
 from projects.rvse.datasets.butd import butd_offsets, read_butd_at
 from projects.rvse.datasets.published import PUBLISHED, compare_counts, published_name
@@ -180,15 +180,8 @@ def write_precomp(args: argparse.Namespace) -> None:
                         yield read_butd_at(file, offset).features
                         bar.update()
 
-                write_regions(str(args.out / f'{part}_ims.npy'), features())
-            write_lines(args.out / f'{part}_ids.txt', [i['ori_id'] for i in images[:count]])
-            captions = [' '.join(c.split()) for image in images[:count] for c in image['text']]
-            write_lines(args.out / f'{part}_caps.txt', captions)
-            print(f'wrote {args.out}/{part}_*: {count:,} pictures, {len(captions):,} captions')
-
-
-def write_lines(path: Path, lines: list[str]) -> None:
-    path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+                captions = write_precomputed(args.out, part, features(), images[:count])
+            print(f'wrote {args.out}/{part}_*: {count:,} pictures, {captions:,} captions')
 
 
 def verify(args: argparse.Namespace) -> None:

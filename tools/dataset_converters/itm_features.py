@@ -22,7 +22,7 @@ from mmengine.runner import Runner, set_random_seed
 from projects.common.cli import UserError, load_config, report_user_errors
 from projects.common.convert import check_weights, read_weights
 from projects.common.progress import progress_bar
-from projects.rvse.datasets import write_regions
+from projects.rvse.datasets import write_precomputed
 
 SPLITS = {'train': 'train', 'val': 'dev', 'test': 'test'}
 
@@ -47,8 +47,8 @@ def main() -> None:
     cfg = load_config(args.config, args.cfg_options)
     if cfg.model.get('backbone') is None:
         raise UserError(f'{args.config}: model.backbone: found none, expected one')
-    paths = {split: args.out / f'{SPLITS[split]}_ims.npy' for split in args.splits}
-    for path in paths.values():
+    for split in args.splits:
+        path = args.out / f'{SPLITS[split]}_ims.npy'
         if path.exists() and not args.overwrite:
             raise UserError(f'{path}: exists already; --overwrite replaces it')
     init_default_scope(cfg.get('default_scope', 'mmengine'))
@@ -64,11 +64,11 @@ def main() -> None:
     if torch.cuda.is_available():
         model.cuda()
     args.out.mkdir(parents=True, exist_ok=True)
-    for split, path in paths.items():
-        write_split(model, cfg, split, path)
+    for split in args.splits:
+        write_split(model, cfg, split, args.out)
 
 
-def write_split(model, cfg, split: str, path: Path) -> None:
+def write_split(model, cfg, split: str, out: Path) -> None:
     """Writes the features, captions and ids of one split of the config."""
     loader = dict(cfg.val_dataloader)
     loader['dataset'] = dict(
@@ -94,13 +94,8 @@ def write_split(model, cfg, split: str, path: Path) -> None:
                     yield regions
                     bar.update()
 
-        write_regions(str(path), features())
-    stem = str(path).removesuffix('_ims.npy')
-    captions = [' '.join(text.split()) for image in images for text in image['text']]
-    Path(f'{stem}_caps.txt').write_text('\n'.join(captions) + '\n', encoding='utf-8')
-    ids = [image['ori_id'] for image in images]
-    Path(f'{stem}_ids.txt').write_text('\n'.join(ids) + '\n', encoding='utf-8')
-    print(f'wrote {stem}_*: {len(images):,} pictures, {len(captions):,} captions')
+        captions = write_precomputed(out, SPLITS[split], features(), images)
+    print(f'wrote {out}/{SPLITS[split]}_*: {len(images):,} pictures, {captions:,} captions')
 
 
 if __name__ == '__main__':

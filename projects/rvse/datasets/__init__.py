@@ -5,7 +5,7 @@ from .pictures import (
     COCOCaptionsMatchingDataset,
     KarpathyMatchingDataset,
 )
-from .precomp import PrecompMatchingDataset
+from .precomp import PrecompMatchingDataset, write_precomputed
 from .regions import LoadRegions, RegionStore, write_regions
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     'PrecompMatchingDataset',
     'RegionStore',
     'pairs_then_negatives',
+    'write_precomputed',
     'write_regions',
 ]

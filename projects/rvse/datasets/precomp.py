@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from mmengine.registry import DATASETS
 
 from .base import BaseMatchingDataset, read_lines
-from .regions import RegionStore
+from .regions import RegionStore, write_regions
 
-__all__ = ['PrecompMatchingDataset']
+__all__ = ['PrecompMatchingDataset', 'write_precomputed']
 
 
 @DATASETS.register_module()
@@ -95,3 +97,29 @@ class PrecompMatchingDataset(BaseMatchingDataset):
                 f'{count * self.captions_per_image:,} captions'
             )
         return ids
+
+
+def write_precomputed(
+    folder: str | os.PathLike,
+    split: str,
+    features: Iterable[np.ndarray],
+    images: Sequence[Mapping],
+) -> int:
+    """Writes a split in the layout that :class:`PrecompMatchingDataset` reads.
+
+    Args:
+        folder: Where to; it exists.
+        split: What the files are named after.
+        features: Regions (N_i, C) of every picture.
+        images: Of every picture its ``text``, equally many captions, and ``ori_id``.
+
+    Returns:
+        The number of captions.
+    """
+    folder = Path(folder)
+    write_regions(str(folder / f'{split}_ims.npy'), features)
+    captions = [' '.join(text.split()) for image in images for text in image['text']]
+    ids = [image['ori_id'] for image in images]
+    for name, lines in (('caps', captions), ('ids', ids)):
+        (folder / f'{split}_{name}.txt').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    return len(captions)
