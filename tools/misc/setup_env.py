@@ -317,6 +317,8 @@ def build() -> None:
         REQUIREMENTS / 'runtime.txt',
         '-r',
         REQUIREMENTS / 'tests.txt',
+        '-r',
+        REQUIREMENTS / 'docs.txt',
     )
     keep_one_cv2()
     say('5/5 checking (20 seconds)')
