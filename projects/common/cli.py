@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import copy
 import difflib
+import gc
 import inspect
 import json
 import linecache
@@ -553,12 +554,15 @@ def build_runner(cfg: Config) -> Any:
 def leave_process_group() -> None:
     """Take the process out of its group, if it is in one, when all have come this far.
 
-    Left to the interpreter's exit, gloo's threads may end a finished process with an abort.
+    Whatever holds the group, as a `DistributedDataParallel` does, must be gone: only then do gloo's
+    threads end here. One that frees a tensor of Python's while the interpreter exits aborts a
+    process that had finished.
     """
     import torch
 
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
+        gc.collect()  # a runner and its model refer to one another
         torch.distributed.destroy_process_group()
 
 

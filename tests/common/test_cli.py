@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -186,3 +189,33 @@ def test_an_error_of_a_data_loading_worker_is_unpacked() -> None:
     )
     assert user_message(FileNotFoundError(text)) == 'refs.p: image 12: no such file a.jpg'
     assert user_message(RuntimeError(text.replace('FileNotFoundError', 'RuntimeError'))) is None
+
+
+LEAVE = """
+import torch
+from pathlib import Path
+from torch.nn.parallel import DistributedDataParallel
+from projects.common.cli import leave_process_group
+
+def gloo_threads():
+    return [p for p in Path('/proc/self/task').glob('*/comm') if 'gloo' in p.read_text()]
+
+class Runner:
+    def __init__(self):
+        self.model = DistributedDataParallel(torch.nn.Linear(2, 1))
+        self.model.runner = [self]
+
+store = torch.distributed.HashStore()
+torch.distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
+Runner()
+print(len(gloo_threads()) > 0)
+leave_process_group()
+print(len(gloo_threads()))
+"""
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='lists threads as Linux does')
+def test_no_thread_of_the_process_group_outlives_it() -> None:
+    """One that frees a tensor while the interpreter exits aborts the finished process."""
+    done = subprocess.run([sys.executable, '-c', LEAVE], capture_output=True, text=True)
+    assert done.stdout.split() == ['True', '0'], done.stderr
