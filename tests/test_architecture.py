@@ -31,6 +31,7 @@ def entries(*folders: str) -> set[str]:
     [
         ('`projects/common`', ['projects/common']),
         ('The projects', [f'projects/{name}' for name in PROJECTS]),
+        ('`projects/search_and_ground`', ['projects/search_and_ground']),
         ('`tools`', ['tools']),
     ],
 )
@@ -39,9 +40,21 @@ def test_the_page_names_what_is_there(title, folders):
     assert named == entries(*folders)
 
 
-@pytest.mark.parametrize('project', ['common', *PROJECTS])
-def test_no_project_imports_another(project):
-    others = {f'projects.{name}' for name in PROJECTS if name != project}
+MAY_IMPORT = {
+    'common': set(),
+    **{name: {'common'} for name in PROJECTS},
+    'search_and_ground': {'common', 'plvl', 'rvse'},
+}
+
+
+def test_no_folder_without_a_rule():
+    folders = {p.name for p in (ROOT / 'projects').iterdir() if any(p.glob('*.py'))}
+    assert folders == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize('project', MAY_IMPORT)
+def test_imports_run_one_way(project):
+    allowed = {project, *MAY_IMPORT[project]}
     files = list((ROOT / 'projects' / project).rglob('*.py'))
     assert files
     for path in files:
@@ -50,6 +63,7 @@ def test_no_project_imports_another(project):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and not node.level:
-                names = [node.module]
-            wrong = [n for n in names if '.'.join(n.split('.')[:2]) in others]
+                names = [f'{node.module}.{alias.name}' for alias in node.names]
+            ours = [name for name in names if name.startswith('projects.')]
+            wrong = [name for name in ours if name.split('.')[1] not in allowed]
             assert not wrong, f'{path}: imports {wrong}'

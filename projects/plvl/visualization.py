@@ -16,7 +16,7 @@ from .evaluation.grounding_metric import box_iou, mask_areas
 if TYPE_CHECKING:
     from mmdet.structures import DetDataSample
 
-__all__ = ['draw_data_sample', 'draw_grounding']
+__all__ = ['PRED_COLOR', 'draw_data_sample', 'draw_grounding', 'draw_object', 'lay_out']
 
 # RGB. Told apart also without colour vision: green is dark, orange light.
 TRUTH_COLOR = (0, 158, 96)
@@ -90,10 +90,10 @@ def draw_grounding(
 
     panels = [(picture, 'Input', '')]
     if gt_box is not None or gt_mask is not None:
-        drawn = _draw_object(picture, gt_box, gt_mask, TRUTH_COLOR, scale_xy)
+        drawn = draw_object(picture, gt_box, gt_mask, TRUTH_COLOR, scale_xy)
         panels.append((drawn, 'Ground truth', ''))
     if pred_box is not None or pred_mask is not None:
-        drawn = _draw_object(picture, pred_box, pred_mask, PRED_COLOR, scale_xy)
+        drawn = draw_object(picture, pred_box, pred_mask, PRED_COLOR, scale_xy)
         notes = []
         if gt_box is not None and pred_box is not None:
             notes.append(f'box {box_iou(pred_box, gt_box):.2f}')
@@ -107,17 +107,28 @@ def draw_grounding(
     if score_map is not None:
         note = f'peak {float(np.max(score_map)):.2f}'
         panels.append((_draw_score_map(picture, score_map), 'Score map', note))
-    return _lay_out(panels, sentence)
+    return lay_out(panels, sentence)
 
 
-def _draw_object(
+def draw_object(
     picture: np.ndarray,
     box: Sequence[float] | None,
     mask: np.ndarray | None,
     color: tuple[int, int, int],
     scale_xy: tuple[float, float],
 ) -> np.ndarray:
-    """Tint the mask, trace its outline and draw the box."""
+    """Tint the mask, trace its outline and draw the box.
+
+    Args:
+        picture: (H, W, 3) uint8, RGB; stays as it is.
+        box: [x1, y1, x2, y2], to be scaled by ``scale_xy`` to pixels of ``picture``.
+        mask: (h, w) of any size, nonzero inside the object, stretched over ``picture``.
+        color: RGB.
+        scale_xy: Pixels of ``picture`` for one of the box, across and down.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+    """
     picture = picture.copy()
     height, width = picture.shape[:2]
     line = max(2, round(min(height, width) / 160))
@@ -173,19 +184,32 @@ def _draw_score_map(picture: np.ndarray, score_map: np.ndarray) -> np.ndarray:
     return drawn
 
 
-def _lay_out(panels: list[tuple[np.ndarray, str, str]], sentence: str) -> np.ndarray:
-    """Panels in a row, a title above each, and the sentence above all."""
+def lay_out(
+    panels: Sequence[tuple[np.ndarray, str, str]], sentence: str, columns: int | None = None
+) -> np.ndarray:
+    """Panels in rows, a title above each, and the sentence above all.
+
+    Args:
+        panels: (h, w, 3) uint8, RGB, all of one size; above each a title and, right, a note.
+        sentence: Broken into lines where it is long.
+        columns: Panels in a row; None puts all in one.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+    """
     height, width = panels[0][0].shape[:2]
+    columns = min(columns or len(panels), len(panels))
     gap = 10
-    total = len(panels) * width + (len(panels) + 1) * gap
+    total = columns * width + (columns + 1) * gap
     font_size = int(np.clip(height // 18, 14, 26))
     sentence_font = _font(round(font_size * 1.25), bold=True)
     lines = _wrap(f'“{sentence}”', sentence_font, total - 2 * gap)
     line_height = round(font_size * 1.65)
     header = gap + line_height * len(lines)
     title_height = round(font_size * 1.7)
+    row_height = title_height + height + gap
 
-    canvas = Image.new('RGB', (total, header + title_height + height + gap), _PAPER)
+    canvas = Image.new('RGB', (total, header + -(-len(panels) // columns) * row_height), _PAPER)
     draw = ImageDraw.Draw(canvas)
     for i, text in enumerate(lines):
         draw.text((gap, gap + i * line_height), text, font=sentence_font, fill=_INK)
@@ -196,11 +220,12 @@ def _lay_out(panels: list[tuple[np.ndarray, str, str]], sentence: str) -> np.nda
         if max(needed) <= width:
             break
     for i, (panel, title, note) in enumerate(panels):
-        left = gap + i * (width + gap)
-        base = header + title_height - round(font_size * 0.45)
+        left = gap + i % columns * (width + gap)
+        top = header + i // columns * row_height + title_height
+        base = top - round(font_size * 0.45)
         draw.text((left, base), title, font=title_font, fill=_INK, anchor='ls')
         draw.text((left + width, base), note, font=note_font, fill=_GREY, anchor='rs')
-        canvas.paste(Image.fromarray(panel), (left, header + title_height))
+        canvas.paste(Image.fromarray(panel), (left, top))
     return np.array(canvas)
 
 
