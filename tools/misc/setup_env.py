@@ -310,6 +310,7 @@ def build() -> None:
         '-r',
         REQUIREMENTS / 'mminstall.txt',
     )
+    pip('gradio', 'install', '--no-deps', *pinned('gradio'))  # why: requirements/demo.txt
     pip(
         'other packages',
         *install,
@@ -319,6 +320,8 @@ def build() -> None:
         REQUIREMENTS / 'tests.txt',
         '-r',
         REQUIREMENTS / 'docs.txt',
+        '-r',
+        REQUIREMENTS / 'demo.txt',
     )
     keep_one_cv2()
     say('5/5 checking (20 seconds)')
