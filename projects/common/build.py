@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.model import is_model_wrapper
@@ -28,6 +29,6 @@ def build_quietly(model: ConfigDict, scope: str) -> nn.Module:
         logging.disable(disabled)
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> Any:
     """The model itself, out of a wrapper such as DistributedDataParallel."""
     return model.module if is_model_wrapper(model) else model

@@ -46,7 +46,8 @@ def _admitted_globals() -> list:
 
     Both of NumPy's module paths are listed: files written under NumPy 1 name `numpy.core`.
     """
-    core = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    numpy: Any = np  # its type stubs know neither path
+    core = (numpy._core if hasattr(np, '_core') else numpy.core).multiarray
     dtypes = {type(np.dtype(code)) for code in '?bBhHiIlLqQefdgFDSU'}
     return [
         HistoryBuffer,
@@ -73,8 +74,7 @@ def load_checkpoint_file(
     Raises:
         FileNotFoundError: No such file.
         pickle.UnpicklingError: The file is damaged, is no checkpoint, or asks for a global that
-        weights
-            do not need; the message names file, global and switch.
+            weights do not need; the message names file, global and switch.
     """
     path = os.path.expanduser(os.fspath(path))
     if not os.path.isfile(path):
@@ -139,10 +139,10 @@ def use_safe_checkpoint_loading(trust: bool = False) -> None:
 
 @register_backend('atomic_local', force=True)
 class AtomicLocalBackend(LocalBackend):
-    """Local files that exist only in full: written beside their place, synchronised, then "
-    "renamed."""
+    """Local files that exist only in full: written beside their place, synchronised, renamed."""
 
     def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
+        """Writes ``obj`` to ``filepath``, whose folder is made."""
         write_atomically(filepath, obj)
 
 
@@ -177,6 +177,9 @@ def _without_own_deprecations(record: logging.LogRecord) -> bool:
     )
 
 
+_BestPaths = dict[str | None, str | None]  # by indicator, or by None where there is one alone
+
+
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's `CheckpointHook`, safe against a kill at any moment.
@@ -185,11 +188,15 @@ class AtomicCheckpointHook(CheckpointHook):
     disk. Arguments are those of `CheckpointHook`; `backend_args` may not name another backend.
     """
 
+    best_ckpt_path: str | None
+    best_ckpt_path_dict: _BestPaths
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs['backend_args'] = {'backend': 'atomic_local', **(kwargs.get('backend_args') or {})}
         super().__init__(*args, **kwargs)
 
     def before_train(self, runner) -> None:
+        """Keeps MMEngine's warnings of its own classes out of the log."""
         MMLogger.get_current_instance().addFilter(_without_own_deprecations)
         super().before_train(runner)
 
@@ -223,13 +230,15 @@ class AtomicCheckpointHook(CheckpointHook):
         if not self.save_best:
             return
         single = len(self.key_indicators) == 1
-        before = {None: self.best_ckpt_path} if single else dict(self.best_ckpt_path_dict)
+        before: _BestPaths = (
+            {None: self.best_ckpt_path} if single else dict(self.best_ckpt_path_dict)
+        )
         if single:
             self.best_ckpt_path = None
         else:
             self.best_ckpt_path_dict = dict.fromkeys(before)
         super()._save_best_checkpoint(runner, metrics)
-        after = {None: self.best_ckpt_path} if single else self.best_ckpt_path_dict
+        after: _BestPaths = {None: self.best_ckpt_path} if single else self.best_ckpt_path_dict
         for key, old in before.items():
             if after[key] is None:
                 after[key] = old
@@ -259,8 +268,7 @@ def find_resumable(work_dir: str | os.PathLike) -> str | None:
         if (found := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', path.name))
     ]
     for _, path in sorted(numbered, reverse=True):
-        if zipfile.is_zipfile(
-            path
-        ):  # the directory of a zip file is at its end: a truncated one has none
+        # The directory of a zip file is at its end: a truncated one has none.
+        if zipfile.is_zipfile(path):
             return str(path)
     return None

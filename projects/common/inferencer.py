@@ -17,14 +17,14 @@ from mmengine.dataset import Compose
 from mmengine.infer import BaseInferencer
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import nn
 
 from .build import build_quietly
 from .config_index import find_config, list_models
 from .config_text import config_of_checkpoint
 from .convert import describe_mismatch, read_weights
-from .pictures import image_problem, pictures_in
+from .pictures import MAX_PIXELS, as_rgb, check_size, image_problem, pictures_in
 
 __all__ = [
     'ImageInferencer',
@@ -61,6 +61,9 @@ class ImageInferencer(BaseInferencer):
     META_KEYS: Sequence[str] = ('img_path', 'ori_shape', 'img_shape', 'scale_factor')
     """What data samples tell of a picture."""
 
+    max_pixels = MAX_PIXELS
+    """Picture files with more are refused before they are decoded."""
+
     def __init__(
         self,
         model: str | os.PathLike | Config | ConfigDict | None = None,
@@ -69,7 +72,7 @@ class ImageInferencer(BaseInferencer):
         show_progress: bool = True,
         trust_checkpoint: bool = False,
     ) -> None:
-        self._weights: dict[str, torch.Tensor] | None = None
+        self._weights: dict[str, torch.Tensor] = {}  # those of the file, while the model is built
         self._names: dict[str, str] = {}  # name of an output -> picture
         rest: dict = {}
         self.checkpoint_meta: dict = {}  # what training wrote: classes, config, iteration
@@ -77,9 +80,9 @@ class ImageInferencer(BaseInferencer):
             refuse_url('weights', weights, 'the checkpoint')
             self._weights, rest = read_weights(weights, trust_checkpoint)
             self.checkpoint_meta = rest.get('meta') or {}
-        if model is None and weights is None:
-            raise ValueError(f'{type(self).__name__}: neither a model nor weights are given')
         if model is None:
+            if weights is None:
+                raise ValueError(f'{type(self).__name__}: neither a model nor weights are given')
             cfg = config_of_checkpoint(rest, os.fspath(weights))
         elif isinstance(model, (Config, ConfigDict)):
             cfg = copy.deepcopy(model)
@@ -90,7 +93,7 @@ class ImageInferencer(BaseInferencer):
             super().__init__(
                 cfg, weights, device, scope=cfg.get('default_scope'), show_progress=show_progress
             )
-        self._weights = None
+        self._weights = {}
 
     @staticmethod
     def list_models(patterns: str = '*') -> list[str]:
@@ -161,6 +164,7 @@ class ImageInferencer(BaseInferencer):
             refuse_url('image', image, 'the picture')
             if not os.path.isfile(image):
                 raise FileNotFoundError(f'image {image}: no such file')
+            check_size(image, self.max_pixels)
             try:
                 results = self._file_loader(dict(img_path=image))
             except Exception as error:
@@ -170,7 +174,7 @@ class ImageInferencer(BaseInferencer):
                 raise ValueError(f'image {image}: not readable ({reason})') from error
         else:
             if isinstance(image, Image.Image):
-                image = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))[..., ::-1]
+                image = np.asarray(as_rgb(image))[..., ::-1]
             if not isinstance(image, np.ndarray):
                 raise ValueError(
                     f'image of type {type(image).__name__}: expected a path, an array or a PIL '
@@ -188,9 +192,9 @@ class ImageInferencer(BaseInferencer):
 
     def _output_name(self, image: ImageInput) -> str:
         """A file name of its own for each picture; the same again for the same path."""
-        is_path = isinstance(image, (str, os.PathLike))
-        source = os.path.abspath(image) if is_path else f'array {len(self._names)}'
-        stem = Path(image).stem if is_path else 'image'
+        source, stem = f'array {len(self._names)}', 'image'
+        if isinstance(image, (str, os.PathLike)):
+            source, stem = os.path.abspath(image), Path(image).stem
         number, name = 1, stem
         while self._names.setdefault(name, source) != source:
             number += 1
@@ -198,9 +202,11 @@ class ImageInferencer(BaseInferencer):
         return name
 
     def visualize(self, *args: Any, **kwargs: Any) -> None:
+        """Not a step of its own here; raises ``NotImplementedError``."""
         raise NotImplementedError('call the inferencer with return_vis=True')
 
     def postprocess(self, *args: Any, **kwargs: Any) -> None:
+        """Not a step of its own here; raises ``NotImplementedError``."""
         raise NotImplementedError('call the inferencer')
 
 

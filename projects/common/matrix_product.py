@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ __all__ = ['FastLinear', 'linear', 'linear_minus', 'use_fast_linear']
 
 # PyTorch gives products of float32 to MKL, which leaves AVX-512 unused on processors that are
 # not Intel's: half the speed of oneDNN, whose kernel torch.compile calls by this operator.
-_ONEDNN = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
+_ONEDNN: Any = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 
 
 def _onednn_serves(*tensors: Tensor | None) -> bool:
@@ -20,7 +22,7 @@ def _onednn_serves(*tensors: Tensor | None) -> bool:
     return (
         _ONEDNN is not None
         and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
         and all(t.dtype == torch.float32 and t.device.type == 'cpu' and t.numel() for t in given)
         and not (torch.is_grad_enabled() and any(t.requires_grad for t in given))
         and not torch.is_autocast_enabled('cpu')
@@ -60,6 +62,7 @@ class FastLinear(nn.Linear):
     """``nn.Linear`` by :func:`linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (..., in_features) to (..., out_features)."""
         return linear(x, self.weight, self.bias)
 
 

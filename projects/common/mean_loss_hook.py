@@ -14,14 +14,14 @@ __all__ = ['MeanLossHook']
 
 @HOOKS.register_module()
 class MeanLossHook(Hook):
-    """Averages the losses over all processes before anything logs them; costs one small "
-    "reduction."""
+    """Averages the losses over all processes before anything logs them: one small reduction."""
 
     priority = 'HIGHEST'  # before RuntimeInfoHook writes them down
 
     def after_train_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
+        """Replaces the scalars of ``outputs`` by their means over the processes, in place."""
         if not outputs or get_world_size() == 1:
             return
         with torch.no_grad():

@@ -89,7 +89,8 @@ class MuonAdamW(torch.optim.AdamW):
                     )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of all parameters; returns the closure's loss, computed before."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -160,6 +161,7 @@ class MuonAdamWConstructor:
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
+        """The wrapper, with the model's parameters in its groups."""
         model = unwrapped(model)
         parts = hidden_weights(model)
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -174,9 +176,9 @@ class MuonAdamWConstructor:
         return OPTIM_WRAPPERS.build(cfg)
 
 
-def hidden_weights(model: nn.Module) -> dict[nn.Parameter, int]:
+def hidden_weights(model: nn.Module) -> dict[Tensor, int]:
     """The weights that Muon is made for, and how many matrices lie packed in each."""
-    parts: dict[nn.Parameter, int] = {}
+    parts: dict[Tensor, int] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             parts[module.weight] = 3 if name.split('.')[-1] == 'qkv' else 1

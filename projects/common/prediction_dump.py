@@ -41,6 +41,7 @@ class PredictionDump(BaseMetric):
         self.max_numbers = max_numbers
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keeps the metainfo and the predictions of each sample, as plain data."""
         for sample in data_samples:
             kept = {k: v for k, v in sample.items() if not k.startswith(('gt_', 'ignored_', '_'))}
             self.results.append(self._plain(kept))
@@ -62,6 +63,7 @@ class PredictionDump(BaseMetric):
         return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
     def compute_metrics(self, results: list) -> dict:
+        """Writes the file; there is nothing to score."""
         mmengine.dump(results, self.out_file)
         return {}
 

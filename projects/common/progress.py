@@ -113,11 +113,13 @@ class ProgressBarHook(Hook):
                 self.redirect.close()
 
     def before_train(self, runner) -> None:
+        """Opens the bar where the run stands, after zero or more iterations."""
         self._open(runner, 'train', runner.max_iters, runner.iter)
 
     def after_train_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
+        """Counts one iteration and shows its loss."""
         bar = self.bars.get('train')
         if bar is None:
             return
@@ -130,28 +132,35 @@ class ProgressBarHook(Hook):
         bar.update()
 
     def after_train(self, runner) -> None:
+        """Closes the bar of training."""
         self._close('train')
 
     def before_val_epoch(self, runner) -> None:
+        """Opens a bar of one validation."""
         self._open(runner, 'val', len(runner.val_dataloader))
 
     def after_val_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
+        """Counts one batch."""
         if 'val' in self.bars:
             self.bars['val'].update()
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        """Closes the bar of the validation."""
         self._close('val')
 
     def before_test_epoch(self, runner) -> None:
+        """Opens the bar of the test."""
         self._open(runner, 'test', len(runner.test_dataloader))
 
     def after_test_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
+        """Counts one batch."""
         if 'test' in self.bars:
             self.bars['test'].update()
 
     def after_test_epoch(self, runner, metrics: dict | None = None) -> None:
+        """Closes the bar of the test."""
         self._close('test')

@@ -51,7 +51,7 @@ class _SeededSampler(Sampler):
     """
 
     def __init__(self, sampler: Sampler, seed: int, start: int) -> None:
-        self.sampler = sampler
+        self.sampler: Any = sampler
         self.seed = seed
         self.start = start
 
@@ -76,7 +76,7 @@ class _SeededDataset(Dataset):
     """Seeds all generators before each sample; otherwise the dataset that it holds."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
+        self.dataset: Any = dataset
 
     def __getitem__(self, index: int) -> Any:
         if isinstance(index, SeededIndex):
@@ -111,6 +111,7 @@ class ReproducibilityHook(Hook):
     priority = 'LOWEST'  # after DistSamplerSeedHook and anything that draws numbers
 
     def before_train(self, runner) -> None:
+        """Puts the seeds into the sampler and the dataset of the training loader."""
         loader = runner.train_dataloader
         # Stated once in the log, because an unseeded run draws it.
         runner.logger.info(
@@ -118,7 +119,7 @@ class ReproducibilityHook(Hook):
         )
         if not isinstance(loader, DataLoader) or isinstance(loader.dataset, _SeededDataset):
             return
-        batches = loader.batch_sampler
+        batches: Any = loader.batch_sampler
         if not hasattr(batches, 'sampler'):
             runner.logger.warning(
                 f'{type(batches).__name__} has no sampler: augmentations are not repeatable'
@@ -132,5 +133,6 @@ class ReproducibilityHook(Hook):
         vars(loader)['dataset'] = _SeededDataset(loader.dataset)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Seeds the iteration: its dropout and whatever else the model draws."""
         rank, _ = get_dist_info()
         _seed_everything(_mix(runner.seed, runner.iter, rank, 1))

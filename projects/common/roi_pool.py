@@ -25,6 +25,11 @@ class PortableRoIExtractor(SingleRoIExtractor):
     """
 
     def build_roi_layers(self, layer_cfg: dict, featmap_strides: Sequence[int]) -> nn.ModuleList:
+        """One layer per stride.
+
+        Raises:
+            ValueError: ``RoIPool`` is given more than ``output_size``.
+        """
         if layer_cfg['type'] != 'RoIPool':
             return super().build_roi_layers(layer_cfg, featmap_strides)
         unknown = set(layer_cfg) - {'type', 'output_size'}

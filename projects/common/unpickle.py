@@ -14,7 +14,7 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class _DType:
         if code not in ('O8', 'O') and not _NUMBER_DTYPE.fullmatch(code):
             raise ValueError(f'dtype {code!r} is not one of plain numbers or strings')
         self.code = code
-        self.byteorder = '='
+        self.byteorder: Literal['<', '>', '|', '='] = '='
 
     def __setstate__(self, state: tuple) -> None:
         byteorder, subdtype, names, fields = state[1:5]
@@ -77,7 +77,7 @@ class _Array:
         self.value = _build_array(raw, dtype, shape, 'F' if is_fortran else 'C')
 
 
-def _build_array(raw: Any, dtype: _DType, shape: tuple, order: str) -> np.ndarray:
+def _build_array(raw: Any, dtype: _DType, shape: tuple, order: Literal['C', 'F']) -> np.ndarray:
     """Array of ``shape`` from bytes, or from a list of (already plain) values for objects."""
     if not isinstance(dtype, _DType) or not isinstance(shape, tuple):
         raise ValueError('malformed array state')

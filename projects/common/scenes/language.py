@@ -47,9 +47,11 @@ class Phrase:
     shape: str | None = None
 
     def fits(self, obj: SceneObject) -> bool:
+        """Whether the object has all the properties mentioned."""
         return all(getattr(self, f) in (None, getattr(obj, f)) for f in _FIELDS)
 
     def mentioned(self) -> tuple[str, ...]:
+        """Names of the properties that are not None."""
         return tuple(f for f in _FIELDS if getattr(self, f) is not None)
 
 
@@ -337,7 +339,7 @@ def say(rng: np.random.Generator, expression: Expression, objects: Sequence[Scen
         if place > 1:
             words = noun_phrase(rng, phrase, tails=False)
             return f'the {_ORDINALS[place]} {words} from the {direction}'
-        templates = _OUTERMOST[direction]
+        templates: tuple[str, ...] = _OUTERMOST[direction]
         if sum(phrase.fits(obj) for obj in objects) == 2:
             templates += _OUTER_OF_TWO[direction]
         return pick(rng, templates).format(noun_phrase(rng, phrase, tails=False))
@@ -354,7 +356,7 @@ def say(rng: np.random.Generator, expression: Expression, objects: Sequence[Scen
         second = noun_phrase(rng, anchor, noun=noun or pick(rng, _NOUNS[:3]))
         return f'the {first} {pick(rng, _RELATION_WORDS[direction])} the {second}'
 
-    if expression.kind == 'size':
+    if expression.kind == 'size' and phrase.size is not None:
         rest = Phrase(None, phrase.texture, phrase.color, phrase.shape)
         rivals = sum(rest.fits(obj) for obj in objects)
         compared = _COMPARATIVES if rivals == 2 else _SUPERLATIVES

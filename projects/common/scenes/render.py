@@ -178,8 +178,8 @@ def _draw_clutter(
         for i in range(-count, 2 * count):
             at = int(i * step)
             if draw < 0.25:
-                ends = [(at, 0), (int(at + lean), side)]
-                cv2.line(image, *ends, color, max(1, side // 170), cv2.LINE_AA)
+                foot = (int(at + lean), side)
+                cv2.line(image, (at, 0), foot, color, max(1, side // 170), cv2.LINE_AA)
             elif 0 <= i < count:
                 for j in range(count):
                     cv2.circle(image, (at, int(j * step)), side // 110, color, -1, cv2.LINE_AA)
@@ -277,15 +277,15 @@ def _texture(
         u = u + (row.astype(np.int32) & 1) * np.float32(0.5)
         du, dv = u - np.floor(u) - 0.5, v - (row + 0.5) * np.float32(0.87)
         cells = du * du + dv * dv < 0.30**2
-    cells = cells.astype(np.uint8) * 255
-    cells = cv2.resize(cells, (patch_size, patch_size), interpolation=cv2.INTER_AREA)
-    return cells.astype(np.float32) / 255
+    fine_mask = cells.astype(np.uint8) * 255
+    mask = cv2.resize(fine_mask, (patch_size, patch_size), interpolation=cv2.INTER_AREA)
+    return mask.astype(np.float32) / 255
 
 
 def _two_tones(rng: np.random.Generator, color: str) -> tuple[np.ndarray, np.ndarray]:
     """Two (3,) float32 BGR tones of one colour."""
-    hue, jitter, saturation, value = _HUES[color]
-    hue = (hue + float(rng.uniform(-jitter, jitter))) % 360 / 360
+    degrees, jitter, saturation, value = _HUES[color]
+    hue = (degrees + float(rng.uniform(-jitter, jitter))) % 360 / 360
     value = min(1.0, value * float(rng.uniform(0.93, 1.06)))
     main = _bgr(hue, saturation, value)
     # Pale yellow is hard to see on yellow, and dark orange is brown.

@@ -97,7 +97,7 @@ def write_dataset(
     tasks = [(split, index) for split, count in counts.items() for index in range(count)]
     draw = partial(_draw, images=str(_made(out / 'images')), image_size=image_size, seed=seed)
     collected = _Collector(image_size)
-    quiet = {} if progress else dict(style='lines', interval=math.inf)
+    quiet: dict[str, Any] = {} if progress else dict(style='lines', interval=math.inf)
     with progress_bar(len(tasks), 'scenes', 'scene', **quiet) as bar:
         for (split, _), record in zip(tasks, _map(draw, tasks, workers)):
             collected.add(split, record)

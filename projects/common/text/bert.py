@@ -65,6 +65,7 @@ class BERTTextEncoder(BaseModule):
 
     @property
     def out_channels(self) -> int:
+        """Channels of a token's feature."""
         return self.bert.config.hidden_size
 
     def set_tokenizer(self, tokenizer: WordPieceTokenizer) -> None:
@@ -105,12 +106,13 @@ class BERTTextEncoder(BaseModule):
         if self.init_cfg:
             super().init_weights()
 
-    # The vocabulary as bytes: checkpoints that hold nothing but tensors load everywhere.
     def get_extra_state(self) -> Tensor:
+        """The vocabulary as bytes, (n,) uint8: checkpoints of tensors alone load everywhere."""
         tokens = self.tokenizer.vocabulary if self.tokenizer else []
         return torch.tensor(list('\n'.join(tokens).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
+        """Takes over the vocabulary of a state dict, unless it has none."""
         if state.numel():
             tokens = bytes(state.cpu().tolist()).decode().split('\n')
             self.set_tokenizer(WordPieceTokenizer(tokens, self.lowercase))

@@ -27,6 +27,7 @@ class LearnVocabularyHook(Hook):
         self.vocab_size = vocab_size
 
     def before_train(self, runner) -> None:
+        """Learns in the main process; all others receive the same vocabulary."""
         model = unwrapped(runner.model)
         encoder = model.text_encoder
         if encoder.tokenizer is not None:

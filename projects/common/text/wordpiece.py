@@ -46,6 +46,7 @@ class WordPieceTokenizer:
         self._tokenizer = BertWordPieceTokenizer(vocab=ids, lowercase=lowercase)
 
     def __len__(self) -> int:
+        """Number of tokens."""
         return len(self.vocabulary)
 
     @classmethod
