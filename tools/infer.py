@@ -4,6 +4,8 @@
     python tools/infer.py weak street.jpg --weights best.pth
     python tools/infer.py retrieval index photos/ --store work_dirs/photos --weights best.pth
     python tools/infer.py retrieval search 'a dog' --store work_dirs/photos --weights best.pth
+    python tools/infer.py search-and-ground 'a dog' --store work_dirs/photos \\
+        --search-weights rvse.pth --ground-weights plvl.pth
     python tools/infer.py models 'plvl_*refcoco*'
 
 One subcommand for each task; `models` names the configs that --model takes.
@@ -69,6 +71,10 @@ def add_weak(tasks: argparse._SubParsersAction) -> None:
 def add_common(parser: argparse.ArgumentParser) -> None:
     """What the subcommands take that answer about each picture."""
     add_model_options(parser)
+    add_outputs(parser)
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out-dir', default='work_dirs/infer', help='default: %(default)s')
     parser.add_argument('--batch-size', type=int, default=1, help='pictures at once')
     parser.add_argument('--no-save-vis', action='store_true', help='draw no pictures')
@@ -77,10 +83,22 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which model, from where, and on what."""
+    add_source(parser)
+    add_device(parser)
+
+
+def add_source(parser: argparse.ArgumentParser, part: str = '', whose: str = '') -> None:
+    """Which model: of the ``part`` where there are several."""
     parser.add_argument(
-        '--model', help='config file or name (`models` lists them); default: that in the weights'
+        f'--{part}model',
+        help=f'config file or name (`models` lists them){whose}; default: that in the weights',
     )
-    parser.add_argument('--weights', help='checkpoint; without one the model is random')
+    parser.add_argument(
+        f'--{part}weights', help=f'checkpoint{whose}; without one the model is random'
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', help='such as cpu or cuda:0; default: the fastest there is')
     parser.add_argument(
         '--trust-checkpoint',
@@ -90,16 +108,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_grounding(args: argparse.Namespace) -> None:
+def build(inferencer: type, args: argparse.Namespace, part: str = '', **options):
+    """The inferencer of the options that :func:`add_source` and :func:`add_device` add."""
     from projects.common.cli import UserError
+
+    given = vars(args)
+    model, weights = (given[f'{part}{name}'.replace('-', '_')] for name in ('model', 'weights'))
+    if not model and not weights:
+        raise UserError(f'neither --{part}weights nor --{part}model: give a checkpoint')
+    return inferencer(
+        model, weights, args.device, trust_checkpoint=args.trust_checkpoint, **options
+    )
+
+
+def run_grounding(args: argparse.Namespace) -> None:
     from projects.plvl import GroundingInferencer
 
-    if not args.model and not args.weights:
-        raise UserError('neither --weights nor --model: give a checkpoint')
-    inferencer = GroundingInferencer(
-        args.model, args.weights, args.device, trust_checkpoint=args.trust_checkpoint
-    )
-    results = inferencer(
+    results = build(GroundingInferencer, args)(
         args.image,
         args.sentences,
         batch_size=args.batch_size,
@@ -108,32 +133,24 @@ def run_grounding(args: argparse.Namespace) -> None:
         no_save_pred=args.no_save_pred,
     )
     for prediction in results['predictions']:
-        box = ' '.join(f'{value:.1f}' for value in prediction.get('bbox', ()))
-        print(
-            f'{prediction["image"]}: "{prediction["sentence"]}": '
-            f'{f"box {box}, " if box else ""}score {prediction["score"]:.3f}'
-        )
+        print(f'{prediction["image"]}: "{prediction["sentence"]}": {describe(prediction)}')
     if not (args.no_save_vis and args.no_save_pred):
         print(f'written to {args.out_dir}')
 
 
+def describe(grounding: dict) -> str:
+    """Box, if there is one, and score of what a sentence names."""
+    box = ' '.join(f'{value:.1f}' for value in grounding.get('bbox', ()))
+    return f'{f"box {box}, " if box else ""}score {grounding["score"]:.3f}'
+
+
 def run_weak(args: argparse.Namespace) -> None:
-    from projects.common.cli import UserError
     from projects.pdsl import WeakInstanceInferencer
 
-    if not args.model and not args.weights:
-        raise UserError('neither --weights nor --model: give a checkpoint')
     options = dict(quality=args.quality, min_side=args.min_side, max_side=args.max_side)
     if args.max_proposals is not None:
         options['max_proposals'] = args.max_proposals
-    inferencer = WeakInstanceInferencer(
-        args.model,
-        args.weights,
-        args.device,
-        trust_checkpoint=args.trust_checkpoint,
-        proposal_options=options,
-    )
-    results = inferencer(
+    results = build(WeakInstanceInferencer, args, proposal_options=options)(
         args.image,
         args.proposals,
         batch_size=args.batch_size,
@@ -183,45 +200,47 @@ def add_retrieval(tasks: argparse._SubParsersAction) -> None:
     search.add_argument('--top-k', type=int, default=5, help='entries to find (default: 5)')
     search.add_argument('--out', metavar='FILE', help='write the hits as JSON, too')
     for action in (index, search):
-        action.add_argument(
-            '--store', default='work_dirs/gallery', help='folder or URI (default: %(default)s)'
-        )
-        action.add_argument(
-            '--store-options',
-            nargs='+',
-            metavar='KEY=VALUE',
-            default=[],
-            help="of the engine: factory=HNSW32 (faiss's index_factory; default Flat), "
-            'index_type=HNSW or token=USER:PASSWORD (Milvus)',
-        )
+        add_store(action)
         add_model_options(action)
         action.set_defaults(run=run_retrieval, action='index' if action is index else 'search')
 
 
-def run_retrieval(args: argparse.Namespace) -> None:
-    from projects.common.cli import UserError
-    from projects.rvse import RetrievalInferencer
-
-    if not args.model and not args.weights:
-        raise UserError('neither --weights nor --model: give a checkpoint')
-    inferencer = RetrievalInferencer(
-        args.model,
-        args.weights,
-        args.device,
-        cache_dir=args.cache_dir if args.action == 'index' else None,
-        trust_checkpoint=args.trust_checkpoint,
+def add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--store', default='work_dirs/gallery', help='folder or URI (default: %(default)s)'
     )
+    parser.add_argument(
+        '--store-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        default=[],
+        help="of the engine: factory=HNSW32 (faiss's index_factory; default Flat), "
+        'index_type=HNSW or token=USER:PASSWORD (Milvus)',
+    )
+
+
+def open_store(inferencer, args: argparse.Namespace, create: bool):
+    """The store of the options that :func:`add_store` adds."""
+    from projects.common.cli import UserError
+
     try:
         options = dict(option.split('=', 1) for option in args.store_options)
     except ValueError:
         raise UserError(f'--store-options {args.store_options}: expected KEY=VALUE') from None
     try:
-        store = inferencer.open_store(args.store, create=args.action == 'index', **options)
+        return inferencer.open_store(args.store, create=create, **options)
     except TypeError as error:
         raise UserError(f'--store-options: {error}') from None
     except ModuleNotFoundError as error:  # an optional engine
         raise UserError(str(error)) from error
-    with store:
+
+
+def run_retrieval(args: argparse.Namespace) -> None:
+    from projects.rvse import RetrievalInferencer
+
+    cache_dir = args.cache_dir if args.action == 'index' else None
+    inferencer = build(RetrievalInferencer, args, cache_dir=cache_dir)
+    with open_store(inferencer, args, create=args.action == 'index') as store:
         if args.action == 'index':
             added = inferencer.index(
                 args.gallery, store, args.batch_size, skip_damaged=args.skip_damaged
@@ -244,6 +263,56 @@ def run_retrieval(args: argparse.Namespace) -> None:
         print(f'written to {args.out}')
 
 
+def add_search_and_ground(tasks: argparse._SubParsersAction) -> None:
+    parser = tasks.add_parser(
+        'search-and-ground',
+        help='pictures for sentences, with a box and a mask in each',
+        description='Find pictures for sentences in a store that `retrieval index` has made, and '
+        'cut out in each what the sentence names. Writes OUT_DIR/predictions.json and, for each '
+        'sentence, OUT_DIR/vis/sentence_<number>.jpg.',
+    )
+    parser.add_argument('sentences', nargs='+', metavar='SENTENCE')
+    parser.add_argument('--top-k', type=int, default=5, help='pictures to find (default: 5)')
+    parser.add_argument(
+        '--min-picture-score', type=float, help='least cosine of picture and sentence'
+    )
+    parser.add_argument(
+        '--min-object-score', type=float, help='least confidence of the box and mask, 0 to 1'
+    )
+    add_store(parser)
+    add_source(parser, 'search-', ' of the model that finds pictures')
+    add_source(parser, 'ground-', ' of the model that cuts out')
+    add_device(parser)
+    add_outputs(parser)
+    parser.set_defaults(run=run_search_and_ground)
+
+
+def run_search_and_ground(args: argparse.Namespace) -> None:
+    from projects.plvl import GroundingInferencer
+    from projects.rvse import RetrievalInferencer
+    from projects.search_and_ground import SearchAndGround
+
+    search = build(RetrievalInferencer, args, 'search-')
+    with open_store(search, args, create=False) as store:
+        results = SearchAndGround(search, build(GroundingInferencer, args, 'ground-'))(
+            args.sentences,
+            store,
+            args.top_k,
+            args.min_picture_score,
+            args.min_object_score,
+            batch_size=args.batch_size,
+            out_dir=args.out_dir,
+            no_save_vis=args.no_save_vis,
+            no_save_pred=args.no_save_pred,
+        )
+    for prediction in results['predictions']:
+        print(f'{prediction["query"]}{"" if prediction["hits"] else ": no picture"}')
+        for hit in prediction['hits']:
+            print(f'    {hit["score"]:.3f}  {hit["name"]}: {describe(hit["grounding"])}')
+    if not (args.no_save_vis and args.no_save_pred):
+        print(f'written to {args.out_dir}')
+
+
 def add_models(tasks: argparse._SubParsersAction) -> None:
     parser = tasks.add_parser('models', help='the names that --model takes')
     parser.add_argument('pattern', nargs='?', default='*', help='shell-style wildcards')
@@ -262,6 +331,7 @@ def main() -> None:
     add_grounding(tasks)
     add_weak(tasks)
     add_retrieval(tasks)
+    add_search_and_ground(tasks)
     add_models(tasks)
     args = parser.parse_args()
     from projects.common.allocator import keep_freed_memory
