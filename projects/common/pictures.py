@@ -1,15 +1,18 @@
-"""Picture files: which there are, and why one cannot be read."""
+"""Picture files: which there are, why one cannot be read, and what they show."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
-__all__ = ['PICTURE_SUFFIXES', 'image_problem', 'pictures_in']
+__all__ = ['MAX_PIXELS', 'PICTURE_SUFFIXES', 'as_rgb', 'check_size', 'image_problem', 'pictures_in']
 
 PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+MAX_PIXELS = 89_478_485  # from here on Pillow, too, suspects a decompression bomb
 
 
 def pictures_in(folder: str | os.PathLike) -> list[Path]:
@@ -32,3 +35,49 @@ def image_problem(path: str) -> str | None:
     except Exception as error:  # decoders raise almost any exception on damaged files
         return f'{type(error).__name__}: {error}'
     return None
+
+
+def check_size(
+    path: str | os.PathLike, max_pixels: int = MAX_PIXELS, formats: Sequence[str] | None = None
+) -> tuple[int, int]:
+    """The (width, height) in pixels that a picture's header states; nothing more is decoded.
+
+    Args:
+        path: The file.
+        max_pixels: Largest width times height.
+        formats: Pillow's names of those that may be; None for all that it knows.
+
+    Raises:
+        ValueError: It is no picture, or a larger one.
+    """
+    try:
+        with Image.open(path, formats=formats) as image:
+            width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise ValueError(f'image {path}: {error}; expected at most {max_pixels:,}') from None
+    except Exception as error:  # parsers raise almost any exception on damaged files
+        raise ValueError(f'image {path}: not readable ({type(error).__name__}: {error})') from error
+    if width * height > max_pixels:
+        raise ValueError(
+            f'image {path}: {width:,} x {height:,} pixels; expected at most {max_pixels:,} in all'
+        )
+    return width, height
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """What a viewer shows of a picture: upright, 8 bits a channel, on white where transparent.
+
+    Of an animation that is its current frame, the first one after opening.
+
+    Raises:
+        ValueError: Its values are 32-bit, whose white nothing states.
+    """
+    if image.mode in ('I', 'F'):
+        raise ValueError(f'image of mode {image.mode!r}: expected 8 or 16 bits a channel')
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith('I;16'):  # Pillow would clip to 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert('RGBA')
+        return Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
+    return image.convert('RGB')
