@@ -273,9 +273,22 @@ class RetrievalInferencer(ImageInferencer):
             self.encode_pictures([q])[0] if _is_picture(q) else self.encode_sentences(q)[0]
             for q in queries
         ]
+        return self.find(np.stack(vectors), store, top_k)
+
+    def find(
+        self, vectors: np.ndarray, store: str | os.PathLike | VectorStore, top_k: int = 5
+    ) -> list[list[Hit]]:
+        """The same for embeddings (N, C); what a stranger typed is so never taken for a path.
+
+        Raises:
+            FileNotFoundError: The store does not exist.
+            ValueError: It is empty or another model's.
+        """
+        if top_k < 1:
+            raise ValueError(f'top_k={top_k}: expected at least 1')
         opened = store if isinstance(store, VectorStore) else self.open_store(store, create=False)
         try:
-            return opened.search(np.stack(vectors), top_k)
+            return opened.search(vectors, top_k)
         finally:
             if opened is not store:
                 opened.close()
