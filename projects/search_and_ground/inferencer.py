@@ -99,8 +99,8 @@ class SearchAndGround:
             for hit in hits:
                 if not os.path.isfile(hit.name):
                     raise FileNotFoundError(
-                        f'{hit.name}: in the index, but no such picture (found for '
-                        f'{sentence!r}); put it back, or index the pictures anew'
+                        f'{hit.name}: in the index, but no such picture (found for {sentence!r}); '
+                        'put it back, work in the folder in which it was indexed, or index anew'
                     )
                 if sentence not in asked.setdefault(hit.name, []):
                     asked[hit.name].append(sentence)
