@@ -266,8 +266,6 @@ class RetrievalInferencer(ImageInferencer):
             FileNotFoundError: The store does not exist.
             ValueError: It is empty or another model's.
         """
-        if top_k < 1:
-            raise ValueError(f'top_k={top_k}: expected at least 1')
         queries = list(queries) if isinstance(queries, (list, tuple)) else [queries]
         vectors = [
             self.encode_pictures([q])[0] if _is_picture(q) else self.encode_sentences(q)[0]
