@@ -288,10 +288,14 @@ def add_search_and_ground(tasks: argparse._SubParsersAction) -> None:
 
 
 def run_search_and_ground(args: argparse.Namespace) -> None:
+    from projects.common.cli import UserError
     from projects.plvl import GroundingInferencer
     from projects.rvse import RetrievalInferencer
     from projects.search_and_ground import SearchAndGround
 
+    for sentence in args.sentences:
+        if Path(sentence).is_file():  # as `retrieval search` takes it
+            raise UserError(f'{sentence}: a picture; what is searched and grounded is a sentence')
     search = build(RetrievalInferencer, args, 'search-')
     with open_store(search, args, create=False) as store:
         results = SearchAndGround(search, build(GroundingInferencer, args, 'ground-'))(

@@ -82,17 +82,13 @@ class SearchAndGround:
             FileNotFoundError: The store does not exist, or one of the pictures that were found
                 is no longer where it was.
             ValueError: The store is empty or another model's, a picture cannot be read, or a
-                sentence has no words or is the path of a file.
+                sentence has no words.
         """
         sentences = [sentences] if isinstance(sentences, str) else list(sentences)
-        if not sentences:
-            raise ValueError('no sentences are given')
-        for sentence in sentences:
-            if isinstance(sentence, str) and os.path.isfile(sentence):
-                raise ValueError(f'{sentence}: a file; what is searched and grounded is a sentence')
+        vectors = self.search.encode_sentences(sentences)
         found = [
             [hit for hit in hits if _reaches(hit.score, min_picture_score)]
-            for hits in self.search(sentences, store, top_k)
+            for hits in self.search.find(vectors, store, top_k)
         ]
         asked: dict[str, list[str]] = {}  # picture -> its sentences, which share its features
         for sentence, hits in zip(sentences, found, strict=True):

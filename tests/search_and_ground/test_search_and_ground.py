@@ -154,13 +154,18 @@ def test_what_cannot_be(find, files, tmp_path, monkeypatch):
         find([], files / 'store')
     with pytest.raises(ValueError, match='expected words'):
         find(' ', files / 'store')
-    picture = str(files / 'photos/0.png')
-    with pytest.raises(ValueError, match='0.png: a file; what is searched and grounded is a sent'):
-        find(picture, files / 'store')
     with pytest.raises(ValueError, match='top_k=0'):
         find(SENTENCES, files / 'store', top_k=0)
     with pytest.raises(ValueError, match='batch_size=0'):
         find(SENTENCES, files / 'store', batch_size=0)
+    # what names a file is a sentence like any other: no stranger learns which files there are
+    picture = str(files / 'photos/0.png')
+    (prediction,) = find(picture, files / 'store', top_k=1)['predictions']
+    (words,) = (
+        find.search.encode_sentences(picture)
+        @ find.search.encode_pictures(prediction['hits'][0]['name']).T
+    )
+    assert prediction['hits'][0]['score'] == pytest.approx(words[0], abs=1e-6)
     # by a relative name, and asked from another folder
     (tmp_path / 'p').mkdir()
     monkeypatch.chdir(tmp_path)
@@ -223,14 +228,18 @@ def test_from_the_shell(call_tool, find, files, tmp_path):
 
 
 def test_errors_from_the_shell(call_tool, files, tmp_path):
-    def error(*arguments) -> str:
-        done = call_tool('infer.py', 'search-and-ground', 'a star', *arguments, rc=1)
+    def error(*arguments, sentence='a star') -> str:
+        done = call_tool('infer.py', 'search-and-ground', sentence, *arguments, rc=1)
         assert len(done.err.splitlines()) == 1
         return done.err.strip()
 
     search = ('--search-weights', files / 'rvse.pth', '--device', 'cpu')
     ground = ('--ground-weights', files / 'plvl.pth')
     assert error() == 'error: neither --search-weights nor --search-model: give a checkpoint'
+    picture = files / 'photos/0.png'
+    assert error(*search, *ground, sentence=picture) == (
+        f'error: {picture}: a picture; what is searched and grounded is a sentence'
+    )
     none = tmp_path / 'none'
     assert error(*search, *ground, '--store', none) == (
         f'error: store {none}: does not exist; index something first'

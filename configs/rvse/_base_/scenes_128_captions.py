@@ -2,6 +2,8 @@
 data_root = '{{$SCENES_ROOT:data/scenes}}'
 test_pipeline = [
     dict(type='LoadImageFromFile'),
+    # The scenes have this size; in a batch with others a picture would be padded.
+    dict(type='Resize', scale=(128, 128), keep_ratio=False),
     dict(
         type='mmpretrain.PackInputs',
         algorithm_keys=['text', 'image_id', 'gt_text_id', 'gt_image_id'],
