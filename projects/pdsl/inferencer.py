@@ -74,9 +74,11 @@ class WeakInstanceInferencer(ImageInferencer):
     # ---------------------------------------------------------------------------- building
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
+        """Takes the bottom-up cue out, which only training asks."""
         use_no_cue(model)
 
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
+        """Raises ``ValueError`` for a model that is no :class:`PDSL`."""
         if not isinstance(model, PDSL):
             raise ValueError(
                 f'model: its config builds {type(model).__name__}; expected PDSL, which takes '
@@ -132,8 +134,8 @@ class WeakInstanceInferencer(ImageInferencer):
                     f'proposals of shape {array.shape}: expected (n, 4) XYXY in pixels of the '
                     'picture, or (n, 5) with scores'
                 )
-            scores = array[:, 4] if array.size and array.shape[1] == 5 else None
-            boxes, scores = tidy(array[:, :4] if array.size else np.zeros((0, 4)), scores)
+            own_scores = array[:, 4] if array.size and array.shape[1] == 5 else None
+            boxes, scores = tidy(array[:, :4] if array.size else np.zeros((0, 4)), own_scores)
         results['ori_proposals'], results['ori_proposals_scores'] = boxes, scores
         return results
 

@@ -115,7 +115,9 @@ def coco_json(
         ValueError: A picture is not below ``image_root``.
     """
     root = Path(image_root).resolve()
-    images, annotations, ids = [], [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
+    ids = []
     for meta, instances in pictures:
         path = Path(meta['img_path']).resolve()
         if root not in path.parents:

@@ -8,6 +8,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import cv2
+import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -113,7 +114,7 @@ def _draw(runner: Runner, folder: Path) -> list[Path]:
         packed = dataset[int(i)]
         batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
         sample = runner.model.test_step(batch)[0]
-        image = cv2.cvtColor(cv2.imread(sample.img_path), cv2.COLOR_BGR2RGB)
+        image = mmcv.imread(sample.img_path, channel_order='rgb')
         truth = InstanceData(
             bboxes=packed['data_samples'].gt_instances.bboxes,
             labels=packed['data_samples'].gt_instances.labels,

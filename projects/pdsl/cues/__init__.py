@@ -1,3 +1,5 @@
+"""Bottom-up cues: pseudo masks of boxes from the picture alone, and their cache."""
+
 from .base import BottomUpCue
 from .cached import CachedCue
 from .grabcut import GrabCutCue

@@ -54,6 +54,7 @@ class CachedCue(BottomUpCue):
         self.store = MaskStore(folder, self.cue.fingerprint())
 
     def fingerprint(self) -> str:
+        """The wrapped cue's, marked as cached."""
         return f'cached-1 {self.cue.fingerprint()}'
 
     def __call__(
@@ -62,6 +63,11 @@ class CachedCue(BottomUpCue):
         boxes: np.ndarray,
         metainfo: Mapping[str, Any] | None = None,
     ) -> np.ndarray:
+        """Masks (n, H, W) from the store; those that it lacks are computed and stored.
+
+        Raises:
+            ValueError: The metainfo has no ``img_path``, or lacks the matrix of an augmented view.
+        """
         boxes = check_boxes(boxes, image)
         if not metainfo or not metainfo.get('img_path'):
             raise ValueError(

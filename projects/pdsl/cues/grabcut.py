@@ -69,6 +69,7 @@ class GrabCutCue(BottomUpCue):
         self.seed = seed
 
     def fingerprint(self) -> str:
+        """Version of OpenCV, iterations, size and seed: any of them changes masks."""
         return (
             f'grabcut-1 opencv={cv2.__version__} iterations={self.iterations} '
             f'max_side={self.max_side} seed={self.seed}'
@@ -80,6 +81,7 @@ class GrabCutCue(BottomUpCue):
         boxes: np.ndarray,
         metainfo: Mapping[str, Any] | None = None,
     ) -> np.ndarray:
+        """Masks (n, H, W), cut at the reduced size; the whole box where nothing is found."""
         boxes = check_boxes(boxes, image)
         height, width = image.shape[:2]
         masks = np.zeros((len(boxes), height, width), dtype=bool)

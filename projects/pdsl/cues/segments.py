@@ -42,6 +42,7 @@ class SegmentFileCue(BottomUpCue):
         self.min_iou = min_iou
 
     def fingerprint(self) -> str:
+        """The least overlap, and the content of every file of the folder."""
         files = sorted(p for p in self.folder.iterdir() if p.suffix in ('.npz', '.png'))
         return f'segments-1 min_iou={self.min_iou} ' + ' '.join(map(file_digest, files))
 
@@ -51,6 +52,11 @@ class SegmentFileCue(BottomUpCue):
         boxes: np.ndarray,
         metainfo: Mapping[str, Any] | None = None,
     ) -> np.ndarray:
+        """Masks (n, H, W): the segment that fits a box best, inside it; the box where none fits.
+
+        Raises:
+            ValueError: The metainfo has no ``img_path``, or a file is not as expected.
+        """
         boxes = check_boxes(boxes, image)
         height, width = image.shape[:2]
         if not metainfo or not metainfo.get('img_path'):

@@ -1,3 +1,5 @@
+"""Pictures with tags, VOC's instances, and the transforms that carry proposals."""
+
 from .tag_datasets import (
     BaseTagDataset,
     COCOTagDataset,

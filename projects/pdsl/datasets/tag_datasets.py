@@ -82,6 +82,12 @@ class BaseTagDataset(BaseDataset):
         """File name within the picture folder, id, and names of the classes of each picture."""
 
     def load_data_list(self) -> list[dict]:
+        """Samples as in the class's description, in the order of the file.
+
+        Raises:
+            FileNotFoundError: The annotation file or a picture does not exist.
+            ValueError: The file names no picture, or a tag that is no class.
+        """
         if not os.path.isfile(self.ann_file):
             raise FileNotFoundError(
                 f'ann_file of {type(self).__name__}: {self.ann_file!r} does not exist (looked in '
@@ -129,6 +135,7 @@ class BaseTagDataset(BaseDataset):
         return tuple(sorted({tag for names in tags for tag in names}))
 
     def filter_data(self) -> list[dict]:
+        """The samples, without those that have no tag where ``filter_empty`` asks for it."""
         if self.filter_cfg and self.filter_cfg.get('filter_empty'):
             return [sample for sample in self.data_list if sample['tags']]
         return self.data_list
@@ -173,8 +180,10 @@ class VOCTagDataset(BaseTagDataset):
 
     def __init__(
         self,
-        *args,
+        ann_file: str,
+        data_root: str = '',
         data_prefix: dict | None = None,
+        *,
         use_difficult: bool = True,
         exclude: str | None = None,
         **kwargs,
@@ -183,9 +192,15 @@ class VOCTagDataset(BaseTagDataset):
         self.exclude = exclude
         prefix = dict(img='JPEGImages', xml='Annotations')
         prefix.update(data_prefix or {})
-        super().__init__(*args, data_prefix=prefix, **kwargs)
+        super().__init__(ann_file, data_root, prefix, **kwargs)
 
     def iter_tags(self) -> Iterator[tuple[str, str, list[str]]]:
+        """Each picture of the image set with the names of its objects, one by one.
+
+        Raises:
+            FileNotFoundError: The image set or an XML file does not exist.
+            ValueError: An XML file cannot be read.
+        """
         for name in read_image_set(self.ann_file, self.data_root, self.exclude):
             path = Path(self.data_prefix['xml']) / f'{name}.xml'
             try:
@@ -218,6 +233,11 @@ class COCOTagDataset(BaseTagDataset):
         super().__init__(*args, **kwargs)
 
     def iter_tags(self) -> Iterator[tuple[str, str | int, list[str]]]:
+        """Each picture of the file with the categories of its annotations, one by one.
+
+        Raises:
+            ValueError: A list is missing, or an annotation names what the file does not list.
+        """
         with open(self.ann_file, encoding='utf-8') as file:
             content = json.load(file)
         for field in ('images', 'annotations', 'categories'):
@@ -240,6 +260,7 @@ class COCOTagDataset(BaseTagDataset):
             yield image['file_name'], image['id'], tags[image['id']]
 
     def default_classes(self, tags: list[list[str]]) -> tuple[str, ...]:
+        """The file's categories, in the order of their ids."""
         return tuple(self._categories)
 
 
@@ -254,12 +275,19 @@ class SBDTagDataset(BaseTagDataset):
 
     METAINFO: dict = _VOC
 
-    def __init__(self, *args, data_prefix: dict | None = None, **kwargs) -> None:
+    def __init__(
+        self, ann_file: str, data_root: str = '', data_prefix: dict | None = None, **kwargs
+    ) -> None:
         prefix = dict(img='img', cls='cls')
         prefix.update(data_prefix or {})
-        super().__init__(*args, data_prefix=prefix, **kwargs)
+        super().__init__(ann_file, data_root, prefix, **kwargs)
 
     def iter_tags(self) -> Iterator[tuple[str, str, list[str]]]:
+        """Each picture of the split with the classes that its ``.mat`` file names.
+
+        Raises:
+            ValueError: A file has neither field, or a number that is no class.
+        """
         from scipy.io import loadmat
 
         classes = self.METAINFO['classes']
@@ -289,6 +317,11 @@ class TagFileDataset(BaseTagDataset):
     """
 
     def iter_tags(self) -> Iterator[tuple[str, str, list[str]]]:
+        """Each line or entry of the file.
+
+        Raises:
+            ValueError: An entry is not as described above, or a picture comes twice.
+        """
         path = Path(self.ann_file)
         if path.suffix.lower() == '.json':
             rows = self._json_rows(path)

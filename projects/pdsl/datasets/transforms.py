@@ -48,6 +48,11 @@ class LoadStoredProposals(BaseTransform):
         self._store: ProposalStore | None = None
 
     def transform(self, results: dict) -> dict:
+        """Adds ``ori_proposals`` (n, 4), XYXY in pixels of the file, and their scores (n,).
+
+        Raises:
+            ValueError: The store has none of the picture, and ``missing`` is 'error'.
+        """
         if self._store is None:  # opened when it is needed: a config builds without its data
             self._store = ProposalStore(self.folder)
         names = names_of_picture(results['img_path'], results.get('img_id'))
@@ -66,6 +71,7 @@ class LoadStoredProposals(BaseTransform):
         return results
 
     def __repr__(self) -> str:
+        """Arguments, as mmcv's transforms show theirs."""
         return (
             f'{type(self).__name__}(folder={self.folder!r}, max_proposals={self.max_proposals}, '
             f'missing={self.missing!r})'
@@ -98,6 +104,7 @@ class ProjectProposals(BaseTransform):
         self.deduplicate = deduplicate
 
     def transform(self, results: dict) -> dict:
+        """Adds ``proposals`` (n, 4), XYXY in pixels of the view, and ``proposals_scores`` (n,)."""
         boxes, scores = results['ori_proposals'], results['ori_proposals_scores']
         height, width = results['img_shape'][:2]
         matrix = results.get('homography_matrix')
@@ -113,6 +120,7 @@ class ProjectProposals(BaseTransform):
         return results
 
     def __repr__(self) -> str:
+        """Arguments, as mmcv's transforms show theirs."""
         return f'{type(self).__name__}(min_side={self.min_side}, deduplicate={self.deduplicate})'
 
 
@@ -149,6 +157,7 @@ class RandomExposureSaturation(BaseTransform):
         return float(exposure), float(saturation)
 
     def transform(self, results: dict) -> dict:
+        """Replaces ``img`` (H, W, 3), uint8 BGR; draws both factors anew."""
         exposure, saturation = self._factors()
         if self.space == 'hsv':
             image = cv2.cvtColor(results['img'], cv2.COLOR_BGR2HSV).astype(np.float32)
@@ -162,4 +171,5 @@ class RandomExposureSaturation(BaseTransform):
         return results
 
     def __repr__(self) -> str:
+        """Arguments, as mmcv's transforms show theirs."""
         return f'{type(self).__name__}(factor={self.factor}, space={self.space!r})'

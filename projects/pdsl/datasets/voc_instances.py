@@ -57,6 +57,7 @@ class VOCInstanceDataset(VOCDataset):
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
+        """mmdet's samples, without the excluded pictures."""
         samples = super().load_data_list()
         if self.exclude is None:
             return samples
@@ -64,6 +65,11 @@ class VOCInstanceDataset(VOCDataset):
         return [sample for sample in samples if sample['img_id'] in wanted]
 
     def parse_data_info(self, img_info: dict) -> dict:
+        """mmdet's sample of a picture, its instances with the masks of the PNG where that is set.
+
+        Raises:
+            ValueError: The PNG has another size, or another number of objects.
+        """
         sample = super().parse_data_info(img_info)
         if self.mask_subdir is None:
             return sample

@@ -1,3 +1,5 @@
+"""What weakly supervised instance segmentation is measured by."""
+
 from .coco_metric import InstanceCocoMetric
 from .corloc_metric import CorLocMetric
 from .tag_metric import TagMetric

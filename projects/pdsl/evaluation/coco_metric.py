@@ -37,6 +37,9 @@ class InstanceCocoMetric(CocoMetric):
         val_evaluator = dict(type='InstanceCocoMetric', metric=['bbox', 'segm'])
     """
 
+    iou_thrs: np.ndarray
+    metric_items: list[str] | None
+
     def __init__(
         self,
         *args,
@@ -49,6 +52,7 @@ class InstanceCocoMetric(CocoMetric):
         self.use_ignored = use_ignored
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """mmdet's; objects are no longer ignored where ``use_ignored`` says so."""
         first = len(self.results)
         super().process(data_batch, data_samples)
         if self.use_ignored:
@@ -57,6 +61,7 @@ class InstanceCocoMetric(CocoMetric):
                     gt['anns'] = [dict(ann, ignore_flag=0) for ann in gt['anns']]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
+        """mmdet's values, and AP at the further overlaps."""
         found = OrderedDict(self._compute(results))
         standard = self.iou_thrs, self.metric_items
         self.metric_items = ['mAP']

@@ -60,6 +60,11 @@ class CorLocMetric(BaseMetric):
         self.classwise = classwise
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Notes of each class in a picture whether its best box meets an object.
+
+        Raises:
+            ValueError: A sample has no ``instances``.
+        """
         for sample in data_samples:
             if 'instances' not in sample:
                 raise ValueError(
@@ -85,6 +90,11 @@ class CorLocMetric(BaseMetric):
             self.results.append(found)
 
     def compute_metrics(self, results: list[dict[int, bool]]) -> dict[str, float]:
+        """``corloc``, the mean over the classes in percent, and each class's where asked for.
+
+        Raises:
+            ValueError: No picture has an object.
+        """
         metrics = {}
         for label, name in enumerate(self.dataset_meta['classes']):
             hits = [found[label] for found in results if label in found]

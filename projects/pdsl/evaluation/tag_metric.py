@@ -48,6 +48,11 @@ class TagMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keeps the scores (n_c,) of each picture beside which classes are there.
+
+        Raises:
+            ValueError: A sample has no ``image_scores``, or neither tags nor ``instances``.
+        """
         for sample in data_samples:
             where = f'TagMetric: {sample.get("img_path", "a data sample")}'
             scores = sample['pred_instances'].get('image_scores')
@@ -67,6 +72,7 @@ class TagMetric(BaseMetric):
             self.results.append((np.asarray(scores.cpu()), present))
 
     def compute_metrics(self, results: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+        """``tag_map``, mean average precision in percent of the classes that can be ranked."""
         scores, present = (np.stack(part) for part in zip(*results))
         precisions = [
             average_precision_score(present[:, label], scores[:, label])

@@ -1,3 +1,5 @@
+"""Detector, heads, losses and pseudo labels; importing registers them."""
+
 import projects.common.roi_pool  # noqa: F401
 
 from .box_head import PDSLBoxHead

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmdet.registry import TASK_UTILS
@@ -27,6 +28,8 @@ class PDSLBoxHead(BaseModule):
         with_reg: Whether refinement heads move boxes; COCO's experiments do not.
         bbox_coder: What boxes are to proposals.
     """
+
+    refinements: Any  # an nn.ModuleList of ModuleDicts: 'cls', and 'reg' where boxes are moved
 
     def __init__(
         self,
@@ -117,5 +120,5 @@ class PDSLBoxHead(BaseModule):
                 proposals, None
             )
         probs = torch.stack([logits.softmax(1) for logits, _ in refined]).mean(0)
-        deltas = torch.stack([deltas for _, deltas in refined]).mean(0) if self.with_reg else None
-        return probs, self.decode(proposals, deltas)
+        moves = [deltas for _, deltas in refined if deltas is not None]
+        return probs, self.decode(proposals, torch.stack(moves).mean(0) if moves else None)

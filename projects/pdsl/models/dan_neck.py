@@ -38,9 +38,10 @@ class DANNeck(BaseModule):
         self.dropout = nn.Dropout(dropout)
 
     def init_weights(self) -> None:
+        """Xavier, as :class:`PDSLBoxHead` has it."""
         for layer in self.fcs:
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            nn.init.xavier_uniform_(layer.get_parameter('weight'))
+            nn.init.zeros_(layer.get_parameter('bias'))
         super().init_weights()
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:

@@ -115,9 +115,9 @@ def reduce_images(
     total = torch.stack(list(sums))
     if reduction == 'sum':
         return total.mean()
-    counts = total.new_tensor([float(count) for count in counts])
+    over = total.new_tensor([float(count) for count in counts])
     if reduction == 'mean':
-        return (total / counts.clamp(min=1)).mean()
+        return (total / over.clamp(min=1)).mean()
     if reduction == 'batch_mean':
-        return total.sum() / counts.sum().clamp(min=1)
+        return total.sum() / over.sum().clamp(min=1)
     raise ValueError(f'reduction: {reduction!r}; expected one of {REDUCTIONS}')

@@ -29,13 +29,16 @@ class PDSLMaskHead(FCNMaskHead):
         )
 
     def init_weights(self) -> None:
+        """As mmdet starts its last layer, the class-specific ones too."""
         super().init_weights()
         for layer in self.specific_logits:
-            nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
-            nn.init.zeros_(layer.bias)
+            weight = layer.get_parameter('weight')
+            nn.init.kaiming_normal_(weight, mode='fan_out', nonlinearity='relu')
+            nn.init.zeros_(layer.get_parameter('bias'))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """
+        """Logits of every layer.
+
         Args:
             x: (m, C, s, s), RoI features.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ class PDSL(FastRCNN):
             backbone=backbone, roi_head=roi_head, train_cfg=train_cfg, test_cfg=test_cfg, **kwargs
         )
         self.learning = learning
-        self.cue = MODELS.build(cue) if isinstance(cue, dict) else cue
+        self.cue: Any = MODELS.build(cue) if isinstance(cue, dict) else cue
         if learning == 'parallel' and self.with_mask and self.cue is None:
             raise ValueError('model.cue: None; parallel learning of masks needs one (GrabCutCue)')
 

@@ -128,6 +128,7 @@ class PDSLRoIHead(StandardRoIHead):
 
     @property
     def num_classes(self) -> int:
+        """n_c, the background not counted."""
         return self.bbox_head.num_classes
 
     # ------------------------------------------------------------------------------- features
@@ -185,7 +186,8 @@ class PDSLRoIHead(StandardRoIHead):
             ``loss_correlation{m}``, those that this head has.
 
         Raises:
-            ValueError: Tags are absent or no classes of this head.
+            ValueError: Tags are absent or no classes of this head, or masks have no
+                ``pseudo_masks``.
         """
         proposals = [each.bboxes for each in rpn_results_list]
         sizes = [len(boxes) for boxes in proposals]
@@ -208,6 +210,8 @@ class PDSLRoIHead(StandardRoIHead):
             previous = list(zip([each.softmax(1) for each in logits], boxes))
 
         if self.with_mask:
+            if pseudo_masks is None:
+                raise ValueError('roi_head.loss: no pseudo_masks, which the mask head learns from')
             found = [self._assign(*each) for each in zip(previous, proposals, tags, image_scores)]
             detections = [each[0].detach() for each in previous]
             losses.update(self._mask_losses(x, proposals, detections, found, pseudo_masks))
@@ -237,7 +241,7 @@ class PDSLRoIHead(StandardRoIHead):
             at_clamp = of_class.detach()[(total <= CLAMP) | (total >= 1 - CLAMP)]
             clamped += float(at_clamp.sum())
             wrong |= bool((at_clamp > 1).any())  # 13.8 where it is wrong, 1e-6 where right
-        all_images = float(sum(sums).detach())
+        all_images = float(sum(each.detach() for each in sums))
         if clamped < 0.99 * all_images and all_images > 1e-3:
             self._frozen = 0
         elif wrong:  # an image of which all is right tells neither way
@@ -339,7 +343,8 @@ class PDSLRoIHead(StandardRoIHead):
                 for index, each in enumerate(zip(proposals, found))
             ]
         )
-        losses, before = {}, None
+        losses = {}
+        before = target
         for m, logits in enumerate(heads):
             weighted = None
             if m:

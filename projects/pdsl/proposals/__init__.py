@@ -1,3 +1,5 @@
+"""Object proposals: made, read, converted and stored."""
+
 from .formats import FORMATS, read_proposals, write_detectron2, write_mmdet
 from .generate import generate_proposals
 from .pictures import list_pictures, map_unordered, of_this_rank

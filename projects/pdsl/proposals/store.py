@@ -107,9 +107,11 @@ class ProposalStore:
 
     @property
     def names(self) -> list[str]:
+        """The pictures, in the order of the rows."""
         return list(self._rows)
 
     def __len__(self) -> int:
+        """Number of pictures."""
         return len(self._rows)
 
     def find(self, *names: str) -> str | None:
@@ -118,7 +120,7 @@ class ProposalStore:
 
     def read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (n, 4), XYXY in pixels, and scores (n,) of a picture, float32, copied."""
-        if self._boxes is None:
+        if self._boxes is None or self._scores is None:
             self._boxes = np.load(self.folder / 'boxes.npy', mmap_mode='r', allow_pickle=False)
             self._scores = np.load(self.folder / 'scores.npy', mmap_mode='r', allow_pickle=False)
             if not len(self._boxes) == len(self._scores) == self._offsets[-1]:
@@ -130,7 +132,8 @@ class ProposalStore:
         rows = slice(*self._offsets[row : row + 2])
         return np.array(self._boxes[rows]), np.array(self._scores[rows])
 
-    def __getstate__(self) -> dict:  # a memory map would be pickled as a whole
+    def __getstate__(self) -> dict:
+        """Without the memory maps, which would be pickled as a whole."""
         return dict(self.__dict__, _boxes=None, _scores=None)
 
 
