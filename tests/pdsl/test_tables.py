@@ -1,7 +1,6 @@
 """Every row of Table 1 and of Figure 3 changes one thing of the default, and that thing."""
 
 import pytest
-import yaml
 from mmengine.config import Config
 
 DEFAULT = 'pdsl_r18_4xb1-100k_voc12'
@@ -62,19 +61,3 @@ def test_accumulation_takes_as_many_pictures(repo_root):
     steps = [cfg.param_scheduler[0].milestones[0] for cfg in (default, single)]
     assert steps[1] == count * steps[0]
     assert single.optim_wrapper.optimizer == default.optim_wrapper.optimizer
-
-
-def test_metafile_names_every_config(repo_root):
-    """Of the paper: the tiny ones and the second stage are ours."""
-    folder = repo_root / 'configs/pdsl'
-    models = yaml.safe_load((folder / 'metafile.yml').read_text())['Models']
-    listed = {model['Config']: model['Name'] for model in models}
-    paths = {
-        path.relative_to(repo_root).as_posix()
-        for path in folder.rglob('*.py')
-        if not {'_base_', 'second_stage'} & set(path.parts) and 'tiny' not in path.name
-    }
-    assert set(listed) == paths - {'configs/pdsl/pdsl_r18_4xb1-100k_voc12-corloc.py'}
-    assert all(path.endswith(f'/{name}.py') for path, name in listed.items())
-    readme = (folder / 'README.md').read_text()
-    assert not [path for path in paths if path.rsplit('/', 1)[1] not in readme]
