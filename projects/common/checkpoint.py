@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader
+
+from .files import write_atomically
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -144,30 +143,6 @@ class AtomicLocalBackend(LocalBackend):
     def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
         """Writes ``obj`` to ``filepath``, whose folder is made."""
         write_atomically(filepath, obj)
-
-
-def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
-    """Write `data` so that a kill or power cut leaves the old file or the new one, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.partial')
-    try:
-        with open(partial, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:  # a full disk, Ctrl-C
-        partial.unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def locked(path: str | Path) -> Iterator[None]:
-    """Holds the lock of the file ``path``, which is made, against all other processes."""
-    with open(path, 'wb') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, or the process killed
-        yield
 
 
 def _without_own_deprecations(record: logging.LogRecord) -> bool:

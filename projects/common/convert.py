@@ -7,15 +7,16 @@ import io
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .checkpoint import load_checkpoint_file, write_atomically
+from .checkpoint import load_checkpoint_file
+from .files import write_atomically
 from .unpickle import load_pickle
 
 __all__ = [
@@ -26,6 +27,9 @@ __all__ = [
     'read_weights',
     'write_checkpoint',
 ]
+
+
+_T = TypeVar('_T')
 
 
 class KeyMap:
@@ -54,6 +58,22 @@ class KeyMap:
         """Their name of our tensor; None where no rule fits."""
         return _rename(key, self._to_theirs)
 
+    def all_to_ours(self, tensors: Mapping[str, _T]) -> dict[str, _T]:
+        """Entries under our names.
+
+        Raises:
+            ValueError: No rule fits a name.
+        """
+        return _rename_all(tensors, self.to_ours)
+
+    def all_to_theirs(self, tensors: Mapping[str, _T]) -> dict[str, _T]:
+        """Entries under their names.
+
+        Raises:
+            ValueError: No rule fits a name.
+        """
+        return _rename_all(tensors, self.to_theirs)
+
 
 def _pattern(beginning: str) -> re.Pattern:
     return re.compile(re.escape(beginning).replace(r'\{\}', r'([^.]+)'))
@@ -65,6 +85,16 @@ def _rename(key: str, rules: list[tuple[re.Pattern, str]]) -> str | None:
         if found:
             return beginning.format(*found.groups()) + key[found.end() :]
     return None
+
+
+def _rename_all(tensors: Mapping[str, _T], rename: Callable[[str], str | None]) -> dict[str, _T]:
+    renamed = {}
+    for key, value in tensors.items():
+        name = rename(key)
+        if name is None:
+            raise ValueError(f'{key}: the other layout has no such tensor')
+        renamed[name] = value
+    return renamed
 
 
 def read_weights(

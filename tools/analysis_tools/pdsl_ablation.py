@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from mmengine.config import Config
 
-from projects.common.checkpoint import write_atomically
 from projects.common.cli import UserError, build_runner, prepare, report_user_errors
+from projects.common.files import write_atomically
 
 CONFIG = 'configs/pdsl/pdsl_tiny_1xb4-600_scenes.py'
 REFINEMENTS = 'model.roi_head.bbox_head.num_refinements'

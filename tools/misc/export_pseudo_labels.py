@@ -25,9 +25,9 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
 from projects.common.build import build_quietly
-from projects.common.checkpoint import write_atomically
 from projects.common.cli import UserError, load_config, report_user_errors
 from projects.common.convert import check_weights, read_weights
+from projects.common.files import write_atomically
 from projects.common.progress import progress_bar
 from projects.pdsl.models import use_no_cue
 from projects.pdsl.pseudo_label_export import coco_json, select_pseudo_labels, tagged_pictures

@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from ..files import write_atomically
 from ..progress import progress_bar
 from .generate import SPLITS, generate_scene
 from .scene import SHAPES, SceneSentence
@@ -302,8 +303,4 @@ def _made(folder: Path) -> Path:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    """Writes a file that is either complete or absent."""
-    _made(path.parent)
-    part = path.with_name(path.name + '.part')
-    part.write_text(json.dumps(content))
-    os.replace(part, path)
+    write_atomically(path, json.dumps(content).encode())

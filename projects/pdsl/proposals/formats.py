@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from projects.common.checkpoint import write_atomically
+from projects.common.files import write_atomically
 from projects.common.unpickle import load_pickle
 
 from .store import ProposalStore, tidy

@@ -14,7 +14,7 @@ from pathlib import Path
 import mmcv
 import numpy as np
 
-from projects.common.checkpoint import locked, write_atomically
+from projects.common.files import locked, write_atomically
 
 from .pictures import map_unordered, of_this_rank
 from .selective_search import selective_search

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from projects.common.checkpoint import write_atomically
+from projects.common.files import write_atomically
 
 __all__ = ['ProposalStore', 'names_of_picture', 'tidy', 'write_store']
 

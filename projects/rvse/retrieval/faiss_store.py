@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from projects.common.checkpoint import write_atomically
+from projects.common.files import write_atomically
 
 from .store import Hit, VectorStore, check_vectors
 

@@ -1,0 +1,35 @@
+"""Files that several processes share and that a kill may not spoil."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ['locked', 'write_atomically']
+
+
+def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
+    """Write `data` so that a kill or power cut leaves the old file or the new one, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        with open(partial, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:  # a full disk, Ctrl-C
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Holds the lock of the file ``path``, which is made, against all other processes."""
+    with open(path, 'wb') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, or the process killed
+        yield
