@@ -1,24 +1,20 @@
-"""The config reference: a page of each project's registered classes, for mkdocstrings."""
+"""The config reference: registered classes of each project, for mkdocstrings."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import griffe
-from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECTS = {
-    'common': 'What projects share',
-    'plvl': 'PLVL',
-    'pdsl': 'PDSL',
-    'rvse': 'RVSE++ and SelHN',
-}
+METHODS = (
+    '__call__', 'index', 'find', 'open_store', 'encode_pictures', 'encode_sentences',
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,10 @@ class Definition:
         return self.module.split('.')[2]
 
 
-def definitions() -> Iterator[Definition]:
+@functools.cache
+def definitions() -> tuple[Definition, ...]:
     """All public classes of projects/, without importing them."""
+    found = []
     for file in sorted((ROOT / 'projects').rglob('*.py')):
         module = '.'.join(file.relative_to(ROOT).with_suffix('').parts)
         for node in ast.parse(file.read_text()).body:
@@ -64,9 +62,11 @@ def definitions() -> Iterator[Definition]:
                 if (match := re.match(r'(\w+)\.register_module', ast.unparse(each)))
             ]
             bases = tuple(ast.unparse(base).rpartition('.')[2] for base in node.bases)
-            yield Definition(node.name, module, registries[0] if registries else '', bases)
+            found.append(Definition(node.name, module, ''.join(registries[:1]), bases))
+    return tuple(found)
 
 
+@functools.cache
 def documented() -> list[Definition]:
     """Registered classes, and those of projects/ that they inherit from."""
     known = {each.name: each for each in definitions()}
@@ -79,34 +79,50 @@ def documented() -> list[Definition]:
     return sorted(found.values(), key=lambda each: (each.project, each.part, each.name.lower()))
 
 
-def page(project: str, classes: list[Definition]) -> str:
+def classes_of(project: str) -> str:
+    """Sections of a project's classes, by folder."""
     parts = defaultdict(list)
-    for each in classes:
+    for each in documented():
         if each.project == project:
             parts[each.part].append(each)
-    lines = [
-        f'# Config reference: {PROJECTS[project]}',
-        '',
-        f"Classes that `custom_imports = dict(imports=['projects.{project}'])` registers, and "
-        'their bases. A config names one by `type`; its other keys are the arguments here.'
-        if project != 'common'
-        else 'Classes that the projects share; importing any project registers those it uses.',
-        '',
-    ]
+    lines = []
     for part, members in parts.items():
         lines += [f'## {part}', '']
         for each in members:
-            kind = f'`{each.registry}`' if each.registry else 'A base, in no registry'
+            kind = f'In `{each.registry}`' if each.registry else 'A base, in no registry'
             lines += [f'::: {each.path}', '', f'{kind}; `{each.module}`.', '']
     return '\n'.join(lines)
 
 
-def on_files(files: Files, config) -> Files:
-    classes = documented()
-    for project in PROJECTS:
-        name = f'reference/{project}.md'
-        files.append(File.generated(config, name, content=page(project, classes)))
-    return files
+def inferencers() -> str:
+    """Sections of the inferencers, with the methods that their users call."""
+    options = f'    options: {{heading_level: 2, members: [{", ".join(METHODS)}]}}'
+    found = [each for each in definitions() if each.module.endswith('.inferencer')]
+    return '\n\n'.join(f'::: {each.path}\n{options}' for each in found)
+
+
+def on_page_markdown(markdown: str, page, config, files) -> str:
+    """Fills the pages that ask for it, and links names of classes to their place there."""
+    if page.file.src_uri.startswith('source/'):
+        return markdown
+    paths = {each.name: each.path for each in documented()}
+
+    def link(match: re.Match) -> str:
+        path = paths.get(match[1])
+        return f'[`{match[1]}`][{path}]' if path else match[0]
+
+    lines, fence = [], None
+    for line in markdown.splitlines():
+        mark = re.match(r'\s*(`{3,}|~{3,})', line)
+        if mark and fence in (None, mark[1]):
+            fence = None if fence else mark[1]
+        elif not fence and not line.startswith('#'):
+            line = re.sub(r'\[`(\w+)`\]\([^)]*\.py\)', link, line)
+            line = re.sub(r'(?<![\[`])`(\w+)`(?![\]`])', link, line)
+        lines.append(line)
+    markdown = '\n'.join(lines)
+    markdown = re.sub(r'<!-- classes: (\w+) -->', lambda m: classes_of(m[1]), markdown)
+    return markdown.replace('<!-- inferencers -->', inferencers())
 
 
 class MarkdownDocstrings(griffe.Extension):

@@ -15,8 +15,6 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
-from mkdocs.structure.files import File, Files
-
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
     '': 'Train, test, use',
@@ -148,8 +146,8 @@ def prose(text: str) -> str:
 
 @functools.cache
 def commands() -> str:
-    """The page."""
-    lines = ['# Command reference', '', 'Made of what each tool answers to `--help`.', '']
+    """A section of each tool, by folder."""
+    lines = []
     for folder, title in FOLDERS.items():
         lines += [f'## {title}', '']
         for tool in tools():
@@ -158,6 +156,6 @@ def commands() -> str:
     return '\n'.join(lines)
 
 
-def on_files(files: Files, config) -> Files:
-    files.append(File.generated(config, 'commands.md', content=commands()))
-    return files
+def on_page_markdown(markdown: str, page, config, files) -> str:
+    mark = '<!-- commands -->'
+    return markdown.replace(mark, commands()) if mark in markdown else markdown
