@@ -4,7 +4,7 @@ PROJECT ?= plvl
 SEED    ?= 0
 VENV    := .venv/bin
 
-.PHONY: help env quickstart test test-slow lint wheel clean
+.PHONY: help env quickstart test test-slow docs docs-serve lint bench wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -23,9 +23,19 @@ test: env  ## the tests that need no GPU and no download
 test-slow: env  ## the long tests only
 	@$(VENV)/python -m pytest -q -m slow --durations=10 tests
 
+docs: env  ## build the site into site/; every warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --quiet --strict --clean
+	@echo "[docs] site/index.html"
+
+docs-serve: env  ## the site on http://127.0.0.1:8000, built again whenever a page changes
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs serve
+
 lint: env  ## ruff: rules and format
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
+
+bench: env  ## measure every part beside its baseline (BENCH="--only plvl", BENCH=--quick)
+	@$(VENV)/python tools/analysis_tools/bench.py $(BENCH)
 
 wheel: env  ## build the wheel into dist/
 	@rm -rf build dist
@@ -33,5 +43,5 @@ wheel: env  ## build the wheel into dist/
 	@ls dist
 
 clean:  ## remove what was built, except .venv and work_dirs
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	@rm -rf build dist site *.egg-info .pytest_cache .ruff_cache
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
