@@ -1,0 +1,226 @@
+"""The page: four tabs over `Answers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from projects.common.pictures import as_rgb
+
+from . import texts
+from .answers import MAX_HITS, Answers
+from .components import PictureInput, gr, shown_errors
+from .examples import ExampleScenes
+from .uploads import MAX_CHARACTERS
+
+__all__ = ['build_page']
+
+THUMBNAIL = 320  # pixels
+WAITING = 32  # requests; further ones are told to come back
+BOX = 'Box (x1, y1, x2, y2)'
+
+
+def build_page(answers: Answers, scenes: ExampleScenes) -> gr.Blocks:
+    """The page over models; tabs without theirs say how to make them."""
+    with gr.Blocks(title='MMTriad', analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        gr.Markdown(texts.INTRODUCTION)
+        for title, needed, fill in TABS:
+            with gr.Tab(title):
+                missing = [name for name in needed if name in answers.missing]
+                if missing:
+                    gr.Markdown(texts.missing_model(missing))
+                else:
+                    fill(answers, scenes)
+    return page.queue(max_size=WAITING, api_open=False)
+
+
+# --------------------------------------------------------------------------------------- tabs
+
+
+def _ground_tab(answers: Answers, scenes: ExampleScenes) -> None:
+    def ask(picture: Image.Image, sentence: str) -> tuple:
+        drawn, prediction = answers.ground(picture, sentence)
+        row = [prediction['sentence'], f'{prediction["score"]:.3f}', _box(prediction)]
+        return drawn, [row], prediction
+
+    gr.Markdown(texts.GROUND_HELP)
+    with gr.Row():
+        with _left():
+            inputs = [_picture(), _sentence('the red circle on the left')]
+            button = gr.Button('Find it', variant='primary')
+            examples = gr.Column()
+        with _right():
+            drawn = gr.Image(label='Input · box and mask · score map', buttons=['fullscreen'])
+            gr.HTML(texts.GROUND_LEGEND)
+            table = _table(['Sentence', 'Score', BOX], 'Prediction')
+            outputs = [drawn, table, _json()]
+    chosen = ((0, 2), (3, 0), (5, 1), (8, 0))  # (picture, sentence about it)
+    rows = [[str(scenes.pictures[i]), scenes.sentences(i)[j]] for i, j in chosen]
+    _bind('ground', ask, button, inputs, outputs, examples, rows)
+
+
+def _weak_tab(answers: Answers, scenes: ExampleScenes) -> None:
+    def ask(picture: Image.Image, least_score: float) -> tuple:
+        drawn, prediction = answers.instances(picture, least_score)
+        found = zip(prediction['classes'], prediction['scores'], prediction['bboxes'])
+        rows = [
+            [name, f'{score:.3f}', _box(dict(bbox=bbox))]
+            for name, score, bbox in found
+            if score >= least_score
+        ]
+        return drawn, rows, prediction
+
+    gr.Markdown(texts.WEAK_HELP)
+    with gr.Row():
+        with _left():
+            inputs = [_picture(), gr.Slider(0, 1, 0.3, step=0.05, label='Least score')]
+            button = gr.Button('Find the objects', variant='primary')
+            examples = gr.Column()
+        with _right():
+            drawn = gr.Image(label='Instances', buttons=['fullscreen'], height=440)
+            gr.HTML(texts.WEAK_LEGEND)
+            table = _table(['Class', 'Score', BOX], 'Instances, best first')
+            outputs = [drawn, table, _json()]
+    rows = [[str(scenes.pictures[i]), 0.3] for i in (1, 2, 4, 6)]
+    _bind('instances', ask, button, inputs, outputs, examples, rows)
+
+
+def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
+    def pictures(sentence: str, count: int) -> list:
+        hits = answers.pictures(sentence, count)
+        return [(_thumbnail(h.name), f'{h.score:.3f} · {Path(h.name).name}') for h in hits]
+
+    def captions(picture: Image.Image, count: int) -> list:
+        return [[f'{h.score:.3f}', h.name] for h in answers.captions(picture, count)]
+
+    gallery = answers.gallery
+    gr.Markdown(texts.SEARCH_HELP)
+    with gr.Row():
+        with _left():
+            asked = [_sentence('a large yellow heart above a red heart'), _count(6)]
+            find = gr.Button(f'Search {len(gallery.pictures)} pictures', variant='primary')
+            texts_to_click = gr.Column()
+        with _right():
+            found = gr.Gallery(
+                label='Pictures, best first: cosine · file',
+                columns=3,
+                height=440,
+                object_fit='contain',
+                buttons=['fullscreen'],
+            )
+    rows = [[scenes.captions[i], 6] for i in (0, 14, 40)]
+    _bind('find_pictures', pictures, find, asked, [found], texts_to_click, rows)
+    with gr.Row():
+        with _left():
+            shown = [_picture(), _count(5)]
+            describe = gr.Button(f'Search {len(gallery.captions)} captions', variant='primary')
+            pictures_to_click = gr.Column()
+        with _right():
+            widths = ['90px', 'auto']
+            table = _table(['Cosine', 'Caption'], 'Captions, best first', column_widths=widths)
+    rows = [[str(scenes.pictures[i]), 5] for i in (0, 9, 12)]
+    _bind('find_captions', captions, describe, shown, [table], pictures_to_click, rows)
+
+
+def _both_tab(answers: Answers, scenes: ExampleScenes) -> None:
+    def ask(sentence: str, count: int) -> tuple:
+        sheet, prediction = answers.search_and_ground(sentence, count)
+        rows = [
+            [
+                hit['name'],
+                f'{hit["score"]:.3f}',
+                f'{hit["grounding"]["score"]:.3f}',
+                _box(hit['grounding']),
+            ]
+            for hit in prediction['hits']
+        ]
+        return sheet, rows, prediction
+
+    gr.Markdown(texts.BOTH_HELP)
+    with gr.Row():
+        with _left():
+            inputs = [_sentence('the large yellow heart'), _count(5)]
+            count = len(answers.gallery.pictures)
+            button = gr.Button(f'Search {count} pictures and ground', variant='primary')
+            examples = gr.Column()
+        with _right():
+            sheet = gr.Image(label='Found, and what the sentence names', buttons=['fullscreen'])
+            gr.HTML(texts.BOTH_LEGEND)
+            table = _table(['Picture', 'Cosine', 'Object score', BOX], 'Predictions')
+            outputs = [sheet, table, _json()]
+    rows = [[scenes.sentences(i)[j], 5] for i, j in ((0, 2), (3, 0), (5, 1), (8, 0))]
+    _bind('search_and_ground', ask, button, inputs, outputs, examples, rows)
+
+
+TABS = (  # title, projects whose models it needs, what fills it
+    ('1 · Sentence → box and mask', ('plvl',), _ground_tab),
+    ('2 · Picture → instances', ('pdsl',), _weak_tab),
+    ('3 · Sentence ↔ pictures', ('rvse',), _search_tab),
+    ('4 · Search and ground', ('rvse', 'plvl'), _both_tab),
+)
+
+# -------------------------------------------------------------------------------------- parts
+
+
+def _bind(
+    name: str,
+    function: Callable,
+    button: gr.Button,
+    inputs: list,
+    outputs: list,
+    place: gr.Column,
+    rows: list,
+) -> None:
+    """Runs a function at a click, at the Enter key and at a click on an example."""
+    function = shown_errors(function)
+    enter = [part.submit for part in inputs if isinstance(part, gr.Textbox)]
+    private: dict[str, Any] = dict(api_visibility='private')
+    limits: dict[str, Any] = dict(concurrency_limit=1, concurrency_id='models')
+    gr.on([button.click, *enter], function, inputs, outputs, api_name=name, **limits)
+    with place:
+        shown = gr.Examples(
+            rows, inputs, label='Examples: click one', cache_examples=False, **private
+        )
+    shown.load_input_event.then(function, inputs, outputs, **private, **limits)
+
+
+def _left() -> gr.Column:
+    return gr.Column(scale=3, min_width=300)
+
+
+def _right() -> gr.Column:
+    return gr.Column(scale=5, min_width=420)
+
+
+def _picture() -> PictureInput:
+    sources = ['upload', 'clipboard']
+    return PictureInput(label='Picture', type='pil', sources=sources, height=260, buttons=[])
+
+
+def _sentence(placeholder: str) -> gr.Textbox:
+    return gr.Textbox(label='Sentence', placeholder=placeholder, max_length=MAX_CHARACTERS)
+
+
+def _count(value: int) -> gr.Slider:
+    return gr.Slider(1, MAX_HITS, value, step=1, label='How many answers')
+
+
+def _table(headers: list[str], label: str, **kwargs: Any) -> gr.Dataframe:
+    return gr.Dataframe(headers=headers, label=label, interactive=False, wrap=True, **kwargs)
+
+
+def _json() -> gr.JSON:
+    with gr.Accordion('The same as JSON (masks in COCO run-length encoding)', open=False):
+        return gr.JSON(show_label=False)
+
+
+def _box(prediction: dict) -> str:
+    return ', '.join(f'{value:.0f}' for value in prediction.get('bbox', ()))
+
+
+def _thumbnail(path: str) -> Image.Image:
+    with Image.open(path) as image:
+        return ImageOps.contain(as_rgb(image), (THUMBNAIL, THUMBNAIL))

@@ -1,0 +1,63 @@
+"""What the page says."""
+
+from projects.common.scenes import COLORS, SHAPES, TEXTURES
+
+from .uploads import MAX_BYTES, MAX_PIXELS, MAX_SIDE
+
+INTRODUCTION = f"""
+# MMTriad
+Three models on one page. Those of the quick starts know **generated scenes only**: shapes
+({', '.join(SHAPES)}) that are {', '.join(COLORS[:-1])} or {COLORS[-1]}, large or small,
+{', '.join(TEXTURES[:-1])} or {TEXTURES[-1]}. Click an example to begin, or bring a picture (up to
+{MAX_BYTES // 2**20} MB and {MAX_PIXELS // 10**6} million pixels; it is reduced to {MAX_SIDE} pixels
+a side, in which boxes count).
+"""
+
+GROUND_HELP = """
+**Name one object** of the picture so that the words fit no other: by its looks, its size, its place
+or its neighbours. The answer is always one box and one mask, even where nothing fits; the score
+says how sure the model is.
+"""
+GROUND_LEGEND = """
+<div class="legend"><b>How to read it.</b>
+<span class="box"></span> box and mask of what the sentence names.
+Score map: where the model sees the centre of the object, from the lowest score
+<span class="turbo"></span> to the highest. The white cross marks the peak, where the box comes
+from; its height is the score.</div>
+"""
+
+WEAK_HELP = """
+**Which objects are here?** This model learnt from tags alone ("somewhere in this picture is a
+heart"), never from a box or a mask. It names regions that Selective Search proposes, so a large
+picture takes some seconds.
+"""
+WEAK_LEGEND = """
+<div class="legend"><b>How to read it.</b> One colour for each class; the number beside its name is
+the score in percent. Raise the least score to see only what the model is sure of.</div>
+"""
+
+SEARCH_HELP = """
+**Both ways.** A sentence finds the pictures that fit it best; a picture finds captions. Scores are
+cosines of embeddings, at most 1: compare those of one question with each other, not with another's.
+"""
+
+BOTH_HELP = """
+**Search, then ground.** The model of tab 3 finds pictures for the sentence, and the model of tab 1
+boxes and cuts out in each of them what the sentence names.
+"""
+BOTH_LEGEND = """
+<div class="legend"><b>How to read it.</b> Best picture first. <i>picture</i>: cosine of picture and
+sentence; <i>object</i>: score of the <span class="box"></span> box and mask, from 0 to 1.</div>
+"""
+
+
+def missing_model(names: list[str]) -> str:
+    """What to do where a tab's weights are absent."""
+    folders = ' and '.join(f'`work_dirs/quickstart/{name}`' for name in names)
+    commands = '\n'.join(f'make quickstart PROJECT={name}' for name in names)
+    options = ' '.join(f'--{name} CHECKPOINT' for name in names)
+    return (
+        f'### This tab has no model yet\nThere is no checkpoint in {folders}. Train one in '
+        f'minutes:\n```bash\n{commands}\n```\nor start the page with your own: '
+        f'`python demo/web.py {options}`.'
+    )

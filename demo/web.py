@@ -1,0 +1,122 @@
+"""One page in the browser: sentences, pictures, boxes, masks.
+
+    python demo/web.py                      # the quick starts' models, example scenes
+    python demo/web.py --photos holiday/    # search your own pictures
+    python demo/web.py --plvl best.pth --port 8080
+
+The page is served to this machine alone unless --host says otherwise, and fetches nothing from the
+network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # `projects` and `demo`, from any working directory
+
+from projects.common.cli import UserError, report_user_errors
+
+QUICKSTARTS = ROOT / 'work_dirs/quickstart'
+SCENES = ROOT / 'work_dirs/demo/scenes'
+EMBEDDINGS = ROOT / 'work_dirs/embeddings'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, task in (('plvl', 'grounding'), ('pdsl', 'instances'), ('rvse', 'retrieval')):
+        parser.add_argument(
+            f'--{name}',
+            type=Path,
+            metavar='CHECKPOINT',
+            help=f'model of {task}; default: that of `make quickstart PROJECT={name}`',
+        )
+    parser.add_argument(
+        '--photos', type=Path, help='folder of pictures to search; default: example scenes'
+    )
+    parser.add_argument(
+        '--captions',
+        type=Path,
+        help='text file with a sentence a line, which pictures find; default: those of the scenes',
+    )
+    parser.add_argument(
+        '--host', default='127.0.0.1', help='address to listen on (default: %(default)s)'
+    )
+    parser.add_argument('--port', type=int, help='default: the first free one from 7860')
+    parser.add_argument('--device', help='such as cpu or cuda:0; default: the fastest there is')
+    return parser.parse_args()
+
+
+def find_weights(name: str, given: Path | None) -> Path | None:
+    """The checkpoint that was asked for, else the quick start's best, or None.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    if given is not None:
+        if not given.is_file():
+            raise UserError(f'--{name} {given}: no such file')
+        return given
+    found = sorted((QUICKSTARTS / name).glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else None
+
+
+def load(args: argparse.Namespace):
+    """The models that there are, and the example scenes."""
+    from demo.answers import Answers, Gallery
+    from demo.examples import ExampleScenes
+    from projects.pdsl import WeakInstanceInferencer
+    from projects.plvl import GroundingInferencer
+    from projects.rvse import RetrievalInferencer
+
+    scenes = ExampleScenes(SCENES)
+    weights = {name: find_weights(name, getattr(args, name)) for name in ('plvl', 'pdsl', 'rvse')}
+    for name, path in weights.items():
+        print(f'{name}: {path or f"no weights; make quickstart PROJECT={name} makes them"}')
+    common = dict(device=args.device, show_progress=False)
+    models, gallery = {}, None
+    if weights['plvl']:
+        models['ground'] = GroundingInferencer(weights=weights['plvl'], **common)
+    if weights['pdsl']:
+        # As the quick start's proposals; the search takes a second on 640 pixels.
+        options = dict(min_side=8, max_side=640)
+        models['weak'] = WeakInstanceInferencer(
+            weights=weights['pdsl'], proposal_options=options, **common
+        )
+    if weights['rvse']:
+        search = RetrievalInferencer(weights=weights['rvse'], cache_dir=EMBEDDINGS, **common)
+        captions = scenes.captions
+        if args.captions:
+            captions = args.captions.read_text(encoding='utf-8').split('\n')
+        photos = args.photos or scenes.photos
+        gallery = Gallery(search, photos, [line for line in captions if line.strip()])
+        search.cache = None  # what strangers ask is not kept
+        models['search'] = search
+        print(f'indexed {len(gallery.pictures)} pictures of {photos}')
+    return Answers(**models, gallery=gallery), scenes
+
+
+def main() -> None:
+    args = parse_args()
+    # Uploads and results: a folder that goes with the process, not one that is there for all.
+    with tempfile.TemporaryDirectory(prefix='mmtriad-web-') as cache:
+        os.environ['GRADIO_TEMP_DIR'] = cache
+        from demo.components import launch
+        from demo.page import build_page
+
+        answers, scenes = load(args)
+        try:
+            launch(build_page(answers, scenes), args.host, args.port)
+        except OSError as error:  # the port is taken
+            raise UserError(f'--port: {error}') from error
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        main()
