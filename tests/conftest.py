@@ -4,6 +4,8 @@ import importlib.util
 import logging
 import os
 import runpy
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -98,6 +100,39 @@ def reference(shared_reference, errors):
     module.golden = lambda name: Golden(shared_reference / 'goldens' / f'{name}.npz', errors)
     module.array = lambda name, shape: torch.from_numpy(module.inputs(name, shape, 0))
     return module
+
+
+@pytest.fixture(scope='session')
+def copy_sources(repo_root: Path) -> Callable[[Path], None]:
+    """Copies what the distribution is built from, so that the checkout stays clean."""
+
+    def copy(target: Path) -> None:
+        target.mkdir(exist_ok=True)
+        for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE', 'model-index.yml'):
+            shutil.copy(repo_root / name, target)
+        for name in ('projects', 'configs'):
+            ignored = shutil.ignore_patterns('__pycache__')
+            shutil.copytree(repo_root / name, target / name, ignore=ignored)
+
+    return copy
+
+
+@pytest.fixture(scope='session')
+def wheel(copy_sources, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel."""
+    source = tmp_path_factory.mktemp('source')
+    copy_sources(source)
+    offline = ('--no-build-isolation', '--no-deps', '--no-index')
+    done = subprocess.run(
+        [sys.executable, '-m', 'pip', 'wheel', '-q', *offline, '-w', '.', '.'],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    (built,) = source.glob('*.whl')
+    return built
 
 
 class _Collect(logging.Handler):

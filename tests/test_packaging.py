@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -20,40 +19,6 @@ def python(*arguments: str, cwd: Path, path: Path | None = None) -> subprocess.C
     return subprocess.run(
         [sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=240
     )
-
-
-def copy_sources(repo_root: Path, target: Path) -> None:
-    target.mkdir(exist_ok=True)
-    for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE', 'model-index.yml'):
-        shutil.copy(repo_root / name, target)
-    for name in ('projects', 'configs'):
-        ignored = shutil.ignore_patterns('__pycache__')
-        shutil.copytree(repo_root / name, target / name, ignore=ignored)
-
-
-@pytest.fixture(scope='module')
-def wheel(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built wheel; from a copy, so that the checkout stays clean."""
-    source = tmp_path_factory.mktemp('source')
-    copy_sources(repo_root, source)
-    done = python(
-        *(
-            '-m',
-            'pip',
-            'wheel',
-            '-q',
-            '--no-build-isolation',
-            '--no-deps',
-            '--no-index',
-            '-w',
-            '.',
-            '.',
-        ),
-        cwd=source,
-    )
-    assert done.returncode == 0, done.stderr
-    (built,) = source.glob('*.whl')
-    return built
 
 
 @pytest.fixture(scope='module')
@@ -128,10 +93,10 @@ def test_imports_beside_a_foreign_projects_folder(site: Path, tmp_path: Path) ->
     assert where.startswith(str(site))
 
 
-def test_editable_install_imports_from_the_checkout(repo_root: Path, tmp_path: Path) -> None:
+def test_editable_install_imports_from_the_checkout(copy_sources, tmp_path: Path) -> None:
     """An editable install into a folder of its own, in a copy because it writes metadata."""
     source = tmp_path / 'source'
-    copy_sources(repo_root, source)
+    copy_sources(source)
     site = tmp_path / 'site'
     done = python(
         *('-m', 'pip', 'install', '-q', '--no-build-isolation', '--no-deps', '--no-index'),
