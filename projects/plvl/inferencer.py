@@ -52,6 +52,11 @@ class GroundingInferencer(ImageInferencer):
     """
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
+        """Takes the path of BERT's weights out, which the checkpoint has.
+
+        Raises:
+            ValueError: The weights are in the released layout.
+        """
         encoder = model.get('text_encoder', {})
         if not Path(encoder.get('pretrained') or '').is_dir():
             encoder['pretrained'] = None  # a hub id: the checkpoint has BERT's weights
@@ -62,6 +67,7 @@ class GroundingInferencer(ImageInferencer):
             )
 
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
+        """Raises ``ValueError`` for a model without a vocabulary."""
         if getattr(model.text_encoder, 'tokenizer', None) is None:
             raise ValueError(
                 f'weights {weights}: hold no vocabulary, and neither text_encoder.vocab_file nor '
@@ -133,18 +139,17 @@ class GroundingInferencer(ImageInferencer):
                 of_image = written[name]
                 for sample in (next(samples) for _ in texts):
                     prediction = self.pred2dict(sample)
-                    drawn = None
                     if return_vis or (out_dir and not no_save_vis):
                         drawn = draw_data_sample(picture[..., ::-1], sample)
-                    if out_dir and not no_save_vis:
-                        path = Path(out_dir, 'vis', f'{name}_{len(of_image)}.jpg')
-                        mmcv.imwrite(drawn[..., ::-1], str(path))
+                        if return_vis:
+                            results['visualization'].append(drawn)
+                        if out_dir and not no_save_vis:
+                            path = Path(out_dir, 'vis', f'{name}_{len(of_image)}.jpg')
+                            mmcv.imwrite(drawn[..., ::-1], str(path))
                     if print_result:
                         print(json.dumps(prediction, ensure_ascii=False))
                     of_image.append(prediction)
                     results['predictions'].append(sample if return_datasamples else prediction)
-                    if return_vis:
-                        results['visualization'].append(drawn)
                 if out_dir and not no_save_pred:
                     write_predictions(Path(out_dir, 'preds', f'{name}.json'), of_image)
         return results

@@ -33,6 +33,9 @@ class GroundingGraph(nn.Module):
         ValueError: Another kind of model.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: PLVL) -> None:
         super().__init__()
         if not isinstance(model, PLVL) or not isinstance(model.head, CollaborativeHead):
@@ -49,13 +52,15 @@ class GroundingGraph(nn.Module):
 
     @property
     def output_names(self) -> list[str]:
+        """Names of what :meth:`forward` returns, in its order."""
         names = ['box', 'score'] if self.model.head.predicts_boxes else []
         return names + (['mask_logits'] if self.model.head.predicts_masks else [])
 
     def forward(
         self, image: Tensor, input_ids: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, ...]:
-        """
+        """What the head predicts.
+
         Args:
             image: (B, 3, H, W) float, RGB from 0 to 255, stretched to the model's size.
             input_ids: (B, L) int64.

@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import cv2
+import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -104,13 +105,14 @@ def _draw(runner: Runner, folder: Path) -> list[Path]:
             of_kind.append(i)
             seen.add(sample['img_path'])
     runner.model.eval()
-    paths, sheet = [], []
+    paths: list[Path] = []
+    sheet = []
     for kind in sorted(chosen):
         for i in chosen[kind]:
             packed = dataset[i]
             batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
             sample = runner.model.test_step(batch)[0]
-            image = cv2.cvtColor(cv2.imread(sample.img_path), cv2.COLOR_BGR2RGB)
+            image = mmcv.imread(sample.img_path, channel_order='rgb')
             picture = draw_data_sample(image, sample)
             path = folder / f'{kind}_{len(paths):02d}_{Path(sample.img_path).stem}.png'
             cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))

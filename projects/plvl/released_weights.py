@@ -79,13 +79,14 @@ def convert_plvl(
     """
     if to not in ('ours', 'released'):
         raise ValueError(f"to={to!r}: expected 'ours' or 'released'")
-    shapes = {key: value.shape for key, value in _tensors(_check_model(model)).items()}
-    released = {PLVL_KEYS.to_theirs(key): shape for key, shape in shapes.items()}
-    dead = _dead_tensors(model)
+    plvl = _check_model(model)
+    shapes = {key: value.shape for key, value in _tensors(plvl).items()}
+    released = PLVL_KEYS.all_to_theirs(shapes)
+    dead = _dead_tensors(plvl)
     full = {**released, **{key: value.shape for key, value in dead.items()}}
     if to == 'ours':
         check_weights(weights, full, f'{what} is no released PLVL checkpoint for this model')
-        converted = {PLVL_KEYS.to_ours(key): weights[key] for key in released}
+        converted = PLVL_KEYS.all_to_ours({key: weights[key] for key in released})
         empty = torch.zeros(0, dtype=torch.uint8)
         converted[VOCABULARY_KEY] = empty if vocabulary is None else vocabulary
         return Conversion(converted, dropped=tuple(key for key in weights if key in dead))
@@ -94,9 +95,8 @@ def convert_plvl(
     if original is not None:
         check_weights(original, full, 'the original is no released PLVL checkpoint for this model')
         dead = {key: original[key] for key in dead}
-    converted = {PLVL_KEYS.to_theirs(key): value for key, value in ours.items()}
     return Conversion(
-        {**converted, **dead},
+        {**PLVL_KEYS.all_to_theirs(ours), **dead},
         dropped=tuple(key for key in weights if key == VOCABULARY_KEY),
         made=() if original is not None else tuple(dead),
     )
@@ -141,16 +141,15 @@ def convert_vitdet(
     ]
     found = {key: value for key, value in weights.items() if key not in set(dropped)}
     check_weights(found, expected, f'{what} is no ViTDet checkpoint for this backbone')
-    converted = {VITDET_KEYS.to_ours(key): value for key, value in found.items()}
-    return Conversion(converted, dropped=tuple(dropped), made=tuple(language))
+    return Conversion(VITDET_KEYS.all_to_ours(found), dropped=tuple(dropped), made=tuple(language))
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return {key: value for key, value in model.state_dict().items() if key != VOCABULARY_KEY}
 
 
-def _check_model(model: nn.Module) -> nn.Module:
-    """Refuses a model that the released code cannot express."""
+def _check_model(model: nn.Module) -> PLVL:
+    """The model, unless the released code cannot express it."""
     if not isinstance(model, PLVL) or not isinstance(model.backbone, LanguageGuidedViT):
         raise ValueError(f'{type(model).__name__}: only PLVL on LanguageGuidedViT was released')
     # Another grouping has tensors of the same shapes with another meaning.

@@ -1,3 +1,5 @@
+"""Grounding data in the formats of other code bases and our own, and its augmentation."""
+
 from .base import BaseGroundingDataset
 from .flickr30k_entities import Flickr30kEntitiesDataset
 from .json_lines import JSONLinesGroundingDataset

@@ -235,7 +235,9 @@ def _kept(raw: dict) -> dict:
     """What :func:`write_json_lines` kept under ``meta.refer``, where it is of its form."""
     meta = raw.get('meta')
     kept = meta.get('refer') if isinstance(meta, dict) else None
-    sent_ids = kept.get('sent_ids') if isinstance(kept, dict) else None
+    if not isinstance(kept, dict):
+        return {}
+    sent_ids = kept.get('sent_ids')
     is_ours = (
         isinstance(sent_ids, list)
         and len(sent_ids) == len(raw['sentences'])

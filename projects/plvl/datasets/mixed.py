@@ -47,6 +47,8 @@ class MixedGroundingDataset(ConcatDataset):
              exclude=[dict(type='ReferGroundingDataset', split='val', ...), ...])
     """
 
+    datasets: list[BaseGroundingDataset]
+
     def __init__(
         self,
         datasets: Sequence[dict],
@@ -125,7 +127,7 @@ def _describe_removal(dataset: BaseGroundingDataset) -> list[str]:
         count = counts[keys[0][0]]
         for i, value in enumerate((sentences * is_removed, sentences, is_removed, 1)):
             count[i] += value
-    file = getattr(dataset, 'split_file', dataset.ann_file)
+    file = dataset.split_file if hasattr(dataset, 'split_file') else dataset.ann_file
     name = f'{type(dataset).__name__} {os.path.relpath(file, dataset.data_root or ".")}'
     split = getattr(dataset, 'split', None)
     return [

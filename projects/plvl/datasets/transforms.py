@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -52,6 +53,12 @@ class LoadGroundingAnnotations(LoadAnnotations):
         )
 
     def transform(self, results: dict) -> dict:
+        """Adds the box and the mask, the latter empty where there is none.
+
+        Raises:
+            InvalidSampleError: The picture has another size than its annotation says, or the mask
+                cannot be read.
+        """
         height, width = results['ori_shape']
         annotated = (results.get('height'), results.get('width'))
         if None not in annotated and annotated != (height, width):
@@ -158,6 +165,7 @@ class RandomFlipWithWords(RandomFlip):
         super().__init__(prob=prob, direction='horizontal')
 
     def transform(self, results: dict) -> dict:
+        """Flips picture, box, mask and words alike."""
         results = super().transform(results)
         if results['flip']:
             results['text'] = swap_left_right(results['text'])
@@ -232,15 +240,16 @@ class RandomSafeCrop(BaseTransform):
         return start, start + length
 
     @cache_randomness
-    def _random_short_side(self) -> int:
-        return int(np.random.choice(self.short_sides))
+    def _random_short_side(self, short_sides: Sequence[int]) -> int:
+        return int(np.random.choice(short_sides))
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
+        """Crops, or leaves a sample as it is whose sentence a crop could make untrue."""
         if not self._random_start() or self.has_direction(results['text']):
             return results
         if self.short_sides:
-            self.resize.scale = self._random_short_side()
+            self.resize.scale = self._random_short_side(self.short_sides)
             results = self.resize(results)
         boxes, masks = results['gt_bboxes'], results['gt_masks']
         # The mask counts too: it may reach beyond an annotated box.
@@ -261,6 +270,7 @@ class RandomSafeCrop(BaseTransform):
         return results
 
     def __repr__(self) -> str:
+        """Arguments, as mmcv's transforms show theirs."""
         return (
             f'{type(self).__name__}(prob={self.prob}, short_sides={self.short_sides}, '
             f'crop_range={self.crop_range}, words={sorted(self.words)})'

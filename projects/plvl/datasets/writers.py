@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,19 +11,12 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_utils
 
+from projects.common.files import write_atomically
+
 __all__ = ['META_FIELDS', 'WRITERS', 'output_files']
 
 META_FIELDS = ('image_id', 'ref_id', 'category_id', 'iscrowd', 'source')
 """What the refer layout has and our JSON lines keep under ``meta.refer``."""
-
-
-def _write(path: Path, write: Callable[[Any], None], mode: str = 'w') -> None:
-    """Write a file that is either complete or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + '.part')
-    with open(part, mode, encoding=None if 'b' in mode else 'utf-8') as file:
-        write(file)
-    os.replace(part, path)
 
 
 def output_files(kind: str, out: Path, splits: Iterable[str], by: str) -> list[Path]:
@@ -49,7 +41,7 @@ def write_json_lines(splits: dict[str, list[dict]], paths: list[Path]) -> None:
     """
     for path, references in zip(paths, splits.values()):
         lines = [json.dumps(line) + '\n' for ref in references for line in _lines(ref)]
-        _write(path, lambda file, lines=lines: file.writelines(lines))
+        write_atomically(path, ''.join(lines).encode())
 
 
 def _lines(reference: dict) -> Iterator[dict]:
@@ -109,7 +101,7 @@ def write_seqtr(splits: dict[str, list[dict]], paths: list[Path]) -> None:
         ]
         for split, references in splits.items()
     }
-    _write(paths[0], lambda file: json.dump(content, file))
+    write_atomically(paths[0], json.dumps(content).encode())
 
 
 def write_refer(splits: dict[str, list[dict]], paths: list[Path]) -> None:
@@ -182,8 +174,8 @@ def write_refer(splits: dict[str, list[dict]], paths: list[Path]) -> None:
             for (name, given), number in category_ids.items()
         ],
     )
-    _write(paths[0], lambda file: json.dump(coco, file))
-    _write(paths[1], lambda file: pickle.dump(refs, file, protocol=2), mode='wb')
+    write_atomically(paths[0], json.dumps(coco).encode())
+    write_atomically(paths[1], pickle.dumps(refs, protocol=2))
 
 
 def _area(reference: dict) -> float:

@@ -63,10 +63,12 @@ class RefVisualizationHook(Hook):
         self._chosen: set[int] = set()
 
     def before_val_epoch(self, runner: Runner) -> None:
+        """Counts validations, of which every ``interval``-th is drawn, and chooses samples."""
         self._num_validations += 1
         self._choose(len(runner.val_dataloader.dataset))
 
     def before_test_epoch(self, runner: Runner) -> None:
+        """Chooses samples."""
         self._choose(len(runner.test_dataloader.dataset))
 
     def _choose(self, size: int) -> None:
@@ -82,6 +84,7 @@ class RefVisualizationHook(Hook):
         data_batch: dict | None = None,
         outputs: Sequence[DetDataSample] | None = None,
     ) -> None:
+        """Draws the chosen samples of a batch, if it is this validation's turn."""
         if (self._num_validations - 1) % self.interval == 0:
             stage = f'val_epoch_{runner.epoch}_iter_{runner.iter}'
             self._draw_batch(runner, outputs or (), stage)
@@ -93,6 +96,7 @@ class RefVisualizationHook(Hook):
         data_batch: dict | None = None,
         outputs: Sequence[DetDataSample] | None = None,
     ) -> None:
+        """Draws the chosen samples of a batch."""
         self._draw_batch(runner, outputs or (), 'test')
 
     def _draw_batch(self, runner: Runner, samples: Sequence[DetDataSample], stage: str) -> None:

@@ -61,15 +61,26 @@ class Record:
 
     @property
     def iou(self) -> float:
-        """IoU of the boxes, of the masks where there are no boxes."""
-        return self.box_iou if self.box_iou is not None else self.mask_iou
+        """IoU of the boxes, of the masks where there are no boxes.
+
+        Raises:
+            ValueError: There is neither.
+        """
+        found = self.box_iou if self.box_iou is not None else self.mask_iou
+        if found is None:
+            raise ValueError(
+                f'{self.sample["text"]!r}: only masks are predicted, and the data has none of it'
+            )
+        return found
 
     @property
     def score(self) -> float:
+        """The prediction's, from 0 to 1."""
         return float(self.prediction['pred_instances']['scores'][0])
 
     @property
     def words(self) -> list[str]:
+        """The sentence's words in lower case, without punctuation."""
         return re.findall(r"[\w']+", self.sample['text'].lower())
 
 

@@ -1,3 +1,5 @@
+"""Detectors, backbone, decoders, heads and losses; importing registers them."""
+
 from .center_targets import center_heatmaps, gaussian_radius
 from .collaborative_head import CollaborativeHead
 from .eevg import EEVG

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -34,7 +36,7 @@ def gaussian_radius(width: Tensor, height: Tensor, min_overlap: float = 0.7) -> 
 
 
 def center_heatmaps(
-    boxes_cxcywh_norm: Tensor, grid: tuple[int, int], clamp_center: bool = True
+    boxes_cxcywh_norm: Tensor, grid: Sequence[int], clamp_center: bool = True
 ) -> Tensor:
     """One Gaussian a box, 1 in the cell nearest to its centre, 0 beyond the radius.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmcv.cnn import ConvModule
@@ -51,6 +52,8 @@ class CollaborativeHead(BaseModule):
     Raises:
         ValueError: A task is unknown, stands twice, or the box's three tasks are not all there.
     """
+
+    branches: Any  # an nn.ModuleDict of nn.Sequential, by task
 
     def __init__(
         self,
@@ -123,10 +126,12 @@ class CollaborativeHead(BaseModule):
 
     @property
     def predicts_boxes(self) -> bool:
+        """Whether a group has the task of boxes."""
         return 'center' in self.tasks
 
     @property
     def predicts_masks(self) -> bool:
+        """Whether a group has the task of masks."""
         return 'mask' in self.tasks
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
@@ -211,6 +216,9 @@ class CollaborativeHead(BaseModule):
         Returns:
             ``loss_center``, ``loss_bbox``, ``loss_iou``, ``loss_mask`` and ``loss_dice``, those
             of the tasks that the head has.
+
+        Raises:
+            ValueError: The head predicts masks and is given none.
         """
         outputs = self(features)
         with torch.autocast(features.device.type, enabled=False):
@@ -219,6 +227,8 @@ class CollaborativeHead(BaseModule):
             if self.predicts_boxes:
                 losses.update(self._loss_boxes(outputs, boxes_norm.float()))
             if self.predicts_masks:
+                if masks is None:
+                    raise ValueError('head.loss: no masks, which the head learns from')
                 losses.update(self._loss_masks(outputs['mask'], masks, with_mask))
         return losses
 
@@ -246,7 +256,7 @@ class CollaborativeHead(BaseModule):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.get_parameter('bias'))
         if self.prior_prob is not None:
             for task in {'center', 'mask'}.intersection(self.tasks):
                 nn.init.constant_(

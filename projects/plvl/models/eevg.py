@@ -32,7 +32,8 @@ class EEVG(GroundingDetector):
         attention_mask: Tensor,
         repeats: Tensor | None = None,
     ) -> KeptTokens | Tensor:
-        """
+        """Tokens or their map, whichever the head reads.
+
         Args:
             images: (B, 3, H, W), normalised.
             input_ids: (B, L).

@@ -73,7 +73,7 @@ class EliminationLayer(nn.TransformerDecoderLayer):
         super().__init__(channels, num_heads, ffn_channels, dropout, batch_first=True)
         self.elimination = elimination
 
-    def forward(
+    def forward(  # type: ignore[override]  # PyTorch's layer lends its parts, not its inputs
         self,
         x: Tensor,
         cells: Tensor,
@@ -107,10 +107,12 @@ class EliminationLayer(nn.TransformerDecoderLayer):
         x = x.gather(1, _with_reg(kept)[..., None].expand(-1, -1, x.shape[2]))
         pos = F.embedding(_with_reg(cells), positions)
         query = F.linear(x + pos, weights[0], biases[0])
-        heads = (t.unflatten(2, (self.self_attn.num_heads, -1)) for t in (query, key, value))
+        query, key, value = (
+            t.unflatten(2, (self.self_attn.num_heads, -1)).transpose(1, 2)
+            for t in (query, key, value)
+        )
         update = F.scaled_dot_product_attention(
-            *(t.transpose(1, 2) for t in heads),
-            dropout_p=self.self_attn.dropout if self.training else 0.0,
+            query, key, value, dropout_p=self.self_attn.dropout if self.training else 0.0
         )
         update = self.self_attn.out_proj(update.transpose(1, 2).flatten(2))
         x = self.norm1(x + self.dropout1(update))
@@ -198,7 +200,7 @@ class TokenEliminationDecoder(BaseModule):
             text: Language tokens (B, L, C_text).
             text_mask: (B, L), 0 on padding, which is not attended to.
         """
-        batch, grid = visual.shape[0], tuple(visual.shape[1:3])
+        batch, grid = visual.shape[0], (visual.shape[1], visual.shape[2])
         x = self.visual_proj(visual.flatten(1, 2))
         x = torch.cat((self.reg_token.expand(batch, -1, -1).to(x.dtype), x), dim=1)
         places = resize_position_embedding(self.visual_pos, grid).flatten(1, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,8 +54,9 @@ class GroundingDetector(BaseDetector):
         input_ids: Tensor,
         attention_mask: Tensor,
         repeats: Tensor | None = None,
-    ) -> Tensor:
-        """
+    ) -> Any:
+        """What the decoder makes of images and sentences.
+
         Args:
             images: (B, 3, H, W), normalised.
             input_ids: (B, L).
@@ -143,7 +145,9 @@ class GroundingDetector(BaseDetector):
 
         The sentences come from the samples' metainfo or as token ids (B, L) and mask (B, L).
         """
-        if input_ids is None:
+        if input_ids is None or attention_mask is None:
+            if batch_data_samples is None:
+                raise ValueError('neither data samples with sentences nor token ids are given')
             input_ids, attention_mask = self._tokenize(batch_data_samples)
         return self.head(self.extract_feat(batch_inputs, input_ids, attention_mask))
 

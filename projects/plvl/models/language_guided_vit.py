@@ -74,6 +74,7 @@ class LanguageAdapter(nn.Module):
         self.up = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps language tokens (B, L, C) to (B, L, C)."""
         x = self.norm(x)
         return x + self.up(F.relu(self.down(x)))
 
@@ -86,7 +87,9 @@ class LanguageCrossAttention(nn.MultiheadAttention):
     copies the weights for every token.
     """
 
-    def forward(self, query: Tensor, words: Tensor, padding: Tensor | None) -> Tensor:
+    def forward(  # type: ignore[override]  # PyTorch's class lends its weights, not its inputs
+        self, query: Tensor, words: Tensor, padding: Tensor | None
+    ) -> Tensor:
         """
         Args:
             query: (B, N, C).
@@ -169,6 +172,7 @@ class LanguageGuidedBlock(nn.Module):
 
     @property
     def sees_language(self) -> bool:
+        """Whether the block has cross-attention to the sentence."""
         return hasattr(self, 'cross_attn')
 
     def forward(self, x: Tensor, text: Tensor | None, text_padding: Tensor | None) -> Tensor:
@@ -391,8 +395,8 @@ class LanguageGuidedViT(BaseModule):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        for block in self.blocks:
-            if block.sees_language:
-                block.cross_attn._reset_parameters()
+        for module in self.modules():
+            if isinstance(module, LanguageCrossAttention):
+                module._reset_parameters()
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         super().init_weights()

@@ -51,6 +51,7 @@ class CenterFocalLoss(nn.Module):
         self.beta = beta
 
     def forward(self, prob: Tensor, target: Tensor) -> Tensor:
+        """The loss of probabilities and labels (B, h, w), over the positives of all processes."""
         loss, positives = center_focal_loss(prob, target, self.alpha, self.beta)
         return loss / reduce_mean(positives.float()).clamp(min=1 / get_world_size())
 
@@ -74,6 +75,7 @@ class DoubleSigmoidFocalLoss(nn.Module):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Mean over the pixels of logits and targets of one shape."""
         prob = logits.sigmoid()
         entropy = F.binary_cross_entropy_with_logits(prob, target, reduction='none')
         error = target * (1 - prob) + (1 - target) * prob
