@@ -260,22 +260,11 @@ def memory(args: argparse.Namespace, cfg: Config) -> list[dict]:
 
 def step(args: argparse.Namespace, cfg: Config) -> None:
     """One setting's first training step; prints a line of JSON."""
-    (width, height), (count,) = args.size, args.proposals
     cfg.model.roi_head.chunk_size = args.chunk
     cfg.model.backbone.with_cp = args.with_cp
-    model = build_model(cfg, args.device).train()
-    model.learning = 'parallel'
-    model.cue = rectangles
-    optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad], lr=1e-5, momentum=0.9
-    )
-    noise = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (3, height, width), generator=noise, dtype=torch.uint8)
-    meta = dict(img_shape=(height, width), img_path='noise', tags=list(range(CLASSES)))
-    boxes = random_proposals(count, height, width).to(args.device)
-    proposals = InstanceData(bboxes=boxes, scores=torch.zeros(count, device=args.device))
-    sample = DetDataSample(metainfo=meta, proposals=proposals)
-    data = model.data_preprocessor(dict(inputs=[image], data_samples=[sample]), True)
+    model, optimizer = build_for_training(cfg, args.device)
+    (count,) = args.proposals
+    data = training_data(model, args.size, count, args.device)
     synchronize(args.device)
     start = time.perf_counter()
     losses = model(**data, mode='loss')
@@ -288,6 +277,27 @@ def step(args: argparse.Namespace, cfg: Config) -> None:
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
     print(json.dumps({'GiB': peak, 's': seconds}))
+
+
+def build_for_training(cfg: Config, device: str) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The config's model with a cue that costs nothing, and SGD."""
+    model = build_model(cfg, device).train()
+    model.learning = 'parallel'
+    model.cue = rectangles
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return model, torch.optim.SGD(trained, lr=1e-5, momentum=0.9)
+
+
+def training_data(model: nn.Module, size: tuple[int, int], count: int, device: str) -> dict:
+    """A preprocessed batch of one picture (width, height) of noise with proposals."""
+    width, height = size
+    noise = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, height, width), generator=noise, dtype=torch.uint8)
+    meta = dict(img_shape=(height, width), img_path='noise', tags=list(range(CLASSES)))
+    boxes = random_proposals(count, height, width).to(device)
+    proposals = InstanceData(bboxes=boxes, scores=torch.zeros(count, device=device))
+    sample = DetDataSample(metainfo=meta, proposals=proposals)
+    return model.data_preprocessor(dict(inputs=[image], data_samples=[sample]), True)
 
 
 def rectangles(image: np.ndarray, boxes: np.ndarray, metainfo: dict) -> np.ndarray:
@@ -311,8 +321,8 @@ def inference(args: argparse.Namespace, cfg: Config) -> list[dict]:
     for path in paths:
         for repeat in range(2):  # the first one of a picture warms up
             found: dict[str, float] = {}
-            proposals, detected = infer(model, path, args.short_side, args.proposals[-1],
-                                        args.device, found)  # fmt: skip
+            timed = partial(time_stage, found, args.device)
+            proposals, detected = infer(model, path, args.short_side, args.proposals[-1], timed)
             if repeat:
                 counts.append((proposals, detected))
                 for name, value in found.items():
@@ -331,25 +341,33 @@ def inference(args: argparse.Namespace, cfg: Config) -> list[dict]:
     return [*rows, {'stage': 'all', 's': total}, {'stage': 'all but the proposals', 's': rest}]
 
 
+def time_stage(found: dict[str, float], device: str, name: str, function: Callable, *inputs):
+    """The function's result; ``found`` takes its seconds."""
+    synchronize(device)
+    start = time.perf_counter()
+    result = function(*inputs)
+    synchronize(device)
+    found[name] = time.perf_counter() - start
+    return result
+
+
 def infer(
-    model: nn.Module, path: str, short_side: int, count: int, device: str, found: dict[str, float]
+    model: nn.Module,
+    path: str,
+    short_side: int,
+    count: int,
+    timed: Callable,
+    boxes: np.ndarray | None = None,
 ) -> tuple[int, int]:
     """What ``model.test_step`` does, one stage after another; numbers of proposals and instances.
 
-    ``found`` takes each stage's seconds.
+    ``timed(name, function, *inputs)`` runs each stage. ``boxes`` (n, 4) are proposals to take
+    instead of searching for them.
     """
     head = model.roi_head
-
-    def timed(name: str, function: Callable, *inputs):
-        synchronize(device)
-        start = time.perf_counter()
-        result = function(*inputs)
-        synchronize(device)
-        found[name] = time.perf_counter() - start
-        return result
-
     picture = mmcv.imread(path)
-    boxes = timed('proposals (Selective Search)', propose, picture, count)
+    if boxes is None:
+        boxes = timed('proposals (Selective Search)', propose, picture, count)
 
     def prepare() -> dict:
         image = mmcv.imrescale(mmcv.imread(path), (2000, short_side))

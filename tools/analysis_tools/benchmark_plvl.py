@@ -75,6 +75,14 @@ def make_inputs(
     return pictures.to(device), ids.to(device), mask.to(device)
 
 
+def make_targets(images: int, size: int, device: str) -> tuple[Tensor, Tensor]:
+    """Boxes (B, 4) in parts of the image, and masks (B, size, size) of 0 and 1."""
+    boxes = torch.tensor([[0.2, 0.3, 0.6, 0.8]], device=device).expand(images, 4)
+    masks = torch.zeros(images, size, size, dtype=torch.uint8, device=device)
+    masks[:, size // 3 : size // 2, size // 3 : size // 2] = 1
+    return boxes, masks
+
+
 @contextlib.contextmanager
 def plain_attention() -> Iterator[None]:
     """Attention as it is usually written: logits, bias and weights materialised at every call.
@@ -266,9 +274,7 @@ def step(args: argparse.Namespace, cfg: Config) -> None:
     model = build_model(cfg, args.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     images, ids, mask = make_inputs(model, args.images, args.size, args.device)
-    boxes = torch.tensor([[0.2, 0.3, 0.6, 0.8]], device=args.device).expand(args.images, 4)
-    masks = torch.zeros(args.images, args.size, args.size, dtype=torch.uint8, device=args.device)
-    masks[:, args.size // 3 : args.size // 2, args.size // 3 : args.size // 2] = 1
+    boxes, masks = make_targets(args.images, args.size, args.device)
 
     def run() -> None:
         with torch.autocast(args.device, torch.bfloat16, enabled=args.bf16):

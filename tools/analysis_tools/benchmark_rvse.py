@@ -15,12 +15,10 @@ them.
 """
 
 import argparse
-import ctypes
 import logging
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -37,8 +35,8 @@ from torch import Tensor, nn
 
 import projects.rvse  # noqa: F401
 from projects.common.allocator import keep_freed_memory
-from projects.common.cli import UserError, report_user_errors
-from projects.common.timing import show_table, time_in_turn
+from projects.common.cli import report_user_errors
+from projects.common.timing import PeakMemory, show_table, time_in_turn
 
 REGIONS, CHANNELS = 36, 1024
 # Config of a similarity, and of the released loop what makes a caption's scores.
@@ -126,45 +124,6 @@ def largest_difference(name: str, inputs: tuple[Tensor, ...], dtype: torch.dtype
     return float((model(images, sizes, captions, lengths) - loop).abs().max())
 
 
-def anonymous_bytes() -> int:
-    """Memory of this process that no file backs."""
-    for line in Path('/proc/self/status').read_text().splitlines():
-        if line.startswith('RssAnon:'):
-            return int(line.split()[1]) * 1024
-    raise UserError('/proc/self/status: no RssAnon; memory is measured on Linux only')
-
-
-class PeakMemory:
-    """Highest use of memory meanwhile, beyond what was used before, in bytes."""
-
-    def __init__(self, device: str = 'cpu') -> None:
-        self.cuda = device.startswith('cuda')
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.002):
-            self.peak = max(self.peak, anonymous_bytes() - self._before)
-
-    def __enter__(self) -> 'PeakMemory':
-        self.peak = 0
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-            self._before = torch.cuda.memory_allocated()
-        else:
-            ctypes.CDLL(None).malloc_trim(0)  # what was freed is no use of memory
-            self._before = anonymous_bytes()
-            self._done = threading.Event()
-            self._thread = threading.Thread(target=self._watch)
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.cuda:
-            self.peak = torch.cuda.max_memory_allocated() - self._before
-            return
-        self._done.set()
-        self._thread.join()
-
-
 @torch.inference_mode()
 def similarity(args: argparse.Namespace) -> Iterator[dict]:
     """A row for each shape and model."""
@@ -236,8 +195,11 @@ def write_coco(folder: Path, images: int) -> None:
     Vocabulary([*('<pad>', '<start>', '<end>', '<unk>'), *WORDS]).save(folder / 'vocab.json')
 
 
-def coco_runner(folder: Path, name: str, fold_size: int):
+def coco_runner(folder: Path, name: str, fold_size: int, launcher: str = 'none'):
+    from mmengine.config import Config
     from mmengine.runner import Runner
+
+    from projects.common.cli import prepare
 
     pool = dict(type='GPO') if name == 'VSE' else None
     pack = dict(
@@ -252,27 +214,30 @@ def coco_runner(folder: Path, name: str, fold_size: int):
         pipeline=[dict(type='LoadRegions'), pack],
         test_mode=True,
     )
-    return Runner(
-        model=dict(
-            type='ImageTextMatcher',
-            image_encoder=dict(type='RegionFC', in_channels=2048, channels=CHANNELS, pool=pool),
-            text_encoder=dict(
-                type='BiGRUTextEncoder', vocab_file=str(folder / 'vocab.json'), pool=pool
+    cfg = Config(
+        dict(
+            model=dict(
+                type='ImageTextMatcher',
+                image_encoder=dict(type='RegionFC', in_channels=2048, channels=CHANNELS, pool=pool),
+                text_encoder=dict(
+                    type='BiGRUTextEncoder', vocab_file=str(folder / 'vocab.json'), pool=pool
+                ),
+                similarity=MODELS_OF[name][0],
             ),
-            similarity=MODELS_OF[name][0],
-        ),
-        work_dir=str(folder / 'work'),
-        test_dataloader=dict(
-            dataset=dataset,
-            batch_size=64,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            collate_fn=dict(type='pseudo_collate'),
-        ),
-        test_evaluator=dict(type='MatchingMetric'),
-        test_cfg=dict(type='MatchingTestLoop', num_folds=5, fold_size=fold_size),
-        default_scope='mmpretrain',
-        log_level='WARNING',
+            test_dataloader=dict(
+                dataset=dataset,
+                batch_size=64,
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                collate_fn=dict(type='pseudo_collate'),
+            ),
+            test_evaluator=dict(type='MatchingMetric'),
+            test_cfg=dict(type='MatchingTestLoop', num_folds=5, fold_size=fold_size),
+            default_scope='mmpretrain',
+            log_level='WARNING',
+        )
     )
+    prepare(cfg, '', launcher, str(folder / 'work'))
+    return Runner.from_cfg(cfg)
 
 
 def coco(args: argparse.Namespace) -> Iterator[dict]:

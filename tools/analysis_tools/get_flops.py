@@ -7,9 +7,11 @@ with the square of the number of tokens; many counters leave it out. Both sums a
 """
 
 import argparse
+import contextlib
 import math
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -48,13 +50,9 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     return counts
 
 
-def count_macs(model: nn.Module, run) -> dict[str, tuple[int, int]]:
-    """MACs of calling `run` below each module's name: (linear and convolution, attention).
-
-    Args:
-        model: The model; '' in the result is all of it.
-        run: Callable that runs one forward pass.
-    """
+@contextlib.contextmanager
+def operations_counter() -> Iterator[FlopCounterMode]:
+    """Counts the floating-point operations of products, wherever this code base computes them."""
     # torch counts its GPU kernels of attention, not the one for CPUs, nor oneDNN's products.
     extra = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
     if hasattr(torch.ops.mkldnn, '_linear_pointwise'):
@@ -63,10 +61,21 @@ def count_macs(model: nn.Module, run) -> dict[str, tuple[int, int]]:
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=extra) as counter:
-            run()
+        with FlopCounterMode(display=False, custom_mapping=extra) as counter:
+            yield counter
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def count_macs(model: nn.Module, run) -> dict[str, tuple[int, int]]:
+    """MACs of calling `run` below each module's name: (linear and convolution, attention).
+
+    Args:
+        model: The model; '' in the result is all of it.
+        run: Callable that runs one forward pass.
+    """
+    with torch.no_grad(), operations_counter() as counter:
+        run()
     root = type(model).__name__
     macs = {}
     for name, operations in counter.get_flop_counts().items():

@@ -1,0 +1,152 @@
+"""Measures what each project costs, beside its plain baseline, and writes the page of it.
+
+    python tools/analysis_tools/bench.py                    # all, on cores with no other work
+    python tools/analysis_tools/bench.py --only plvl rvse   # parts of it
+    python tools/analysis_tools/bench.py --only pdsl/cues   # what of a part contains a word
+    python tools/analysis_tools/bench.py --quick            # seconds: does everything run?
+    python tools/analysis_tools/bench.py --page             # the page again from the figures
+
+Figures go to benchmarks/results/MACHINE.csv, a measurement at a time: an interrupted run goes on
+where it was, and what was measured with the same versions is not measured again unless `--again`.
+docs/benchmarks.md and its plots are made of that file alone. `--quick` is no measurement: its
+figures go to work_dirs/bench unless `--out` and `--docs` say otherwise.
+"""
+
+import argparse
+import gc
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import torch
+from bench_parts import gpu, machine, pdsl, plvl, processes, rvse
+from bench_parts.page import write_page
+from bench_parts.table import Row, Table, machine_name, versions
+from bench_parts.work import Settings, Step
+
+from projects.common.allocator import keep_freed_memory
+from projects.common.cli import UserError, report_user_errors
+
+PARTS = {
+    'machine': machine.steps,
+    'plvl': plvl.steps,
+    'pdsl': pdsl.steps,
+    'rvse': rvse.steps,
+    'processes': processes.steps,
+    'gpu': gpu.steps,
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--only', nargs='+', default=[], metavar='PART[/WORDS]',
+        help=f'of {", ".join(PARTS)}; after a slash, words of what is measured (default: all)',
+    )  # fmt: skip
+    parser.add_argument('--quick', action='store_true', help='tiny sizes: only to see that it runs')
+    parser.add_argument('--again', action='store_true', help='measure what is there, too')
+    parser.add_argument('--page', action='store_true', help='measure nothing, only write the page')
+    parser.add_argument('--rounds', type=int, help='rounds whose median counts (default: 3)')
+    parser.add_argument(
+        '--minutes', type=float, help='begin nothing more after so long; a later call goes on'
+    )
+    parser.add_argument('--out', type=Path, help='folder of the CSV (default: benchmarks/results)')
+    parser.add_argument('--docs', type=Path, help='folder of the page (default: docs)')
+    args = parser.parse_args()
+    base = ROOT / 'work_dirs/bench' if args.quick else ROOT
+    args.out = args.out or base / 'benchmarks/results'
+    args.docs = args.docs or base / 'docs'
+    return args
+
+
+def chosen(only: list[str], settings: Settings) -> Iterator[Step]:
+    """Steps of the parts that are asked for.
+
+    Raises:
+        UserError: There is no such part, or nothing of it has the words.
+    """
+    for name in only or PARTS:
+        part, _, words = name.partition('/')
+        if part not in PARTS:
+            raise UserError(f'--only {name}: no such part; expected one of {", ".join(PARTS)}')
+        steps = [step for step in PARTS[part](settings) if words in step.what]
+        if only and not steps:
+            why = ' (no CUDA device)' if part == 'gpu' else ''
+            raise UserError(f'--only {name}: nothing to measure here{why}')
+        yield from steps
+
+
+def measure(step: Step, settings: Settings) -> list[Row]:
+    """The step's rows, its own last."""
+    torch.set_num_threads(step.threads or settings.threads)
+    found = step.run()
+    key = row_of(step, settings)
+    rows = []
+    for values in found if isinstance(found, list) else [found]:
+        row = {**key, **values}
+        ours, baseline = row['ours'], row.get('baseline')
+        if baseline is None:
+            row['against'] = ''
+        else:
+            row['ratio'] = baseline / ours
+        rows.append(row)
+    return rows
+
+
+def row_of(step: Step, settings: Settings) -> Row:
+    """What tells the step's row from others."""
+    return dict(
+        project=step.project,
+        what=step.what,
+        size_name=step.size_name,
+        size=step.size,
+        unit=step.unit,
+        against=step.against,
+        dtype=step.dtype,
+        device=step.device,
+        threads=step.threads or settings.threads,
+        versions=versions(),
+    )
+
+
+def main() -> None:
+    args = parse_args()
+    keep_freed_memory()
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores)
+    settings = Settings(args.quick, args.rounds or (1 if args.quick else 3), 'cpu', cores)
+    name = machine_name(device) + '-quick' * args.quick
+    table = Table(args.out / f'{name}.csv')
+    end = time.monotonic() + 60 * (args.minutes or float('inf'))
+    for step in () if args.page else chosen(args.only, settings):
+        name = f'{step.project}: {step.what}, {step.size:,} {step.size_name}, {step.dtype}'
+        if table.has(row_of(step, settings)) and not args.again:
+            continue
+        if time.monotonic() > end:
+            print('time is up; the same command goes on from here')
+            break
+        start = time.perf_counter()
+        rows = measure(step, settings)
+        table.append(rows)
+        gc.collect()
+        last = rows[-1]
+        ratio = (
+            f', {last["ratio"]:.2f} times as fast as {last["against"]}' if 'ratio' in last else ''
+        )
+        print(f'{name}: {last["ours"]:.4g} {last["unit"]}{ratio} '
+              f'({time.perf_counter() - start:.0f} s)', flush=True)  # fmt: skip
+    print(write_page(table, args.docs))
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        main()

@@ -1,0 +1,106 @@
+"""The same on a GPU, with compiled models, mmcv's CUDA operators, and how far results are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+import benchmark_pdsl
+import benchmark_plvl
+import benchmark_rvse
+import torch
+from mmengine.registry import init_default_scope
+from torch import Tensor
+
+from . import machine, pdsl, plvl, rvse
+from .table import Row
+from .work import Settings, Step, beside, config_of
+
+# What runs on the CPU wherever the network is, and galleries in faiss's CPU index.
+CPU_ONLY = ('proposals', 'exact cues', 'cached cues', 'data', 'gallery')
+
+
+def steps(settings: Settings) -> Iterator[Step]:
+    """Nothing where there is no GPU."""
+    if not torch.cuda.is_available():
+        return
+    on_gpu = replace(settings, device='cuda')
+    for part in (machine, plvl, pdsl, rvse):
+        for step in part.steps(on_gpu):
+            if not step.what.startswith(CPU_ONLY):
+                yield replace(step, device='cuda')
+    side = 64 if settings.quick else 448
+    for dtype in plvl.DTYPES:
+        yield Step('plvl', 'compiled prediction', 'image side', side,
+                   partial(compiled, side, dtype, on_gpu), against='not compiled',
+                   dtype=dtype, device='cuda')  # fmt: skip
+    count = 30 if settings.quick else 2000
+    for name in ('RoIAlign', 'NMS'):
+        yield Step('pdsl', f"mmcv's {name}", 'boxes', count, partial(operator, name, count, on_gpu),
+                   against="torchvision's", device='cuda')  # fmt: skip
+    for project, run in (('plvl', of_plvl), ('pdsl', of_pdsl), ('rvse', of_rvse)):
+        yield Step(project, 'largest difference from the CPU', 'samples', 1,
+                   partial(difference, partial(run, settings)), unit='absolute',
+                   device='cuda')  # fmt: skip
+
+
+@torch.inference_mode()
+def compiled(size: int, dtype: str, settings: Settings) -> Row:
+    model, context = plvl.model_of(settings.quick, settings.device, dtype)
+    inputs = benchmark_plvl.make_inputs(model, 1, size, settings.device)
+    fast = torch.compile(model.extract_feat)
+
+    def run(features: Callable) -> None:
+        with context():
+            model.head.predict(features(*inputs))
+
+    return beside(partial(run, fast), partial(run, model.extract_feat), settings)
+
+
+@torch.inference_mode()
+def operator(name: str, count: int, settings: Settings) -> Row:
+    import mmcv.ops
+    import torchvision.ops
+
+    boxes = benchmark_pdsl.random_proposals(count, 800, 1200).to(settings.device)
+    if name == 'NMS':
+        scores = torch.linspace(0, 1, count, device=settings.device)
+        return beside(
+            lambda: mmcv.ops.nms(boxes, scores, 0.5),
+            lambda: torchvision.ops.nms(boxes, scores, 0.5),
+            settings,
+        )
+    features = torch.randn(1, 512, 100, 150, device=settings.device)
+    rois = torch.cat((boxes.new_zeros(count, 1), boxes), dim=1)
+    one = mmcv.ops.RoIAlign(14, 1 / 8, 0)
+    other = torchvision.ops.RoIAlign(14, 1 / 8, 0, aligned=True)
+    return beside(lambda: one(features, rois), lambda: other(features, rois), settings)
+
+
+@torch.inference_mode()
+def difference(run: Callable[[str], Tensor]) -> Row:
+    """Of what the same weights give on the same input, in float32."""
+    return dict(ours=float((run('cuda').cpu() - run('cpu')).abs().max()), repeats=1)
+
+
+def of_plvl(settings: Settings, device: str) -> Tensor:
+    model = benchmark_plvl.build_model(
+        config_of(plvl.TINY if settings.quick else plvl.FULL), device
+    )
+    inputs = benchmark_plvl.make_inputs(model, 1, 64 if settings.quick else 448, device)
+    found = model.head.predict(model.extract_feat(*inputs))
+    return torch.cat([value.flatten() for value in found.values()])
+
+
+def of_pdsl(settings: Settings, device: str) -> Tensor:
+    init_default_scope('mmdet')
+    model = pdsl.model_of(settings.quick, device)
+    noise = torch.Generator().manual_seed(0)
+    return model.extract_feat(torch.randn(1, 3, 480, 640, generator=noise).to(device))[0]
+
+
+def of_rvse(settings: Settings, device: str) -> Tensor:
+    model = benchmark_rvse.build('SCAN t2i').to(device)
+    inputs = (part.to(device) for part in benchmark_rvse.embeddings('SCAN t2i', 20, 20, 'cpu'))
+    return model(*inputs)

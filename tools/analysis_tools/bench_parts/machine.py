@@ -1,0 +1,55 @@
+"""What the machine can do: matrix products and copies of memory, the roof of everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+
+from projects.common.matrix_product import linear
+
+from .work import Row, Settings, Step, beside
+
+
+def steps(settings: Settings) -> Iterator[Step]:
+    """Products of square matrices and copies, by one thread and by all."""
+    size, mebibytes = (256, 8) if settings.quick else (2048, 512)
+    for threads in sorted({1, settings.threads}):
+        for dtype in ('float32', 'bfloat16'):
+            yield Step(
+                'machine', 'matrix product', 'side', size,
+                partial(product, size, dtype, settings),
+                against="PyTorch's float32 product", dtype=dtype, threads=threads,
+            )  # fmt: skip
+        yield Step(
+            'machine', 'copy of memory', 'MiB', mebibytes,
+            partial(copy, mebibytes, settings), against='one thread', threads=threads,
+        )  # fmt: skip
+
+
+@torch.inference_mode()
+def product(size: int, dtype: str, settings: Settings) -> Row:
+    a, b = torch.randn(2, size, size, device=settings.device)
+    x, y = (t.to(getattr(torch, dtype)) for t in (a, b))
+    count = 2 if settings.quick else 9
+    found = beside(lambda: linear(x, y), lambda: F.linear(a, b), settings, rounds=count)
+    moved = 3 * size**2 * x.element_size() / 1e9
+    return dict(found, gflop=2 * size**3 / 1e9, gbyte=moved)
+
+
+@torch.inference_mode()
+def copy(mebibytes: int, settings: Settings) -> Row:
+    source = torch.ones(mebibytes * 2**18, device=settings.device)
+    target = torch.empty_like(source)
+    threads = torch.get_num_threads()
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        target.copy_(source)
+        torch.set_num_threads(threads)
+
+    count = 2 if settings.quick else 9
+    found = beside(lambda: target.copy_(source), alone, settings, rounds=count)
+    return dict(found, gbyte=2 * mebibytes * 2**20 / 1e9)

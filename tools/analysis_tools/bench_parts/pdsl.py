@@ -1,0 +1,136 @@
+"""PDSL: proposals, cues, inference and training by number of boxes and size of the picture."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import lru_cache, partial
+
+import benchmark_pdsl as one
+import cv2
+import mmcv
+import numpy as np
+import torch
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from projects.pdsl.cues import CachedCue, GrabCutCue
+from projects.pdsl.proposals import selective_search
+
+from .pictures import photographs
+from .stages import Stage, staged
+from .table import Row
+from .work import Settings, Step, beside, config_of, plain_products
+
+FULL = 'pdsl/pdsl_r18_4xb1-100k_voc12'
+TINY = 'pdsl/pdsl_tiny_1xb4-600_scenes'
+PUBLISHED = "the released code's way: box after box"
+PRODUCTS = "PyTorch's products"
+
+
+def steps(settings: Settings) -> Iterator[Step]:
+    """Everything of PDSL."""
+    make = partial(Step, 'pdsl')
+    for side in settings.sizes((320, 480, 640), (64,)):
+        yield make('proposals', 'longer side', side, partial(proposals, side, settings),
+                   against="OpenCV's quality mode")  # fmt: skip
+    for count in settings.sizes((3, 10, 30), (2,)):
+        for kind in ('exact', 'cached'):
+            yield make(f'{kind} cues', 'masks', count, partial(cues, kind, count, settings),
+                       against=PUBLISHED)  # fmt: skip
+    for count in settings.sizes((500, 1000, 2000), (30,)):
+        yield make('inference', 'proposals', count,
+                   partial(inference, 'inference', 64 if settings.quick else 688, count, settings),
+                   against=PRODUCTS)  # fmt: skip
+    for side in settings.sizes((480, 688, 1152), (64,)):
+        yield make('inference by size', 'short side', side,
+                   partial(inference, 'inference by size', side, 30 if settings.quick else 500,
+                           settings), against=PRODUCTS)  # fmt: skip
+    for count in settings.sizes((500, 1000, 2000), (30,)):
+        yield make('training step', 'proposals', count, partial(training, count, settings),
+                   against='all RoIs at once')  # fmt: skip
+
+
+def picture(side: int) -> np.ndarray:
+    image = mmcv.imread(str(photographs()[0]))
+    return mmcv.imrescale(image, (side, side))
+
+
+def proposals(side: int, settings: Settings) -> Row:
+    image = picture(side)
+    return beside(
+        lambda: selective_search(image, max_proposals=None),
+        lambda: selective_search(image, quality=True, max_proposals=None),
+        settings,
+    )
+
+
+@lru_cache(maxsize=1)
+def views(quick: bool) -> list[tuple[np.ndarray, np.ndarray, dict]]:
+    """Two augmented views of a photograph with the seeds of three classes."""
+    np.random.seed(0)
+    return list(one.training_views(str(photographs()[0]), 2, 10, 100 if quick else 2000))
+
+
+def cues(kind: str, count: int, settings: Settings) -> Row:
+    """Pseudo masks of one training iteration."""
+    (first, seeds, meta), (image, others, other_meta) = views(settings.quick)
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == 'exact':
+            ours = partial(GrabCutCue(num_threads=settings.threads), image, others[:count])
+        else:  # warm: another view of the picture has been here
+            cue = CachedCue(GrabCutCue(num_threads=settings.threads), folder)
+            cue(first, seeds[:count], meta)
+            ours = partial(cue, image, others[:count], other_meta)
+        return beside(ours, partial(one.published_cue, image, others[:count]), settings)
+
+
+@lru_cache(maxsize=1)
+def model_of(quick: bool, device: str) -> nn.Module:
+    cfg = config_of(TINY if quick else FULL)
+    init_default_scope('mmdet')
+    return one.build_model(cfg, device).eval()
+
+
+@lru_cache(maxsize=1)
+def boxes_of(path: str) -> np.ndarray:
+    return one.propose(mmcv.imread(path), 2000)
+
+
+@torch.inference_mode()
+def inference(what: str, side: int, count: int, settings: Settings) -> list[Row]:
+    """Everything but the proposals, which have a row of their own."""
+    model = model_of(settings.quick, settings.device)
+    path = str(photographs()[0])
+    boxes = boxes_of(path)[:count]
+
+    def run(context, stage: Stage) -> None:
+        with context():
+            one.infer(model, path, side, count, stage, boxes)
+
+    return staged(what, partial(run, nullcontext), partial(run, plain_products), settings)
+
+
+def training(count: int, settings: Settings) -> list[Row]:
+    """Network alone, without the cues, which have rows of their own."""
+    cfg = config_of(TINY if settings.quick else FULL)
+    init_default_scope('mmdet')
+    model, optimizer = one.build_for_training(cfg, settings.device)
+    size = (64, 48) if settings.quick else (800, 608)
+    batch = one.training_data(model, size, count, settings.device)
+
+    def run(chunk: int, stage: Stage) -> None:
+        model.roi_head.chunk_size = chunk
+
+        def forward():
+            return sum(model(**batch, mode='loss').values())
+
+        stage('backward', stage('forward', forward).backward)
+        stage('update of the weights', optimizer.step)
+        optimizer.zero_grad()
+
+    return staged('training step', partial(run, 256), partial(run, 0), settings)
+
+
+cv2.setNumThreads(1)  # GrabCutCue has threads of its own

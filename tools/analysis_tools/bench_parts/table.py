@@ -1,0 +1,112 @@
+"""The figures of a machine: a CSV that grows by whole measurements."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import io
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import cv2
+import torch
+
+from projects.common.cli import UserError
+
+COLUMNS = (
+    'project', 'what', 'size_name', 'size', 'ours', 'baseline', 'unit', 'ratio', 'against',
+    'peak_mib', 'baseline_peak_mib', 'gflop', 'gbyte', 'repeats', 'dtype', 'device', 'threads',
+    'versions',
+)  # fmt: skip
+KEY = ('project', 'what', 'size', 'dtype', 'device', 'threads')
+NUMBERS = ('size', 'ours', 'baseline', 'ratio', 'peak_mib', 'baseline_peak_mib', 'gflop', 'gbyte')
+
+Row = dict[str, object]
+
+
+def machine_name(device: str = 'cpu') -> str:
+    """What measures: model of the processor and number of cores, and the GPU where it is one."""
+    model = platform.processor() or platform.machine()
+    info = Path('/proc/cpuinfo')
+    if info.is_file():
+        found = re.search(r'^model name\s*:\s*(.+)$', info.read_text(), re.M)
+        model = found[1] if found else model
+    name = f'{model} {torch.get_num_threads()} cores'
+    if device.startswith('cuda'):
+        name += f' {torch.cuda.get_device_name(device)}'
+    return re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')
+
+
+def versions() -> str:
+    """Of what the figures depend on."""
+    found = [f'torch {torch.__version__}', f'opencv {cv2.__version__}']
+    for name in ('faiss-cpu', 'numpy', 'transformers'):
+        try:
+            found.append(f'{name} {importlib.metadata.version(name)}')
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f'no {name}')
+    return ', '.join(found)
+
+
+def text(value: object) -> str:
+    """A cell; numbers with five digits that count."""
+    if value is None:
+        return ''
+    return f'{value:.5g}' if isinstance(value, float) else str(value)
+
+
+class Table:
+    """Rows of a CSV, by what they measure; the last one of a key counts.
+
+    Args:
+        path: The file; it need not be there.
+
+    Raises:
+        UserError: It has other columns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[tuple[str, ...], dict[str, str]] = {}
+        if not path.is_file():
+            return
+        content = path.read_text(encoding='utf-8')
+        whole = content[: content.rfind('\n') + 1]
+        if whole != content:  # a stop in the middle of a line
+            path.write_text(whole, encoding='utf-8')
+        reader = csv.DictReader(io.StringIO(whole))
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise UserError(
+                f'{path}: columns {", ".join(reader.fieldnames or ["none"])}; expected '
+                f'{", ".join(COLUMNS)}; move the file away to measure anew'
+            )
+        for row in reader:
+            self.rows[tuple(row[name] for name in KEY)] = row
+
+    def has(self, row: Mapping[str, object]) -> bool:
+        """Whether a row of this key is there, measured with the versions of now."""
+        found = self.rows.get(tuple(text(row[name]) for name in KEY))
+        return found is not None and found['versions'] == row['versions']
+
+    def append(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Writes a measurement's rows at once."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, COLUMNS, lineterminator='\n')
+        if not self.path.is_file():
+            writer.writeheader()
+        for row in rows:
+            cells = {name: text(row.get(name)) for name in COLUMNS}
+            writer.writerow(cells)
+            self.rows[tuple(cells[name] for name in KEY)] = cells
+        with self.path.open('a', encoding='utf-8') as file:
+            file.write(buffer.getvalue())
+
+    def numbers(self) -> list[Row]:
+        """All rows, with numbers as such; empty cells are None."""
+        return [
+            {k: (float(v) if v else None) if k in NUMBERS else v for k, v in row.items()}
+            for row in self.rows.values()
+        ]

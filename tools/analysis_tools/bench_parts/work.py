@@ -1,0 +1,121 @@
+"""Arithmetic and memory traffic of a run, and timing it beside a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+from get_flops import operations_counter
+from mmengine.config import Config
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from projects.common import matrix_product
+from projects.common.cli import load_config
+from projects.common.timing import PeakMemory, time_in_turn
+
+from .table import Row
+
+CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
+Run = Callable[[], object]
+
+
+def config_of(name: str) -> Config:
+    """A config of this repository, such as ``plvl/NAME``."""
+    return load_config(CONFIGS / f'{name}.py')
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure: with little work to try the machinery (``quick``), on what, how often."""
+
+    quick: bool = False
+    rounds: int = 3
+    device: str = 'cpu'
+    threads: int = 1
+
+    def sizes(self, full: tuple[int, ...], quick: tuple[int, ...]) -> tuple[int, ...]:
+        return quick if self.quick else full
+
+
+@dataclass(frozen=True)
+class Step:
+    """A measurement: the key of its row, and what makes that row.
+
+    Args:
+        run: Returns a dict of ``ours``, ``baseline`` and so on (see :func:`beside`), or a list of
+            them, whose others name what they are in ``what``; the step's own comes last.
+    """
+
+    project: str
+    what: str
+    size_name: str
+    size: int
+    run: Callable[[], Row | list[Row]] = field(compare=False)
+    unit: str = 's'
+    against: str = ''
+    dtype: str = 'float32'
+    threads: int | None = None
+    device: str = 'cpu'
+
+
+class Bytes(TorchDispatchMode):
+    """Counts what all operators would read and write in memory if none found it in a cache."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        aliases = [r.alias_info for r in func._schema.returns if r.alias_info is not None]
+        if not aliases or any(alias.is_write for alias in aliases):  # views move nothing
+            for leaf in tree_leaves((args, kwargs, out)):
+                if isinstance(leaf, Tensor):
+                    stored = leaf.untyped_storage().nbytes()  # less where it is expanded
+                    self.total += min(leaf.numel() * leaf.element_size(), stored)
+        return out
+
+
+def work(run: Run) -> Row:
+    """``gflop`` and ``gbyte`` of a run: operations of products, and memory traffic without caches.
+
+    The traffic is that of PyTorch's operators; a library that fuses them moves less.
+    """
+    with operations_counter() as operations, Bytes() as traffic:
+        run()
+    return dict(gflop=operations.get_total_flops() / 1e9, gbyte=traffic.total / 1e9)
+
+
+@contextmanager
+def plain_products() -> Iterator[None]:
+    """Matrix products as PyTorch gives them to its libraries."""
+    with mock.patch.object(matrix_product, '_ONEDNN', None):
+        yield
+
+
+def beside(ours: Run, baseline: Run | None, settings: Settings, rounds: int | None = None) -> Row:
+    """Medians of both, timed in turn, and the most memory that each takes.
+
+    Returns:
+        ``ours``, ``baseline`` (seconds), ``peak_mib``, ``baseline_peak_mib``, ``repeats``.
+    """
+    variants = {'ours': ours} if baseline is None else {'ours': ours, 'baseline': baseline}
+    peaks = {}
+    for name, run in variants.items():  # warms up, too
+        with PeakMemory(settings.device) as memory:
+            run()
+        peaks[name] = memory.peak / 2**20
+    repeats = rounds or settings.rounds
+    seconds = time_in_turn(variants, repeats, settings.device, warm_up=0)
+    return dict(
+        ours=seconds['ours'],
+        baseline=seconds.get('baseline'),
+        peak_mib=peaks['ours'],
+        baseline_peak_mib=peaks.get('baseline'),
+        repeats=repeats,
+    )
