@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ['FastLinear', 'linear', 'linear_minus', 'use_fast_linear']
+__all__ = ['FastLinear', 'linear', 'packed_linear', 'use_fast_linear']
 
 # PyTorch gives products of float32 to MKL, which leaves AVX-512 unused on processors that are
 # not Intel's: half the speed of oneDNN, whose kernel torch.compile calls by this operator.
@@ -45,17 +46,29 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
-def linear_minus(x: Tensor, weight: Tensor, other: Tensor) -> Tensor:
-    """``F.linear(x, weight) - other``; one operation where oneDNN serves.
+def packed_linear(
+    weight: Tensor, bias: Tensor | None = None, rows: int = 512
+) -> Callable[[Tensor], Tensor]:
+    """:func:`linear` by one weight, laid out once for all calls as oneDNN's kernel wants it.
 
     Args:
-        x: (M, C).
         weight: (N, C).
-        other: (M, N).
+        bias: (N,).
+        rows: About how many rows a call has.
+
+    Returns:
+        A function of x (..., C), giving (..., N). It keeps the weight as it was.
     """
-    if _onednn_serves(x, weight, other):
-        return _ONEDNN.binary(x, other, weight, None, 'sub')
-    return F.linear(x, weight) - other
+    if not _onednn_serves(weight, bias):
+        return lambda x: linear(x, weight, bias)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
+
+    def product(x: Tensor) -> Tensor:
+        if _onednn_serves(x):
+            return _ONEDNN(x, packed, bias, 'none', [], '')
+        return linear(x, weight, bias)
+
+    return product
 
 
 class FastLinear(nn.Linear):
@@ -64,6 +77,10 @@ class FastLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., in_features) to (..., out_features)."""
         return linear(x, self.weight, self.bias)
+
+    def packed(self, rows: int) -> Callable[[Tensor], Tensor]:
+        """The layer for many calls of about so many rows; see :func:`packed_linear`."""
+        return packed_linear(self.weight, self.bias, rows)
 
 
 def use_fast_linear(module: nn.Module) -> None:

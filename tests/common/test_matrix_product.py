@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from projects.common import matrix_product
-from projects.common.matrix_product import FastLinear, linear, linear_minus, use_fast_linear
+from projects.common.matrix_product import FastLinear, linear, use_fast_linear
 
 
 @pytest.fixture
@@ -66,17 +66,20 @@ def test_plain_linears_of_a_library_are_changed():
     assert list(module.state_dict()) == names
 
 
-def test_difference(monkeypatch):
+def test_packed(monkeypatch):
     torch.manual_seed(0)
-    x, weight, other = torch.randn(6, 7), torch.randn(11, 7), torch.randn(6, 11)
-    expected = x @ weight.T - other
-    before = other.clone()
+    layer = FastLinear(7, 11)
+    x = torch.randn(2, 3, 7)
+    expected = x @ layer.weight.T + layer.bias
     with torch.no_grad():
-        torch.testing.assert_close(linear_minus(x, weight, other), expected)
-        torch.testing.assert_close(linear_minus(x, weight.T.contiguous().T, other), expected)
-        monkeypatch.setattr(matrix_product, '_ONEDNN', None)
-        torch.testing.assert_close(linear_minus(x, weight, other), expected)
-    assert torch.equal(other, before)
-    weight.requires_grad_()
-    linear_minus(x, weight, other).sum().backward()
-    torch.testing.assert_close(weight.grad, x.sum(0).expand_as(weight))
+        packed = layer.packed(6)
+        torch.testing.assert_close(packed(x), expected)
+        torch.testing.assert_close(packed(x[:, :1]), expected[:, :1])
+        torch.testing.assert_close(packed(x.double().float()), expected)
+    # where a gradient is asked for, the weight as it is now counts, not what was packed
+    packed(x.requires_grad_()).sum().backward()
+    torch.testing.assert_close(x.grad, layer.weight.sum(0).expand_as(x))
+    assert layer.weight.grad is not None
+    monkeypatch.setattr(matrix_product, '_ONEDNN', None)
+    with torch.no_grad():
+        torch.testing.assert_close(layer.packed(6)(x), expected)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from projects.common.matrix_product import FastLinear, linear, linear_minus
+from projects.common.matrix_product import FastLinear, linear, packed_linear
 
 from .blockwise import BlockwiseSimilarity
 from .sequences import l2norm, length_mask
@@ -18,6 +20,8 @@ from .stacked_attention import (
     pair_products,
     squared_lengths,
 )
+
+NODES = 2**12  # what is reasoned about at once on a CPU
 
 
 class _SelfAttention(nn.Module):
@@ -96,15 +100,22 @@ class GraphReasoning(nn.Module):
 
     def forward(self, nodes: Tensor, queries: int | None = None) -> Tensor:
         """(N, K, S) to (N, Q, S), the first Q nodes after the step; None is all K."""
-        asking = nodes[:, :queries]
+        if not self.training:
+            return self.prepared(nodes.shape[0] * nodes.shape[1])(nodes, queries)
+        edges = self.graph_query_w(nodes[:, :queries]) @ self.graph_key_w(nodes).transpose(1, 2)
+        return F.relu(self.sim_graph_w(edges.softmax(dim=-1) @ nodes))
+
+    def prepared(self, rows: int) -> Callable[..., Tensor]:
+        """The step, of an untrained layer, for many calls of about so many nodes in all."""
         query, key = self.graph_query_w, self.graph_key_w
-        if self.training:
-            edges = query(asking) @ key(nodes).transpose(1, 2)
-        else:
-            both = key.weight.T @ query.weight, key.weight.T @ query.bias
-            edges = linear(asking, *both) @ nodes.transpose(1, 2)
-        mixed = edges.softmax(dim=-1) @ nodes
-        return F.relu(self.sim_graph_w(mixed))
+        asked = packed_linear(key.weight.T @ query.weight, key.weight.T @ query.bias, rows)
+        mix = self.sim_graph_w.packed(rows)
+
+        def step(nodes: Tensor, queries: int | None = None) -> Tensor:
+            edges = asked(nodes[:, :queries]) @ nodes.transpose(1, 2)
+            return F.relu(mix(edges.softmax(dim=-1) @ nodes))
+
+        return step
 
 
 class AttentionFiltration(nn.Module):
@@ -221,43 +232,58 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
             captions: (T, 1 + L, C), captions of L words each, the global vector first.
         """
         whole = (images[:, None, 0] - captions[None, :, 0]) ** 2  # (I, T, C)
+        whole = l2norm(self.sim_tranglo_w(whole))
         images, words = images[:, 1:], captions[:, 1:]
         lengths = torch.full((len(images),), images.shape[1], device=images.device)
         weights = attention_weights(pair_products(images, words), lengths, self.smooth)
         # Weights divided by their context's length make contexts of length 1.
         norm = squared_lengths(weights, terms).clamp(min=1e-16).sqrt() + 1e-8
         weights = (weights / norm[:, None]).flatten(2).transpose(1, 2)  # (I, T * L, R)
-        local = l2norm(self.local_vectors(weights, images, words.flatten(0, 1)))
-        whole = l2norm(self.sim_tranglo_w(whole))
-        nodes = torch.cat([whole[:, :, None], local.unflatten(1, words.shape[:2])], dim=2)
-        return self.reason(nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2])
+        if images.is_cuda or torch.is_grad_enabled():
+            every = words.flatten(0, 1).expand(len(images), -1, -1)
+            local = self.sim_tranloc_w(torch.baddbmm(every, weights, images, beta=-1) ** 2)
+            local = l2norm(local).unflatten(1, words.shape[:2])
+            nodes = torch.cat([whole[:, :, None], local], dim=2)
+            return self.reason(nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2])
+        return self.vectors_by_picture(weights, images, words, whole)
 
-    def local_vectors(self, weights: Tensor, images: Tensor, words: Tensor) -> Tensor:
-        """The layer of the squared differences between contexts and words.
+    def vectors_by_picture(
+        self, weights: Tensor, images: Tensor, words: Tensor, whole: Tensor
+    ) -> Tensor:
+        """What the last layer reads, (I, T, S), without gradients.
+
+        Differences are taken of a picture at a time and reasoned about a few pictures at a time, so
+        that they stay in a CPU's caches.
 
         Args:
-            weights: (I, N, R), of each word over the regions of each picture.
+            weights: (I, T * L, R), of each word over the regions of each picture.
             images: (I, R, C).
-            words: (N, C).
-
-        Returns:
-            (I, N, S).
+            words: (T, L, C).
+            whole: (I, T, S), the vectors of the whole.
         """
-        if images.is_cuda or torch.is_grad_enabled():
-            every = words.expand(len(images), -1, -1)
-            return self.sim_tranloc_w(torch.baddbmm(every, weights, images, beta=-1) ** 2)
-        # A picture at a time: its differences, several times as large as the result, stay in a
-        # CPU's caches.
-        return torch.stack(
-            [
-                self.sim_tranloc_w(linear_minus(rows, regions, words).square_())
-                for rows, regions in zip(weights, images.mT)
-            ]
-        )
+        every = words.flatten(0, 1)
+        size = max(1, NODES // (len(every) + len(words)))
+        layer = self.sim_tranloc_w.packed(len(every))
+        reason = self.prepared_reason(size * (len(every) + len(words)))
+        found = []
+        for rows, regions, first in zip(
+            weights.split(size), images.mT.split(size), whole.split(size)
+        ):
+            nodes = whole.new_empty(*first.shape[:2], 1 + words.shape[1], first.shape[2])
+            nodes[:, :, 0] = first
+            for row, region, out in zip(rows, regions, nodes[:, :, 1:]):
+                local = layer(linear(row, region).sub_(every).square_())
+                out.copy_(l2norm(local).view_as(out))
+            found.append(reason(nodes.flatten(0, 1)).unflatten(0, first.shape[:2]))
+        return torch.cat(found)
 
     def reason(self, nodes: Tensor) -> Tensor:
         """(N, 1 + L, S), the vector of the whole first, to (N, S)."""
         raise NotImplementedError
+
+    def prepared_reason(self, rows: int) -> Callable[[Tensor], Tensor]:
+        """:meth:`reason` without gradients, for many calls of about so many nodes in all."""
+        return self.reason
 
 
 @MODELS.register_module()
@@ -277,6 +303,17 @@ class SGRSimilarity(SGRAFSimilarity):
         for step in self.SGR_module[:-1]:
             nodes = step(nodes)
         return self.SGR_module[-1](nodes, queries=1)[:, 0]
+
+    def prepared_reason(self, rows: int) -> Callable[[Tensor], Tensor]:
+        """See :meth:`SGRAFSimilarity.prepared_reason`."""
+        *steps, last = [step.prepared(rows) for step in self.SGR_module]
+
+        def reason(nodes: Tensor) -> Tensor:
+            for step in steps:
+                nodes = step(nodes)
+            return last(nodes, queries=1)[:, 0]
+
+        return reason
 
 
 @MODELS.register_module()
