@@ -2,6 +2,7 @@
 PYTHON  ?= python3
 PROJECT ?= plvl
 SEED    ?= 0
+JOBS    ?= 2
 VENV    := .venv/bin
 
 .PHONY: help env quickstart test test-slow docs docs-serve lint bench wheel clean
@@ -17,8 +18,8 @@ env:  ## build or update .venv (minutes the first time, then a second)
 quickstart: env  ## generate scenes, train, test and draw pictures (PROJECT=plvl SEED=0)
 	@$(VENV)/python tools/quickstart.py $(PROJECT) --seed $(SEED)
 
-test: env  ## the tests that need no GPU and no download
-	@$(VENV)/python -m pytest -q -m "not slow" --durations=10 tests
+test: env  ## the tests that need no GPU and no download (JOBS=2 files at a time)
+	@$(VENV)/python -m pytest -q -m "not slow" -n $(JOBS) --dist loadfile --durations=10 tests
 
 test-slow: env  ## the long tests only
 	@$(VENV)/python -m pytest -q -m slow --durations=10 tests
