@@ -87,7 +87,7 @@ def classes_of(project: str) -> str:
             parts[each.part].append(each)
     lines = []
     for part, members in parts.items():
-        lines += [f'## {part}', '']
+        lines += [f'## {part.capitalize()}', '']
         for each in members:
             kind = f'In `{each.registry}`' if each.registry else 'A base, in no registry'
             lines += [f'::: {each.path}', '', f'{kind}; `{each.module}`.', '']

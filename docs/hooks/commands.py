@@ -34,7 +34,13 @@ class _Found(BaseException):
 
 
 def tools() -> list[Path]:
-    return sorted(p for p in (ROOT / 'tools').rglob('*') if p.suffix in ('.py', '.sh'))
+    """What one runs: shell scripts, and modules with a main part."""
+    files = sorted((ROOT / 'tools').rglob('*'))
+    return [
+        path
+        for path in files
+        if path.suffix == '.sh' or (path.suffix == '.py' and "'__main__'" in path.read_text())
+    ]
 
 
 def parser_of(tool: Path) -> argparse.ArgumentParser | None:
@@ -66,7 +72,7 @@ def introduction(tool: Path) -> str:
     if tool.suffix == '.py':
         return ast.get_docstring(ast.parse(text)) or ''
     header = re.match(r'(?:#!.*\n)?((?:#.*\n)*)', text)
-    return '\n'.join(line.removeprefix('#').strip() for line in header[1].splitlines())
+    return '\n\n'.join(line.removeprefix('#').strip() for line in header[1].splitlines())
 
 
 def subcommands(
@@ -82,8 +88,17 @@ def subcommands(
                     yield f'{name} {key}', each, helps.get(key) or ''
 
 
+def _escape(text: str) -> str:
+    """What markdown would take for markup, outside of code."""
+    parts = re.split(r'(`[^`]*`)', text)
+    return ''.join(
+        part if part.startswith('`') else re.sub(r'([*_])', r'\\\1', part).replace('<', '&lt;')
+        for part in parts
+    )
+
+
 def _cell(text: str) -> str:
-    return ' '.join(text.split()).replace('|', '\\|').replace('<', '&lt;').replace('*', '\\*')
+    return _escape(' '.join(text.split()).replace('|', '\\|'))
 
 
 def arguments(parser: argparse.ArgumentParser) -> list[str]:
@@ -107,7 +122,7 @@ def arguments(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def usage(parser: argparse.ArgumentParser, tool: str) -> list[str]:
-    with mock.patch.dict(os.environ, COLUMNS='100'):
+    with mock.patch.dict(os.environ, COLUMNS='96'):
         text = parser.format_usage().removeprefix('usage: ').strip()
     prefix = ' ' * (len('usage: ') + len(parser.prog) + 1)
     text = re.sub(rf'\n {{1,{len(prefix)}}}', '\n    ', text)
@@ -140,7 +155,7 @@ def prose(text: str) -> str:
         if lines and all(shell[i] or lines[i - 1].endswith('\\') for i in range(len(lines))):
             blocks.append('\n'.join(['```bash', *lines, '```']))
         else:
-            blocks.append(re.sub(r'([*<{])', r'\\\1', '\n'.join(lines)))
+            blocks.append(_escape('\n'.join(lines)))
     return '\n\n'.join(blocks)
 
 

@@ -1,0 +1,124 @@
+"""Check that everything that a config reads is there: annotations, pictures, proposals.
+
+python tools/misc/verify_data.py configs/pdsl/pdsl_r18_4xb1-100k_voc12.py
+
+Builds the data sets of training, validation and testing, counts their samples and pictures, looks
+every picture up on the disk and in the store of proposals, and compares VOC's, SBD's and COCO's
+numbers of pictures with the published ones. Status 1 where anything is missing. Nothing is decoded.
+`dataset_converters/grounding.py --verify` and `dataset_converters/itm.py verify` compare the
+published numbers of RefCOCO, and of Flickr30K's and COCO's captions.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmengine.config import ConfigDict, DictAction
+from mmengine.registry import DATASETS, DefaultScope
+
+from projects.common.cli import load_config, report_user_errors
+from projects.pdsl.datasets.published import published_count
+from projects.pdsl.proposals import ProposalStore
+from projects.pdsl.proposals.store import names_of_picture
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def leaves(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """The data sets that read files, out of those that wrap them."""
+    inner = [*dataset.get('datasets', ()), *filter(None, [dataset.get('dataset')])]
+    if not inner:
+        yield dataset
+    for each in inner:
+        if 'pipeline' not in each and 'pipeline' in dataset:
+            each = ConfigDict(each, pipeline=dataset.pipeline)
+        yield from leaves(each)
+
+
+def proposal_folder(dataset: ConfigDict) -> str | None:
+    """The store that the pipeline reads."""
+    steps = (step for step in dataset.get('pipeline', ()) if step.type == 'LoadStoredProposals')
+    return next((step.folder for step in steps), None)
+
+
+def check_pictures(samples: list[dict]) -> tuple[int, list[str]]:
+    """How many pictures samples have, and which of them do not exist."""
+    paths = {sample['img_path'] for sample in samples if sample.get('img_path')}
+    missing = sorted(path for path in paths if not os.path.isfile(path))
+    if not missing:
+        return len(paths), []
+    return len(paths), [f'{len(missing):,} pictures do not exist, such as {missing[0]}']
+
+
+def check_proposals(folder: str, samples: list[dict]) -> list[str]:
+    """What a store lacks."""
+    store = ProposalStore(folder)
+    missing = [
+        sample['img_path']
+        for sample in samples
+        if store.find(*names_of_picture(sample['img_path'], sample.get('img_id'))) is None
+    ]
+    if not missing:
+        return []
+    return [f'{folder}: no proposals of {len(missing):,} pictures, such as {missing[0]}']
+
+
+def check(dataset: ConfigDict) -> tuple[str, list[str]]:
+    """What there is of a data set, in a line, and what is missing."""
+    options = dict(pipeline=[], lazy_init=False, serialize_data=False)
+    try:
+        built = DATASETS.build(ConfigDict(dataset, **options))
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        return '', [str(error)]
+    samples = built.data_list
+    pictures, problems = check_pictures(samples)
+    found = f'{len(samples):,} samples' + (f' of {pictures:,} pictures' if pictures else '')
+    expected = published_count(str(getattr(built, 'ann_file', '')))
+    if expected not in (None, pictures):
+        problems.append(f'{pictures:,} pictures, expected {expected:,} as published')
+    folder = proposal_folder(dataset)
+    if folder:
+        try:
+            problems += check_proposals(folder, samples)
+        except FileNotFoundError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides'
+    )
+    args = parser.parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    for module in cfg.get('custom_imports', {}).get('imports', ()):
+        importlib.import_module(module)
+    complete, seen = True, []
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        for loader in LOADERS:
+            for dataset in leaves(cfg[loader].dataset) if cfg.get(loader) else ():
+                if dataset in seen:
+                    continue
+                seen.append(dataset)
+                found, problems = check(dataset)
+                print(f'{loader.split("_")[0]:5}  {dataset.type}: {found or "unreadable"}')
+                for problem in problems:
+                    print(f'MISSING  {problem}')
+                complete &= not problems
+    if not complete:
+        sys.exit(1)
+    print('complete')
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        main()
