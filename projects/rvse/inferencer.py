@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,7 @@ class RetrievalInferencer(ImageInferencer):
         self.cache = EmbeddingCache(cache_dir, self.space) if cache_dir is not None else None
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
+        """Takes paths out that do not exist here: the checkpoint has vocabulary and weights."""
         text = model.get('text_encoder', {})
         bert = text.get('encoder') or {}
         for part in (text, bert):  # the checkpoint has the vocabulary and BERT's weights
@@ -74,6 +76,7 @@ class RetrievalInferencer(ImageInferencer):
             text['vocab_size'] = len(embedding)
 
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
+        """Raises ``ValueError`` for a model without a vocabulary or one embedding a picture."""
         if not isinstance(model, ImageTextMatcher):
             raise ValueError(f'{type(model).__name__}: expected an ImageTextMatcher')
         if not isinstance(model.similarity, CosineSimilarity):
@@ -154,17 +157,19 @@ class RetrievalInferencer(ImageInferencer):
             raise ValueError(f'batch_size={batch_size}: expected at least 1')
         if not items:
             raise ValueError(f'no {what} are given')
-        rows: list[np.ndarray | None] = [None] * len(items)
-        keys: list[bytes | None] = [None] * len(items)
+        rows: dict[int, np.ndarray] = {}
+        keys: dict[int, bytes] = {}
         if self.cache is not None:
             for i, item in enumerate(items):
                 data = content(item)
                 if data is not None:
                     keys[i] = self.cache.key(what.encode() + b'\0' + data)
-                    rows[i] = self.cache.get(keys[i])
-        todo = [i for i, row in enumerate(rows) if row is None]
+                    found = self.cache.get(keys[i])
+                    if found is not None:
+                        rows[i] = found
+        todo = [i for i in range(len(items)) if i not in rows]
         batches = [todo[s : s + batch_size] for s in range(0, len(todo), batch_size)]
-        quiet = (
+        quiet: dict[str, Any] = (
             {}
             if self.show_progress and len(batches) > 1
             else dict(style='lines', interval=float('inf'))
@@ -173,12 +178,11 @@ class RetrievalInferencer(ImageInferencer):
             for part in batches:
                 made = encode([items[i] for i in part]).float().cpu().numpy()
                 if self.cache is not None:
-                    kept = [j for j, i in enumerate(part) if keys[i] is not None]
+                    kept = [j for j, i in enumerate(part) if i in keys]
                     self.cache.put([keys[part[j]] for j in kept], made[kept])
-                for i, row in zip(part, made):
-                    rows[i] = row
+                rows.update(zip(part, made))
                 bar.update()
-        return np.stack(rows)
+        return np.stack([rows[i] for i in range(len(items))])
 
     # ------------------------------------------------------------------------------ gallery
 
@@ -230,7 +234,7 @@ class RetrievalInferencer(ImageInferencer):
         for start in range(0, len(names), batch_size):
             part = names[start : start + batch_size]
             try:
-                vectors = self.encode_pictures(part, batch_size)
+                vectors = list(self.encode_pictures(part, batch_size))
             except ValueError:  # one of them: each for itself
                 vectors, readable = [], []
                 for name in part:
@@ -238,10 +242,10 @@ class RetrievalInferencer(ImageInferencer):
                         vectors.append(self.encode_pictures([name])[0])
                         readable.append(name)
                     except ValueError as error:
-                        print_log(f'left out: {error}', 'current', 30)
+                        print_log(f'left out: {error}', 'current', logging.WARNING)
                 part = readable
             if part:
-                store.add(part, np.stack(list(vectors)))
+                store.add(part, np.stack(vectors))
             done += part
         return done
 
@@ -266,10 +270,10 @@ class RetrievalInferencer(ImageInferencer):
             FileNotFoundError: The store does not exist.
             ValueError: It is empty or another model's.
         """
-        queries = list(queries) if isinstance(queries, (list, tuple)) else [queries]
+        asked: list[Any] = list(queries) if isinstance(queries, (list, tuple)) else [queries]
         vectors = [
             self.encode_pictures([q])[0] if _is_picture(q) else self.encode_sentences(q)[0]
-            for q in queries
+            for q in asked
         ]
         return self.find(np.stack(vectors), store, top_k)
 

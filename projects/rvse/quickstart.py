@@ -100,7 +100,9 @@ def _draw(dataset, similarities: np.ndarray, path: Path) -> None:
 
     def answers(query, scores: np.ndarray, things: list, right: np.ndarray) -> Answers:
         best = np.argsort(-scores, kind='stable')[:TOP]
-        return Answers(query, [things[i] for i in best], right[best], scores[best])
+        return Answers(
+            query, [things[i] for i in best], right[best].tolist(), scores[best].tolist()
+        )
 
     chosen = np.linspace(0, len(images), 2 * QUERIES, endpoint=False).astype(int)
     paths = [image['img_path'] for image in images]

@@ -165,11 +165,11 @@ def from_released(
     """
     keys, shapes = released_keys(model), _shapes(model)
     dead = _dead_tensors(model)
-    released = {keys.to_theirs(key): shape for key, shape in shapes.items()}
+    released = keys.all_to_theirs(shapes)
     found = {key: value for key, value in weights.items() if key != _POSITION_IDS}
     expected = {**released, **{key: value.shape for key, value in dead.items()}}
     check_weights(found, expected, f'{what} is no released checkpoint of this model')
-    converted = {keys.to_ours(key): weights[key] for key in released}
+    converted = keys.all_to_ours({key: weights[key] for key in released})
     for key in model.state_dict():
         if key in VOCABULARY_KEYS:
             empty = torch.zeros(0, dtype=torch.uint8)
@@ -200,7 +200,7 @@ def to_released(
     dropped = tuple(key for key in weights if key in VOCABULARY_KEYS)
     ours = {key: value for key, value in weights.items() if key not in dropped}
     check_weights(ours, shapes, f'{what} holds no weights of this model')
-    converted = {keys.to_theirs(key): value for key, value in ours.items()}
+    converted = keys.all_to_theirs(ours)
     dead = _dead_tensors(model)
     if original is not None:
         shapes = {key: value.shape for key, value in {**converted, **dead}.items()}

@@ -1,3 +1,5 @@
+"""Pictures or their regions with captions, in the layouts of published code."""
+
 from .base import BaseMatchingDataset
 from .offline_negatives import OfflineNegativesDataset, pairs_then_negatives
 from .pictures import (

@@ -42,6 +42,7 @@ class OfflineNegativesDataset(Dataset):
         self._sample_of_picture = np.unique(owner, return_index=True)[1]
 
     def __len__(self) -> int:
+        """Number of pairs."""
         return len(self.dataset)
 
     def __getitem__(self, idx: int) -> tuple[dict, dict]:
@@ -50,7 +51,7 @@ class OfflineNegativesDataset(Dataset):
         Raises:
             RuntimeError: No negatives were mined.
         """
-        if self.captions_mined is None:
+        if self.captions_mined is None or self.pictures_mined is None:
             raise RuntimeError(
                 'OfflineNegativesDataset has no negatives: add dict(type="OfflineMiningHook") to '
                 'custom_hooks'
@@ -64,6 +65,7 @@ class OfflineNegativesDataset(Dataset):
         return pair, dict(negative, data_samples=sample)
 
     def __getattr__(self, name: str):
+        """The inner data set's, such as its metainfo."""
         if name == 'dataset':
             raise AttributeError(name)
         return getattr(self.dataset, name)

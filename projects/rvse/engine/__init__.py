@@ -1,3 +1,5 @@
+"""Hooks: vocabulary, gradient norm, mining, clean split, warm-up of the loss."""
+
 from .build_vocabulary_hook import BuildVocabularyHook
 from .clean_split_hook import CleanSplitHook
 from .gradient_norm_hook import GradientNormHook

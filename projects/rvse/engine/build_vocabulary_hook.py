@@ -26,9 +26,11 @@ class BuildVocabularyHook(Hook):
         self.min_count = min_count
 
     def before_train(self, runner) -> None:
+        """Makes the vocabulary, unless there is one."""
         model = unwrapped(runner.model)
         encoder = model.text_encoder
         if encoder.vocabulary is None:
             captions = runner.train_dataloader.dataset.captions()
-            encoder.set_vocabulary(Vocabulary.build(captions, self.min_count))
-            runner.logger.info(f'a vocabulary of {len(encoder.vocabulary)} words')
+            vocabulary = Vocabulary.build(captions, self.min_count)
+            encoder.set_vocabulary(vocabulary)
+            runner.logger.info(f'a vocabulary of {len(vocabulary)} words')

@@ -43,6 +43,11 @@ class CleanSplitHook(Hook):
         self.seed = seed
 
     def before_train(self, runner) -> None:
+        """Gives both networks the one vocabulary.
+
+        Raises:
+            TypeError: The model is no :class:`CoTrainedMatcher`.
+        """
         model = unwrapped(runner.model)
         if not isinstance(model, CoTrainedMatcher):
             raise TypeError(
@@ -52,6 +57,7 @@ class CleanSplitHook(Hook):
             model.share_vocabulary()
 
     def before_train_epoch(self, runner) -> None:
+        """Sets the loss of the warm-up or, after it, the labels."""
         model = unwrapped(runner.model)
         if runner.epoch < self.warm_up_epochs:
             margin = model.matchers[0].criterion.margin

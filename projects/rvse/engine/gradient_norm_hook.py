@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -35,6 +37,11 @@ class GradientNormHook(Hook):
         self._handle = None
 
     def before_train(self, runner) -> None:
+        """Watches the parameter's gradient from now on.
+
+        Raises:
+            ValueError: The model has no such parameter, or does not train it.
+        """
         model = unwrapped(runner.model)
         parameters = dict(model.named_parameters())
         if self.parameter not in parameters or not parameters[self.parameter].requires_grad:
@@ -43,7 +50,7 @@ class GradientNormHook(Hook):
                 f'which {type(model).__name__} does not train'
             )
 
-        def keep(parameter: Tensor) -> None:
+        def keep(parameter: Any) -> None:
             scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
             scale = scaler.get_scale() if scaler is not None else 1.0
             self._norm = torch.linalg.vector_norm(parameter.grad.detach().float()) / scale
@@ -51,13 +58,15 @@ class GradientNormHook(Hook):
         self._handle = parameters[self.parameter].register_post_accumulate_grad_hook(keep)
 
     def after_train_iter(
-        self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None
+        self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
+        """Adds the norm to the iteration's ``outputs``."""
         if self._norm is not None and outputs is not None:
             outputs['fc_grad_norm'] = self._norm
             self._norm = None
 
     def after_train(self, runner) -> None:
+        """Watches no longer."""
         if self._handle is not None:
             self._handle.remove()
             self._handle = None

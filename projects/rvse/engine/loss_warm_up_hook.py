@@ -25,6 +25,7 @@ class LossWarmUpHook(Hook):
         self._own = None
 
     def before_train_epoch(self, runner) -> None:
+        """Exchanges the model's loss where the warm-up begins, and back where it ends."""
         model = unwrapped(runner.model)
         if runner.epoch < self.epochs and self._own is None:
             self._own, model.criterion = model.criterion, self.loss

@@ -46,6 +46,11 @@ class OfflineMiningHook(Hook):
         self.block_size = block_size
 
     def before_train(self, runner) -> None:
+        """Mines, or reads what an earlier start mined.
+
+        Raises:
+            TypeError: The training data set is another one.
+        """
         dataset = runner.train_dataloader.dataset
         if not isinstance(dataset, OfflineNegativesDataset):
             raise TypeError(

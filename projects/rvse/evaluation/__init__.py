@@ -1,3 +1,5 @@
+"""Ranks and recalls of whole galleries, computed in blocks."""
+
 from .feature_file import FeatureFile
 from .matching_loop import MatchingMetric, MatchingTestLoop, MatchingValLoop
 from .ranks import RetrievalRanks, matrix_scores, mean_scores, retrieval_ranks

@@ -67,7 +67,7 @@ class FeatureFile:
             torch.distributed.all_gather_object(tables, (self._ids, self._lengths, self._shape))
         else:
             tables[0] = (self._ids, self._lengths, self._shape)
-        self._shape = next(shape for *_, shape in tables if shape is not None)
+        self._channels, self._single = next(shape for *_, shape in tables if shape is not None)
         self._rank = np.full(count, -1)
         self._start = np.zeros(count, dtype=np.int64)
         self._size = np.zeros(count, dtype=np.int64)
@@ -86,16 +86,17 @@ class FeatureFile:
 
     def __getitem__(self, entries: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings (B, C) or (B, N, C), zero beyond each one's rows, and the rows (B,)."""
-        channels, single = self._shape
-        width = 4 * channels
+        width = 4 * self._channels
         rows = []
         for i in entries.tolist():
             data = os.pread(
                 self._files[self._rank[i]], self._size[i] * width, self._start[i] * width
             )
-            rows.append(torch.frombuffer(bytearray(data), dtype=torch.float32).view(-1, channels))
+            rows.append(
+                torch.frombuffer(bytearray(data), dtype=torch.float32).view(-1, self._channels)
+            )
         lengths = torch.tensor([len(row) for row in rows])
-        if single:
+        if self._single:
             return torch.cat(rows), lengths
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
 

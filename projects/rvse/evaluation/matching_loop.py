@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine import dist
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import LOOPS, METRICS
-from mmengine.runner import TestLoop, ValLoop, autocast
+from mmengine.runner import BaseLoop, TestLoop, ValLoop, autocast
 from torch import Tensor
 
 from projects.common.build import unwrapped
@@ -34,9 +35,11 @@ class MatchingMetric(BaseMetric):
     default_prefix = 'matching'
 
     def process(self, data_batch: object, data_samples: list[RetrievalRanks]) -> None:
+        """Keeps the ranks that a loop hands over, of the whole data set at once."""
         self.results.extend(data_samples)
 
     def compute_metrics(self, results: list[RetrievalRanks]) -> dict[str, float]:
+        """Recalls in percent, ranks from 1."""
         ranks = results[0]
         summary = retrieval_summary(ranks.i2t, ranks.t2i)
         if ranks.fold_i2t is not None:
@@ -47,7 +50,7 @@ class MatchingMetric(BaseMetric):
         return summary
 
 
-class _MatchingEvaluation:
+class _MatchingEvaluation(BaseLoop):
     """What the two loops share; their arguments beyond mmengine's:
 
     Args:
@@ -56,6 +59,8 @@ class _MatchingEvaluation:
         block_size: Pictures of a block that is scored at once, and their captions.
         similarity_file: A ``.npy`` to save the whole matrix to, for ensembles.
     """
+
+    stage: str
 
     def __init__(
         self,
@@ -105,7 +110,7 @@ class _MatchingEvaluation:
             captions.share(dataset.text_size)
             score = file_scores(model.similarity, images, captions, _device(model))
             if self.similarity_file:
-                score = self._saved(score, dataset)
+                score = _saved(score, dataset, Path(self.similarity_file))
             ranks = retrieval_ranks(
                 score,
                 dataset.image_of_caption,
@@ -142,31 +147,31 @@ class _MatchingEvaluation:
                 f'after_{self.stage}_iter', batch_idx=idx, data_batch=batch, outputs=samples
             )
 
-    def _saved(self, score: ScoreFunction, dataset) -> ScoreFunction:
-        """``score`` that also writes what it gives into the file."""
-        path = Path(self.similarity_file)
-        shape = (dataset.img_size, dataset.text_size)
-        if dist.is_main_process():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.lib.format.open_memmap(path, 'w+', np.float32, shape).flush()
-            truth = dict(source=dataset.source, image_of_caption=dataset.image_of_caption.tolist())
-            path.with_suffix('.json').write_text(json.dumps(truth))
-        dist.barrier()
-        matrix = np.load(path, mmap_mode='r+')
 
-        def saved(images: Tensor, captions: Tensor) -> Tensor:
-            values = score(images, captions)
-            matrix[np.ix_(images.numpy(), captions.numpy())] = values.float().cpu().numpy()
-            return values
+def _saved(score: ScoreFunction, dataset, path: Path) -> ScoreFunction:
+    """``score`` that also writes what it gives into the file."""
+    shape = (dataset.img_size, dataset.text_size)
+    if dist.is_main_process():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.lib.format.open_memmap(path, 'w+', np.float32, shape).flush()
+        truth = dict(source=dataset.source, image_of_caption=dataset.image_of_caption.tolist())
+        path.with_suffix('.json').write_text(json.dumps(truth))
+    dist.barrier()
+    matrix = np.load(path, mmap_mode='r+')
 
-        return saved
+    def saved(images: Tensor, captions: Tensor) -> Tensor:
+        values = score(images, captions)
+        matrix[np.ix_(images.numpy(), captions.numpy())] = values.float().cpu().numpy()
+        return values
+
+    return saved
 
 
 def file_scores(
     similarity, images: FeatureFile, captions: FeatureFile, device: torch.device
 ) -> ScoreFunction:
     """Scores of embeddings on disk; the last block of pictures stays in memory."""
-    kept: dict[str, tuple] = {}
+    kept: dict[str, Any] = {}
 
     def score(rows: Tensor, columns: Tensor) -> Tensor:
         key = rows.numpy().tobytes()

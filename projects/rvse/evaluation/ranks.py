@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -143,7 +144,7 @@ def retrieval_ranks(
 
     pairs = [(a, b) for a in range(len(blocks)) for b in range(len(blocks)) if a != b]
     total = math.ceil(len(blocks) / world) + math.ceil(len(pairs) / world)
-    style = {} if progress and rank == 0 else dict(style='lines', interval=math.inf)
+    style: dict[str, Any] = {} if progress and rank == 0 else dict(style='lines', interval=math.inf)
     with progress_bar(total, 'similarities', 'block', **style) as bar:
         for images, captions in blocks[rank::world]:
             values = scored(images, captions)

@@ -44,7 +44,7 @@ def fold_summary(ranks: RetrievalRanks) -> list[dict[str, float]]:
     Raises:
         ValueError: The ranks were counted without folds.
     """
-    if ranks.fold_i2t is None:
+    if ranks.fold_i2t is None or ranks.fold_t2i is None or ranks.fold_of_image is None:
         raise ValueError('fold_summary: the ranks were counted without fold_size')
     return [
         retrieval_summary(

@@ -1,3 +1,5 @@
+"""Losses of a matrix of similarities; importing registers them."""
+
 from .anchors import Anchors, both_directions
 from .aoq import AOQLoss, mine_offline_negatives
 from .base import MatchingLoss

@@ -100,7 +100,8 @@ def mine_offline_negatives(
     Raises:
         ValueError: A picture or a caption has fewer than ``top`` negatives.
     """
-    captions, best_scores, best_images, start = [], None, None, 0
+    captions, start = [], 0
+    best: tuple[Tensor, Tensor] | None = None  # scores and pictures (T, top), for captions
     for block in blocks:
         images = torch.arange(start, start + len(block), device=block.device)
         start += len(block)
@@ -109,15 +110,15 @@ def mine_offline_negatives(
         captions.append(_top(scores, top, 'picture')[1])
         # of captions, the best so far compete with this block's pictures
         columns, candidates = scores.T, images.expand(scores.shape[1], -1)
-        if best_scores is not None:
-            columns = torch.cat([best_scores, columns], dim=1)
-            candidates = torch.cat([best_images, candidates], dim=1)
-        best_scores, chosen = columns.topk(min(top, columns.shape[1]), dim=1)
-        best_images = candidates.gather(1, chosen)
-    if best_scores is None:
+        if best is not None:
+            columns = torch.cat([best[0], columns], dim=1)
+            candidates = torch.cat([best[1], candidates], dim=1)
+        highest, chosen = columns.topk(min(top, columns.shape[1]), dim=1)
+        best = highest, candidates.gather(1, chosen)
+    if best is None:
         raise ValueError('mine_offline_negatives: there are no blocks')
-    _top(best_scores, top, 'caption')
-    return torch.cat(captions), best_images
+    _top(best[0], top, 'caption')
+    return torch.cat(captions), best[1]
 
 
 def _top(scores: Tensor, top: int, what: str) -> tuple[Tensor, Tensor]:

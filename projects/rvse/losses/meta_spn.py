@@ -50,10 +50,11 @@ class MetaSPNLoss(MatchingLoss):
         """(B,), of s_p and the hardest s_n; only the network has a gradient of them."""
         hardest = anchors.hardest.nan_to_num(neginf=0.0)
         scores = torch.stack([anchors.positive, hardest], dim=1).detach()
-        dtype = self.weighting[0].weight.dtype
+        dtype = next(self.weighting.parameters()).dtype
         return self.weighting(scores.to(dtype)).squeeze(1).to(scores.dtype)
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
+        """(B,): the hinge of the hardest negative, times the weight, which is a constant here."""
         return self.weights(anchors).detach() * hard_negative(anchors, self.margin)
 
     def meta_backward(
@@ -81,7 +82,7 @@ class MetaSPNLoss(MatchingLoss):
         """
         make = similarities or (lambda output: output)
         own = {id(parameter) for parameter in self.parameters()}  # the model may hold this loss
-        parameters = {
+        parameters: dict[str, Tensor] = {
             k: p for k, p in model.named_parameters() if p.requires_grad and id(p) not in own
         }
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN's GRU has no second derivative

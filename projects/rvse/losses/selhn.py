@@ -70,7 +70,9 @@ class SelHNLoss(MatchingLoss):
         self.normalizer = normalizer
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
+        """(B,); see :func:`selhn`."""
         return selhn(anchors, self.margin, self.eps, self.normalizer)
 
     def triplet_branch(self, anchors: Anchors) -> Tensor:
+        """(B,) bool, delta s <= eps: Eq. 9 takes all negatives."""
         return anchors.delta_s <= self.eps

@@ -32,6 +32,7 @@ class SemiHardNegativeLoss(MatchingLoss):
     """SHN of Tables 3 and 10 (Eq. 13, 14)."""
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
+        """(B,); see :func:`semi_hard_negative`."""
         return semi_hard_negative(anchors, self.margin)
 
 
@@ -40,4 +41,5 @@ class SCTLoss(MatchingLoss):
     """Selectively Contrastive Triplet of Tables 3 and 10 (Eq. 15, 16)."""
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
+        """(B,); see :func:`selectively_contrastive`."""
         return selectively_contrastive(anchors, self.margin)

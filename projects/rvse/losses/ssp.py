@@ -53,4 +53,5 @@ class SSPLoss(MatchingLoss):
         super().__init__(margin, reduction, loss_weight, patience)
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
+        """(B,); see :func:`ssp`."""
         return ssp(anchors, self.margin)

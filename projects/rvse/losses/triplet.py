@@ -25,9 +25,11 @@ class ITMTripletLoss(MatchingLoss):
     """L_Triplet: every negative counts (Eq. 2)."""
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
+        """(B,); see :func:`triplet`."""
         return triplet(anchors, self.margin)
 
     def triplet_branch(self, anchors: Anchors) -> Tensor:
+        """(B,) bool, True everywhere."""
         return torch.ones_like(anchors.positive, dtype=torch.bool)
 
 
@@ -36,4 +38,5 @@ class HardNegativeLoss(MatchingLoss):
     """L_T-HN: only the hardest negative counts (Eq. 3)."""
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
+        """(B,); see :func:`hard_negative`."""
         return hard_negative(anchors, self.margin)

@@ -1,3 +1,5 @@
+"""Matchers, encoders, pooling and similarities; importing registers them."""
+
 from .bert_encoder import BERTCaptionEncoder
 from .bfan import BFANSimilarity
 from .bigru_encoder import BiGRUTextEncoder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
@@ -38,11 +40,13 @@ class BERTCaptionEncoder(BaseModule):
 
     # What projects.common.text.LearnVocabularyHook asks for.
     @property
-    def tokenizer(self):
+    def tokenizer(self) -> Any:
+        """BERT's word pieces; None while there is no vocabulary."""
         return self.encoder.tokenizer
 
     @property
     def lowercase(self) -> bool:
+        """Whether captions are lower-cased."""
         return self.encoder.lowercase
 
     def set_tokenizer(self, tokenizer) -> None:

@@ -123,11 +123,12 @@ class BiGRUTextEncoder(BaseModule):
         pads = ~length_mask(lengths, features.shape[1])[..., None]
         return l2norm(features).masked_fill(pads, 0), lengths
 
-    # The vocabulary as bytes: checkpoints that hold nothing but tensors load everywhere.
     def get_extra_state(self) -> Tensor:
+        """The vocabulary as bytes, (n,) uint8: checkpoints of tensors alone load everywhere."""
         words = self.vocabulary.words if self.vocabulary else []
         return torch.tensor(list('\n'.join(words).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
+        """Takes over the vocabulary of a state dict, unless it has none."""
         if state.numel():
             self.set_vocabulary(Vocabulary(bytes(state.cpu().tolist()).decode().split('\n')))

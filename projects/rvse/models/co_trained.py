@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
@@ -47,6 +48,8 @@ class CoTrainedMatcher(BaseModel):
         matcher: Config of an :class:`ImageTextMatcher` whose loss is :class:`NCRLoss`.
     """
 
+    matchers: Any  # an nn.ModuleList of two ImageTextMatcher
+
     def __init__(
         self, matcher: dict, data_preprocessor: dict | None = None, init_cfg: dict | None = None
     ) -> None:
@@ -54,10 +57,10 @@ class CoTrainedMatcher(BaseModel):
         self.matchers = nn.ModuleList(MODELS.build(matcher) for _ in range(2))
         self.similarity = MeanSimilarity([m.similarity for m in self.matchers])
         self.labels: Tensor | None = None  # (2, N), by network and text_id
-        self.warm_up_loss: nn.Module | None = None  # in place of the networks' own
+        self.warm_up_loss: Any = None  # in place of the networks' own
 
     @property
-    def text_encoder(self) -> nn.Module:
+    def text_encoder(self) -> Any:
         """The first network's, whose vocabulary a hook makes."""
         return self.matchers[0].text_encoder
 
@@ -74,13 +77,15 @@ class CoTrainedMatcher(BaseModel):
         """``loss`` or ``tensor``, as :class:`ImageTextMatcher`.
 
         Raises:
-            ValueError: ``mode`` is another one.
+            ValueError: ``mode`` is another one, or a loss is asked for without data samples.
         """
-        if mode == 'loss':
-            return self.loss(inputs, data_samples)
         if mode == 'tensor':
             return self.extract_feat(inputs, data_samples)
-        raise ValueError(f"mode={mode!r}, expected 'loss' or 'tensor'")
+        if mode != 'loss':
+            raise ValueError(f"mode={mode!r}, expected 'loss' or 'tensor'")
+        if data_samples is None:
+            raise ValueError("mode='loss' needs data_samples")
+        return self.loss(inputs, data_samples)
 
     def extract_feat(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
@@ -48,11 +49,11 @@ class ImageTextMatcher(BaseModel):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
-        self.backbone = MODELS.build(backbone) if backbone else None
+        self.backbone: Any = MODELS.build(backbone) if backbone else None
         self.image_encoder = MODELS.build(image_encoder)
         self.text_encoder = MODELS.build(text_encoder)
         self.similarity = MODELS.build(similarity)
-        self.criterion = MODELS.build(loss) if loss else None
+        self.criterion: Any = MODELS.build(loss) if loss else None
         self.mask_repeats = mask_repeats
 
     def forward(
@@ -64,15 +65,17 @@ class ImageTextMatcher(BaseModel):
         """``loss`` returns losses, ``predict`` data samples, ``tensor`` embeddings.
 
         Raises:
-            ValueError: ``mode`` is another one.
+            ValueError: ``mode`` is another one, or it needs data samples and there are none.
         """
-        if mode == 'loss':
-            return self.loss(inputs, data_samples)
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
         if mode == 'tensor':
             return self.extract_feat(inputs, data_samples)
-        raise ValueError(f"mode={mode!r}, expected 'loss', 'predict' or 'tensor'")
+        if mode not in ('loss', 'predict'):
+            raise ValueError(f"mode={mode!r}, expected 'loss', 'predict' or 'tensor'")
+        if data_samples is None:
+            raise ValueError(f'mode={mode!r} needs data_samples')
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        return self.predict(inputs, data_samples)
 
     def grid_features(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         """Cells of the backbone's last feature map (B, h * w, C) of images (B, 3, H, W)."""
@@ -151,7 +154,7 @@ class ImageTextMatcher(BaseModel):
 
     def _same_picture(self, data_samples: Sequence[DataSample], owner: Tensor) -> Tensor:
         """(B, B) bool, of pairs whose samples are ``owner`` (B,)."""
-        ids = list(range(len(data_samples)))
+        ids: list[Any] = list(range(len(data_samples)))
         if self.mask_repeats:
             ids = [sample.get('image_id') for sample in data_samples]
             if None in ids:

@@ -44,9 +44,9 @@ class MetaWeightedMatcher(ImageTextMatcher):
             ValueError: The batch has fewer than four pairs.
         """
         with optim_wrapper.optim_context(self):
-            data = self.data_preprocessor(data, True)
-            losses = self._run_forward(data, mode='loss')
-        inputs, samples = data['inputs'], data['data_samples']
+            batch = self.data_preprocessor(data, True)
+            losses = self._run_forward(batch, mode='loss')
+        inputs, samples = batch['inputs'], batch['data_samples']
         half = len(samples) // 2
         if half < 2:
             raise ValueError(

@@ -99,6 +99,7 @@ class RegionFCMLP(RegionEncoder):
         self.mlp = RegionMLP(channels, channels)
 
     def region_features(self, regions: Tensor) -> Tensor:
+        """(B, N, in_channels) to (B, N, channels): linear layer, then MLP."""
         return self.mlp(self.fc(regions))
 
 
@@ -107,6 +108,7 @@ class RegionResidualMLP(RegionFCMLP):
     """RVSE (MLP) and RVSE++, Figure 2c: the MLP is a residual branch behind the linear layer."""
 
     def region_features(self, regions: Tensor) -> Tensor:
+        """(B, N, in_channels) to (B, N, channels): linear layer, MLP added."""
         x = self.fc(regions)
         return x + self.mlp(x)
 
@@ -120,4 +122,5 @@ class RegionParallelMLP(RegionEncoder):
         self.mlp = RegionMLP(in_channels, channels)
 
     def region_features(self, regions: Tensor) -> Tensor:
+        """(B, N, in_channels) to (B, N, channels): the sum of both."""
         return self.fc(regions) + self.mlp(regions)

@@ -1,3 +1,5 @@
+"""Galleries of embeddings: stores, and a cache of what was computed."""
+
 from .embedding_cache import EmbeddingCache
 from .faiss_store import FaissStore
 from .milvus_store import MilvusStore

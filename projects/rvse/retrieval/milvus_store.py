@@ -80,12 +80,18 @@ class MilvusStore(VectorStore):
         self._channels = channels
 
     def __len__(self) -> int:
+        """Number of entries, counted by the server."""
         if self._channels is None:
             return 0
         found = self.client.query(self.collection, filter='', output_fields=['count(*)'])
         return int(found[0]['count(*)'])
 
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
+        """Adds or replaces entries, in parts that the server takes at once.
+
+        Raises:
+            ValueError: As the base class has it, or a name is longer than a key may be.
+        """
         vectors = check_vectors(vectors, self._channels, f'store milvus:{self.place}')
         if len(names) != len(vectors):
             raise ValueError(
@@ -105,6 +111,7 @@ class MilvusStore(VectorStore):
             self.client.upsert(self.collection, rows[start : start + ROWS_AT_ONCE])
 
     def search(self, queries: np.ndarray, top_k: int) -> list[list[Hit]]:
+        """As the base class has it, by the index that the collection has."""
         if not len(self):
             raise ValueError(f'store milvus:{self.place}: it is empty; index something first')
         queries = check_vectors(queries, self._channels, f'store milvus:{self.place}')
@@ -116,10 +123,12 @@ class MilvusStore(VectorStore):
         ]
 
     def save(self) -> None:
+        """Asks the server to seal what it was given."""
         if self._channels is not None:
             self.client.flush(self.collection)
 
     def close(self) -> None:
+        """Closes the connection."""
         self.client.close()
 
 

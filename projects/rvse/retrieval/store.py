@@ -49,7 +49,8 @@ class VectorStore(ABC):
         """
 
     @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Number of entries."""
 
     @abstractmethod
     def save(self) -> None:
@@ -59,9 +60,11 @@ class VectorStore(ABC):
         """Releases files and connections."""
 
     def __enter__(self) -> VectorStore:
+        """The store, which closes where the block ends."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Closes; what was not saved is lost."""
         self.close()
 
 

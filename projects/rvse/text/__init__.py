@@ -1,3 +1,5 @@
+"""Words of captions and their vocabulary."""
+
 from .vocabulary import Vocabulary
 from .word_tokenize import word_tokenize
 
