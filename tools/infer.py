@@ -19,7 +19,7 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
 )  # `projects`, from any working directory
 
-from projects.common.cli import report_user_errors
+from projects.common.cli import add_trust_option, report_user_errors
 
 
 def add_grounding(tasks: argparse._SubParsersAction) -> None:
@@ -100,12 +100,7 @@ def add_source(parser: argparse.ArgumentParser, part: str = '', whose: str = '')
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', help='such as cpu or cuda:0; default: the fastest there is')
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle the checkpoint freely, which runs any code in it; only if you trust who '
-        'made it',
-    )
+    add_trust_option(parser)
 
 
 def build(inferencer: type, args: argparse.Namespace, part: str = '', **options):

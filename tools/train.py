@@ -61,8 +61,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def apply_resume(cfg: Config, resume: str | None, trust: bool) -> None:
-    """Point the config at the checkpoint to resume, and take over its seed where the config has "
-    "none."""
+    """Point the config at the checkpoint to resume, and take its seed where the config has none."""
     from projects.common.checkpoint import find_resumable, load_checkpoint_file
 
     if resume is None:

@@ -15,7 +15,7 @@ import os
 import pickle
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = [
     'UserError',
     'accepted_arguments',
     'add_run_options',
+    'add_trust_option',
     'build_runner',
     'check_cfg_options',
     'load_config',
@@ -107,10 +108,8 @@ def load_config(path: str | os.PathLike, cfg_options: Mapping[str, Any] | None =
         raise UserError(f'config {path}: {error}') from error
     except (SyntaxError, OSError) as error:
         raise UserError(f'config {path}: {type(error).__name__}: {error}') from error
-    except (
-        KeyError,
-        TypeError,
-    ) as error:  # a variable of the environment, a key twice in the bases
+    except (KeyError, TypeError) as error:
+        # a variable of the environment, a key twice in the bases
         if not _raised_at(error)[0].endswith('mmengine/config/config.py'):
             raise
         raise UserError(f'config {path}: {_one_line(error)}') from error
@@ -238,6 +237,7 @@ def _unreachable(tree: ConfigDict, parts: list[str], known_roots: set[str]) -> s
 
 def dotted_items(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
     """Every dotted key below a config node with its value, list indices included."""
+    children: Iterable[tuple[Any, Any]]
     if isinstance(node, Mapping):
         children = node.items()
     elif isinstance(node, (list, tuple)):
@@ -251,6 +251,7 @@ def dotted_items(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def dotted_keys(node: Any) -> list[str]:
+    """The keys of :func:`dotted_items`."""
     return [key for key, _ in dotted_items(node)]
 
 
@@ -322,8 +323,7 @@ def accepted_arguments(cfg: Config, kind: Any) -> set[str]:
 
 
 def parameters(target: Any) -> set[str]:
-    """Names of the arguments of a class or function, those that `**kwargs` hands to bases "
-    "included."""
+    """Names of the arguments of a class or function, with those that `**kwargs` hands to bases."""
     functions = (
         [
             c.__dict__['__init__']
@@ -411,9 +411,8 @@ def _one_line(error: BaseException) -> str:
         return f'{error.filename}: {error.strerror}'
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     text = re.sub(r'^class `[^`]*` in [\w/.]+: ', '', text)
-    text = text.split('. Please check whether the value of')[
-        0
-    ]  # MMEngine, on a `type` nobody registered
+    # MMEngine, on a `type` nobody registered
+    text = text.split('. Please check whether the value of')[0]
     return ' '.join(text.split()) or type(error).__name__
 
 
@@ -440,7 +439,7 @@ def _worker_message(error: BaseException) -> str | None:
         return None
     lines = text.rstrip().splitlines()
     last_frame = max(i for i, line in enumerate(lines) if line.lstrip().startswith('File "'))
-    file = re.search(r'File "([^"]+)"', lines[last_frame])[1]
+    file = lines[last_frame].split('"')[1]
     source = lines[last_frame + 1].strip()
     # The message follows the source line (and its ^^^ marks) and may itself have several lines.
     message = next(
@@ -512,6 +511,16 @@ def prepare(
             )
 
 
+def add_trust_option(parser: argparse.ArgumentParser) -> None:
+    """`--trust-checkpoint`, which is False unless it is given."""
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle checkpoints freely, which runs any code in them; only for files whose '
+        'maker you trust',
+    )
+
+
 def add_run_options(parser: argparse.ArgumentParser, example: str) -> None:
     """The options that training and testing share.
 
@@ -519,12 +528,7 @@ def add_run_options(parser: argparse.ArgumentParser, example: str) -> None:
         parser: Parser to add them to.
         example: An override that makes sense for the command.
     """
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle checkpoints freely, which runs any code in them; only for files whose '
-        'maker you trust',
-    )
+    add_trust_option(parser)
     parser.add_argument(
         '--cfg-options',
         nargs='+',

@@ -16,8 +16,7 @@ from projects.common.cli import UserError, report_user_errors
 
 
 def read_run(path: Path) -> list[dict]:
-    """All scalars of a run in order: a work folder (the logs of each start, joined) or one "
-    "scalars.json."""
+    """All scalars of a run in order: a work folder (the logs of each start, joined) or one file."""
     files = [path] if path.is_file() else sorted(path.glob('**/vis_data/scalars.json'))
     if not files:
         raise UserError(f'{path}: neither a scalars.json nor a folder with */vis_data/scalars.json')

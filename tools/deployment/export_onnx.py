@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from projects.common.cli import UserError, report_user_errors
+from projects.common.cli import UserError, add_trust_option, report_user_errors
 
 
 def main() -> None:
@@ -33,12 +33,7 @@ def main() -> None:
     parser.add_argument(
         '--skip-check', action='store_true', help='write the file without running it'
     )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle the checkpoint freely, which runs any code in it; only if you trust who '
-        'made it',
-    )
+    add_trust_option(parser)
     args = parser.parse_args()
 
     from projects.plvl import GroundingInferencer

@@ -25,7 +25,7 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
 from projects.common.build import build_quietly
-from projects.common.cli import UserError, load_config, report_user_errors
+from projects.common.cli import UserError, add_trust_option, load_config, report_user_errors
 from projects.common.convert import check_weights, read_weights
 from projects.common.files import write_atomically
 from projects.common.progress import progress_bar
@@ -53,12 +53,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--workers', type=int, default=0, help='processes that load pictures')
     parser.add_argument('--device', help='such as cpu or cuda:0; default: the fastest there is')
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle the checkpoint freely, which runs any code in it; only if you trust who '
-        'made it',
-    )
+    add_trust_option(parser)
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides'
     )

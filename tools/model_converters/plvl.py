@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from projects.common.cli import load_config, report_user_errors
+from projects.common.cli import add_trust_option, load_config, report_user_errors
 from projects.common.convert import print_names, read_weights, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,12 +39,7 @@ def main() -> None:
         metavar='FILE',
         help='released checkpoint to take the tensors from that nothing uses (with --to released)',
     )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle the files freely, which runs any code in them; only if you trust who made '
-        'them',
-    )
+    add_trust_option(parser)
     args = parser.parse_args()
     if args.vocab and args.to == 'released' or args.original and args.to == 'ours':
         parser.error('--vocab goes with --to ours, --original with --to released')

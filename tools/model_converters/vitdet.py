@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from projects.common.cli import load_config, report_user_errors
+from projects.common.cli import add_trust_option, load_config, report_user_errors
 from projects.common.convert import read_weights, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,11 +31,7 @@ def main() -> None:
         default=CONFIG,
         help='config of the model whose backbone it is (default: %(default)s)',
     )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle the file freely, which runs any code in it; only if you trust who made it',
-    )
+    add_trust_option(parser)
     args = parser.parse_args()
 
     from projects.plvl.released_weights import convert_vitdet, empty_model
