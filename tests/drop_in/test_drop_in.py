@@ -175,3 +175,34 @@ def test_their_tools(environment, checkout, scenes, name):
 def test_their_tools_further(environment, checkout, scenes, name):
     package, *classes = CASES[name]
     train_and_test(environment, checkout, scenes, package, name, *classes)
+
+
+@pytest.fixture
+def empty_folder(tmp_path):
+    """Is removed afterwards: pytest would keep the gigabytes of the last three runs."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_from_nothing(wheel, scenes, empty_folder):
+    """An environment made by pip alone, as the README says it, and both libraries' tools in it."""
+    import torch
+
+    tag = f'torch{torch.__version__.split("+")[0]}-cp{sys.version_info[0]}{sys.version_info[1]}'
+    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'mmtriad/wheels', tag)
+    if not any(cache.glob('onedl_mmcv-*.whl')):
+        pytest.skip(f'{cache} has no wheel of mmcv, which compiles for ten minutes; make env does')
+    environment = Environment(empty_folder / 'environment')
+    lists = ROOT / 'requirements'
+    pip = ('-m', 'pip', 'install', '-q', '-c', lists / 'constraints.txt')
+    environment(*pip, '-r', lists / 'build.txt')
+    stack = ('--no-deps', '--no-build-isolation', '--find-links', cache)
+    environment(*pip, *stack, '-r', lists / 'mminstall.txt')
+    environment(*pip, '-r', lists / 'runtime.txt')
+    environment(*pip, wheel)
+    checkout = make_checkout(environment, empty_folder / 'mmdetection')
+    for name in ('plvl', 'rvse'):
+        package, *classes = CASES[name]
+        train_and_test(environment, checkout, scenes, package, name, *classes)

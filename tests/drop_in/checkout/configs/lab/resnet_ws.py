@@ -72,7 +72,11 @@ val_dataloader = dict(
     dataset=dict(ann_file='annotations/instances_val.json', test_mode=True, **dataset),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='CocoMetric', metric='bbox')
+val_evaluator = dict(
+    type='CocoMetric',
+    metric='bbox',
+    ann_file='{{$SCENES_ROOT:data/scenes}}/annotations/instances_val.json',
+)
 test_evaluator = val_evaluator
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
 val_cfg = dict(type='ValLoop')
