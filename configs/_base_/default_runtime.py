@@ -9,6 +9,8 @@ default_hooks = dict(
     checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     mean_loss=dict(type='MeanLossHook'),
+    # mode='skip' leaves batches with a NaN out and counts them.
+    nonfinite_loss=dict(type='NonFiniteLossHook', mode='stop'),
     progress=dict(type='ProgressBarHook'),
     # Not in custom_hooks, which leaf configs replace.
     reproducibility=dict(type='ReproducibilityHook'),

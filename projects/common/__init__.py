@@ -4,6 +4,7 @@ from .checkpoint import AtomicCheckpointHook
 from .config_index import find_config, list_models
 from .mean_loss_hook import MeanLossHook
 from .muon import MuonAdamW, MuonAdamWConstructor
+from .nonfinite_loss_hook import NonFiniteLossHook
 from .prediction_dump import PredictionDump
 from .progress import ProgressBarHook
 from .reproducibility import ReproducibilityHook
@@ -14,6 +15,7 @@ __all__ = [
     'MeanLossHook',
     'MuonAdamW',
     'MuonAdamWConstructor',
+    'NonFiniteLossHook',
     'PredictionDump',
     'ProgressBarHook',
     'ReproducibilityHook',
