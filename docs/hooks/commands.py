@@ -166,7 +166,7 @@ def commands() -> str:
     for folder, title in FOLDERS.items():
         lines += [f'## {title}', '']
         for tool in tools():
-            if tool.parent == ROOT / 'tools' / folder:
+            if (tool.relative_to(ROOT / 'tools').parts[:-1] or ('',))[0] == folder:
                 lines += entry(tool)
     return '\n'.join(lines)
 
