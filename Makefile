@@ -3,9 +3,10 @@ PYTHON  ?= python3
 PROJECT ?= plvl
 SEED    ?= 0
 JOBS    ?= 2
+TESTS   ?= tests
 VENV    := .venv/bin
 
-.PHONY: help env quickstart test test-slow docs docs-serve lint bench wheel clean
+.PHONY: help env quickstart test test-slow docs docs-serve lint types coverage bench wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -31,9 +32,23 @@ docs: env  ## build the site into site/; every warning is an error
 docs-serve: env  ## the site on http://127.0.0.1:8000, built again whenever a page changes
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs serve
 
-lint: env  ## ruff: rules and format
+lint: env types  ## ruff: rules, docstrings and format; mypy
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
+
+types: env  ## mypy on projects/
+	@$(VENV)/mypy
+
+coverage: env  ## lines that the tests run, by package (TESTS=tests/common: only those)
+	@rm -rf work_dirs/coverage
+	@$(VENV)/coverage run -m pytest -q -m "not slow" $(TESTS)
+	@$(VENV)/coverage combine -q
+	@$(VENV)/coverage xml -q
+	@$(VENV)/coverage html -q
+	@for folder in projects/*/ tools/; do \
+		printf '%-32s%4s %%\n' $$folder "$$($(VENV)/coverage report --format=total --include="$$folder*")"; \
+	done
+	@echo "[coverage] work_dirs/coverage/html/index.html, coverage.xml"
 
 bench: env  ## measure every part beside its baseline (BENCH="--only plvl", BENCH=--quick)
 	@$(VENV)/python tools/analysis_tools/bench.py $(BENCH)
@@ -44,5 +59,5 @@ wheel: env  ## build the wheel into dist/
 	@ls dist
 
 clean:  ## remove what was built, except .venv and work_dirs
-	@rm -rf build dist site *.egg-info .pytest_cache .ruff_cache
+	@rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -24,9 +24,11 @@ def generate_scene(
 
     Args:
         index: number of the scene in its split.
+        seed: seed of the data set.
         split: 'train', 'val' or 'test'; each has its own stream of random numbers.
         image_size: side of the picture in pixels, 64 to 1024.
-        min_objects, max_objects: range of the number of objects, within 3 to 7.
+        min_objects: least number of objects, from 3.
+        max_objects: largest number of objects, up to 7.
 
     Raises:
         ValueError: an argument is out of its range.

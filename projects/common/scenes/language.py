@@ -310,6 +310,8 @@ def noun_phrase(
     """A phrase without its article: 'small striped circle', 'circle with stripes'.
 
     Args:
+        rng: chooses among words that mean the same.
+        phrase: what is mentioned.
         size_word: replaces the word for the size ('larger').
         noun: replaces the word for an unnamed shape.
         tails: whether the texture may follow the noun.

@@ -111,6 +111,8 @@ def draw_background(rng: np.random.Generator, image_size: int, tone: str) -> np.
     """A muted, cluttered background.
 
     Args:
+        rng: chooses colours and clutter.
+        image_size: side of the picture in pixels.
         tone: 'dark', 'grey' or 'light'.
 
     Returns:
@@ -206,7 +208,10 @@ def draw_object(
     """Draws one object with its shadow into the picture, in place.
 
     Args:
+        rng: chooses tones and the texture's place.
         image: (size, size, 3) float32, BGR, 0 to 255.
+        spec: what to draw.
+        patch: its outline and where it lies.
     """
     image_size = image.shape[0]
     _draw_shadow(image, patch)

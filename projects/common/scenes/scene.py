@@ -206,6 +206,7 @@ def finish_objects(
     """Lets later objects occlude earlier ones and measures what stays visible.
 
     Args:
+        specs: the objects in the order in which they are drawn.
         full_masks: (num_objects, H, W) bool, every object as if it were alone.
 
     Returns:

@@ -59,7 +59,11 @@ def write_dataset(
     Args:
         out_dir: a new or empty folder, or one written by this function before: what that one
             holds is kept if its arguments are the same and replaced if they are not.
+        num_train: pictures for training.
+        num_val: pictures for validation.
+        num_test: pictures for the test.
         image_size: side of the pictures in pixels, 64 to 1024.
+        seed: seed of the data set.
         workers: processes that draw.
         progress: whether to show a progress bar.
 

@@ -44,8 +44,10 @@ def generate_proposals(
     Args:
         pictures: Paths by name.
         out: Folder of the store.
-        quality, max_proposals, min_side, max_side: See
-            :func:`~projects.pdsl.proposals.selective_search`.
+        quality: See :func:`~projects.pdsl.proposals.selective_search`.
+        max_proposals: See there.
+        min_side: See there.
+        max_side: See there.
         workers: Processes.
         on_picture: Called after each picture of this process, those of an earlier call included.
 

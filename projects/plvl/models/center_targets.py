@@ -17,6 +17,7 @@ def gaussian_radius(width: Tensor, height: Tensor, min_overlap: float = 0.7) -> 
     Args:
         width: (B,) in cells.
         height: (B,) in cells.
+        min_overlap: IoU.
 
     Returns:
         (B,) radius in cells, not rounded.

@@ -20,6 +20,7 @@ def training_batches(
 
     Args:
         runner: Its training loader says how many workers read.
+        dataset: Whose samples.
         rows: (N,) int64, in the order wanted.
         batch_size: None is that of the training loader.
 

@@ -51,7 +51,7 @@ class MatchingMetric(BaseMetric):
 
 
 class _MatchingEvaluation(BaseLoop):
-    """What the two loops share; their arguments beyond mmengine's:
+    """What the two loops share, with their arguments beyond mmengine's.
 
     Args:
         num_folds: Rank within folds, too: 5 for COCO 1K.
