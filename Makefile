@@ -26,11 +26,12 @@ test-slow: env  ## the long tests only
 	@$(VENV)/python -m pytest -q -m slow --durations=10 tests
 
 docs: env  ## build the site into site/; every warning is an error
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --quiet --strict --clean
+	@# without --quiet, which would hide the warnings from --strict as well
+	@PYTHONWARNINGS=ignore NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict
 	@echo "[docs] site/index.html"
 
 docs-serve: env  ## the site on http://127.0.0.1:8000, built again whenever a page changes
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs serve
+	@PYTHONWARNINGS=ignore NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs serve
 
 lint: env types  ## ruff: rules, docstrings and format; mypy
 	@$(VENV)/ruff check .

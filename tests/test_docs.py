@@ -7,6 +7,8 @@ import importlib
 import importlib.util
 import inspect
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -84,6 +86,27 @@ def test_links_are_turned_to_the_site():
         '[a](../../faq.md#x) [b](../../source/projects/common/muon.py.md)\n'
         '```\n[c](../../docs/faq.md)\n```\n'
     )
+
+
+@pytest.mark.slow
+def test_a_link_that_leads_nowhere_fails_the_build(tmp_path):
+    """With the command of `make docs`; a page that is in no menu fails it, too."""
+    (command,) = re.findall(
+        r'^\t@(PYTHON.*/mkdocs build.*)$', (ROOT / 'Makefile').read_text(), re.M
+    )
+    command = command.replace('$(VENV)/mkdocs', f'{sys.executable} -m mkdocs')
+    for name in ('docs', 'projects', 'configs', 'tools', 'README.md', 'CONTRIBUTING.md'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ('mkdocs.yml', 'CHANGELOG.md'):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    (tmp_path / 'docs').unlink()
+    shutil.copytree(ROOT / 'docs', tmp_path / 'docs')
+    (tmp_path / 'docs/bad.md').write_text('[a](gone.md) [b](faq.md#gone) [c](../tools/gone.py)\n')
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    for found in ("'gone.md'", "'#gone'", "'../tools/gone.py'", '  - bad.md'):
+        assert found in done.stderr
+    assert 'Aborted with 4 warnings' in done.stderr
 
 
 # -------------------------------------------------------------------------------- references
