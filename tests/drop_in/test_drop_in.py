@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -163,10 +164,20 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize('name', ['plvl', 'rvse'])
-def test_their_tools(environment, checkout, scenes, name):
-    package, *classes = CASES[name]
-    train_and_test(environment, checkout, scenes, package, name, *classes)
+def train_and_test_both(environment: Environment, checkout: Path, scenes: Path) -> None:
+    """A model of each library at once: most of the time goes by while they import it."""
+    with ThreadPoolExecutor() as pool:
+        runs = []
+        for name in ('plvl', 'rvse'):
+            package, *classes = CASES[name]
+            arguments = (environment, checkout, scenes, package, name, *classes)
+            runs.append(pool.submit(train_and_test, *arguments))
+        for run in runs:
+            run.result()
+
+
+def test_their_tools(environment, checkout, scenes):
+    train_and_test_both(environment, checkout, scenes)
 
 
 @pytest.mark.slow  # what is built and run as in the two above
@@ -203,6 +214,4 @@ def test_from_nothing(wheel, scenes, empty_folder):
     environment(*pip, '-r', lists / 'runtime.txt')
     environment(*pip, wheel)
     checkout = make_checkout(environment, empty_folder / 'mmdetection')
-    for name in ('plvl', 'rvse'):
-        package, *classes = CASES[name]
-        train_and_test(environment, checkout, scenes, package, name, *classes)
+    train_and_test_both(environment, checkout, scenes)
