@@ -58,7 +58,7 @@ class NonFiniteLossHook(Hook):
         self.max_in_a_row = max_in_a_row
         self.max_dumps = max_dumps
         self._batch: Any = None
-        self._losses: Mapping[str, Tensor] = {}
+        self._losses: dict[str, Tensor] = {}
         self._in_a_row = 0
 
     def before_train(self, runner) -> None:

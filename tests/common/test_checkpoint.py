@@ -18,8 +18,8 @@ from projects.common.checkpoint import (
     find_resumable,
     load_checkpoint_file,
     use_safe_checkpoint_loading,
-    write_atomically,
 )
+from projects.common.files import write_atomically
 
 
 class Hostile:

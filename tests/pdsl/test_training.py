@@ -218,7 +218,7 @@ STAGES = ('before', 'half', 'written', 'renaming', 'renamed')
 KILLED = """
 import os, signal, sys
 import numpy as np
-from projects.common import checkpoint
+from projects.common import files
 from projects.pdsl.cues import store as module
 
 def die():
@@ -247,7 +247,7 @@ def write_and_die(folder, stage):
     if stage == 'before':
         module.write_atomically = lambda *_: die()
     elif stage == 'half':
-        checkpoint.open = lambda path, mode: opened(path)(path, mode)
+        files.open = lambda path, mode: opened(path)(path, mode)
     elif stage == 'written':
         os.fsync = lambda _: die()
     elif stage == 'renaming':
@@ -291,7 +291,7 @@ def test_kill_at_every_stage_of_a_write(tmp_path, repo_root):
 TRAINING = """
 import os, signal, sys
 from mmengine.config import Config
-from projects.common import checkpoint
+from projects.common import files
 from projects.pdsl.cues import store
 sys.path.insert(0, sys.argv[1])
 from test_training import train
@@ -308,7 +308,7 @@ def write(path, data):
             file.write(bytes(data)[: len(data) // 2])
             file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
-    checkpoint.write_atomically(path, data)
+    files.write_atomically(path, data)
 
 store.write_atomically = write
 train(cfg)

@@ -110,10 +110,16 @@ def test_sentence_is_wrapped_within_the_picture():
 
 def test_edge_cases_draw():
     image = np.zeros((64, 64, 3), np.uint8)
-    draw_grounding(image, 'x', gt_box=[0, 0, 64, 64], pred_box=[-30, -30, 200, 200])
-    draw_grounding(image, 'x', gt_box=[5, 5, 5.2, 5.2], gt_mask=np.zeros((64, 64)))
-    draw_grounding(image, '猫 <b>%s</b> \n', score_map=np.zeros((28, 28)), score=0.5)
-    draw_grounding(np.zeros((3, 2000, 3), np.uint8), 'a thin picture', pred_box=[1, 1, 9, 2])
+    picture = draw_grounding(image, 'x', gt_box=[0, 0, 64, 64], pred_box=[-30, -30, 200, 200])
+    _, truth, pred = _panels(picture, 3)
+    assert _has_color(truth, TRUTH_COLOR) and _has_color(pred, PRED_COLOR)
+    picture = draw_grounding(image, 'x', gt_box=[5, 5, 5.2, 5.2], gt_mask=np.zeros((64, 64)))
+    assert _has_color(_panels(picture, 2)[1], TRUTH_COLOR)
+    flat = draw_grounding(image, '猫 <b>%s</b> \n', score_map=np.zeros((28, 28)), score=0.5)
+    assert flat.shape[1] == 2 * 256 + 30
+    thin = np.zeros((3, 2000, 3), np.uint8)
+    picture = draw_grounding(thin, 'a thin picture', pred_box=[1, 1, 9, 2])
+    assert picture.shape[1] == 2 * 640 + 30 and _has_color(picture, PRED_COLOR)
 
 
 def test_wrong_input():

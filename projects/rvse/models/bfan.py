@@ -58,6 +58,7 @@ class BFANSimilarity(BlockwiseSimilarity):
         self.smooth = smooth
 
     def pair_elements(self, regions: int, words: int, channels: int) -> int:
+        """The matrix of products of regions and words."""
         return regions * words
 
     def image_terms(self, images: Tensor) -> Tensor:
@@ -72,6 +73,7 @@ class BFANSimilarity(BlockwiseSimilarity):
         captions: Tensor,
         caption_lengths: Tensor,
     ) -> Tensor:
+        """Both directions, added; see :meth:`BlockwiseSimilarity.score_block`."""
         products = pair_products(images, captions)
         norms = torch.linalg.vector_norm(captions, dim=2)
         attend = (self.smooth, self.focus)

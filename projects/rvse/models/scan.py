@@ -69,6 +69,7 @@ class SCANSimilarity(BlockwiseSimilarity):
         self.lambda_lse = DEFAULTS[direction][1] if lambda_lse is None else lambda_lse
 
     def pair_elements(self, regions: int, words: int, channels: int) -> int:
+        """The matrix of products of regions and words."""
         return regions * words
 
     def image_terms(self, images: Tensor) -> Tensor:
@@ -85,6 +86,7 @@ class SCANSimilarity(BlockwiseSimilarity):
         captions: Tensor,
         caption_lengths: Tensor,
     ) -> Tensor:
+        """Attention one way, pooled; see :meth:`BlockwiseSimilarity.score_block`."""
         if self.direction == 't2i':
             products = pair_products(images, captions)
             norms = torch.linalg.vector_norm(captions, dim=2)

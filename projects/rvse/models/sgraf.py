@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,8 @@ NODES = 2**12  # what is reasoned about at once on a CPU
 
 class _SelfAttention(nn.Module):
     """Pools a set: each vector's weight comes of its product with the set's mean."""
+
+    embedding_common: nn.Module
 
     def pool(self, local: Tensor, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         scores = self.embedding_common(queries * keys[:, None]).squeeze(-1)
@@ -180,6 +183,7 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         super().init_weights()
 
     def pair_elements(self, regions: int, words: int, channels: int) -> int:
+        """A similarity vector for each word; with gradients, a difference for each, too."""
         return words * (channels if torch.is_grad_enabled() else self.sim_eval_w.in_features)
 
     def forward(
@@ -220,6 +224,7 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         captions: Tensor,
         caption_lengths: Tensor,
     ) -> Tensor:
+        """Probabilities of :meth:`similarity_vectors`; captions are of one length."""
         vectors = self.similarity_vectors(images, terms, captions)
         return self.sim_eval_w(vectors).squeeze(-1).sigmoid()
 
@@ -295,11 +300,14 @@ class SGRSimilarity(SGRAFSimilarity):
         **kwargs: See :class:`SGRAFSimilarity`.
     """
 
+    SGR_module: Any  # an nn.Sequential of GraphReasoning
+
     def __init__(self, steps: int = 3, sim_channels: int = 256, **kwargs) -> None:
         super().__init__(sim_channels=sim_channels, **kwargs)
         self.SGR_module = nn.Sequential(*(GraphReasoning(sim_channels) for _ in range(steps)))
 
     def reason(self, nodes: Tensor) -> Tensor:
+        """The node of the whole, (N, S), after all steps."""
         for step in self.SGR_module[:-1]:
             nodes = step(nodes)
         return self.SGR_module[-1](nodes, queries=1)[:, 0]
@@ -329,4 +337,5 @@ class SAFSimilarity(SGRAFSimilarity):
         self.SAF_module = AttentionFiltration(sim_channels)
 
     def reason(self, nodes: Tensor) -> Tensor:
+        """The weighted sum of the nodes, (N, S)."""
         return self.SAF_module(nodes)
