@@ -97,7 +97,7 @@ def load_checkpoint_file(
             f'checkpoint {path}: asks for {found[1]}, which weights do not need and which could '
             'run code. If you trust whoever made this file, pass --trust-checkpoint'
         ) from error
-    except (RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file raises almost any exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise pickle.UnpicklingError(
             f'checkpoint {path}: damaged or no checkpoint ({reason})'
@@ -233,17 +233,19 @@ def find_resumable(work_dir: str | os.PathLike) -> str | None:
     work_dir = Path(work_dir)
     pointer = work_dir / 'last_checkpoint'
     if pointer.is_file():
-        named = Path(pointer.read_text().strip())
+        named = Path(pointer.read_text(errors='replace').strip())
         for path in (named, work_dir / named.name):
-            if path.is_file() and zipfile.is_zipfile(path):
+            if _is_complete(path):
                 return str(path)
     numbered = [
         (int(found[1]), path)
         for path in work_dir.glob('*.pth')
         if (found := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth', path.name))
     ]
-    for _, path in sorted(numbered, reverse=True):
-        # The directory of a zip file is at its end: a truncated one has none.
-        if zipfile.is_zipfile(path):
-            return str(path)
-    return None
+    newest_first = (path for _, path in sorted(numbered, reverse=True))
+    return next((str(path) for path in newest_first if _is_complete(path)), None)
+
+
+def _is_complete(path: Path) -> bool:
+    # The directory of a zip file is at its end: a truncated one has none.
+    return os.path.isfile(path) and zipfile.is_zipfile(path)

@@ -269,3 +269,8 @@ def _load_torch_zip(name: str, trust: bool, encoding: str) -> Any:
             f'{name}: torch.load(weights_only=True) refuses {asked}. If you trust whoever made '
             'this file, load it with trust=True (trust_pickle=True in a dataset config).'
         ) from None
+    except Exception as error:  # a damaged file raises almost any exception
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise pickle.UnpicklingError(
+            f'{name}: damaged, or no file of torch.save ({reason})'
+        ) from error

@@ -544,7 +544,7 @@ BAD_LINES = {
     'sentence_list': ({**LINE, 'sentence': ['a']}, 'sentence: expected a string'),
     'sentence_number': ({**LINE, 'sentence': 5}, 'sentence: expected a string, found 5'),
     'no_object': ({'image': 'a.png', 'sentence': 'a'}, "bbox: expected a 'bbox' or a 'mask'"),
-    'box_text': ({**LINE, 'bbox': '1 2 3 4'}, r'bbox: expected \[x1, y1, x2, y2\], found 1 2'),
+    'box_text': ({**LINE, 'bbox': '1 2 3 4'}, r'bbox: expected \[x1, y1, x2, y2\], found .1 2'),
     'box_bool': ({**LINE, 'bbox': [True, 2, 3, 4]}, 'bbox: expected'),
     'mask_number': ({**LINE, 'mask': 3}, 'mask: expected polygons, an RLE or a path, found 3'),
     'width_text': ({**LINE, 'width': '80', 'height': 60}, 'width: expected a positive integer'),

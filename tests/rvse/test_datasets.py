@@ -170,7 +170,7 @@ def test_karpathy(tmp_path):
     with pytest.raises(ValueError, match="split='dev'"):
         KarpathyMatchingDataset(str(path), 'dev')
     path.write_text('{"images": [{"split": "train"}]}')
-    with pytest.raises(ValueError, match=r"images\[0\]: no 'filename'"):
+    with pytest.raises(ValueError, match=r"images\[0\]: no field 'filename'"):
         KarpathyMatchingDataset(str(path), 'train')
 
 

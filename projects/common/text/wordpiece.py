@@ -10,6 +10,8 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 from torch import Tensor
 
+from ..annotation_files import read_lines
+
 SPECIAL_TOKENS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 
 
@@ -62,7 +64,7 @@ class WordPieceTokenizer:
             raise FileNotFoundError(
                 f'{path}: no such vocabulary file; expected a vocab.txt with one token a line'
             )
-        tokens = path.read_text(encoding='utf-8').splitlines()
+        tokens = read_lines(path)
         try:
             return cls(tokens, lowercase)
         except ValueError as error:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import logging
 import os
-import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,8 +21,6 @@ Box = tuple[int, int, int, int]
 # (height, width) of the mask, the window [x1, y1, x2, y2) around its foreground, and the window's
 # bits, compressed.
 _Entry = tuple[tuple[int, int], Box, bytes]
-
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def file_digest(path: str | os.PathLike) -> str:
@@ -104,7 +101,7 @@ class MaskStore:
                     file[name].tolist() for name in ('boxes', 'sizes', 'windows', 'ends')
                 )
                 data = file['data'].tobytes()
-        except _UNREADABLE as error:
+        except Exception as error:  # damaged zip files and headers raise almost any
             print_log(
                 f'{path}: damaged ({type(error).__name__}: {error}); its masks are made anew',
                 logger='current',

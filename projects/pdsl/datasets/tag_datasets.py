@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 import logging
 import os
-import xml.etree.ElementTree as ElementTree
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,18 @@ from mmdet.datasets import VOCDataset
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
+
+from projects.common.annotation_files import (
+    IDENTIFIER,
+    by_id,
+    check_fields,
+    read_json,
+    read_lines,
+    read_text,
+    read_xml,
+    shown,
+)
+from projects.common.array_files import read_mat
 
 __all__ = [
     'BaseTagDataset',
@@ -153,7 +164,7 @@ def read_image_set(
     Raises:
         FileNotFoundError: A file does not exist.
     """
-    lines = [line.split() for line in Path(path).read_text().splitlines()]
+    lines = [line.split() for line in read_lines(path)]
     names = [line[0] for line in lines if line]
     if exclude is None:
         return names
@@ -203,13 +214,9 @@ class VOCTagDataset(BaseTagDataset):
         """
         for name in read_image_set(self.ann_file, self.data_root, self.exclude):
             path = Path(self.data_prefix['xml']) / f'{name}.xml'
-            try:
-                root = ElementTree.parse(path).getroot()
-            except ElementTree.ParseError as error:
-                raise ValueError(f'{path}: not readable XML ({error})') from None
             tags = [
                 (entry.findtext('name') or '').strip()
-                for entry in root.iter('object')
+                for entry in read_xml(path).iter('object')
                 if self.use_difficult or (entry.findtext('difficult') or '0').strip() != '1'
             ]
             yield f'{name}.jpg', name, tags
@@ -238,26 +245,34 @@ class COCOTagDataset(BaseTagDataset):
         Raises:
             ValueError: A list is missing, or an annotation names what the file does not list.
         """
-        with open(self.ann_file, encoding='utf-8') as file:
-            content = json.load(file)
+        content = read_json(self.ann_file)
         for field in ('images', 'annotations', 'categories'):
             if not isinstance(content, Mapping) or not isinstance(content.get(field), list):
                 raise ValueError(f'{self.ann_file}: no list {field!r}, expected COCO instances')
-        names = {category['id']: category['name'] for category in content['categories']}
-        self._categories = [names[key] for key in sorted(names)]
-        tags: dict[Any, list[str]] = {image['id']: [] for image in content['images']}
-        for annotation in content['annotations']:
+        categories = by_id(content, 'categories', self.ann_file, name=str)
+        images = by_id(content, 'images', self.ann_file, file_name=str)
+        names = {key: category['name'] for key, category in categories.items()}
+        # numbers in their order, then words
+        ordered = sorted(names, key=lambda key: (isinstance(key, str), key))
+        self._categories = [names[key] for key in ordered]
+        tags: dict[Any, list[str]] = {key: [] for key in images}
+        for i, annotation in enumerate(content['annotations']):
+            check_fields(
+                *(annotation, f'{self.ann_file}: annotations[{i}]'),
+                image_id=IDENTIFIER,
+                category_id=IDENTIFIER,
+            )
             image, category = annotation['image_id'], annotation['category_id']
             if image not in tags or category not in names:
                 field = 'category_id' if image in tags else 'image_id'
                 raise ValueError(
-                    f'{self.ann_file}: annotation {annotation.get("id")} has {field} '
-                    f'{annotation[field]!r}, which the file does not list'
+                    f'{self.ann_file}: annotation {shown(annotation.get("id"))} has {field} '
+                    f'{shown(annotation[field])}, which the file does not list'
                 )
             if self.use_crowd or not annotation.get('iscrowd'):
                 tags[image].append(names[category])
-        for image in content['images']:
-            yield image['file_name'], image['id'], tags[image['id']]
+        for key, image in images.items():
+            yield image['file_name'], key, tags[key]
 
     def default_classes(self, tags: list[list[str]]) -> tuple[str, ...]:
         """The file's categories, in the order of their ids."""
@@ -288,18 +303,22 @@ class SBDTagDataset(BaseTagDataset):
         Raises:
             ValueError: A file has neither field, or a number that is no class.
         """
-        from scipy.io import loadmat
-
         classes = self.METAINFO['classes']
         for name in read_image_set(self.ann_file):
             path = Path(self.data_prefix['cls']) / f'{name}.mat'
-            content = loadmat(path)
+            content = read_mat(path)
             for struct, field in (('GTcls', 'CategoriesPresent'), ('GTinst', 'Categories')):
-                if struct in content and field in (content[struct].dtype.names or ()):
-                    numbers = np.ravel(content[struct][field][0, 0]).astype(int).tolist()
+                found = np.ravel(content.get(struct, ()))
+                if len(found) and field in (found.dtype.names or ()):
+                    numbers = np.ravel(found[0][field])
                     break
             else:
                 raise ValueError(f'{path}: no GTcls.CategoriesPresent and no GTinst.Categories')
+            if numbers.dtype.kind not in 'uif' or not np.isfinite(numbers).all():
+                raise ValueError(
+                    f'{path}: {struct}.{field}: found {numbers.dtype}, expected numbers'
+                )
+            numbers = numbers.astype(int).tolist()
             if bad := [number for number in numbers if not 1 <= number <= len(classes)]:
                 raise ValueError(f'{path}: category {bad[0]}, expected 1 to {len(classes)}')
             yield f'{name}.jpg', name, [classes[number - 1] for number in numbers]
@@ -326,13 +345,16 @@ class TagFileDataset(BaseTagDataset):
         if path.suffix.lower() == '.json':
             rows = self._json_rows(path)
         else:
-            with open(path, encoding='utf-8-sig', newline='') as file:
-                lines = list(csv.reader(file)) if path.suffix.lower() == '.csv' else None
-                if lines is None:
-                    lines = [
-                        line.split('\t') if '\t' in line else line.split()
-                        for line in file.read().splitlines()
-                    ]
+            text = read_text(path, encoding='utf-8-sig')
+            if path.suffix.lower() == '.csv':
+                try:
+                    lines = list(csv.reader(io.StringIO(text, newline='')))
+                except csv.Error as error:
+                    raise ValueError(f'{path}: not a CSV file ({error})') from None
+            else:
+                lines = [
+                    line.split('\t') if '\t' in line else line.split() for line in text.splitlines()
+                ]
             cells = [[cell.strip() for cell in line] for line in lines]
             rows = [(line[0], [cell for cell in line[1:] if cell]) for line in cells if any(line)]
             if rows and rows[0][0] == 'file_name':
@@ -346,7 +368,7 @@ class TagFileDataset(BaseTagDataset):
 
     @staticmethod
     def _json_rows(path: Path) -> list[tuple[str, list[str]]]:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = read_json(path)
         if isinstance(content, list) and all(isinstance(row, dict) for row in content):
             rows = [(row.get('file_name'), row.get('tags')) for row in content]
         elif isinstance(content, dict):
@@ -355,7 +377,11 @@ class TagFileDataset(BaseTagDataset):
             raise ValueError(f'{path}: holds a {type(content).__name__}, expected a dict or dicts')
         for name, tags in rows:
             if not isinstance(name, str) or not isinstance(tags, list):
-                raise ValueError(f'{path}: {name!r}: {tags!r}, expected a file name and a list')
+                raise ValueError(
+                    f'{path}: {shown(name)}: {shown(tags)}, expected a file name and a list'
+                )
             if not all(isinstance(tag, str) for tag in tags):
-                raise ValueError(f'{path}: tags of {name!r} are {tags!r}, expected strings')
+                raise ValueError(
+                    f'{path}: tags of {shown(name)} are {shown(tags)}, expected strings'
+                )
         return rows

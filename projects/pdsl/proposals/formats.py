@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from projects.common.annotation_files import shown
+from projects.common.array_files import read_mat
 from projects.common.files import write_atomically
 from projects.common.unpickle import load_pickle
 
@@ -109,20 +111,6 @@ def _field(where: str, content: Mapping, fields: Sequence[str]) -> Any:
     return content[field]
 
 
-def _load_mat(path: Path) -> dict:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        return loadmat(path)
-    except NotImplementedError:
-        raise ValueError(f'{path}: a MATLAB 7.3 file, expected one of version 7 or older') from None
-    except (MatReadError, ValueError, TypeError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f'{path}: not a readable .mat file ({error})') from None
-
-
 def _from_matlab(where: str, boxes: Any) -> np.ndarray:
     """(y1, x1, y2, x2) counted from 1 to XYXY counted from 0."""
     boxes = np.asarray(boxes)
@@ -133,55 +121,93 @@ def _from_matlab(where: str, boxes: Any) -> np.ndarray:
     return boxes[:, [1, 0, 3, 2]].astype(np.float32) - 1
 
 
+def _array(where: str, values: Any, dtype: type = np.float32) -> np.ndarray:
+    """Numbers as ``dtype``.
+
+    Raises:
+        ValueError: They are no numbers, or nested unequally.
+    """
+    try:
+        return np.asarray(values, dtype=dtype)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f'{where}: found {shown(values)}, expected numbers') from None
+
+
+def _numbers(where: str, boxes: Any, scores: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Boxes (n, 4) float32 and scores (n,) float64, or None.
+
+    Raises:
+        ValueError: They are not so, or not finite.
+    """
+    boxes = _array(where, boxes)
+    boxes = boxes.reshape(0, 4) if not boxes.size else boxes
+    scores = None if scores is None else np.ravel(_array(where, scores, np.float64))
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f'{where}: boxes of shape {boxes.shape}, expected (n, 4)')
+    if scores is not None and len(scores) != len(boxes):
+        raise ValueError(f'{where}: {len(boxes)} boxes with {len(scores)} scores')
+    if not np.isfinite(boxes).all() or not (scores is None or np.isfinite(scores).all()):
+        raise ValueError(f'{where}: a box or score is not finite')
+    return boxes, scores
+
+
 def _read_mcg(folder: Path) -> Iterator[_Entry]:
     for path in sorted(folder.glob('*.mat')):
-        content = _load_mat(path)
+        content = read_mat(path)
         boxes = _from_matlab(str(path), _field(str(path), content, _BOXES))
         scores = _pick(content, _SCORES)
-        yield path.stem, boxes, None if scores is None else np.ravel(content[scores])
+        scores = None if scores is None else content[scores]
+        yield path.stem, *_numbers(str(path), boxes, scores)
 
 
 def _read_selective_search(path: Path, names: Sequence[str] | None) -> Iterator[_Entry]:
-    content = _load_mat(path)
+    content = read_mat(path)
     cells = np.ravel(_field(str(path), content, _BOXES))
     if names is None and 'images' in content:
-        names = [str(np.ravel(name)[0]) for name in np.ravel(content['images'])]
+        names = [str(next(iter(np.ravel(name)), '')) for name in np.ravel(content['images'])]
     if names is None:
         raise ValueError(f'{path}: the file names no pictures; give the image set it was made for')
     if len(names) != len(cells):
         raise ValueError(f'{path}: proposals of {len(cells)} pictures, image set of {len(names)}')
     for name, boxes in zip(names, cells):
-        yield str(name), _from_matlab(f'{path}, {name}', boxes), None
+        where = f'{path}, {shown(name)}'
+        yield str(name), *_numbers(where, _from_matlab(where, boxes), None)
 
 
 def _read_detectron(path: Path, content: Mapping) -> Iterator[_Entry]:
-    all_boxes, ids = _field(str(path), content, _BOXES), _field(str(path), content, _IDS)
-    all_scores = _field(str(path), content, _SCORES)
-    mode = int(content.get('bbox_mode', _XYXY_ABS))
-    if mode not in (_XYXY_ABS, _XYWH_ABS):
-        raise ValueError(f'{path}: bbox_mode is {mode}, expected 0 (XYXY) or 1 (XYWH)')
+    lists = [_field(str(path), content, fields) for fields in (_BOXES, _IDS, _SCORES)]
+    if not all(isinstance(entries, (list, tuple, np.ndarray)) for entries in lists):
+        kinds = ', '.join(type(entries).__name__ for entries in lists)
+        raise ValueError(f'{path}: boxes, ids and scores are {kinds}, expected lists')
+    all_boxes, ids, all_scores = (
+        list(np.atleast_1d(entries)) if isinstance(entries, np.ndarray) else list(entries)
+        for entries in lists
+    )
+    mode = content.get('bbox_mode', _XYXY_ABS)
+    if not isinstance(mode, (int, np.integer)) or mode not in (_XYXY_ABS, _XYWH_ABS):
+        raise ValueError(f'{path}: bbox_mode is {shown(mode)}, expected 0 (XYXY) or 1 (XYWH)')
     if not len(all_boxes) == len(ids) == len(all_scores):
         raise ValueError(
             f'{path}: {len(ids)} ids, {len(all_boxes)} boxes, {len(all_scores)} scores'
         )
     for name, boxes, scores in zip(ids, all_boxes, all_scores):
-        boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
+        boxes, scores = _numbers(f'{path}, {shown(name)}', boxes, scores)
         if mode == _XYWH_ABS:
             boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-        yield str(name), boxes, np.ravel(scores)
+        yield str(name), boxes, scores
 
 
 def _read_mmdet(path: Path, content: Mapping) -> Iterator[_Entry]:
     for name, entry in content.items():
-        where = f'{path}, {name!r}'
+        where = f'{path}, {shown(name)}'
         if isinstance(entry, Mapping):
-            boxes = np.asarray(_field(where, entry, ('bboxes',)))
-            scores = entry.get('scores')
+            boxes, scores = _field(where, entry, ('bboxes',)), entry.get('scores')
         else:
-            boxes = np.asarray(entry)
+            boxes, scores = _array(where, entry), None
             if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
                 raise ValueError(f'{where}: shape {boxes.shape}, expected (n, 4) or (n, 5)')
             boxes, scores = boxes[:, :4], boxes[:, 4] if boxes.shape[1] == 5 else None
+        boxes, scores = _numbers(where, boxes, scores)
         yield str(name), boxes, scores
 
 

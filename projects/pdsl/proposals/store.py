@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from projects.common.annotation_files import check_fields, read_json, shown
+from projects.common.array_files import read_npy
 from projects.common.files import write_atomically
 
 __all__ = ['ProposalStore', 'names_of_picture', 'tidy', 'write_store']
@@ -90,20 +92,26 @@ class ProposalStore:
                 'tools/dataset_converters/proposals.py, and made by '
                 'tools/misc/generate_proposals.py'
             )
-        content = json.loads(index.read_text())
-        if content.get('format') != _FORMAT:
+        content = read_json(index)
+        check_fields(content, str(index), format=str, names=list)
+        if content['format'] != _FORMAT:
             raise ValueError(
-                f"{index}: field 'format' is {content.get('format')!r}, expected {_FORMAT!r}"
+                f"{index}: field 'format' is {shown(content['format'])}, expected {_FORMAT!r}"
             )
+        if not all(isinstance(name, str) for name in content['names']):
+            raise ValueError(f'{index}: names: expected texts')
         self._rows = {name: row for row, name in enumerate(content['names'])}
-        self._offsets = np.load(self.folder / 'offsets.npy', allow_pickle=False)
+        self._offsets = read_npy(self.folder / 'offsets.npy')
         self._boxes: np.ndarray | None = None
         self._scores: np.ndarray | None = None
-        if len(self._offsets) != len(self._rows) + 1:
+        if self._offsets.shape != (len(self._rows) + 1,):
             raise ValueError(
-                f'{self.folder}: {len(self._rows)} names with {len(self._offsets)} offsets, '
+                f'{self.folder}: {len(self._rows)} names with {self._offsets.size} offsets, '
                 f'expected {len(self._rows) + 1}'
             )
+        steps = np.diff(self._offsets)
+        if self._offsets.dtype.kind not in 'iu' or self._offsets[0] != 0 or (steps < 0).any():
+            raise ValueError(f'{self.folder}/offsets.npy: expected integers that rise from 0')
 
     @property
     def names(self) -> list[str]:
@@ -121,13 +129,14 @@ class ProposalStore:
     def read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (n, 4), XYXY in pixels, and scores (n,) of a picture, float32, copied."""
         if self._boxes is None or self._scores is None:
-            self._boxes = np.load(self.folder / 'boxes.npy', mmap_mode='r', allow_pickle=False)
-            self._scores = np.load(self.folder / 'scores.npy', mmap_mode='r', allow_pickle=False)
-            if not len(self._boxes) == len(self._scores) == self._offsets[-1]:
+            boxes, scores = (read_npy(self.folder / f'{n}.npy', 'r') for n in ('boxes', 'scores'))
+            count = int(self._offsets[-1])
+            if boxes.shape != (count, 4) or scores.shape != (count,):
                 raise ValueError(
-                    f'{self.folder}: {len(self._boxes)} boxes and {len(self._scores)} scores, '
-                    f'expected {self._offsets[-1]}'
+                    f'{self.folder}: boxes {boxes.shape} and scores {scores.shape}, '
+                    f'expected {(count, 4)} and {(count,)}'
                 )
+            self._boxes, self._scores = boxes, scores
         row = self._rows[name]
         rows = slice(*self._offsets[row : row + 2])
         return np.array(self._boxes[rows]), np.array(self._scores[rows])

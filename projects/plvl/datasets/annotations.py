@@ -10,6 +10,8 @@ import numpy as np
 import pycocotools.mask as mask_utils
 from PIL import Image
 
+from projects.common.annotation_files import shown
+
 __all__ = [
     'InvalidSampleError',
     'check_box',
@@ -21,6 +23,8 @@ __all__ = [
 ]
 
 _EXIF_ORIENTATION = 0x0112
+MAX_SIDE = 2**20  # pixels; OpenCV reads no larger pictures
+_MAX_PIXELS = 2**30
 _MAX_OVERFLOW = 2.0  # pixels by which annotators' boxes may leave the picture
 
 
@@ -29,6 +33,7 @@ class InvalidSampleError(ValueError):
 
     @property
     def reason(self) -> str:
+        """What is counted: the message's beginning."""
         return str(self).split(':', 1)[0]
 
 
@@ -41,11 +46,27 @@ def xywh_to_xyxy(box_xywh: Any) -> list[float]:
 def _four_numbers(box: Any) -> list[float]:
     try:
         numbers = [float(value) for value in box]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = []
     if len(numbers) != 4 or not all(math.isfinite(value) for value in numbers):
-        raise InvalidSampleError(f'degenerate box: {box} is not four finite numbers')
+        raise InvalidSampleError(f'degenerate box: {shown(box)} is not four finite numbers')
     return numbers
+
+
+def check_size(height: Any, width: Any) -> None:
+    """Refuses sizes that no picture has.
+
+    Args:
+        height: Pixels.
+        width: Pixels.
+
+    Raises:
+        InvalidSampleError: They are no whole numbers, not positive, or larger than OpenCV reads.
+    """
+    sides = (height, width)
+    ok = all(isinstance(side, (int, np.integer)) and 0 < side <= MAX_SIDE for side in sides)
+    if not ok or height * width > _MAX_PIXELS:
+        raise InvalidSampleError(f'invalid size: height {shown(height)}, width {shown(width)}')
 
 
 def check_box(box: Any, height: int | None, width: int | None) -> list[float]:
@@ -111,11 +132,16 @@ def check_mask(mask: Any, height: int | None, width: int | None) -> list[list[fl
         points = np.asarray(polygon, dtype=object)
         try:
             points = points.astype(np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             points = np.full(1, np.nan)
         if points.ndim != 1 or len(points) % 2 or not np.isfinite(points).all():
             raise InvalidSampleError(
                 'invalid mask: a polygon must be a flat list of finite x1, y1, x2, y2, ...'
+            )
+        # pycocotools walks along every edge, pixel by pixel, in 32-bit numbers
+        if len(points) and np.abs(points).max() > MAX_SIDE:
+            raise InvalidSampleError(
+                f'invalid mask: a point {np.abs(points).max():.0f} pixels from the corner'
             )
         if len(points) >= 6:
             polygons.append(points.tolist())
@@ -132,7 +158,8 @@ def _check_rle(mask: dict, height: int | None, width: int | None) -> dict:
     try:
         h, w = (int(value) for value in mask['size'])
         counts = mask['counts']
-    except (KeyError, TypeError, ValueError):
+        check_size(h, w)
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise InvalidSampleError(
             "invalid mask: an RLE needs 'size' [height, width] and 'counts'"
         ) from None
@@ -146,7 +173,7 @@ def _check_rle(mask: dict, height: int | None, width: int | None) -> dict:
             raise ValueError('its counts do not add up to its size')
         if isinstance(counts, list):
             counts = mask_utils.frPyObjects({'size': [h, w], 'counts': counts}, h, w)['counts']
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, IndexError, OverflowError, UnicodeError) as error:
         raise InvalidSampleError(f'invalid mask: the RLE cannot be decoded ({error})') from None
     if sum(runs[1::2]) == 0:
         raise InvalidSampleError('invalid mask: the RLE covers no pixel')
@@ -217,5 +244,6 @@ def read_image_size(path: str) -> tuple[int, int]:
             if image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
                 width, height = height, width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidSampleError(f'broken image: {error}') from None
+        reason = ' '.join(str(error).split())
+        raise InvalidSampleError(f'broken image: {path}: {reason}') from None
     return height, width

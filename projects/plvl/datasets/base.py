@@ -14,6 +14,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
+from projects.common.annotation_files import shown
 from projects.common.pictures import image_problem
 
 from .annotations import (
@@ -21,6 +22,7 @@ from .annotations import (
     check_box,
     check_mask,
     check_mask_meets_box,
+    check_size,
     mask_box,
     read_image_size,
     xywh_to_xyxy,
@@ -96,6 +98,7 @@ class BaseGroundingDataset(BaseDataset):
     IMAGE_SOURCE: str | None = None
     """``image_source`` where the config does not set it."""
 
+    data_prefix: dict[str, str]
     excluded_images: frozenset[ImageKey] = frozenset()
     """Pictures of which no sample is made; set it before the data set is loaded."""
 
@@ -267,7 +270,7 @@ class BaseGroundingDataset(BaseDataset):
         Raises:
             ValueError: ``skip_invalid`` is False.
         """
-        message = f'{where}: {error}'
+        message = ' '.join(f'{where}: {error}'.splitlines())
         if not self.skip_invalid:
             raise ValueError(f'{message} (skip_invalid=True leaves such samples out)') from None
         self._left_out.setdefault(error.reason, [0, message])[0] += max(num_sentences, 1)
@@ -292,7 +295,10 @@ class BaseGroundingDataset(BaseDataset):
         if self.check_images and not self._image_exists(img_path):
             raise InvalidSampleError(f'missing image: {img_path} does not exist')
         height, width = reference.get('height'), reference.get('width')
-        box, mask = reference.get('box'), reference.get('mask')
+        if height is not None or width is not None:
+            check_size(height, width)
+        box: Any = reference.get('box')
+        mask: Any = reference.get('mask')
         if mask is not None and not isinstance(mask, str):
             mask = check_mask(mask, height, width)
         if 'box_xywh' in reference:
@@ -310,7 +316,7 @@ class BaseGroundingDataset(BaseDataset):
         for sentence in reference['sentences']:
             text = sentence['text']
             if not isinstance(text, str) or not text.strip():
-                error = InvalidSampleError(f'empty sentence: {text!r}')
+                error = InvalidSampleError(f'empty sentence: {shown(text)}')
                 self.leave_out(f'{where}, sent_id {sentence["sent_id"]}', error)
                 continue
             samples.append(

@@ -6,10 +6,11 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from xml.etree import ElementTree
 
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
+
+from projects.common.annotation_files import read_text, read_xml
 
 from .base import BaseGroundingDataset
 
@@ -53,8 +54,7 @@ class Flickr30kEntitiesDataset(BaseGroundingDataset):
     def iter_references(self) -> Iterator[dict]:
         """See :meth:`BaseGroundingDataset.iter_references`."""
         folder = os.path.dirname(self.ann_file)
-        with open(self.ann_file, encoding='utf-8') as file:
-            names = file.read().split()
+        names = read_text(self.ann_file).split()
         ref_id = sent_id = without_box = 0
         for name in names:
             path = os.path.join(folder, 'Annotations', f'{name}.xml')
@@ -93,22 +93,23 @@ class Flickr30kEntitiesDataset(BaseGroundingDataset):
     def _read_boxes(path: str) -> tuple[int, int, dict[int, list[list[float]]]]:
         """Width and height of the picture, and the boxes (XYXY) of each id."""
         boxes: dict[int, list[list[float]]] = {}
+        root = read_xml(path)
         try:
-            root = ElementTree.parse(path).getroot()
-            width, height = (int(root.findtext(f'size/{key}')) for key in ('width', 'height'))
+            width, height = (int(root.findtext(f'size/{key}', '')) for key in ('width', 'height'))
             for item in root.iterfind('object'):
                 box = item.find('bndbox')
                 if box is None:
                     continue
                 x1, y1, x2, y2 = (
-                    float(box.findtext(key)) for key in ('xmin', 'ymin', 'xmax', 'ymax')
+                    float(box.findtext(key, '')) for key in ('xmin', 'ymin', 'xmax', 'ymax')
                 )
                 for name in item.iterfind('name'):
-                    boxes.setdefault(int(name.text), []).append([x1 - 1, y1 - 1, x2, y2])
-        except (ElementTree.ParseError, TypeError, ValueError) as error:
+                    boxes.setdefault(int(name.text or ''), []).append([x1 - 1, y1 - 1, x2, y2])
+        except (TypeError, ValueError) as error:
+            reason = ' '.join(str(error).split())
             raise ValueError(
                 f'{path}: not an annotation of Flickr30K Entities; size and objects with name '
-                f'and bndbox were expected ({error})'
+                f'and bndbox were expected ({reason})'
             ) from None
         return width, height, boxes
 
@@ -116,8 +117,7 @@ class Flickr30kEntitiesDataset(BaseGroundingDataset):
     def _read_phrases(path: str) -> dict[int, tuple[str, list[str]]]:
         """Type and phrases of each id, in the order of the captions."""
         phrases: dict[int, tuple[str, list[str]]] = {}
-        with open(path, encoding='utf-8') as file:
-            for chain, types, text in _PHRASE.findall(file.read()):
-                kind = types.split('/')[1]
-                phrases.setdefault(int(chain), (kind, []))[1].append(text)
+        for chain, types, text in _PHRASE.findall(read_text(path)):
+            kind = types.split('/')[1]
+            phrases.setdefault(int(chain), (kind, []))[1].append(text)
         return phrases

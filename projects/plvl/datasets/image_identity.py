@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 from typing import Any
+
+from projects.common.annotation_files import check_fields, read_json
 
 __all__ = ['ImageKey', 'canonical_source', 'image_keys', 'read_vg_images']
 
@@ -86,16 +87,16 @@ def read_vg_images(path: str) -> dict[int, dict]:
     Raises:
         ValueError: The file is of another form.
     """
-    try:
-        with open(path, encoding='utf-8') as file:
-            entries = json.load(file)
-        if any('coco_id' not in entry for entry in entries):
-            raise KeyError('coco_id')
-        return {int(entry['image_id']): entry for entry in entries}
-    except json.JSONDecodeError as error:
-        raise ValueError(f'{path}: not a JSON file ({error})') from None
-    except (KeyError, TypeError, ValueError) as error:
+    entries = read_json(path)
+    if not isinstance(entries, list):
         raise ValueError(
             f"{path}: not Visual Genome's image_data.json; a list of entries with image_id and "
-            f'coco_id was expected (missing: {error})'
-        ) from None
+            'coco_id was expected'
+        )
+    number_or_none = (int, type(None))
+    for i, entry in enumerate(entries):
+        where = f'{path}: entry {i}'
+        check_fields(entry, where, image_id=int, coco_id=number_or_none, flickr_id=number_or_none)
+        if 'coco_id' not in entry:
+            raise ValueError(f"{where}: no field 'coco_id'")
+    return {entry['image_id']: entry for entry in entries}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +11,8 @@ import mmcv
 import numpy as np
 import pycocotools.mask as mask_utils
 from mmengine.registry import DATASETS
+
+from projects.common.annotation_files import parse_json, read_lines, shown
 
 from .annotations import InvalidSampleError, mask_box
 from .base import BaseGroundingDataset
@@ -88,41 +89,36 @@ class JSONLinesGroundingDataset(BaseGroundingDataset):
     def iter_references(self) -> Iterator[dict]:
         """See :meth:`BaseGroundingDataset.iter_references`."""
         sent_id = 0
-        with open(self.ann_file, encoding='utf-8') as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                where = f'{self.ann_file}:{number}'
-                reference = self._parse_line(line, where)
-                reference['ref_id'] = number
-                reference['sentences'] = [
-                    dict(text=text, sent_id=sent_id + i, kind=reference['kind'])
-                    for i, text in enumerate(reference['sentences'])
-                ]
-                sent_id += len(reference['sentences'])
-                try:
-                    self._read_mask(reference)
-                except InvalidSampleError as error:
-                    reference['error'] = error
-                yield reference
+        for number, line in enumerate(read_lines(self.ann_file), start=1):
+            if not line.strip():
+                continue
+            where = f'{self.ann_file}:{number}'
+            reference = self._parse_line(line, where)
+            reference['ref_id'] = number
+            reference['sentences'] = [
+                dict(text=text, sent_id=sent_id + i, kind=reference['kind'])
+                for i, text in enumerate(reference['sentences'])
+            ]
+            sent_id += len(reference['sentences'])
+            try:
+                self._read_mask(reference)
+            except InvalidSampleError as error:
+                reference['error'] = error
+            yield reference
 
     def _parse_line(self, line: str, where: str) -> dict:
         """Check the types of one line's fields."""
 
         def expect(ok: bool, field: str, expected: str, found: Any) -> None:
             if not ok:
-                shown = str(found) if len(str(found)) < 60 else str(found)[:57] + '...'
-                raise ValueError(f'{where}: {field}: expected {expected}, found {shown}')
+                raise ValueError(f'{where}: {field}: expected {expected}, found {shown(found)}')
 
-        try:
-            fields = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f'{where}: not a JSON object on one line ({error})') from None
+        fields = parse_json(line, where, 'a JSON object on one line')
         expect(isinstance(fields, dict), 'line', 'a JSON object', fields)
         for key in fields.keys() - _KEYS:
             near = difflib.get_close_matches(key, _KEYS, n=1)
             hint = f'did you mean {near[0]!r}?' if near else "put further data under 'meta'"
-            raise ValueError(f'{where}: unknown field {key!r}; {hint}')
+            raise ValueError(f'{where}: unknown field {shown(key)}; {hint}')
 
         def is_number(value: Any) -> bool:
             return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from mmengine.registry import DATASETS
 
+from projects.common.annotation_files import IDENTIFIER, by_id, check_fields, read_json, shown
 from projects.common.unpickle import load_pickle
 
 from .annotations import InvalidSampleError
@@ -89,45 +90,54 @@ class ReferGroundingDataset(BaseGroundingDataset):
         refs = load_pickle(self.split_file, trust=self.trust_pickle)
         if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
             raise ValueError(f'{self.split_file}: expected a pickled list of references (dicts)')
-        splits = {ref.get('split') for ref in refs}
+        splits = {str(ref.get('split')) for ref in refs}
         if self.split not in splits:
             raise ValueError(
-                f'{self.split_file}: no split {self.split!r}; it has {sorted(map(str, splits))}'
+                f'{self.split_file}: no split {self.split!r}; it has {shown(sorted(splits), 200)}'
             )
         images, annotations, categories = self._index_annotations()
+        seen: dict[Any, dict] = {}
         for index, ref in enumerate(refs):
-            if ref['split'] != self.split:
+            if ref.get('split') != self.split:
                 continue
+            self._check_reference(ref, index)
+            if seen.setdefault(ref['ref_id'], ref) is not ref:
+                raise ValueError(
+                    f'{self.split_file}: reference {index} (ref_id {ref["ref_id"]}): an earlier '
+                    'one has that ref_id'
+                )
             try:
                 reference = self._make_reference(ref, images, annotations, categories)
             except InvalidSampleError as error:
                 where = f'{self.split_file}: ref_id {ref["ref_id"]}'
                 self.leave_out(where, error, len(ref['sentences']))
-            except KeyError as error:
-                raise ValueError(
-                    f'{self.split_file}: reference {index} (ref_id {ref.get("ref_id")}) or its '
-                    f'annotation in {self.ann_file} has no field {error}'
-                ) from None
             else:
                 yield reference
 
+    def _check_reference(self, ref: dict, index: int) -> None:
+        """Checks the fields that are read of an entry of the split file."""
+        where = f'{self.split_file}: reference {index} (ref_id {shown(ref.get("ref_id"))})'
+        ids = dict.fromkeys(('ref_id', 'ann_id', 'image_id'), IDENTIFIER)
+        check_fields(ref, where, **ids, sentences=list)
+        for sentence in ref['sentences']:
+            check_fields(sentence, where, sent_id=IDENTIFIER, kind=(str, type(None)))
+            if self.sentence_key not in sentence:
+                raise ValueError(f'{where}: no field {self.sentence_key!r} in a sentence')
+
     def _index_annotations(self) -> tuple[dict, dict, dict]:
         """Images, annotations and category names of ``ann_file`` by their ids."""
-        try:
-            with open(self.ann_file, encoding='utf-8') as file:
-                coco = json.load(file)
-            return (
-                {image['id']: image for image in coco['images']},
-                {annotation['id']: annotation for annotation in coco['annotations']},
-                {category['id']: category['name'] for category in coco.get('categories', [])},
-            )
-        except json.JSONDecodeError as error:
-            raise ValueError(f'{self.ann_file}: not a JSON file ({error})') from None
-        except (KeyError, TypeError) as error:
+        path = self.ann_file
+        coco = read_json(path)
+        if not isinstance(coco, dict) or 'images' not in coco or 'annotations' not in coco:
             raise ValueError(
-                f'{self.ann_file}: not a COCO annotation file; images and annotations with ids '
-                f'were expected (missing: {error})'
-            ) from None
+                f'{path}: not a COCO annotation file; images and annotations with ids were expected'
+            )
+        categories = by_id({'categories': [], **coco}, 'categories', path, name=str)
+        return (
+            by_id(coco, 'images', path, file_name=str, height=int, width=int),
+            by_id(coco, 'annotations', path),
+            {key: category['name'] for key, category in categories.items()},
+        )
 
     def _make_reference(self, ref: dict, images: dict, annotations: dict, categories: dict) -> dict:
         """Bring one entry of the split file, with its annotation, to the common form."""
@@ -159,6 +169,15 @@ class ReferGroundingDataset(BaseGroundingDataset):
                 f'no annotation: ann_id {ref["ann_id"]} is not in {self.ann_file}'
             )
             return reference
+        where = f'{self.ann_file}: annotation {ref["ann_id"]}'
+        check_fields(
+            *(annotation, where),
+            image_id=IDENTIFIER,
+            category_id=(*IDENTIFIER, type(None)),
+            iscrowd=(int, type(None)),
+        )
+        if 'bbox' not in annotation:
+            raise ValueError(f"{where}: no field 'bbox'")
         if annotation['image_id'] != ref['image_id']:
             reference['error'] = InvalidSampleError(
                 f'no annotation: ann_id {ref["ann_id"]} is of image {annotation["image_id"]}, '
@@ -170,7 +189,7 @@ class ReferGroundingDataset(BaseGroundingDataset):
         reference.update(
             box_xywh=annotation['bbox'],
             mask=annotation.get('segmentation'),
-            iscrowd=annotation.get('iscrowd', 0),
+            iscrowd=annotation.get('iscrowd') or 0,
             category=categories.get(category_id),
             category_id=category_id,
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from typing import Any
 
 from mmengine.registry import DATASETS
+
+from projects.common.annotation_files import IDENTIFIER, NUMBER, check_fields, read_json, shown
 
 from .base import BaseGroundingDataset
 from .image_identity import canonical_source
@@ -21,11 +22,7 @@ def load_seqtr(path: str | os.PathLike) -> dict[str, list]:
     Raises:
         ValueError: The file is of another form.
     """
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-    except json.JSONDecodeError as error:
-        raise ValueError(f'{path}: not a JSON file ({error})') from None
+    content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
         raise ValueError(
             f"{path}: not a file of SeqTR's; a list of records for each split was expected"
@@ -90,10 +87,10 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
                 value = record.get(field)
                 if value is not None and (not isinstance(value, int) or value <= 0):
                     raise ValueError(
-                        f'{where}: {field}: expected a positive integer, found {value!r}'
+                        f'{where}: {field}: expected a positive integer, found {shown(value)}'
                     )
             yield dict(
-                where=f'{where} ({img_name})',
+                where=f'{where} ({shown(img_name)})',
                 img_name=img_name,
                 img_id=record.get('image_id', img_name),
                 source=source,
@@ -116,11 +113,22 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
     def _sentences(record: Any, where: str) -> tuple[list, list, list | None]:
         """Expressions, their kinds, and their ids where the record has them."""
         if not isinstance(record, dict):
-            raise ValueError(f'{where}: expected a record (dict), found {str(record)[:60]}')
+            raise ValueError(f'{where}: expected a record (dict), found {shown(record)}')
+        nothing = type(None)
+        check_fields(
+            *(record, where),
+            image_id=(*IDENTIFIER, nothing),
+            ref_id=(*IDENTIFIER, nothing),
+            ann_id=(*IDENTIFIER, nothing),
+            category=(str, nothing),
+            category_id=(*IDENTIFIER, nothing),
+            iscrowd=(*NUMBER, nothing),
+            expressions=(list, nothing),
+        )
         texts = record.get('expressions')
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ValueError(
-                f'{where}: expressions: expected a list of strings, found {str(texts)[:60]}'
+                f'{where}: expressions: expected a list of strings, found {shown(texts)}'
             )
         kinds = record.get('kinds') or [None] * len(texts)
         sent_ids = record.get('sent_ids')
@@ -128,7 +136,7 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
             if values is not None and (not isinstance(values, list) or len(values) != len(texts)):
                 raise ValueError(
                     f'{where}: {field}: expected one for each of the {len(texts)} expressions, '
-                    f'found {str(values)[:60]}'
+                    f'found {shown(values)}'
                 )
         return texts, kinds, sent_ids
 
@@ -136,7 +144,7 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
         """Collection and file name."""
         source = record.get('data_source')
         if source is not None and not isinstance(source, str):
-            raise ValueError(f'{where}: data_source: expected a string, found {source!r}')
+            raise ValueError(f'{where}: data_source: expected a string, found {shown(source)}')
         name = record.get('file_name')
         if source is not None:
             source = canonical_source(source)
@@ -145,16 +153,18 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
         if name is None:
             name = self._name_by_id(source, record.get('image_id'), where)
         elif not isinstance(name, str):
-            raise ValueError(f'{where}: file_name: expected a string, found {name!r}')
+            raise ValueError(f'{where}: file_name: expected a string, found {shown(name)}')
         return source, name
 
-    def _name_by_id(self, source: str, image_id: Any, where: str) -> str:
+    def _name_by_id(self, source: str | None, image_id: Any, where: str) -> str:
         if source not in self.IMAGE_NAMES:
             raise ValueError(
                 f'{where}: data_source: expected one of {sorted(self.IMAGE_NAMES)}, or a '
-                f'file_name beside it; found {source!r}'
+                f'file_name beside it; found {shown(source)}'
             )
         try:
             return self.IMAGE_NAMES[source].format(int(image_id))
         except (TypeError, ValueError):
-            raise ValueError(f'{where}: image_id: expected a number, found {image_id!r}') from None
+            raise ValueError(
+                f'{where}: image_id: expected a number, found {shown(image_id)}'
+            ) from None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
+from projects.common.annotation_files import shown
 from projects.common.unpickle import load_legacy_torch
 
 from .annotations import InvalidSampleError
@@ -71,7 +72,7 @@ class TransVGGroundingDataset(BaseGroundingDataset):
             if not isinstance(entry, (tuple, list)) or len(entry) not in (3, 5):
                 raise ValueError(
                     f'{where}: expected (picture, mask file or collection, box, sentence, '
-                    f'attributes) or (picture, box, phrase), found {str(entry)[:80]}'
+                    f'attributes) or (picture, box, phrase), found {shown(entry, 80)}'
                 )
             if len(entry) == 3:
                 (img_name, box, text), ann_id = entry, None
@@ -82,9 +83,9 @@ class TransVGGroundingDataset(BaseGroundingDataset):
                 if source is None and is_referit:
                     source = 'saiapr'
             if not isinstance(img_name, str):
-                raise ValueError(f'{where}: picture: expected a file name, found {img_name!r}')
+                raise ValueError(f'{where}: picture: expected a file name, found {shown(img_name)}')
             reference = dict(
-                where=f'{where} ({img_name})',
+                where=f'{where} ({shown(img_name)})',
                 img_name=img_name,
                 img_id=img_name,
                 ref_id=index,
@@ -107,7 +108,7 @@ class TransVGGroundingDataset(BaseGroundingDataset):
         if not isinstance(second, (str, int, np.integer)):
             raise ValueError(
                 f"{where}: second field: expected a mask file ('225429.pth') or a collection "
-                f"('coco', 'flickr', 'vg'), found {str(second)[:40]}"
+                f"('coco', 'flickr', 'vg'), found {shown(second)}"
             )
         stem = str(second).removesuffix('.pth')
         if stem.isdecimal():
@@ -118,8 +119,6 @@ class TransVGGroundingDataset(BaseGroundingDataset):
 
 def _split_box(box: Any) -> tuple[Any, list | None]:
     """Box, and the polygons (or the RLE) that follow it in EEVG's and PLVL's files."""
-    try:
-        length = len(box)
-    except TypeError:
-        raise InvalidSampleError(f'degenerate box: {box!r} is not four numbers') from None
-    return (box[:4], list(box[4:])) if length > 4 else (box, None)
+    if not isinstance(box, (list, tuple, np.ndarray)):
+        raise InvalidSampleError(f'degenerate box: {shown(box)} is not four numbers')
+    return (box[:4], list(box[4:])) if len(box) > 4 else (box, None)

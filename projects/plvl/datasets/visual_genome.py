@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 
 from mmengine.registry import DATASETS
+
+from projects.common.annotation_files import IDENTIFIER, NUMBER, check_fields, read_json
 
 from .base import BaseGroundingDataset
 
@@ -48,32 +49,40 @@ class VisualGenomeRegionDataset(BaseGroundingDataset):
         has_folders = not self.check_images or os.path.isdir(
             os.path.join(self.data_prefix['img'], 'VG_100K')
         )
-        try:
-            with open(self.ann_file, encoding='utf-8') as file:
-                entries = json.load(file)
-        except json.JSONDecodeError as error:
-            raise ValueError(f'{self.ann_file}: not a JSON file ({error})') from None
+        entries = read_json(self.ann_file)
+        if not isinstance(entries, list):
+            raise ValueError(f'{self.ann_file}: expected a list of entries with regions')
+        images = self.vg_images or {}
         for index, entry in enumerate(entries):
             where = f'{self.ann_file}: entry {index}'
-            try:
-                for region in entry['regions']:
-                    image_id, region_id = region['image_id'], region['region_id']
-                    image = self.vg_images[image_id]
-                    parts = image['url'].rsplit('/', 2)[-2:]
-                    yield dict(
-                        where=f'{where}: region_id {region_id}',
-                        img_name=os.path.join(*parts) if has_folders else parts[-1],
-                        img_id=image_id,
-                        height=image['height'],
-                        width=image['width'],
-                        ref_id=region_id,
-                        ann_id=region_id,
-                        box_xywh=[region[key] for key in ('x', 'y', 'width', 'height')],
-                        sentences=[dict(text=region['phrase'], sent_id=region_id)],
-                    )
-            except (KeyError, TypeError) as error:
-                raise ValueError(
-                    f'{where}: no such field or image: {error}; regions with image_id, '
-                    f'region_id, x, y, width, height and phrase were expected, and their images '
-                    f'in {self.vg_image_data}'
-                ) from None
+            check_fields(entry, where, regions=list)
+            for region in entry['regions']:
+                check_fields(
+                    *(region, where),
+                    image_id=IDENTIFIER,
+                    region_id=IDENTIFIER,
+                    **dict.fromkeys(('x', 'y', 'width', 'height'), NUMBER),
+                    phrase=str,
+                )
+                image_id, region_id = region['image_id'], region['region_id']
+                if image_id not in images:
+                    raise ValueError(f'{where}: no image {image_id!r} in {self.vg_image_data}')
+                image = images[image_id]
+                check_fields(
+                    *(image, f'{self.vg_image_data}: image {image_id}'),
+                    url=str,
+                    width=int,
+                    height=int,
+                )
+                parts = image['url'].rsplit('/', 2)[-2:]
+                yield dict(
+                    where=f'{where}: region_id {region_id}',
+                    img_name=os.path.join(*parts) if has_folders else parts[-1],
+                    img_id=image_id,
+                    height=image['height'],
+                    width=image['width'],
+                    ref_id=region_id,
+                    ann_id=region_id,
+                    box_xywh=[region[key] for key in ('x', 'y', 'width', 'height')],
+                    sentences=[dict(text=region['phrase'], sent_id=region_id)],
+                )

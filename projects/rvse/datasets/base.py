@@ -8,7 +8,9 @@ from abc import abstractmethod
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-__all__ = ['BaseMatchingDataset', 'read_lines']
+from projects.common.annotation_files import shown
+
+__all__ = ['BaseMatchingDataset']
 
 
 class BaseMatchingDataset(BaseDataset):
@@ -75,6 +77,7 @@ class BaseMatchingDataset(BaseDataset):
 
     @property
     def source(self) -> str:
+        """The file that names the split, for messages."""
         return self.ann_file
 
     @abstractmethod
@@ -126,7 +129,8 @@ class BaseMatchingDataset(BaseDataset):
         if absent:
             raise FileNotFoundError(
                 f'{self.ann_file}: {len(absent):,} of {len(images):,} pictures do not exist, '
-                f'the first is {absent[0]}; set data_prefix=dict(img=...) to their folder'
+                f'the first is {shown(absent[0], 200)}; set data_prefix=dict(img=...) to their '
+                'folder'
             )
 
     def _caption(self, text: object, where: str) -> str:
@@ -136,21 +140,5 @@ class BaseMatchingDataset(BaseDataset):
             ValueError: It is empty or no text.
         """
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f'{where}: caption {text!r}, expected a text that is not empty')
+            raise ValueError(f'{where}: caption {shown(text)}, expected a text that is not empty')
         return text.strip()
-
-
-def read_lines(path: str) -> list[str]:
-    """Lines of a UTF-8 text file. Other line separators than LF and CRLF are part of a line.
-
-    Raises:
-        ValueError: It is not UTF-8.
-    """
-    try:
-        with open(path, encoding='utf-8', newline='') as file:
-            lines = file.read().split('\n')
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path}: not UTF-8 text ({error.reason} at byte {error.start})') from None
-    if lines[-1] == '':
-        lines.pop()
-    return [line.removesuffix('\r') for line in lines]

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import Any
 
 from mmengine.registry import DATASETS
 
-from .base import BaseMatchingDataset, read_lines
+from projects.common.annotation_files import (
+    IDENTIFIER,
+    by_id,
+    check_fields,
+    parse_json,
+    read_json,
+    read_lines,
+    shown,
+)
+
+from .base import BaseMatchingDataset
 
 __all__ = [
     'CaptionFileMatchingDataset',
@@ -44,28 +53,27 @@ class KarpathyMatchingDataset(BaseMatchingDataset):
 
     @property
     def source(self) -> str:
+        """The file and the split, for messages."""
         return f'{self.ann_file} ({self.split})'
 
     def load_images(self) -> list[dict]:
+        """The pictures of the split, with their captions."""
         splits = ('train', 'restval') if self.split == 'train' else (self.split,)
         images = []
-        for i, entry in enumerate(_read_json(self.ann_file, 'images')[0]):
+        for i, entry in enumerate(_read_json(self.ann_file, 'images')['images']):
             where = f'{self.ann_file}: images[{i}]'
-            try:
-                if entry['split'] not in splits:
-                    continue
-                parts = (self.data_prefix['img'], entry.get('filepath', ''), entry['filename'])
-                texts = [s['raw'] for s in entry['sentences']][: self.max_captions]
-                ori_id = str(entry.get('cocoid', entry.get('imgid', i)))
-            except (KeyError, TypeError, AttributeError) as error:
-                raise ValueError(
-                    f'{where}: no {error}, expected filename, split and sentences with raw'
-                ) from None
-            captions = [
-                self._caption(text, f'{where}.sentences[{j}]') for j, text in enumerate(texts)
-            ]
+            check_fields(entry, where, split=str)
+            if entry['split'] not in splits:
+                continue
+            check_fields(entry, where, filename=str, filepath=(str, type(None)), sentences=list)
+            captions = []
+            for j, sentence in enumerate(entry['sentences'][: self.max_captions]):
+                check_fields(sentence, f'{where}.sentences[{j}]', raw=str)
+                captions.append(self._caption(sentence['raw'], f'{where}.sentences[{j}]'))
             if not captions:
-                raise ValueError(f'{where}: {entry["filename"]} has no sentences')
+                raise ValueError(f'{where}: {shown(entry["filename"])} has no sentences')
+            parts = (self.data_prefix['img'], entry.get('filepath') or '', entry['filename'])
+            ori_id = str(entry.get('cocoid', entry.get('imgid', i)))
             images.append(dict(captions=captions, ori_id=ori_id, img_path=os.path.join(*parts)))
         if not images:
             raise ValueError(f'{self.ann_file}: no picture of the split {self.split!r}')
@@ -81,25 +89,23 @@ class COCOCaptionsMatchingDataset(BaseMatchingDataset):
     """
 
     def load_images(self) -> list[dict]:
+        """The file's pictures, with the captions of its annotations."""
         captions: dict[Any, list[str]] = {}
-        entries, annotations = _read_json(self.ann_file, 'images', 'annotations')
-        try:
-            for i, annotation in enumerate(annotations):
-                text = self._caption(annotation['caption'], f'{self.ann_file}: annotations[{i}]')
-                captions.setdefault(annotation['image_id'], []).append(text)
-            images = [
-                dict(
-                    captions=captions.pop(entry['id'], []),
-                    ori_id=str(entry['id']),
-                    img_path=os.path.join(self.data_prefix['img'], entry['file_name']),
-                )
-                for entry in entries
-            ]
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f'{self.ann_file}: no {error}, expected images with id and file_name, and '
-                'annotations with image_id and caption'
-            ) from None
+        content = _read_json(self.ann_file, 'images', 'annotations')
+        entries = by_id(content, 'images', self.ann_file, file_name=str)
+        for i, annotation in enumerate(content['annotations']):
+            where = f'{self.ann_file}: annotations[{i}]'
+            check_fields(annotation, where, image_id=IDENTIFIER, caption=str)
+            text = self._caption(annotation['caption'], where)
+            captions.setdefault(annotation['image_id'], []).append(text)
+        images = [
+            dict(
+                captions=captions.pop(number, []),
+                ori_id=str(number),
+                img_path=os.path.join(self.data_prefix['img'], entry['file_name']),
+            )
+            for number, entry in entries.items()
+        ]
         if captions:
             raise ValueError(
                 f'{self.ann_file}: captions of the picture {next(iter(captions))!r}, which is not '
@@ -124,6 +130,7 @@ class CaptionFileMatchingDataset(BaseMatchingDataset):
     """
 
     def load_images(self) -> list[dict]:
+        """The pictures in the order of their first line."""
         read = self._read_jsonl if self.ann_file.endswith('.jsonl') else self._read_tabs
         captions: dict[str, list[str]] = {}
         for number, line in enumerate(read_lines(self.ann_file), 1):
@@ -144,24 +151,16 @@ class CaptionFileMatchingDataset(BaseMatchingDataset):
         return re.sub(r'#\d+$', '', name.strip()), [text]
 
     def _read_jsonl(self, line: str, where: str) -> tuple[str, list[Any]]:
-        try:
-            entry = json.loads(line)
-            name, texts = entry['image'], entry['caption']
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f'{where}: expected {{"image": ..., "caption": ...}}') from None
-        texts = texts if isinstance(texts, list) else [texts]
-        if not isinstance(name, str) or not texts:
-            raise ValueError(f'{where}: image {name!r} with {len(texts)} captions')
-        return name, texts
+        entry = parse_json(line, where, '{"image": ..., "caption": ...} on one line')
+        check_fields(entry, where, image=str, caption=(str, list))
+        texts = entry['caption'] if isinstance(entry['caption'], list) else [entry['caption']]
+        if not texts:
+            raise ValueError(f'{where}: image {shown(entry["image"])} without captions')
+        return entry['image'], texts
 
 
-def _read_json(path: str, *keys: str) -> list[list[dict]]:
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-        lists = [content[key] for key in keys]
-    except (ValueError, KeyError, TypeError):
-        lists = [None]
-    if not all(isinstance(entries, list) for entries in lists):
+def _read_json(path: str, *keys: str) -> dict[str, list]:
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in keys):
         raise ValueError(f'{path}: expected json with lists {" and ".join(map(repr, keys))}')
-    return lists
+    return content

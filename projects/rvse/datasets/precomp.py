@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from mmengine.registry import DATASETS
 
-from .base import BaseMatchingDataset, read_lines
+from projects.common.annotation_files import read_lines
+
+from .base import BaseMatchingDataset
 from .regions import RegionStore, write_regions
 
 __all__ = ['PrecompMatchingDataset', 'write_precomputed']
@@ -43,9 +45,11 @@ class PrecompMatchingDataset(BaseMatchingDataset):
 
     @property
     def region_file(self) -> str:
+        """The ``.npy`` of region features beside the captions."""
         return self.ann_file.removesuffix('_caps.txt') + '_ims.npy'
 
     def load_images(self) -> list[dict]:
+        """A row of regions for each picture, with its captions."""
         self._require(self.region_file, 'split')
         lines = read_lines(self.ann_file)
         each = self.captions_per_image

@@ -10,6 +10,8 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
+from projects.common.array_files import read_npy
+
 __all__ = ['LoadRegions', 'RegionStore', 'write_regions']
 
 
@@ -42,6 +44,8 @@ class RegionStore:
             )
         if self.offsets is not None and (
             self.offsets.ndim != 1
+            or self.offsets.dtype.kind not in 'iu'
+            or len(self.offsets) < 2
             or self.offsets[0] != 0
             or self.offsets[-1] != len(self.features)
             or (np.diff(self.offsets) < 1).any()
@@ -52,6 +56,7 @@ class RegionStore:
             )
 
     def __len__(self) -> int:
+        """Number of pictures."""
         return len(self.features) if self.offsets is None else len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> np.ndarray:
@@ -71,10 +76,7 @@ def offsets_file(path: str) -> str:
 def _map(path: str) -> np.ndarray:
     if not os.path.isfile(path):
         raise FileNotFoundError(f'{path}: no such file of region features')
-    try:
-        return np.load(path, mmap_mode='r', allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f'{path}: no .npy of numbers ({error})') from None
+    return read_npy(path, mmap_mode='r')
 
 
 def write_regions(path: str, pictures: Iterable[np.ndarray]) -> int:
@@ -90,7 +92,8 @@ def write_regions(path: str, pictures: Iterable[np.ndarray]) -> int:
     Raises:
         ValueError: There is none, or a picture has other channels than the first.
     """
-    raw, counts, channels = path + '.part', [], None
+    raw, channels = path + '.part', None
+    counts: list[int] = []
     try:
         with open(raw, 'wb') as file:
             for features in pictures:
@@ -141,9 +144,11 @@ class LoadRegions(BaseTransform):
         self._stores: dict[str, RegionStore] = {}
 
     def __getstate__(self) -> dict:
-        return {'_stores': {}}  # a mapped file would travel to the workers as its content
+        """Without the mapped files, which would travel to the workers as their content."""
+        return {'_stores': {}}
 
     def transform(self, results: dict) -> dict:
+        """Adds ``regions``."""
         path = results['region_file']
         if path not in self._stores:
             self._stores[path] = RegionStore(path)

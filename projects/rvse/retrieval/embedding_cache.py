@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +33,29 @@ class EmbeddingCache:
         self.space = space
         self._file = sqlite3.connect(self.path, timeout=60)
         try:
-            with self._file:
-                self._file.execute(
+            with self._database() as file:
+                file.execute(
                     'CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, vector BLOB)'
                 )
-        except sqlite3.DatabaseError as error:
+        except ValueError:
             self._file.close()
-            raise ValueError(
-                f'cache {self.path}: no cache of embeddings ({error}); remove it'
-            ) from None
+            raise
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        """A transaction of the file, of whose damages the message names it."""
+        try:
+            with self._file:
+                yield self._file
+        except sqlite3.OperationalError as error:
+            if 'locked' in str(error) or 'full' in str(error):
+                raise
+            raise ValueError(self._damaged(error)) from None
+        except (sqlite3.DatabaseError, OverflowError) as error:
+            raise ValueError(self._damaged(error)) from None
+
+    def _damaged(self, reason: object) -> str:
+        return f'cache {self.path}: no cache of embeddings ({reason}); remove it'
 
     def key(self, content: bytes) -> bytes:
         """What embeddings of ``content`` are kept under."""
@@ -47,18 +63,26 @@ class EmbeddingCache:
 
     def get(self, key: bytes) -> np.ndarray | None:
         """The vector (C,) float32 of a key; None where there is none."""
-        found = self._file.execute('SELECT vector FROM embeddings WHERE key = ?', (key,))
-        row = found.fetchone()
-        return None if row is None else np.frombuffer(row[0], dtype='<f4')
+        with self._database() as file:
+            found = file.execute('SELECT vector FROM embeddings WHERE key = ?', (key,))
+            row = found.fetchone()
+        if row is None:
+            return None
+        if not isinstance(row[0], bytes) or len(row[0]) % 4:
+            raise ValueError(self._damaged('an entry is no vector'))
+        return np.frombuffer(row[0], dtype='<f4')
 
     def put(self, keys: list[bytes], vectors: np.ndarray) -> None:
         """Keeps vectors (N, C), all of them or none."""
         rows = [(k, v.astype('<f4').tobytes()) for k, v in zip(keys, vectors, strict=True)]
-        with self._file:
-            self._file.executemany('INSERT OR REPLACE INTO embeddings VALUES (?, ?)', rows)
+        with self._database() as file:
+            file.executemany('INSERT OR REPLACE INTO embeddings VALUES (?, ?)', rows)
 
     def __len__(self) -> int:
-        return self._file.execute('SELECT COUNT(*) FROM embeddings').fetchone()[0]
+        """Number of embeddings, of all spaces."""
+        with self._database() as file:
+            return file.execute('SELECT COUNT(*) FROM embeddings').fetchone()[0]
 
     def close(self) -> None:
+        """Closes the file."""
         self._file.close()

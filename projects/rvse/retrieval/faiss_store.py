@@ -6,9 +6,11 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from projects.common.annotation_files import check_fields, read_json
 from projects.common.files import write_atomically
 
 from .store import Hit, VectorStore, check_vectors
@@ -44,7 +46,7 @@ class FaissStore(VectorStore):
         self.folder = Path(folder)
         self.space = space
         self.factory = factory
-        self.index = None
+        self.index: Any = None
         self._names: dict[int, str] = {}
         self._ids: dict[str, int] = {}
         self._next = 0
@@ -59,13 +61,15 @@ class FaissStore(VectorStore):
     def _load(self) -> None:
         where = f'store {self.folder}'
         try:
-            content = json.loads((self.folder / 'store.json').read_text(encoding='utf-8'))
+            content = read_json(self.folder / 'store.json')
+            check_fields(content, 'store.json', space=str, factory=str, generation=int)
             space, factory = content['space'], content['factory']
             self._generation = content['generation']
-            entries = json.loads(self._file('names', 'json').read_text(encoding='utf-8'))
+            entries = read_json(self._file('names', 'json'))
+            check_fields(entries, 'names', **dict.fromkeys(entries, str))
             self._names = {int(number): name for number, name in entries.items()}
             self.index = self.faiss.read_index(str(self._file('vectors', 'faiss')))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
             raise ValueError(f'{where}: damaged ({" ".join(str(error).split())})') from None
         if space != self.space:
             raise ValueError(
@@ -82,9 +86,16 @@ class FaissStore(VectorStore):
         return self.folder / f'{name}.{self._generation}.{suffix}'
 
     def __len__(self) -> int:
+        """Number of entries."""
         return len(self._names)
 
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
+        """Adds or replaces entries; an index that must learn first is trained on the first ones.
+
+        Raises:
+            ValueError: As the base class has it, or a name is there in an index that cannot
+                replace it (any but 'Flat').
+        """
         channels = None if self.index is None else self.index.d
         vectors = check_vectors(vectors, channels, f'store {self.folder}')
         # a name that comes twice keeps its last vector
@@ -119,6 +130,7 @@ class FaissStore(VectorStore):
             self._ids[name] = number
 
     def search(self, queries: np.ndarray, top_k: int) -> list[list[Hit]]:
+        """As the base class has it, exactly or as the factory approximates."""
         if not len(self):
             raise ValueError(f'store {self.folder}: it is empty; index something first')
         queries = check_vectors(queries, self.index.d, f'store {self.folder}')
@@ -129,6 +141,7 @@ class FaissStore(VectorStore):
         ]
 
     def save(self) -> None:
+        """Writes new files, names them in ``store.json``, then removes the old ones."""
         if self.index is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from projects.common.annotation_files import read_json
+
 from .word_tokenize import word_tokenize
 
 __all__ = ['Vocabulary']
@@ -52,6 +54,7 @@ class Vocabulary:
             raise ValueError(f'vocabulary: {twice!r} stands in it twice')
 
     def __len__(self) -> int:
+        """Number of words, ``<mask>`` not counted."""
         return len(self.words)
 
     @property
@@ -84,10 +87,10 @@ class Vocabulary:
                 f'{path}: no such vocabulary; tools/dataset_converters/itm.py vocab builds one'
             )
         try:
-            ids = json.loads(path.read_text(encoding='utf-8'))['word2idx']
+            ids = read_json(path)['word2idx']
             words = sorted(ids, key=ids.__getitem__)
             found = [ids[word] for word in words]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError):
             raise ValueError(
                 f"{path}: expected json with 'word2idx', a dict of words and their ids"
             ) from None

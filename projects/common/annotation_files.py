@@ -1,0 +1,166 @@
+"""Text and JSON from outside: whatever is wrong with it becomes one line that names the file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+__all__ = [
+    'IDENTIFIER',
+    'NUMBER',
+    'by_id',
+    'check_fields',
+    'parse_json',
+    'read_json',
+    'read_lines',
+    'read_text',
+    'read_xml',
+    'shown',
+]
+
+IDENTIFIER = (int, str, np.integer)
+"""Types of ids: numbers and strings are both in use."""
+NUMBER = (int, float, np.integer, np.floating)
+
+_NAMES = {dict: 'a dict', list: 'a list', str: 'a text', type(None): 'nothing'}
+
+
+def shown(value: Any, length: int = 60) -> str:
+    """A value of a message: on one line, and not longer than ``length``."""
+    text = repr(value)
+    return text if len(text) <= length else text[: length - 3] + '...'
+
+
+def _read(path: str | os.PathLike) -> bytes:
+    try:
+        with open(path, 'rb') as file:
+            return file.read()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError):
+        raise
+    except (OSError, ValueError) as error:  # names that are too long, or have a zero byte
+        raise ValueError(f'{shown(os.fspath(path), 200)}: {error.args[-1]}') from None
+
+
+def read_text(path: str | os.PathLike, encoding: str = 'utf-8') -> str:
+    """Content of a UTF-8 text file, its line ends as they are.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It is not UTF-8, or the system cannot open it.
+    """
+    try:
+        return _read(path).decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path}: not UTF-8 text ({error.reason} at byte {error.start})') from None
+
+
+def read_lines(path: str | os.PathLike) -> list[str]:
+    """Lines of a UTF-8 text file. Other line separators than LF and CRLF are part of a line.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It is not UTF-8.
+    """
+    lines = read_text(path).split('\n')
+    if lines[-1] == '':
+        lines.pop()
+    return [line.removesuffix('\r') for line in lines]
+
+
+def parse_json(text: str, where: str | os.PathLike, expected: str = 'a JSON file') -> Any:
+    """The value of JSON.
+
+    Args:
+        text: The JSON.
+        where: What messages begin with.
+        expected: What messages say that it is not.
+
+    Raises:
+        ValueError: It is no JSON, is nested too deeply, or has a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        reason = 'nested too deeply'
+    except ValueError as error:
+        reason = str(error)
+    raise ValueError(f'{where}: not {expected} ({reason})')
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: As :func:`read_text` and :func:`parse_json`.
+    """
+    return parse_json(read_text(path), path)
+
+
+def read_xml(path: str | os.PathLike) -> ElementTree.Element:
+    """The root of an XML file.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It is no XML.
+    """
+    content = _read(path)
+    try:
+        return ElementTree.fromstring(content)
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # unknown encodings
+        raise ValueError(f'{path}: not readable XML ({error})') from None
+
+
+def check_fields(entry: Any, where: str, /, **kinds: type | tuple[type, ...]) -> None:
+    """Checks fields of a record.
+
+    Args:
+        entry: What should be a dict with such fields.
+        where: What messages begin with: file and place.
+        kinds: The types that each field may have; where ``None``'s type is among them it may be
+            absent.
+
+    Raises:
+        ValueError: It is no dict, or a field is absent or of another type.
+    """
+    if not isinstance(entry, Mapping):
+        raise ValueError(f'{where}: expected a dict with {", ".join(kinds)}, found {shown(entry)}')
+    for field, kind in kinds.items():
+        value = entry.get(field)
+        if isinstance(value, kind) and not isinstance(value, bool):
+            continue
+        if field not in entry:
+            raise ValueError(f'{where}: no field {field!r}')
+        names = kind if isinstance(kind, tuple) else (kind,)
+        expected = ' or '.join(dict.fromkeys(_NAMES.get(name, 'a number') for name in names))
+        raise ValueError(f'{where}: {field}: expected {expected}, found {shown(value)}')
+
+
+def by_id(content: Mapping, field: str, where: str, **kinds: Any) -> dict[Any, dict]:
+    """The records of a COCO file's list by their ``id``.
+
+    A record may stand in the list twice, as long as both say the same.
+
+    Args:
+        content: The file's content.
+        field: The list: ``'images'``, ``'annotations'`` or ``'categories'``.
+        where: The file.
+        kinds: Types of the records' other fields; see :func:`check_fields`.
+
+    Raises:
+        ValueError: There is no such list, or a record is not so, or two with one id differ.
+    """
+    check_fields(content, where, **{field: list})
+    found: dict[Any, dict] = {}
+    for i, entry in enumerate(content[field]):
+        check_fields(entry, f'{where}: {field}[{i}]', id=IDENTIFIER, **kinds)
+        if found.setdefault(entry['id'], entry) != entry:
+            raise ValueError(
+                f"{where}: {field}[{i}]: the id {shown(entry['id'])} is an earlier entry's"
+            )
+    return found
