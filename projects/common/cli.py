@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import copy
 import difflib
+import errno
 import gc
 import inspect
 import json
@@ -22,6 +23,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict, DictAction
 
 __all__ = [
+    'OverrideAction',
     'UserError',
     'accepted_arguments',
     'add_run_options',
@@ -46,6 +48,9 @@ USER_KINDS = (
     json.JSONDecodeError,
     pickle.UnpicklingError,
 )
+
+# No room: on the disk, for the user, for a file.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Top-level keys that tools or MMEngine read although `Runner.from_cfg` does not pass them on by
 # name.
@@ -129,6 +134,26 @@ def load_config(path: str | os.PathLike, cfg_options: Mapping[str, Any] | None =
 
 
 # ---------------------------------------------------------------------------------- overrides
+
+
+class OverrideAction(DictAction):
+    """MMEngine's parser of `--cfg-options KEY=VALUE ...`, with one line for what it cannot read."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        for value in values:
+            if not value.partition('=')[0].strip() or '=' not in value:
+                raise argparse.ArgumentError(self, f'found {value!r}, expected KEY=VALUE')
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (AssertionError, ValueError, IndexError, RecursionError) as error:
+            reason = ' '.join(str(error).split())
+            raise argparse.ArgumentError(self, f'found {values}: {reason}') from None
 
 
 def runner_keys() -> set[str]:
@@ -378,6 +403,13 @@ def user_message(error: BaseException) -> str | None:
         return in_worker
     if isinstance(error, (UserError, *USER_KINDS)):
         return _one_line(error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        return _one_line(error)
+    if isinstance(error, RuntimeError) and str(error).startswith('DataLoader worker (pid'):
+        return (
+            f'{_one_line(error)} Mostly because memory ran out: take fewer '
+            'train_dataloader.num_workers. --resume goes on from the last checkpoint'
+        )
     if isinstance(error, (ValueError, KeyError, TypeError)):
         # MMEngine 0.10 raises errors of a constructor anew; the first one has the place and the
         # words.
@@ -532,7 +564,7 @@ def add_run_options(parser: argparse.ArgumentParser, example: str) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OverrideAction,
         metavar='KEY=VALUE',
         help=f'override config settings, e.g. {example}',
     )

@@ -15,9 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmengine.config import DictAction
 
-from projects.common.cli import UserError, load_config, report_user_errors
+from projects.common.cli import OverrideAction, UserError, load_config, report_user_errors
 
 
 def main() -> None:
@@ -34,7 +33,11 @@ def main() -> None:
     )
     parser.add_argument('--title', help='of the page (default: names of config and predictions)')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='as in the test'
+        '--cfg-options',
+        nargs='+',
+        action=OverrideAction,
+        metavar='KEY=VALUE',
+        help='as in the test',
     )
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)

@@ -31,14 +31,14 @@ import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from projects.common.build import build_quietly
-from projects.common.cli import UserError, load_config, report_user_errors
+from projects.common.cli import OverrideAction, UserError, load_config, report_user_errors
 from projects.common.timing import show_table, synchronize, time_in_turn
 from projects.pdsl.cues import CachedCue, GrabCutCue
 from projects.pdsl.cues.grabcut import grabcut_rectangle
@@ -440,7 +440,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', help='such as cpu or cuda; default: the fastest there is')
     parser.add_argument('--out', help='also write the rows to this JSON file')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides'
+        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
     )
     args = parser.parse_args()
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')

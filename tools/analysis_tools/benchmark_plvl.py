@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
 from get_flops import count_macs, example_samples
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -41,7 +41,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from projects.common import matrix_product
 from projects.common.allocator import keep_freed_memory
 from projects.common.checkpoint import load_checkpoint_file
-from projects.common.cli import UserError, load_config, report_user_errors
+from projects.common.cli import OverrideAction, UserError, load_config, report_user_errors
 from projects.common.precision import lower_precision
 from projects.common.timing import show_table, time_in_turn
 
@@ -416,7 +416,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--with-cp', action='store_true', help='step: recompute the blocks')
     parser.add_argument('--out', help='also write the rows to this JSON file')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides'
+        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
     )
     args = parser.parse_args()
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')

@@ -13,11 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import cv2
 import numpy as np
 import torch
-from mmengine.config import DictAction
 from mmengine.registry import DATASETS, DefaultScope
 
 import projects.common  # noqa: F401
-from projects.common.cli import UserError, load_config, report_user_errors
+from projects.common.cli import OverrideAction, UserError, load_config, report_user_errors
 
 COLOURS = np.array(
     [[66, 133, 244], [219, 68, 55], [15, 157, 88], [244, 180, 0], [171, 71, 188]]
@@ -82,7 +81,7 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0, help='seed of the augmentations')
     parser.add_argument('--out-dir', default='work_dirs/browse', help='folder of the pictures')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides'
+        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
     )
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)

@@ -17,12 +17,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from mmengine.config import DictAction
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from projects.common.cli import load_config, report_user_errors
+from projects.common.cli import OverrideAction, load_config, report_user_errors
 
 ATTENTION = ('bmm', 'baddbmm', 'scaled_dot_product', 'flash_attention', 'efficient_attention')
 
@@ -118,7 +117,7 @@ def main() -> None:
     )
     parser.add_argument('--depth', type=int, default=1, help='levels of submodules to list')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides'
+        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
     )
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)

@@ -15,11 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from mmengine.config import DictAction
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
-from projects.common.cli import UserError, load_config, report_user_errors
+from projects.common.cli import OverrideAction, UserError, load_config, report_user_errors
 from projects.common.convert import check_weights, read_weights
 from projects.common.progress import progress_bar
 from projects.rvse.datasets import write_precomputed
@@ -37,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--splits', nargs='+', choices=SPLITS, default=list(SPLITS))
     parser.add_argument('--seed', type=int, default=0, help='of random weights')
     parser.add_argument('--overwrite', action='store_true', help='replace what is there')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE')
     return parser.parse_args()
 
 

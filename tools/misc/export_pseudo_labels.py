@@ -19,13 +19,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from mmengine.config import DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
 from projects.common.build import build_quietly
-from projects.common.cli import UserError, add_trust_option, load_config, report_user_errors
+from projects.common.cli import (
+    OverrideAction,
+    UserError,
+    add_trust_option,
+    load_config,
+    report_user_errors,
+)
 from projects.common.convert import check_weights, read_weights
 from projects.common.files import write_atomically
 from projects.common.progress import progress_bar
@@ -55,7 +60,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', help='such as cpu or cuda:0; default: the fastest there is')
     add_trust_option(parser)
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides'
+        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
     )
     return parser.parse_args()
 

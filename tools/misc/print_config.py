@@ -9,9 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmengine.config import DictAction
 
-from projects.common.cli import load_config, report_user_errors
+from projects.common.cli import OverrideAction, load_config, report_user_errors
 
 
 def main() -> None:
@@ -21,7 +20,7 @@ def main() -> None:
     parser.add_argument('config', help='config file')
     parser.add_argument('--save', metavar='FILE', help='write it to FILE instead')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides'
+        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
     )
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)

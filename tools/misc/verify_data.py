@@ -18,10 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmengine.config import ConfigDict, DictAction
+from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
 
-from projects.common.cli import load_config, report_user_errors
+from projects.common.cli import OverrideAction, load_config, report_user_errors
 from projects.pdsl.datasets.published import published_count
 from projects.pdsl.proposals import ProposalStore
 from projects.pdsl.proposals.store import names_of_picture
@@ -96,7 +96,7 @@ def main() -> None:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='overrides'
+        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
     )
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
 
+from projects.common.cli import UserError
 from projects.common.pictures import PICTURE_SUFFIXES
 
 __all__ = ['list_pictures', 'map_unordered', 'of_this_rank']
@@ -66,10 +70,31 @@ def of_this_rank(items: Sequence[_T]) -> list[_T]:
 
 
 def map_unordered(function: Callable, items: Sequence[Any], workers: int) -> Iterator[Any]:
-    """Results in any order, from as many processes as ``workers``."""
+    """Results in any order, from as many processes as ``workers``.
+
+    Raises:
+        UserError: A process was killed.
+    """
     if workers <= 1 or len(items) < 2:
         yield from map(function, items)
         return
-    # Spawned, not forked: forking a process in which OpenCV or PyTorch has threads can hang.
-    with multiprocessing.get_context('spawn').Pool(workers, cv2.setNumThreads, (1,)) as pool:
-        yield from pool.imap_unordered(function, items)
+    # Spawned, not forked: forking a process in which OpenCV or PyTorch has threads can hang. An
+    # executor, not a Pool, which waits for ever for what a killed process had in hand.
+    context = multiprocessing.get_context('spawn')
+    rest = iter(items)
+    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
+        try:
+            running = {pool.submit(function, item) for item in itertools.islice(rest, 4 * workers)}
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                more = itertools.islice(rest, len(done))
+                running |= {pool.submit(function, item) for item in more}
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                f'one of {workers} processes was killed, mostly because memory ran out: take fewer '
+                'workers. The same command goes on where it was'
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
