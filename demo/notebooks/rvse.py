@@ -1,0 +1,212 @@
+# %% [markdown]
+# # RVSE++ and SelHN: which caption belongs to which picture
+#
+# Image-text matching puts pictures and captions into one space, where those that belong together
+# are close. Here a small model, trained by `make quickstart PROJECT=rvse` on generated scenes, is
+# used, looked into, trained a little and evaluated.
+
+# %%
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+
+ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / 'configs/rvse').is_dir())
+os.chdir(ROOT)  # the paths below are relative to the checkout
+sys.path.insert(0, str(ROOT))
+warnings.filterwarnings('ignore', message='IProgress')  # progress is printed
+
+# %% tags=["parameters"]
+CONFIG = 'configs/rvse/rvse_tiny_1xb64-4e_scenes.py'
+WEIGHTS = None  # a checkpoint; None takes the quick start's
+SCENES = 'work_dirs/quickstart/scenes'
+WORK_DIR = 'work_dirs/notebooks/rvse'
+ITERATIONS = 30
+BATCH = 64
+
+# %%
+found = sorted(Path('work_dirs/quickstart/rvse').glob('best_*.pth'))
+if WEIGHTS is None and not found:
+    raise FileNotFoundError('no trained model: `make quickstart PROJECT=rvse` makes one')
+WEIGHTS = str(WEIGHTS or found[-1])
+os.environ['SCENES_ROOT'] = str(SCENES)  # the config reads it
+
+# %% [markdown]
+# ## The data
+#
+# COCO's format: pictures with five captions each.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import display
+from mmengine.config import Config
+from PIL import Image
+
+content = json.loads(Path(SCENES, 'annotations/captions_test.json').read_text())
+paths = {image['id']: f'{SCENES}/images/{image["file_name"]}' for image in content['images']}
+captions = {number: [] for number in paths}  # of each picture
+for entry in content['annotations']:
+    captions[entry['image_id']].append(entry['caption'])
+print(f'{len(paths)} test pictures, {sum(map(len, captions.values()))} captions')
+
+
+def show(pictures, titles):
+    """Pictures in a row."""
+    figure, axes = plt.subplots(
+        1, len(pictures), figsize=(2.4 * len(pictures), 2.8), squeeze=False, layout='constrained'
+    )
+    for axis, path, title in zip(axes[0], pictures, titles):
+        axis.imshow(Image.open(path))
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(title, fontsize=9, parse_math=False)
+    display(figure)
+    plt.close(figure)
+
+
+numbers = list(paths)
+first = numbers[0]
+show([paths[first]], [Path(paths[first]).name])
+print(*captions[first], sep='\n')
+
+# %% [markdown]
+# ## Search
+#
+# `index` computes the embeddings of pictures once and keeps them; a sentence is then compared
+# with all of them. Ticks mark the picture that the caption was written for.
+
+# %%
+import projects.rvse  # noqa: F401  registers the project's classes
+from projects.rvse import RetrievalInferencer
+
+inferencer = RetrievalInferencer(weights=WEIGHTS, show_progress=False)
+store = f'{WORK_DIR}/pictures'
+inferencer.index(list(paths.values()), store)
+for number in numbers[:3]:
+    caption = captions[number][0]
+    (hits,) = inferencer(caption, store, top_k=5)
+    print(caption)
+    show(
+        [hit.name for hit in hits],
+        [f'{hit.score:.2f}{" ✓" if hit.name == paths[number] else ""}' for hit in hits],
+    )
+
+# %% [markdown]
+# The other way round: captions for a picture.
+
+# %%
+store = f'{WORK_DIR}/captions'
+inferencer.index(sorted({text for texts in captions.values() for text in texts}), store)
+(hits,) = inferencer(paths[first], store, top_k=5)
+for hit in hits:
+    print(f'{hit.score:.2f} {"✓" if hit.name in captions[first] else " "} {hit.name}')
+
+# %% [markdown]
+# ## Look inside: similarities and what SelHN makes of them
+#
+# Cosines of 16 pictures and their first captions: the diagonal is what belongs together. Delta s
+# is the distance of a picture's positive from its hardest negative (Eq. 10). Where it is at most
+# eps, the gradients of the two nearly cancel, and SelHN takes all negatives in place of the hardest
+# (Eq. 9).
+
+# %%
+from projects.rvse.losses.anchors import both_directions
+
+some = numbers[:16]
+images = inferencer.encode_pictures([paths[number] for number in some])
+texts = inferencer.encode_sentences([captions[number][0] for number in some])
+similarities = torch.from_numpy(images @ texts.T)
+anchors, _ = both_directions(similarities)
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout='constrained')
+drawn = left.imshow(similarities, cmap='viridis')
+left.set(xlabel='caption', ylabel='picture', title='similarities')
+figure.colorbar(drawn, ax=left)
+right.bar(np.arange(len(some)), anchors.delta_s, color='#0072b2')
+right.axhline(0.01, color='#d55e00', label='eps = 0.01')
+right.set(xlabel='picture', title='delta s')
+right.legend()
+display(figure)
+plt.close(figure)
+first_is_right = (similarities.argmax(1) == torch.arange(len(some))).float().mean()
+print(f'of 16 captions the right one is the first for {100 * first_is_right:.0f} % of the pictures')
+
+# %% [markdown]
+# A picture is a grid of cells, a caption a row of words. GPO pools either into a vector: it sorts
+# each channel and weighs the ranks, with weights that it learns for each size of the set. Equal
+# weights would be mean pooling; all weight on the first rank is max pooling, which the quick
+# start's model has come close to.
+
+# %%
+model = inferencer.model
+figure, axis = plt.subplots(figsize=(6, 3), layout='constrained')
+with torch.no_grad():
+    for name, encoder, size in (
+        ('64 cells', model.image_encoder, 64),
+        ('12 words', model.text_encoder, 12),
+    ):
+        weights = encoder.gpool.pool_weights(torch.tensor([size]), size)[0]
+        axis.plot(np.linspace(0, 1, size), size * weights.cpu(), label=name)
+axis.axhline(1, color='grey', linewidth=0.8)
+axis.set(xlabel='rank, from the largest value to the smallest', ylabel='weight, 1 as in the mean')
+axis.legend()
+display(figure)
+plt.close(figure)
+
+# %% [markdown]
+# ## Train a little, with an override
+#
+# The same as `tools/train.py CONFIG --cfg-options model.loss.eps=0.1 ...`: SelHN with another
+# threshold, from random weights. `triplet_share` is the share of anchors that take all
+# negatives.
+
+# %%
+from projects.common.cli import build_runner, check_cfg_options, prepare
+
+cfg = Config.fromfile(CONFIG)
+cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=ITERATIONS, val_interval=ITERATIONS + 1)
+overrides = {
+    'model.loss.eps': 0.1,
+    'train_dataloader.batch_size': BATCH,
+    'train_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'param_scheduler': [],
+    'default_hooks.checkpoint.by_epoch': False,
+    'default_hooks.checkpoint.interval': ITERATIONS,
+    'default_hooks.logger.interval': 1,
+    'log_processor.by_epoch': False,
+    'randomness.seed': 0,
+}
+check_cfg_options(cfg, overrides)
+cfg.merge_from_dict(overrides)
+cfg.log_level = 'WARNING'
+prepare(cfg, CONFIG, launcher='none', work_dir=WORK_DIR)
+runner = build_runner(cfg)
+trained = runner.train()
+
+# %%
+log = Path(runner.log_dir, 'vis_data/scalars.json').read_text().splitlines()
+steps = [step for step in map(json.loads, log) if 'loss' in step]
+figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout='constrained')
+for axis, name in zip(axes, ('loss', 'delta_s', 'triplet_share')):
+    axis.plot([step['step'] for step in steps], [step[name] for step in steps])
+    axis.set(xlabel='iteration', title=name)
+display(figure)
+plt.close(figure)
+
+# %% [markdown]
+# ## Evaluate
+#
+# The trained model on all test pictures and captions, as `tools/test.py CONFIG CHECKPOINT` does:
+# recalls of captions for a picture (i2t) and of pictures for a caption (t2i), in percent, and
+# their sum.
+
+# %%
+cfg = Config.fromfile(CONFIG)
+cfg.load_from = WEIGHTS
+cfg.log_level = 'WARNING'
+prepare(cfg, CONFIG, launcher='none', work_dir=f'{WORK_DIR}/test')
+metrics = build_runner(cfg).test()
+for name, value in metrics.items():
+    print(f'{name:25}{value:8.2f}')

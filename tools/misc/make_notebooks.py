@@ -1,0 +1,78 @@
+"""Writes demo/notebooks/*.ipynb from the scripts beside them.
+
+The scripts (jupytext's percent format) are what one edits. The notebooks are committed without
+outputs: these would differ with each machine and add megabytes of pictures to each change, and
+without them `--check` compares every byte. `--execute FOLDER` runs them and writes copies with
+outputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from projects.common.cli import UserError, report_user_errors
+
+COMMAND = 'python tools/misc/make_notebooks.py'
+KERNEL = {'display_name': 'Python 3', 'language': 'python', 'name': 'python3'}
+
+
+def make(script: Path):
+    """The notebook of a script, without outputs; the same bytes for the same script."""
+    import jupytext
+
+    notebook = jupytext.read(script)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f'cell-{number}'  # by chance otherwise
+    notebook.metadata = {'kernelspec': KERNEL, 'language_info': {'name': 'python'}}
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def execute(notebook, folder: Path, timeout: int) -> None:
+    """Runs the cells in a kernel of its own, in the folder; outputs stay in the notebook.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: A cell failed.
+    """
+    from nbclient import NotebookClient
+
+    NotebookClient(
+        notebook, timeout=timeout, resources={'metadata': {'path': str(folder)}}
+    ).execute()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--check', action='store_true', help='write nothing, fail if it would')
+    parser.add_argument('--execute', type=Path, metavar='FOLDER', help='also run them, into FOLDER')
+    parser.add_argument('--root', type=Path, default=ROOT, help='checkout (default: this one)')
+    args = parser.parse_args()
+    import nbformat
+
+    scripts = sorted((args.root / 'demo/notebooks').glob('*.py'))
+    if not scripts:
+        raise UserError(f'{args.root}/demo/notebooks: no script')
+    for script in scripts:
+        notebook, path = make(script), script.with_suffix('.ipynb')
+        text = nbformat.writes(notebook) + '\n'
+        if not path.is_file() or path.read_text(encoding='utf-8') != text:
+            if args.check:
+                name = path.relative_to(args.root)
+                raise UserError(f'{name}: is not what its script says; run {COMMAND}')
+            path.write_text(text, encoding='utf-8')
+            print(f'written: {path}')
+        if args.execute:
+            execute(notebook, script.parent, timeout=1800)
+            args.execute.mkdir(parents=True, exist_ok=True)
+            nbformat.write(notebook, args.execute / path.name)
+            print(f'executed: {args.execute / path.name}')
+
+
+if __name__ == '__main__':
+    with report_user_errors():
+        main()
