@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/datasets/voc2012_tags.py',
     './_base_/runtime_iters.py',
 ]
-data_root = '{{$DATA_ROOT:data/}}'
+data_root = '{{$DATA_ROOT:data}}/'
 proposals = dict(
     type='LoadStoredProposals', folder='{{$PDSL_PROPOSALS:data/proposals}}', max_proposals=300
 )

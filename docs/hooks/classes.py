@@ -98,6 +98,7 @@ def inferencers() -> str:
     """Sections of the inferencers, with the methods that their users call."""
     options = f'    options: {{heading_level: 2, members: [{", ".join(METHODS)}]}}'
     found = [each for each in definitions() if each.module.endswith('.inferencer')]
+    found.sort(key=lambda each: each.project == 'common')  # the base last
     return '\n\n'.join(f'::: {each.path}\n{options}' for each in found)
 
 

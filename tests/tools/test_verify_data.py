@@ -47,11 +47,12 @@ def test_proposals(call_tool, repo_root, scenes):
     assert 'no proposals of 1 pictures' in out and every[0] in out
 
 
-def test_published_counts(call_tool, repo_root, shared_data, monkeypatch):
+@pytest.mark.parametrize('slash', ['', '/'])
+def test_published_counts(call_tool, repo_root, shared_data, monkeypatch, slash):
     """The sample has 24 of VOC's 1,449 pictures of segmentation val."""
     assert published_count('data/VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt') == 1449
     assert published_count('data/mine/val.txt') is None
-    monkeypatch.setenv('DATA_ROOT', f'{shared_data}/voc_sample/')
+    monkeypatch.setenv('DATA_ROOT', f'{shared_data}/voc_sample{slash}')
     config = repo_root / 'configs/pdsl/pdsl_r18_4xb1-100k_voc12.py'
     out = call_tool('misc/verify_data.py', config, rc=1).out
     assert 'train  VOCTagDataset: 36 samples of 36 pictures' in out

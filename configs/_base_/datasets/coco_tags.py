@@ -1,6 +1,6 @@
 # MS COCO (PDSL, section 4.1): tags of train2017 for training, val2017 for testing.
 _base_ = ['./pdsl_views.py']
-data_root = '{{$DATA_ROOT:data/}}coco/'
+data_root = '{{$DATA_ROOT:data}}/coco/'
 train_dataloader = dict(
     dataset=dict(
         type='COCOTagDataset',

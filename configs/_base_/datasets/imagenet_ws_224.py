@@ -1,5 +1,5 @@
 # ImageNet for ResNet-WS, in mmpretrain: 224 pixels, BGR, mean taken off.
-data_root = '{{$DATA_ROOT:data/}}imagenet'
+data_root = '{{$DATA_ROOT:data}}/imagenet'
 data_preprocessor = dict(
     type='mmpretrain.ClsDataPreprocessor',
     num_classes=1000,

@@ -1,7 +1,7 @@
 # What the released code trains on: VOC's segmentation train and the 9,118 pictures of SBD that are
 # not in VOC's segmentation sets, up to 4,000 proposals, colours blended on BGR.
 _base_ = ['./voc2012_tags.py']
-data_root = '{{$DATA_ROOT:data/}}'
+data_root = '{{$DATA_ROOT:data}}/'
 proposals = dict(
     type='LoadStoredProposals', folder='{{$PDSL_PROPOSALS:data/proposals}}', max_proposals=4000
 )

@@ -1,7 +1,7 @@
 # VOC 2012 (PDSL, section 4.1): main trainval without the pictures of segmentation val, tags alone,
 # for training; the 1,449 of segmentation val for testing.
 _base_ = ['./pdsl_views.py']
-data_root = '{{$DATA_ROOT:data/}}'
+data_root = '{{$DATA_ROOT:data}}/'
 train_dataloader = dict(
     dataset=dict(
         type='VOCTagDataset',
