@@ -390,7 +390,7 @@ def test_visual_genome_files_of_another_form(tmp_path):
         build('VisualGenomeRegionDataset', tmp_path, **args)
     for content, message in ((dict(image_id=1), 'coco_id'), (dict(coco_id=None), 'image_id')):
         (folder / 'image_data.json').write_text(json.dumps([content]))
-        with pytest.raises(ValueError, match=rf"image_data\.json: not Visual.*missing: '{message}"):
+        with pytest.raises(ValueError, match=rf"image_data\.json: entry 0: no field '{message}'"):
             build('VisualGenomeRegionDataset', tmp_path, **args)
     (folder / 'image_data.json').unlink()
     with pytest.raises(FileNotFoundError, match='vg_image_data of VisualGenomeRegionDataset'):
