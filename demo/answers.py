@@ -16,7 +16,7 @@ from projects.pdsl import WeakInstanceInferencer
 from projects.plvl import GroundingInferencer
 from projects.rvse import RetrievalInferencer
 from projects.rvse.retrieval import Hit, VectorStore
-from projects.search_and_ground import SearchAndGround
+from projects.search_and_ground import SearchAndGround, draw_hits
 
 from .uploads import read_sentence
 
@@ -126,15 +126,15 @@ class Answers:
         find = SearchAndGround(self._search, self._ground)
         try:
             with self._lock:
-                result = find(sentence, self.gallery.pictures, count, return_vis=True)
+                prediction = find(sentence, self.gallery.pictures, count)['predictions'][0]
+                sheet = draw_hits(prediction, columns=3)
         except FileNotFoundError as error:
             raise UserError(
                 'A picture has gone since the folder was indexed; start the page again.'
             ) from error
-        prediction = result['predictions'][0]
         for hit in prediction['hits']:  # where the server keeps its pictures is its own affair
             hit['name'] = hit['grounding']['image'] = Path(hit['name']).name
-        return result['visualization'][0], prediction
+        return sheet, prediction
 
 
 def _read_count(count: float) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import html
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'  # before gradio is imported
@@ -19,7 +20,9 @@ from projects.common.cli import UserError
 
 from .uploads import MAX_BYTES, read_picture
 
-__all__ = ['PictureInput', 'launch', 'shown_errors']
+__all__ = ['PictureInput', 'launch', 'shown_errors', 'table']
+
+warnings.filterwarnings('ignore', '.*HTTP_422.*', module='gradio')  # of a name in starlette
 
 # gradio would write a .pyi file beside this one for the class below.
 component_meta.create_or_modify_pyi = lambda *_: None
@@ -33,6 +36,11 @@ CSS = """
 .legend .turbo {display: inline-block; width: 7em; height: .8em; border-radius: 3px;
   background: linear-gradient(90deg, #30123b, #4662d7, #36aaf9, #1ae4b6, #72fe5e, #c8ef34, #faba39,
   #f66b19, #cb2a04, #7a0403)}
+.answers {width: 100%; border-collapse: collapse; font-size: .92rem}
+.answers th, .answers td {text-align: left; padding: .4em .8em; border-bottom: 1px solid #d9dee6}
+.answers td {font-variant-numeric: tabular-nums}
+.example {justify-content: flex-start !important; text-align: left !important}
+.example img {width: 56px !important; height: 56px !important; border-radius: 4px}
 footer {display: none !important}
 """
 
@@ -70,15 +78,31 @@ def shown_errors(function: Callable) -> Callable:
     return run
 
 
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """HTML of a table whose cells show whatever is in them, as it is."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        # the last two: gradio's templates read them
+        plain = [html.escape(cell).replace('$', '&#36;').replace('{', '&#123;') for cell in cells]
+        return '<tr>' + ''.join(f'<{tag}>{cell}</{tag}>' for cell in plain) + '</tr>'
+
+    lines = [line('th', headers), *(line('td', row) for row in rows)]
+    return f'<table class="answers">{"".join(lines)}</table>'
+
+
 def _refusal(message: object) -> gr.Error:
     """An error that the page shows until it is closed."""
     return gr.Error(html.escape(str(message)), duration=None, print_exception=False)
 
 
-def launch(page: gr.Blocks, host: str, port: int | None, **kwargs: Any) -> Any:
-    """Serves the page on an address; nothing is fetched from, or sent to, another."""
+def launch(page: gr.Blocks, host: str, port: int | None) -> str:
+    """Serves the page in threads, and returns its URL; nothing is fetched from elsewhere.
+
+    Raises:
+        OSError: Another process has the port.
+    """
     fonts = dict(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])
-    return page.launch(
+    _, url, _ = page.launch(
         server_name=host,
         server_port=port,
         share=False,
@@ -91,5 +115,7 @@ def launch(page: gr.Blocks, host: str, port: int | None, **kwargs: Any) -> Any:
         pwa=False,
         mcp_server=False,
         enable_monitoring=False,
-        **kwargs,
+        quiet=True,  # or it would invite to share the page
+        prevent_thread_lock=True,
     )
+    return url

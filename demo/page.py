@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from projects.common.pictures import as_rgb
 
 from . import texts
 from .answers import MAX_HITS, Answers
-from .components import PictureInput, gr, shown_errors
+from .components import PictureInput, gr, shown_errors, table
 from .examples import ExampleScenes
 from .uploads import MAX_CHARACTERS
 
@@ -44,7 +46,7 @@ def _ground_tab(answers: Answers, scenes: ExampleScenes) -> None:
     def ask(picture: Image.Image, sentence: str) -> tuple:
         drawn, prediction = answers.ground(picture, sentence)
         row = [prediction['sentence'], f'{prediction["score"]:.3f}', _box(prediction)]
-        return drawn, [row], prediction
+        return drawn, table(['Sentence', 'Score', BOX], [row]), prediction
 
     gr.Markdown(texts.GROUND_HELP)
     with gr.Row():
@@ -53,12 +55,11 @@ def _ground_tab(answers: Answers, scenes: ExampleScenes) -> None:
             button = gr.Button('Find it', variant='primary')
             examples = gr.Column()
         with _right():
-            drawn = gr.Image(label='Input · box and mask · score map', buttons=['fullscreen'])
+            drawn = _drawing()
             gr.HTML(texts.GROUND_LEGEND)
-            table = _table(['Sentence', 'Score', BOX], 'Prediction')
-            outputs = [drawn, table, _json()]
+            outputs = [drawn, gr.HTML(), _json()]
     chosen = ((0, 2), (3, 0), (5, 1), (8, 0))  # (picture, sentence about it)
-    rows = [[str(scenes.pictures[i]), scenes.sentences(i)[j]] for i, j in chosen]
+    rows = [[scenes.pictures[i], scenes.sentences(i)[j]] for i, j in chosen]
     _bind('ground', ask, button, inputs, outputs, examples, rows)
 
 
@@ -71,30 +72,32 @@ def _weak_tab(answers: Answers, scenes: ExampleScenes) -> None:
             for name, score, bbox in found
             if score >= least_score
         ]
-        return drawn, rows, prediction
+        return drawn, table(['Class', 'Score', BOX], rows), prediction
 
     gr.Markdown(texts.WEAK_HELP)
     with gr.Row():
         with _left():
-            inputs = [_picture(), gr.Slider(0, 1, 0.3, step=0.05, label='Least score')]
+            inputs = [_picture(), gr.Slider(0, 1, 0.1, step=0.05, label='Least score')]
             button = gr.Button('Find the objects', variant='primary')
             examples = gr.Column()
         with _right():
-            drawn = gr.Image(label='Instances', buttons=['fullscreen'], height=440)
+            drawn = _drawing(height=440)
             gr.HTML(texts.WEAK_LEGEND)
-            table = _table(['Class', 'Score', BOX], 'Instances, best first')
-            outputs = [drawn, table, _json()]
-    rows = [[str(scenes.pictures[i]), 0.3] for i in (1, 2, 4, 6)]
+            outputs = [drawn, gr.HTML(), _json()]
+    rows = [[scenes.pictures[i]] for i in (1, 2, 4, 6)]
     _bind('instances', ask, button, inputs, outputs, examples, rows)
 
 
 def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
-    def pictures(sentence: str, count: int) -> list:
+    def pictures(sentence: str, count: int) -> tuple:
         hits = answers.pictures(sentence, count)
-        return [(_thumbnail(h.name), f'{h.score:.3f} · {Path(h.name).name}') for h in hits]
+        shown = [(_thumbnail(h.name), f'{h.score:.3f} · {Path(h.name).name}') for h in hits]
+        return shown, [dict(name=Path(h.name).name, score=h.score) for h in hits]
 
-    def captions(picture: Image.Image, count: int) -> list:
-        return [[f'{h.score:.3f}', h.name] for h in answers.captions(picture, count)]
+    def captions(picture: Image.Image, count: int) -> tuple:
+        hits = answers.captions(picture, count)
+        rows = [[f'{hit.score:.3f}', hit.name] for hit in hits]
+        return table(['Cosine', 'Caption'], rows), [vars(hit) for hit in hits]
 
     gallery = answers.gallery
     gr.Markdown(texts.SEARCH_HELP)
@@ -111,18 +114,18 @@ def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
                 object_fit='contain',
                 buttons=['fullscreen'],
             )
-    rows = [[scenes.captions[i], 6] for i in (0, 14, 40)]
-    _bind('find_pictures', pictures, find, asked, [found], texts_to_click, rows)
+            hits = _json()
+    rows = [[scenes.captions[i]] for i in (0, 14, 40)]
+    _bind('find_pictures', pictures, find, asked, [found, hits], texts_to_click, rows)
     with gr.Row():
         with _left():
             shown = [_picture(), _count(5)]
             describe = gr.Button(f'Search {len(gallery.captions)} captions', variant='primary')
             pictures_to_click = gr.Column()
         with _right():
-            widths = ['90px', 'auto']
-            table = _table(['Cosine', 'Caption'], 'Captions, best first', column_widths=widths)
-    rows = [[str(scenes.pictures[i]), 5] for i in (0, 9, 12)]
-    _bind('find_captions', captions, describe, shown, [table], pictures_to_click, rows)
+            outputs = [gr.HTML(), _json()]
+    rows = [[scenes.pictures[i]] for i in (0, 9, 12)]
+    _bind('find_captions', captions, describe, shown, outputs, pictures_to_click, rows)
 
 
 def _both_tab(answers: Answers, scenes: ExampleScenes) -> None:
@@ -137,7 +140,7 @@ def _both_tab(answers: Answers, scenes: ExampleScenes) -> None:
             ]
             for hit in prediction['hits']
         ]
-        return sheet, rows, prediction
+        return sheet, table(['Picture', 'Cosine', 'Object score', BOX], rows), prediction
 
     gr.Markdown(texts.BOTH_HELP)
     with gr.Row():
@@ -147,11 +150,10 @@ def _both_tab(answers: Answers, scenes: ExampleScenes) -> None:
             button = gr.Button(f'Search {count} pictures and ground', variant='primary')
             examples = gr.Column()
         with _right():
-            sheet = gr.Image(label='Found, and what the sentence names', buttons=['fullscreen'])
+            sheet = _drawing()
             gr.HTML(texts.BOTH_LEGEND)
-            table = _table(['Picture', 'Cosine', 'Object score', BOX], 'Predictions')
-            outputs = [sheet, table, _json()]
-    rows = [[scenes.sentences(i)[j], 5] for i, j in ((0, 2), (3, 0), (5, 1), (8, 0))]
+            outputs = [sheet, gr.HTML(), _json()]
+    rows = [[scenes.sentences(i)[j]] for i, j in ((0, 2), (3, 0), (5, 1), (8, 0))]
     _bind('search_and_ground', ask, button, inputs, outputs, examples, rows)
 
 
@@ -181,10 +183,29 @@ def _bind(
     limits: dict[str, Any] = dict(concurrency_limit=1, concurrency_id='models')
     gr.on([button.click, *enter], function, inputs, outputs, api_name=name, **limits)
     with place:
-        shown = gr.Examples(
-            rows, inputs, label='Examples: click one', cache_examples=False, **private
-        )
-    shown.load_input_event.then(function, inputs, outputs, **private, **limits)
+        gr.Markdown('Or click an example:')
+        with gr.Row() if isinstance(rows[0][-1], Path) else contextlib.nullcontext():
+            for row in rows:
+                # gr.Examples raises uncaught errors in the browser now and then.
+                example = _example(row)
+                fill = functools.partial(_opened, row)
+                filled = example.click(fill, None, inputs[: len(row)], **private)
+                filled.then(function, inputs, outputs, **private, **limits)
+
+
+def _example(row: list[str | Path]) -> gr.Button:
+    pictures = [value for value in row if isinstance(value, Path)]
+    sentences = [value for value in row if isinstance(value, str)]
+    icon = str(pictures[0]) if pictures else None
+    return gr.Button(
+        ' '.join(sentences), icon=icon, size='sm', elem_classes='example', min_width=80
+    )
+
+
+def _opened(row: list[str | Path]) -> list[str | Image.Image] | str | Image.Image:
+    """An example's values; pictures opened, because gradio serves no paths of ours."""
+    values = [Image.open(value) if isinstance(value, Path) else value for value in row]
+    return values if len(values) > 1 else values[0]
 
 
 def _left() -> gr.Column:
@@ -197,7 +218,8 @@ def _right() -> gr.Column:
 
 def _picture() -> PictureInput:
     sources = ['upload', 'clipboard']
-    return PictureInput(label='Picture', type='pil', sources=sources, height=260, buttons=[])
+    # PNG: what an example shows is what the model sees
+    return PictureInput(label='Picture', format='png', sources=sources, height=260, buttons=[])
 
 
 def _sentence(placeholder: str) -> gr.Textbox:
@@ -208,8 +230,9 @@ def _count(value: int) -> gr.Slider:
     return gr.Slider(1, MAX_HITS, value, step=1, label='How many answers')
 
 
-def _table(headers: list[str], label: str, **kwargs: Any) -> gr.Dataframe:
-    return gr.Dataframe(headers=headers, label=label, interactive=False, wrap=True, **kwargs)
+def _drawing(**kwargs: Any) -> gr.Image:
+    # A label would lie over the drawing, which has its own words.
+    return gr.Image(show_label=False, buttons=['fullscreen'], **kwargs)
 
 
 def _json() -> gr.JSON:

@@ -33,7 +33,8 @@ picture takes some seconds.
 """
 WEAK_LEGEND = """
 <div class="legend"><b>How to read it.</b> One colour for each class; the number beside its name is
-the score in percent. Raise the least score to see only what the model is sure of.</div>
+the score in percent. The quick start's model is often right at 10 already; raise the least score to
+see only what it is sure of.</div>
 """
 
 SEARCH_HELP = """

@@ -111,10 +111,13 @@ def main() -> None:
         from demo.page import build_page
 
         answers, scenes = load(args)
+        page = build_page(answers, scenes)
         try:
-            launch(build_page(answers, scenes), args.host, args.port)
+            url = launch(page, args.host, args.port)
         except OSError as error:  # the port is taken
-            raise UserError(f'--port: {error}') from error
+            raise UserError(f'--port {args.port}: {error}') from error
+        print(f'open {url} in a browser; Ctrl-C ends it', flush=True)
+        page.block_thread()
 
 
 if __name__ == '__main__':
