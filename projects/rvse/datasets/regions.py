@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ def write_regions(path: str, pictures: Iterable[np.ndarray]) -> int:
     Raises:
         ValueError: There is none, or a picture has other channels than the first.
     """
-    raw, channels = path + '.part', None
+    raw, whole, channels = f'{path}.part', f'{path}.whole', None
     counts: list[int] = []
     try:
         with open(raw, 'wb') as file:
@@ -114,19 +115,20 @@ def write_regions(path: str, pictures: Iterable[np.ndarray]) -> int:
             raise ValueError(f'{path}: no picture to write')
         equal = len(set(counts)) == 1
         shape = (len(counts), counts[0], channels) if equal else (sum(counts), channels)
-        with open(path, 'wb') as out, open(raw, 'rb') as file:
+        offsets = Path(offsets_file(path))
+        if equal:
+            offsets.unlink(missing_ok=True)
+        else:
+            np.save(offsets, np.concatenate([[0], np.cumsum(counts)]))
+        with open(whole, 'wb') as out, open(raw, 'rb') as file:
             header = {'descr': '<f4', 'fortran_order': False, 'shape': shape}
             np.lib.format.write_array_header_1_0(out, header)
             while chunk := file.read(1 << 24):
                 out.write(chunk)
+        os.replace(whole, path)  # last: what is there under this name is whole
     finally:
-        if os.path.exists(raw):
-            os.remove(raw)
-    if equal:
-        if os.path.exists(offsets_file(path)):
-            os.remove(offsets_file(path))
-    else:
-        np.save(offsets_file(path), np.concatenate([[0], np.cumsum(counts)]))
+        for part in (raw, whole):
+            Path(part).unlink(missing_ok=True)
     return len(counts)
 
 

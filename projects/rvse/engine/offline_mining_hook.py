@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from projects.common.build import unwrapped
+from projects.common.files import write_atomically
 from projects.common.progress import progress_bar
 from projects.rvse.datasets import OfflineNegativesDataset
 from projects.rvse.evaluation import FeatureFile
@@ -61,9 +63,11 @@ class OfflineMiningHook(Hook):
         if not path.is_file():
             captions, pictures = self._mine(runner, dataset)
             if dist.is_main_process():
-                np.savez(path, captions=captions, pictures=pictures)
+                buffer = io.BytesIO()
+                np.savez(buffer, captions=captions, pictures=pictures)
+                write_atomically(path, buffer.getbuffer())
             dist.barrier()
-        with np.load(path) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:
             found = [torch.from_numpy(arrays[name]) for name in ('captions', 'pictures')]
         dataset.set_negatives(*found)
 
