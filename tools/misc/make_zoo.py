@@ -20,6 +20,7 @@ zero; this is why the package of the model index, which makes numbers of it, ser
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -292,13 +293,8 @@ class Table:
         self.used.append(figure)
         return figure.value
 
-    def markdown(self, folder: Path | None) -> str:
-        """The table and where its figures come from.
-
-        Args:
-            folder: Folder of the page, to which links are relative; None names configs in full,
-                without links.
-        """
+    def markdown(self, folder: Path) -> str:
+        """The table and where its figures come from, for a page in the folder."""
         lines = [[head for head, _ in self.columns]]
         before: Any = None
         for row in self.rows:
@@ -335,16 +331,17 @@ class Table:
         return notes
 
 
-def link(entry: Entry, text: str, folder: Path | None) -> str:
-    """How a cell names an entry's configs."""
+def link(entry: Entry, text: str, folder: Path) -> str:
+    """How a cell of a page in a folder names an entry's configs; in full outside their folder."""
     parts = []
     for config in entry.configs:
         name = Path(config).stem
-        if folder is None:
-            parts.append(f'`{name}`')
-        else:  # without GPUs, batch and data: these are said once for the table
-            short = text or re.sub(r'_\d+xb\d+-(\w+)_[^_]+$', r'-\1', name)
-            parts.append(f'[{short}]({Path(config).relative_to(folder).as_posix()})')
+        if folder not in Path(config).parents:
+            text = f'`{name}`'
+        # without GPUs, batch and data, which the table says
+        short = text or re.sub(r'_\d+xb\d+-(\w+)_[^_]+$', r'-\1', name)
+        parts.append(f'[{short}]({os.path.relpath(config, folder)})')
+        text = ''
     return ' + '.join(parts) or '-'
 
 
@@ -376,7 +373,7 @@ def section(zoo: Zoo, tables: list[Table]) -> str:
         for c in zoo.data.get('Collections', ())
     ]
     parts.append('\n'.join(sources) + '\n')
-    parts += [f'### {table.title}\n\n{table.markdown(None)}' for table in tables]
+    parts += [f'### {table.title}\n\n{table.markdown(Path(PAGE).parent)}' for table in tables]
     parts.append('### Metrics\n')
     parts.append(
         '\n'.join(f'- {name}: {text}' for name, text in zoo.data['Metrics'].items()) + '\n'
