@@ -1,4 +1,4 @@
-"""What the projects' quick starts share: the summary file, versions and the printed table."""
+"""What the projects' quick starts share: config, pictures, summary file and printed table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ['print_results', 'versions', 'write_summary']
+import mmcv
+import numpy as np
+from mmengine.config import Config
+
+__all__ = [
+    'load_quietly',
+    'predict_one',
+    'print_results',
+    'save_pictures',
+    'versions',
+    'write_summary',
+]
 
 _PACKAGES = (
     'torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmpretrain',
@@ -38,12 +49,67 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     return rounded
 
 
-def print_results(title: str, rows: Sequence[tuple[str, float]], footer: str) -> None:
-    """Prints percentages by name between two rules."""
+def load_quietly(config: str, seed: int) -> Config:
+    """The config with its seed; the progress bar tells enough, the losses are in vis_data."""
+    cfg = Config.fromfile(config)
+    cfg.randomness.seed = seed
+    cfg.log_level = 'WARNING'
+    return cfg
+
+
+def predict_one(runner: Any, index: int) -> tuple[dict, Any, np.ndarray]:
+    """A sample of the test set.
+
+    Args:
+        runner: Whose model, in evaluation mode, predicts.
+        index: The sample's.
+
+    Returns:
+        The sample as the data set packs it, the data sample with predictions in the original
+        picture's pixels, and that picture (H, W, 3) uint8, RGB.
+    """
+    packed = runner.test_dataloader.dataset[index]
+    batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
+    sample = runner.model.test_step(batch)[0]
+    return packed, sample, mmcv.imread(sample.img_path, channel_order='rgb')
+
+
+def save_pictures(
+    folder: Path, pictures: Mapping[str, np.ndarray], overview: np.ndarray
+) -> list[Path]:
+    """Writes PNGs in place of those of an earlier run.
+
+    Args:
+        folder: Where to; it is made.
+        pictures: (h, w, 3) uint8, RGB, by the name of the file.
+        overview: The same, written as ``overview``.
+
+    Returns:
+        The files, the overview last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob('*.png'):
+        old.unlink()
+    paths = []
+    for name, picture in {**pictures, 'overview': overview}.items():
+        paths.append(folder / f'{name}.png')
+        mmcv.imwrite(picture[..., ::-1], str(paths[-1]))
+    return paths
+
+
+def print_results(
+    title: str, rows: Sequence[tuple[str, float]], summary: Mapping[str, Any], *notes: str
+) -> None:
+    """Prints percentages by name between two rules; below, notes, seconds and seed."""
     width = max(len(name) for name, _ in rows)
     print(f'\n{title}')
     print('-' * (width + 10))
     for name, value in rows:
         print(f'{name:<{width}}  {value:6.2f} %')
     print('-' * (width + 10))
-    print(footer)
+    for note in notes:
+        print(note)
+    print(
+        f'training {summary["train_seconds"]:.0f} s, testing {summary["test_seconds"]:.0f} s, '
+        f'seed {summary["seed"]}'
+    )

@@ -8,7 +8,6 @@ from copy import deepcopy
 from pathlib import Path
 
 import cv2
-import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -17,7 +16,14 @@ from mmengine.structures import InstanceData
 
 from projects.common.cli import build_runner, prepare
 from projects.common.progress import progress_bar
-from projects.common.quickstart import print_results, versions, write_summary
+from projects.common.quickstart import (
+    load_quietly,
+    predict_one,
+    print_results,
+    save_pictures,
+    versions,
+    write_summary,
+)
 from projects.common.scenes import write_dataset
 
 from .proposals import generate_proposals
@@ -53,9 +59,7 @@ def main(work_dir: Path, seed: int) -> dict:
 
     print(f'2/5  Training on tags alone: {CONFIG}, seed {seed}', flush=True)
     os.environ['SCENES_ROOT'] = str(SCENES)
-    cfg = Config.fromfile(CONFIG)
-    cfg.randomness.seed = seed
-    cfg.log_level = 'WARNING'  # the progress bar tells enough; the losses are in vis_data
+    cfg = load_quietly(CONFIG, seed)
     prepare(cfg, CONFIG, launcher='none', work_dir=str(work_dir))
     runner = build_runner(cfg)
     start = time.time()
@@ -103,36 +107,25 @@ def _test_corloc(runner: Runner, cfg: Config) -> dict:
 @torch.no_grad()
 def _draw(runner: Runner, folder: Path) -> list[Path]:
     """What the model finds beside the truth, a picture each, and a sheet of them all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob('*.png'):
-        old.unlink()
     dataset = runner.test_dataloader.dataset
     classes, palette = (dataset.metainfo[key] for key in ('classes', 'palette'))
     runner.model.eval()
-    paths, sheet = [], []
+    pictures = {}
     for i in np.linspace(0, len(dataset), PICTURES, endpoint=False).astype(int):
-        packed = dataset[int(i)]
-        batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
-        sample = runner.model.test_step(batch)[0]
-        image = mmcv.imread(sample.img_path, channel_order='rgb')
-        truth = InstanceData(
-            bboxes=packed['data_samples'].gt_instances.bboxes,
-            labels=packed['data_samples'].gt_instances.labels,
-            masks=packed['data_samples'].gt_instances.masks,
-        )
+        packed, sample, image = predict_one(runner, int(i))
+        known = packed['data_samples'].gt_instances
+        truth = InstanceData(bboxes=known.bboxes, labels=known.labels, masks=known.masks)
         pair = [
             draw_instances(image, instances, classes, palette, SCORE_THR)
             for instances in (sample.pred_instances, truth)
         ]
-        picture = np.concatenate(pair, axis=1)
-        path = folder / f'{Path(sample.img_path).stem}.png'
-        cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        paths.append(path)
-        sheet.append(cv2.resize(picture, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA))
-    rows = [np.concatenate(sheet[i : i + 3], axis=1) for i in range(0, len(sheet), 3)]
-    path = folder / 'overview.png'
-    cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
-    return [*paths, path]
+        pictures[Path(sample.img_path).stem] = np.concatenate(pair, axis=1)
+    small = [
+        cv2.resize(picture, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+        for picture in pictures.values()
+    ]
+    rows = [np.concatenate(small[i : i + 3], axis=1) for i in range(0, len(small), 3)]
+    return save_pictures(folder, pictures, np.concatenate(rows))
 
 
 def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
@@ -147,8 +140,7 @@ def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
             ('tags of the picture, mAP', summary['tag_map']),
             ('CorLoc on the training scenes', summary['corloc']),
         ],
-        f'training {summary["train_seconds"]:.0f} s, testing {summary["test_seconds"]:.0f} s, '
-        f'seed {summary["seed"]}',
+        summary,
     )
     print(f'\nsummary:  {path}')
     print(

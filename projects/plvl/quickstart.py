@@ -7,14 +7,20 @@ from copy import deepcopy
 from pathlib import Path
 
 import cv2
-import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner, TestLoop
 
 from projects.common.cli import build_runner, prepare
-from projects.common.quickstart import print_results, versions, write_summary
+from projects.common.quickstart import (
+    load_quietly,
+    predict_one,
+    print_results,
+    save_pictures,
+    versions,
+    write_summary,
+)
 from projects.common.scenes import write_dataset
 
 from .visualization import draw_data_sample
@@ -35,9 +41,7 @@ def main(work_dir: Path, seed: int) -> dict:
     write_dataset(SCENES, num_train=8000, num_val=100, num_test=500, image_size=128, workers=2)
 
     print(f'2/4  Training: {CONFIG}, seed {seed}', flush=True)
-    cfg = Config.fromfile(CONFIG)
-    cfg.randomness.seed = seed
-    cfg.log_level = 'WARNING'  # the progress bar tells enough; the losses are in vis_data
+    cfg = load_quietly(CONFIG, seed)
     prepare(cfg, CONFIG, launcher='none', work_dir=str(work_dir))
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.dataset.data_root = str(SCENES)
@@ -93,10 +97,6 @@ def _test_other_sentences(runner: Runner, cfg: Config) -> dict:
 @torch.no_grad()
 def _draw(runner: Runner, folder: Path) -> list[Path]:
     """One picture of each of the first few samples of every kind, and a sheet of them all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob('*.png'):
-        old.unlink()
-    dataset = runner.test_dataloader.dataset
     chosen: dict[str, list[int]] = {}
     seen = set()
     for i, sample in enumerate(_samples(runner)):
@@ -105,20 +105,15 @@ def _draw(runner: Runner, folder: Path) -> list[Path]:
             of_kind.append(i)
             seen.add(sample['img_path'])
     runner.model.eval()
-    paths: list[Path] = []
+    pictures: dict[str, np.ndarray] = {}
     sheet = []
     for kind in sorted(chosen):
         for i in chosen[kind]:
-            packed = dataset[i]
-            batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
-            sample = runner.model.test_step(batch)[0]
-            image = mmcv.imread(sample.img_path, channel_order='rgb')
-            picture = draw_data_sample(image, sample)
-            path = folder / f'{kind}_{len(paths):02d}_{Path(sample.img_path).stem}.png'
-            cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-            paths.append(path)
+            _, sample, image = predict_one(runner, i)
+            name = f'{kind}_{len(pictures):02d}_{Path(sample.img_path).stem}'
+            pictures[name] = draw_data_sample(image, sample)
             if i == chosen[kind][0]:
-                sheet.append(picture)
+                sheet.append(pictures[name])
     width = max(picture.shape[1] for picture in sheet)
     sheet = [
         cv2.copyMakeBorder(
@@ -126,9 +121,7 @@ def _draw(runner: Runner, folder: Path) -> list[Path]:
         )
         for picture in sheet
     ]
-    path = folder / 'overview.png'
-    cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(sheet), cv2.COLOR_RGB2BGR))
-    return [*paths, path]
+    return save_pictures(folder, pictures, np.concatenate(sheet))
 
 
 def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
@@ -142,8 +135,7 @@ def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
     print_results(
         f'{summary["images"]} unseen scenes, {summary["sentences"]} sentences',
         rows,
-        f'training {summary["train_seconds"]:.0f} s, testing {summary["test_seconds"]:.0f} s, '
-        f'seed {summary["seed"]}',
+        summary,
     )
     print(f'\nsummary:  {path}')
     print(f'pictures: {len(pictures)} in {pictures[-1].parent}; begin with {pictures[-1].name}')

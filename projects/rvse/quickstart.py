@@ -11,7 +11,12 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from projects.common.cli import build_runner, prepare
-from projects.common.quickstart import print_results, versions, write_summary
+from projects.common.quickstart import (
+    load_quietly,
+    print_results,
+    versions,
+    write_summary,
+)
 from projects.common.scenes import write_dataset
 
 from .text import Vocabulary
@@ -35,9 +40,7 @@ def main(work_dir: Path, seed: int) -> dict:
 
     print('2/4  Testing an untrained model on 500 scenes', flush=True)
     similarities = work_dir / 'similarities.npy'
-    cfg = Config.fromfile(CONFIG)
-    cfg.randomness.seed = seed
-    cfg.log_level = 'WARNING'  # the progress bar tells enough; the losses are in vis_data
+    cfg = load_quietly(CONFIG, seed)
     cfg.test_cfg.similarity_file = str(similarities)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.dataset.data_root = str(SCENES)
@@ -125,9 +128,8 @@ def _print_table(summary: dict, path: Path, page: Path) -> None:
     print_results(
         f'{summary["images"]} unseen scenes, {summary["captions"]} captions',
         rows,
-        f'RSUM {summary["rsum"]:.2f} of 600; untrained {summary["rsum_untrained"]:.2f}\n'
-        f'training {summary["train_seconds"]:.0f} s, testing {summary["test_seconds"]:.0f} s, '
-        f'seed {summary["seed"]}',
+        summary,
+        f'RSUM {summary["rsum"]:.2f} of 600; untrained {summary["rsum_untrained"]:.2f}',
     )
     print(f'\nsummary:  {path}')
     print(f'pictures: {page}: queries with the best five answers, right ones marked')

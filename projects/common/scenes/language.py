@@ -50,10 +50,6 @@ class Phrase:
         """Whether the object has all the properties mentioned."""
         return all(getattr(self, f) in (None, getattr(obj, f)) for f in _FIELDS)
 
-    def mentioned(self) -> tuple[str, ...]:
-        """Names of the properties that are not None."""
-        return tuple(f for f in _FIELDS if getattr(self, f) is not None)
-
 
 @dataclass(frozen=True)
 class Expression:
