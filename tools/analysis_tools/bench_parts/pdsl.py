@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import lru_cache, partial
+from pathlib import Path
 
 import benchmark_pdsl as one
 import cv2
@@ -73,17 +74,23 @@ def views(quick: bool) -> list[tuple[np.ndarray, np.ndarray, dict]]:
     return list(one.training_views(str(photographs()[0]), 2, 10, 100 if quick else 2000))
 
 
-def cues(kind: str, count: int, settings: Settings) -> Row:
-    """Pseudo masks of one training iteration."""
+def cues(kind: str, count: int, settings: Settings) -> list[Row]:
+    """Pseudo masks of one training iteration; cached ones with the bytes that each takes."""
     (first, seeds, meta), (image, others, other_meta) = views(settings.quick)
+    published = partial(one.published_cue, image, others[:count])
+    exact = GrabCutCue(num_threads=settings.threads)
+    if kind == 'exact':
+        return [beside(partial(exact, image, others[:count]), published, settings)]
     with tempfile.TemporaryDirectory() as folder:
-        if kind == 'exact':
-            ours = partial(GrabCutCue(num_threads=settings.threads), image, others[:count])
-        else:  # warm: another view of the picture has been here
-            cue = CachedCue(GrabCutCue(num_threads=settings.threads), folder)
-            cue(first, seeds[:count], meta)
-            ours = partial(cue, image, others[:count], other_meta)
-        return beside(ours, partial(one.published_cue, image, others[:count]), settings)
+        cue = CachedCue(exact, folder)
+        cue(first, seeds[:count], meta)  # warm: another view of the picture has been here
+        ours = partial(cue, image, others[:count], other_meta)
+        found = beside(ours, published, settings)
+        files = list(Path(folder).rglob('*.npz'))
+        size = sum(path.stat().st_size for path in files) / count
+    height, width = meta['ori_shape']
+    bits = dict(ours=size, baseline=height * width / 8, unit='bytes', repeats=1)
+    return [dict(bits, what='cached cues: bytes of a mask', against='a bit a pixel'), found]
 
 
 @lru_cache(maxsize=1)
