@@ -12,7 +12,7 @@ from projects.common.text import WordPieceTokenizer
 
 
 def test_one_step_and_one_prediction(repo_root, shared_data, monkeypatch) -> None:
-    """448 x 448 pixels, 40 tokens, BERT's own vocabulary, the paper's optimiser."""
+    """448 x 448 pixels, 40 tokens, BERT's own vocabulary, the paper's optimizer."""
     monkeypatch.setenv('DATA_ROOT', str(shared_data / 'refcoco_sample'))
     assert not os.environ.get('PLVL_BERT')
     cfg = Config.fromfile(repo_root / 'configs/plvl/plvl_vit-b_4xb20-150e_refcoco.py')

@@ -4,7 +4,7 @@
 
 Inputs: image (B, 3, H, W) float32, RGB from 0 to 255, stretched to H x W; input_ids and
 attention_mask (B, L) int64. Outputs: box (B, 4) XYXY in parts of the image, score (B,), mask_logits
-(B, H, W). B is free. The vocabulary is written beside the file, for the tokeniser.
+(B, H, W). B is free. The vocabulary is written beside the file, for the tokenizer.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The text encoder: Hugging Face's BERT with its tokeniser."""
+"""The text encoder: Hugging Face's BERT with its tokenizer."""
 
 from __future__ import annotations
 

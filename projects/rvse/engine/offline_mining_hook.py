@@ -102,8 +102,8 @@ class OfflineMiningHook(Hook):
                         picture = [part.to(device) for part in images[block]]
                         scores = []
                         for some in torch.arange(len(owner)).split(5 * self.block_size):
-                            sentence = [part.to(device) for part in captions[some]]
-                            scores.append(model.similarity(*picture, *sentence).cpu())
+                            caption = [part.to(device) for part in captions[some]]
+                            scores.append(model.similarity(*picture, *caption).cpu())
                         yield torch.cat(scores, dim=1)
                         for _ in block:
                             bar.update()
