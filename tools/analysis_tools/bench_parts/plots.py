@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 
@@ -58,7 +59,7 @@ def _lines(axis, what: str, rows: Sequence[Row]) -> None:
     if first:
         sizes = [row['size'] for row in first]
         values = [row['baseline'] for row in first]
-        axis.plot(sizes, values, 's--', color=BASELINE, label=first[0]['against'][:34])
+        axis.plot(sizes, values, 's--', color=BASELINE, label=fill(first[0]['against'], 28))
     axis.set_xscale('log')
     axis.set_yscale('log')
     sizes = sorted({row['size'] for row in rows})

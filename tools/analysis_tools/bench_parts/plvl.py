@@ -24,7 +24,7 @@ from .work import Settings, Step, beside, config_of, plain_products, work
 
 FULL = 'plvl/plvl_vit-b_4xb20-150e_refcoco'
 TINY = 'plvl/plvl_tiny_1xb16-3k_scenes'
-PLAIN = "attention written out, PyTorch's products, float32"
+PLAIN = "plain attention and PyTorch's products in float32"
 DTYPES = ('float32', 'bfloat16')
 
 
