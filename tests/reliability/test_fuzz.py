@@ -638,7 +638,7 @@ def fuzz(name: str, strategy: st.SearchStrategy, one: Callable[[Any], None]) -> 
         count += 1
         one(example)
 
-    start, turn = time.monotonic(), 0
+    start, cpu = time.monotonic(), time.process_time()
     while True:
         options = dict(
             max_examples=1000 if SECONDS else FAST_EXAMPLES,
@@ -649,11 +649,15 @@ def fuzz(name: str, strategy: st.SearchStrategy, one: Callable[[Any], None]) -> 
             print_blob=False,
         )
         seed(time.time_ns() if SECONDS else 0)(settings(**options)(given(strategy)(counted)))()
-        turn += 1
         if time.monotonic() - start >= SECONDS:
             break
     if SECONDS and 'FUZZ_LOG' in os.environ:
-        row = dict(reader=name, examples=count, seconds=round(time.monotonic() - start, 1))
+        row = dict(
+            reader=name,
+            examples=count,
+            seconds=round(time.monotonic() - start, 1),
+            cpu_seconds=round(time.process_time() - cpu, 1),
+        )
         with open(os.environ['FUZZ_LOG'], 'a') as file:
             file.write(json.dumps(row) + '\n')
 
