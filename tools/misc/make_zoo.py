@@ -49,8 +49,8 @@ INTRO = f"""\
 
 Each figure is labelled. `paper`: published with the method. `ours`: measured here, with the seed,
 the hardware and the command that stand below the table. `not trained`: none of ours yet.
-`not built`: a model of another paper that is not here. The names of configs are what `--model` of
-the tools and the inferencers take. Notes on the tables are in the READMEs beside the configs.
+`not built`: a model of another paper that is not here. Notes on the tables are in the READMEs
+beside the configs.
 """
 
 
@@ -332,16 +332,11 @@ class Table:
 
 
 def link(entry: Entry, text: str, folder: Path) -> str:
-    """How a cell of a page in a folder names an entry's configs; in full outside their folder."""
+    """How a cell of a page in a folder names an entry's configs."""
     parts = []
-    for config in entry.configs:
-        name = Path(config).stem
-        if folder not in Path(config).parents:
-            text = f'`{name}`'
-        # without GPUs, batch and data, which the table says
-        short = text or re.sub(r'_\d+xb\d+-(\w+)_[^_]+$', r'-\1', name)
+    for config in entry.configs:  # without GPUs, batch and data, which the table says
+        short = text or re.sub(r'_\d+xb\d+-(\w+)_[^_]+$', r'-\1', Path(config).stem)
         parts.append(f'[{short}]({os.path.relpath(config, folder)})')
-        text = ''
     return ' + '.join(parts) or '-'
 
 
