@@ -110,5 +110,5 @@ def test_everything_required_is_pinned(repo_root: Path) -> None:
         return {match[0].lower().replace('_', '-') for match in found if match}
 
     pinned = names('constraints.txt')
-    for file in ('build.txt', 'mminstall.txt', 'runtime.txt', 'tests.txt', 'demo.txt'):
+    for file in ('build.txt', 'mminstall.txt', 'runtime.txt', 'tests.txt', 'demo.txt', 'docs.txt'):
         assert names(file) <= pinned, file
