@@ -42,12 +42,10 @@ def draw_answers(
         path: Of the PNG to write.
         title: Its first line.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows, places = len(by_caption) + len(by_picture), len(by_caption[0].found)
     figure = Figure(figsize=(4.2 + 1.75 * places, 1.0 + 1.9 * rows), layout='constrained', dpi=80)
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=13)
     grid = figure.add_gridspec(rows, places + 1, width_ratios=[2.2, *[1] * places])
     for row, answers in enumerate(by_caption):

@@ -104,11 +104,9 @@ def read_curve(folder: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plot(args: argparse.Namespace) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 9), layout='constrained', dpi=80)
-    FigureCanvasAgg(figure)
     figure.suptitle(args.title)
     axes = figure.subplots(len(MODELS), len(CURVES), sharex=True)
     print('| model | loss | seeds | RSUM of each | mean |\n|---|---|---|---|---|')

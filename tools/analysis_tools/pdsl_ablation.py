@@ -131,11 +131,9 @@ def show(args: argparse.Namespace) -> None:
 
 def plot(out: Path, path: Path) -> None:
     """Accuracy on the validation scenes against iterations, mean and range over the seeds."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout='constrained', dpi=100)
-    FigureCanvasAgg(figure)
     for panel, (label, key) in zip(figure.subplots(1, 2), list(METRICS.items())[:2]):
         for variant, name in (('default', 'parallel'), ('cascade', 'cascade')):
             curves = []

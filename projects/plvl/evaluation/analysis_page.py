@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import mmcv
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..datasets.transforms import LoadGroundingAnnotations
@@ -55,7 +54,6 @@ def plot_groups(groups: Mapping[str, Sequence[Group]], overall: Group) -> Figure
     rows = [titles[i : i + columns] for i in range(0, len(titles), columns)]
     heights = [max(len(groups[title]) for title in row) for row in rows]
     figure = Figure(figsize=(11.5, 0.34 * sum(heights) + 0.95 * len(heights) + 0.4), dpi=110)
-    FigureCanvasAgg(figure)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=[h + 0.2 for h in heights])
     for i, row in enumerate(rows):
         for j, title in enumerate(row):

@@ -60,17 +60,20 @@ class Record:
     size: float
 
     @property
+    def is_comparable(self) -> bool:
+        """Whether there are two boxes or two masks."""
+        return self.box_iou is not None or self.mask_iou is not None
+
+    @property
     def iou(self) -> float:
         """IoU of the boxes, of the masks where there are no boxes.
 
         Raises:
-            ValueError: There is neither.
+            ValueError: The record is not comparable.
         """
         found = self.box_iou if self.box_iou is not None else self.mask_iou
         if found is None:
-            raise ValueError(
-                f'{self.sample["text"]!r}: only masks are predicted, and the data has none of it'
-            )
+            raise ValueError(f'{self.sample["text"]!r}: neither two boxes nor two masks')
         return found
 
     @property
@@ -146,7 +149,7 @@ def match_predictions(
                 f'this data set ({dataset.ann_file}, {len(dataset)} sentences)'
             )
         record = _measure(sample, prediction, load)
-        if record.iou is not None:  # else a model without boxes, and a sample without a mask
+        if record.is_comparable:  # else a model without boxes, and a sample without a mask
             records.append(record)
     if by_identity:
         first = next(iter(by_identity.values()))
