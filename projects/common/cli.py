@@ -146,6 +146,7 @@ class OverrideAction(DictAction):
         values: Any,
         option_string: str | None = None,
     ) -> None:
+        """Adds the values to the namespace; argparse reports an error with the option's name."""
         for value in values:
             if not value.partition('=')[0].strip() or '=' not in value:
                 raise argparse.ArgumentError(self, f'found {value!r}, expected KEY=VALUE')
