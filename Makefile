@@ -6,7 +6,7 @@ JOBS    ?= 2
 TESTS   ?= tests
 VENV    := .venv/bin
 
-.PHONY: help env quickstart test test-slow docs docs-serve lint types coverage bench wheel clean
+.PHONY: help env quickstart demo test test-slow docs docs-serve lint types coverage bench wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -18,6 +18,9 @@ env:  ## build or update .venv (minutes the first time, then a second)
 
 quickstart: env  ## generate scenes, train, test and draw pictures (PROJECT=plvl SEED=0)
 	@$(VENV)/python tools/quickstart.py $(PROJECT) --seed $(SEED)
+
+demo: env  ## a page in the browser over the quick starts' models (OPTIONS='--port 8080 --photos DIR')
+	@$(VENV)/python demo/web.py $(OPTIONS)
 
 test: env  ## the tests that need no GPU and no download (JOBS=2 files at a time)
 	@$(VENV)/python -m pytest -q -m "not slow" -n $(JOBS) --dist loadfile --durations=10 tests

@@ -36,11 +36,15 @@ CSS = """
 .legend .turbo {display: inline-block; width: 7em; height: .8em; border-radius: 3px;
   background: linear-gradient(90deg, #30123b, #4662d7, #36aaf9, #1ae4b6, #72fe5e, #c8ef34, #faba39,
   #f66b19, #cb2a04, #7a0403)}
+.answers, .answers tr {border: 0 !important}
 .answers {width: 100%; border-collapse: collapse; font-size: .92rem}
-.answers th, .answers td {text-align: left; padding: .4em .8em; border-bottom: 1px solid #d9dee6}
+.answers th, .answers td {text-align: left; padding: .4em .8em; border: 0 !important;
+  border-bottom: 1px solid #d9dee6 !important}
 .answers td {font-variant-numeric: tabular-nums}
 .example {justify-content: flex-start !important; text-align: left !important}
 .example img {width: 56px !important; height: 56px !important; border-radius: 4px}
+.example.picture {justify-content: center !important}
+.caption-label {font-size: .75rem !important; max-width: 100% !important}
 footer {display: none !important}
 """
 

@@ -108,13 +108,13 @@ def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
             texts_to_click = gr.Column()
         with _right():
             found = gr.Gallery(
-                label='Pictures, best first: cosine · file',
+                show_label=False,
                 columns=3,
-                height=440,
+                height=480,
                 object_fit='contain',
                 buttons=['fullscreen'],
             )
-            hits = _json()
+            hits = _json('')
     rows = [[scenes.captions[i]] for i in (0, 14, 40)]
     _bind('find_pictures', pictures, find, asked, [found, hits], texts_to_click, rows)
     with gr.Row():
@@ -123,7 +123,7 @@ def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
             describe = gr.Button(f'Search {len(gallery.captions)} captions', variant='primary')
             pictures_to_click = gr.Column()
         with _right():
-            outputs = [gr.HTML(), _json()]
+            outputs = [gr.HTML(), _json('')]
     rows = [[scenes.pictures[i]] for i in (0, 9, 12)]
     _bind('find_captions', captions, describe, shown, outputs, pictures_to_click, rows)
 
@@ -145,7 +145,7 @@ def _both_tab(answers: Answers, scenes: ExampleScenes) -> None:
     gr.Markdown(texts.BOTH_HELP)
     with gr.Row():
         with _left():
-            inputs = [_sentence('the large yellow heart'), _count(5)]
+            inputs = [_sentence('the blue heart'), _count(5)]
             count = len(answers.gallery.pictures)
             button = gr.Button(f'Search {count} pictures and ground', variant='primary')
             examples = gr.Column()
@@ -153,7 +153,12 @@ def _both_tab(answers: Answers, scenes: ExampleScenes) -> None:
             sheet = _drawing()
             gr.HTML(texts.BOTH_LEGEND)
             outputs = [sheet, gr.HTML(), _json()]
-    rows = [[scenes.sentences(i)[j]] for i, j in ((0, 2), (3, 0), (5, 1), (8, 0))]
+    rows = [
+        ['the striped green circle'],
+        ['the orange triangle'],
+        ['the red star'],
+        ['the blue heart'],
+    ]
     _bind('search_and_ground', ask, button, inputs, outputs, examples, rows)
 
 
@@ -235,8 +240,8 @@ def _drawing(**kwargs: Any) -> gr.Image:
     return gr.Image(show_label=False, buttons=['fullscreen'], **kwargs)
 
 
-def _json() -> gr.JSON:
-    with gr.Accordion('The same as JSON (masks in COCO run-length encoding)', open=False):
+def _json(note: str = ' (masks in COCO run-length encoding)') -> gr.JSON:
+    with gr.Accordion(f'The same as JSON{note}', open=False):
         return gr.JSON(show_label=False)
 
 

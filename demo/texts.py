@@ -38,13 +38,16 @@ see only what it is sure of.</div>
 """
 
 SEARCH_HELP = """
-**Both ways.** A sentence finds the pictures that fit it best; a picture finds captions. Scores are
-cosines of embeddings, at most 1: compare those of one question with each other, not with another's.
+**Both ways.** A sentence finds the pictures that fit it best; a picture finds captions. Best answer
+first; the number is the cosine of the two embeddings, at most 1. Compare the numbers of one
+question with each other, not with another's.
 """
 
 BOTH_HELP = """
 **Search, then ground.** The model of tab 3 finds pictures for the sentence, and the model of tab 1
-boxes and cuts out in each of them what the sentence names.
+boxes and cuts out in each of them what the sentence names. The quick start's matcher is small and
+goes by colours more than by shapes: expect wrong pictures among the right ones, and in them a box
+around something else.
 """
 BOTH_LEGEND = """
 <div class="legend"><b>How to read it.</b> Best picture first. <i>picture</i>: cosine of picture and

@@ -33,6 +33,7 @@ def entries(*folders: str) -> set[str]:
         ('The projects', [f'projects/{name}' for name in PROJECTS]),
         ('`projects/search_and_ground`', ['projects/search_and_ground']),
         ('`tools`', ['tools']),
+        ('`demo`', ['demo']),
     ],
 )
 def test_the_page_names_what_is_there(title, folders):
