@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ['MAX_PIXELS', 'PICTURE_SUFFIXES', 'as_rgb', 'check_size', 'image_problem', 'pictures_in']
+__all__ = [
+    'MAX_PIXELS',
+    'PICTURE_SUFFIXES',
+    'as_rgb',
+    'check_size',
+    'image_problem',
+    'naming_broken_picture',
+    'pictures_in',
+]
 
 PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 MAX_PIXELS = 89_478_485  # from here on Pillow, too, suspects a decompression bomb
@@ -37,8 +46,27 @@ def image_problem(path: str) -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def naming_broken_picture(path: str | None) -> Iterator[None]:
+    """Turns an error inside into one that names the picture, where the picture is its reason.
+
+    Args:
+        path: The picture; None where there is none.
+
+    Raises:
+        ValueError: The picture cannot be decoded.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = None if path is None else image_problem(path)
+        if reason is None:
+            raise
+        raise ValueError(f'{path}: broken image: {reason}') from error
+
+
 def check_size(
-    path: str | os.PathLike, max_pixels: int = MAX_PIXELS, formats: Sequence[str] | None = None
+    path: str | os.PathLike, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None
 ) -> tuple[int, int]:
     """The (width, height) in pixels that a picture's header states; nothing more is decoded.
 

@@ -638,28 +638,31 @@ def fuzz(name: str, strategy: st.SearchStrategy, one: Callable[[Any], None]) -> 
         count += 1
         one(example)
 
+    options = dict(
+        max_examples=1000 if SECONDS else FAST_EXAMPLES,
+        database=DirectoryBasedExampleDatabase('work_dirs/hypothesis') if SECONDS else None,
+        deadline=None,
+        phases=[p for p in Phase if SECONDS or p is not Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+    )
     start, cpu = time.monotonic(), time.process_time()
-    while True:
-        options = dict(
-            max_examples=1000 if SECONDS else FAST_EXAMPLES,
-            database=DirectoryBasedExampleDatabase('work_dirs/hypothesis') if SECONDS else None,
-            deadline=None,
-            phases=[p for p in Phase if SECONDS or p is not Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-            print_blob=False,
-        )
-        seed(time.time_ns() if SECONDS else 0)(settings(**options)(given(strategy)(counted)))()
-        if time.monotonic() - start >= SECONDS:
-            break
-    if SECONDS and 'FUZZ_LOG' in os.environ:
-        row = dict(
-            reader=name,
-            examples=count,
-            seconds=round(time.monotonic() - start, 1),
-            cpu_seconds=round(time.process_time() - cpu, 1),
-        )
-        with open(os.environ['FUZZ_LOG'], 'a') as file:
-            file.write(json.dumps(row) + '\n')
+    try:
+        while True:
+            turn = time.time_ns() if SECONDS else 0
+            seed(turn)(settings(**options)(given(strategy)(counted)))()
+            if time.monotonic() - start >= SECONDS:
+                break
+    finally:
+        if 'FUZZ_LOG' in os.environ:
+            row = dict(
+                reader=name,
+                examples=count,
+                seconds=round(time.monotonic() - start, 1),
+                cpu_seconds=round(time.process_time() - cpu, 1),
+            )
+            with open(os.environ['FUZZ_LOG'], 'a') as file:
+                file.write(json.dumps(row) + '\n')
 
 
 @pytest.mark.timeout(0 if SECONDS else 300)

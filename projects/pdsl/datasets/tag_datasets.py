@@ -28,6 +28,7 @@ from projects.common.annotation_files import (
     shown,
 )
 from projects.common.array_files import read_mat
+from projects.common.pictures import naming_broken_picture
 
 __all__ = [
     'BaseTagDataset',
@@ -150,6 +151,15 @@ class BaseTagDataset(BaseDataset):
         if self.filter_cfg and self.filter_cfg.get('filter_empty'):
             return [sample for sample in self.data_list if sample['tags']]
         return self.data_list
+
+    def prepare_data(self, idx: int) -> Any:
+        """The sample after the pipeline.
+
+        Raises:
+            ValueError: The picture is broken; the message names it.
+        """
+        with naming_broken_picture(self.get_data_info(idx)['img_path']):
+            return super().prepare_data(idx)
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Tags of a sample, for mmdet's class-balanced sampling."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,26 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_utils
 
+from projects.common.annotation_files import shown
 from projects.common.files import write_atomically
 
 __all__ = ['META_FIELDS', 'WRITERS', 'output_files']
 
+_SPLIT = re.compile(r'\w[\w.+-]*')
 META_FIELDS = ('image_id', 'ref_id', 'category_id', 'iscrowd', 'source')
 """What the refer layout has and our JSON lines keep under ``meta.refer``."""
 
 
 def output_files(kind: str, out: Path, splits: Iterable[str], by: str) -> list[Path]:
-    """What the writer of a format writes."""
+    """What the writer of a format writes.
+
+    Raises:
+        ValueError: A split, which comes from the source, is no name of a file.
+    """
+    splits = list(splits)
+    for split in splits if kind == 'jsonl' else ():
+        if not _SPLIT.fullmatch(split):
+            raise ValueError(f'{out}: the split {shown(split)} cannot name a file; choose --splits')
     names = {
         'refer': ['instances.json', f'refs({by}).p'],
         'seqtr': ['instances.json'],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
 
 from projects.common.annotation_files import shown
+from projects.common.pictures import naming_broken_picture
 
 __all__ = ['BaseMatchingDataset']
 
@@ -110,6 +112,15 @@ class BaseMatchingDataset(BaseDataset):
                     for i, text in zip(text_ids, captions)
                 ]
         return samples
+
+    def prepare_data(self, idx: int) -> Any:
+        """The sample after the pipeline.
+
+        Raises:
+            ValueError: The picture is broken; the message names it.
+        """
+        with naming_broken_picture(self.get_data_info(idx).get('img_path')):
+            return super().prepare_data(idx)
 
     def captions(self) -> list[str]:
         """All captions, by ``text_id``."""

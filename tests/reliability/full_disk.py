@@ -1,0 +1,136 @@
+"""What test_disk_full.py runs on a disk of 1 MB: ``full_disk.py DISK [CONFIG]``."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from projects.common.checkpoint import find_resumable, load_checkpoint_file
+from projects.common.cli import user_message
+from projects.pdsl.cues.store import MaskStore
+from projects.pdsl.proposals import ProposalStore, write_store
+from projects.rvse.datasets import RegionStore
+from projects.rvse.datasets.regions import write_regions
+from projects.rvse.retrieval import EmbeddingCache, open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def train(config: str, work_dir: Path, *options: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / 'tools/train.py'), config, '--work-dir', str(work_dir)]
+    return subprocess.run([*command, *options], capture_output=True, text=True)
+
+
+def training(disk: Path, config: str) -> None:
+    work = disk / 'work'
+    full = train(config, work)
+    assert full.returncode == 1, full.stderr[-2000:]
+    print(full.stderr[-2000:])
+    (line,) = [line for line in full.stderr.splitlines() if line.startswith('error:')]
+    assert line.endswith('.pth: No space left on device'), line
+    assert 'Traceback' not in full.stderr
+    newest = find_resumable(work)
+    assert newest is not None and Path(newest).name == 'epoch_2.pth', newest
+    load_checkpoint_file(newest)
+    assert not list(work.glob('.*partial'))
+
+    subprocess.run(['mount', '-o', 'remount,size=20m', str(disk)], check=True)
+    resumed = train(config, work, '--resume')
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    straight = train(config, disk / 'straight')
+    assert straight.returncode == 0, straight.stderr[-2000:]
+    a, b = (load_checkpoint_file(disk / name / 'epoch_4.pth') for name in ('work', 'straight'))
+    assert all(torch.equal(a['state_dict'][key], b['state_dict'][key]) for key in b['state_dict'])
+    print('as if the disk had never been full')
+
+
+def fails(write: Callable[[], object]) -> None:
+    """The disk is full while ``write`` writes; what the user sees of it is one line."""
+    try:
+        write()
+    except (OSError, sqlite3.OperationalError, ValueError, RuntimeError) as error:
+        message = user_message(error) or str(error)
+        assert 'No space left' in message or 'disk is full' in message or 'write' in message, (
+            message
+        )
+    else:
+        raise AssertionError('it was written')
+
+
+def fill(disk: Path, leave: int = 8192) -> Path:
+    """A file that leaves so many bytes on the disk."""
+    path = disk / 'filling'
+    free = os.statvfs(disk)
+    path.write_bytes(bytes(max(free.f_bavail * free.f_frsize - leave, 0)))
+    return path
+
+
+def stores(disk: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    masks = MaskStore(disk / 'masks', 'x')
+    mask = rng.random((80, 80)) < 0.5
+    masks.add('ab', {(0, 0, 1, 1): mask})
+    filling = fill(disk)
+    fails(lambda: masks.add('ab', {(i, 0, 1, 1): rng.random((200, 200)) < 0.5 for i in range(9)}))
+    found = MaskStore(disk / 'masks', 'x').read('ab', [(0, 0, 1, 1)])
+    assert np.array_equal(found[(0, 0, 1, 1)], mask)
+    filling.unlink()
+    print('masks')
+
+    cache = EmbeddingCache(disk / 'cache', 'x')
+    cache.put([cache.key(b'a')], np.ones((1, 256), np.float32))
+    filling = fill(disk)
+    keys = [cache.key(f'{i}'.encode()) for i in range(60)]
+    fails(lambda: cache.put(keys, np.ones((60, 256), np.float32)))
+    cache.close()
+    cache = EmbeddingCache(disk / 'cache', 'x')
+    assert len(cache) == 1 and np.array_equal(cache.get(cache.key(b'a')), np.ones(256))
+    filling.unlink()
+    cache.put(keys, np.ones((60, 256), np.float32))
+    assert len(cache) == 61
+    cache.close()
+    print('embeddings')
+
+    with open_store(disk / 'gallery', 'x') as store:
+        store.add(['a'], np.eye(1, 256, dtype=np.float32))
+        store.save()
+    filling = fill(disk)
+    with open_store(disk / 'gallery', 'x') as store:
+        store.add([str(i) for i in range(60)], rng.random((60, 256), dtype=np.float32))
+        fails(store.save)
+    with open_store(disk / 'gallery', 'x') as store:
+        assert [hit.name for hit in store.search(np.eye(1, 256, dtype=np.float32), 9)[0]] == ['a']
+    filling.unlink()
+    print('gallery')
+
+    boxes = rng.random((4000, 2, 2)).astype(np.float32).cumsum(1).reshape(-1, 4) * 1000
+    filling = fill(disk)
+    fails(lambda: write_store(disk / 'proposals', [('a', boxes, None)]))
+    assert not (disk / 'proposals/index.json').exists()  # none is better than half of one
+    filling.unlink()
+    write_store(disk / 'proposals', [('a', boxes, None)])
+    assert len(ProposalStore(disk / 'proposals')) == 1
+    print('proposals')
+
+    path = str(disk / 'x_ims.npy')
+    write_regions(path, [np.ones((2, 8), np.float32)])
+    filling = fill(disk)
+    fails(lambda: write_regions(path, [np.zeros((2000, 8), np.float32)]))
+    assert RegionStore(path)[0].shape == (2, 8)
+    filling.unlink()
+    print('regions')
+
+
+if __name__ == '__main__':
+    if len(sys.argv) > 2:
+        training(Path(sys.argv[1]), sys.argv[2])
+    else:
+        stores(Path(sys.argv[1]))
