@@ -406,9 +406,9 @@ def user_message(error: BaseException) -> str | None:
         return _one_line(error)
     if isinstance(error, OSError) and error.errno in FULL:
         return _one_line(error)
-    if isinstance(error, RuntimeError) and str(error).startswith('DataLoader worker (pid'):
+    if (killed := _killed_worker(error)) is not None:
         return (
-            f'{_one_line(error)} Mostly because memory ran out: take fewer '
+            f'{_one_line(killed)} Mostly because memory ran out: take fewer '
             'train_dataloader.num_workers. --resume goes on from the last checkpoint'
         )
     if isinstance(error, (ValueError, KeyError, TypeError)):
@@ -431,6 +431,19 @@ def user_message(error: BaseException) -> str | None:
             line.startswith('super().__init__(') and 'unexpected keyword argument' in str(error)
         ):
             return f'in the config: {_one_line(error)}'
+    return None
+
+
+def _killed_worker(error: BaseException) -> BaseException | None:
+    """PyTorch's error about a killed data-loading worker, where that is at the bottom of it.
+
+    It comes from a signal, at any line: one that catches everything may have made another of it.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, RuntimeError) and str(found).startswith('DataLoader worker (pid'):
+            return found
+        found = found.__cause__ or found.__context__
     return None
 
 

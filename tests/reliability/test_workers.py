@@ -55,5 +55,16 @@ def test_other_errors_of_processes_are_theirs() -> None:
     assert sorted(map_unordered(abs, [-3, 2, -1], workers=2)) == [1, 2, 3]
 
 
+def test_the_signal_of_a_killed_worker_may_come_anywhere() -> None:
+    """As in MMEngine's ``Config.pretty_text``, which makes a SyntaxError of any error."""
+    try:
+        try:
+            raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. ')
+        except Exception:
+            raise SyntaxError('Failed to format the config file')  # noqa: B904
+    except SyntaxError as error:
+        assert user_message(error).startswith('DataLoader worker (pid 7) is killed')
+
+
 def test_other_runtime_errors_keep_their_traceback() -> None:
     assert user_message(RuntimeError('a bug')) is None
