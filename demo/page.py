@@ -202,9 +202,11 @@ def _example(row: list[str | Path]) -> gr.Button:
     pictures = [value for value in row if isinstance(value, Path)]
     sentences = [value for value in row if isinstance(value, str)]
     icon = str(pictures[0]) if pictures else None
-    return gr.Button(
-        ' '.join(sentences), icon=icon, size='sm', elem_classes='example', min_width=80
-    )
+    classes = ['example'] if sentences else ['example', 'picture']
+    text = ' '.join(sentences)
+    button = gr.Button(text, icon=icon, size='sm', elem_classes=classes, min_width=80)
+    button.keep_in_cache |= button.temp_files  # or the icon goes when old files are removed
+    return button
 
 
 def _opened(row: list[str | Path]) -> list[str | Image.Image] | str | Image.Image:

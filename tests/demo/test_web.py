@@ -13,10 +13,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from gradio.route_utils import delete_files_created_by_app
 from gradio_client import Client, handle_file
 from PIL import Image, ImageFile
 
 from demo.answers import Answers, Gallery
+from demo.page import build_page
 from demo.uploads import read_picture, read_sentence
 from projects.common.cli import UserError
 from projects.search_and_ground import SearchAndGround
@@ -245,6 +247,17 @@ def test_eight_at_once(url, models, photos):
         assert found == json.loads(json.dumps(models.weak(Image.open(path))['predictions'][0]))
 
 
+def test_eight_threads_share_the_models(answers, photos):
+    """Without the page's queue: drawings and predictions are those of one after the other."""
+    pictures = [Image.open(photos / f'{i % 6}.png').convert('RGB') for i in range(8)]
+    expected = [answers.instances(picture, 0.0) for picture in pictures]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda picture: answers.instances(picture, 0.0), pictures))
+    for (drawn, prediction), (other, truth) in zip(found, expected, strict=True):
+        assert prediction == truth
+        assert (drawn == other).all()
+
+
 @pytest.mark.parametrize(
     'name', ['../../escape.png', '..\\..\\escape.png', '/tmp/escape.png', '%2e%2e/escape.png', '..']
 )
@@ -281,6 +294,23 @@ def test_requests_name_only_what_they_uploaded(url, path, photos):
     assert 'event: error' in text and 'event: complete' not in text
     if path.startswith('http'):
         assert 'URLs are not read' in text
+
+
+def test_examples_outlive_the_removal_of_old_files(answers, scenes, url):
+    page = build_page(answers, scenes)
+    icons = [block.icon for block in page.blocks.values() if getattr(block, 'icon', None)]
+    assert len(icons) == 11
+    delete_files_created_by_app(page, age=None)
+    for icon in icons:
+        assert Path(icon['path']).is_file()
+
+
+def test_a_tab_without_its_model_says_how_to_make_it(models, scenes):
+    page = build_page(Answers(ground=models.ground), scenes)
+    texts = [str(getattr(block, 'value', '')) for block in page.blocks.values()]
+    commands = re.findall('make quickstart PROJECT=([a-z]+)', '\n'.join(texts))
+    assert commands == ['pdsl', 'rvse', 'rvse']  # tabs 2, 3 and 4
+    assert any('Name one object' in text for text in texts)
 
 
 def test_nothing_from_elsewhere(url):
