@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ['locked', 'write_atomically']
+__all__ = ['folder_locked', 'locked', 'write_atomically']
 
 
 def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
@@ -35,3 +35,19 @@ def locked(path: str | Path) -> Iterator[None]:
     with open(path, 'wb') as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, or the process killed
         yield
+
+
+@contextlib.contextmanager
+def folder_locked(folder: str | Path, shared: bool = False) -> Iterator[None]:
+    """Holds the lock of a folder, which needs no file of its own.
+
+    Args:
+        folder: The folder, which exists.
+        shared: For reading: others may hold it in the same way.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

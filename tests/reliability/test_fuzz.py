@@ -9,7 +9,8 @@ of one line, with the path in it.
 
     FUZZ_SECONDS=150 FUZZ_LOG=fuzz.json python -m pytest tests/reliability/test_fuzz.py
 
-draws new ones for so many seconds for each reader and writes down how many there were.
+draws new ones for so many seconds of the processor for each reader and writes down how many there
+were.
 """
 
 from __future__ import annotations
@@ -248,7 +249,8 @@ def _dataset(**cfg: Any) -> Callable[[Path], Any]:
     def read(folder: Path) -> None:
         modes = [dict(skip_invalid=skip) for skip in (False, True)] if grounding else [{}]
         for mode in modes:
-            dataset = DATASETS.build(dict(cfg, data_root=str(folder), pipeline=[], **mode))
+            options = dict(data_root=str(folder), pipeline=[], serialize_data=False)  # faster
+            dataset = DATASETS.build({**cfg, **options, **mode})
             for i in range(len(dataset)):
                 dataset.get_data_info(i)
 
@@ -639,7 +641,7 @@ def fuzz(name: str, strategy: st.SearchStrategy, one: Callable[[Any], None]) -> 
         one(example)
 
     options = dict(
-        max_examples=1000 if SECONDS else FAST_EXAMPLES,
+        max_examples=300 if SECONDS else FAST_EXAMPLES,
         database=DirectoryBasedExampleDatabase('work_dirs/hypothesis') if SECONDS else None,
         deadline=None,
         phases=[p for p in Phase if SECONDS or p is not Phase.shrink],
@@ -651,7 +653,7 @@ def fuzz(name: str, strategy: st.SearchStrategy, one: Callable[[Any], None]) -> 
         while True:
             turn = time.time_ns() if SECONDS else 0
             seed(turn)(settings(**options)(given(strategy)(counted)))()
-            if time.monotonic() - start >= SECONDS:
+            if time.process_time() - cpu >= SECONDS:
                 break
     finally:
         if 'FUZZ_LOG' in os.environ:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from projects.common.annotation_files import check_fields, read_json
-from projects.common.files import write_atomically
+from projects.common.files import folder_locked, write_atomically
 
 from .store import Hit, VectorStore, check_vectors
 
@@ -52,7 +52,8 @@ class FaissStore(VectorStore):
         self._next = 0
         self._generation = 0
         if (self.folder / 'store.json').is_file():
-            self._load()
+            with folder_locked(self.folder, shared=True):
+                self._load()
         elif self.folder.is_dir() and any(self.folder.iterdir()):
             raise ValueError(f'store {self.folder}: the folder is not empty and has no store.json')
         elif not create:
@@ -141,11 +142,33 @@ class FaissStore(VectorStore):
         ]
 
     def save(self) -> None:
-        """Writes new files, names them in ``store.json``, then removes the old ones."""
+        """Writes new files, names them in ``store.json``, then removes the old ones.
+
+        Raises:
+            ValueError: Another process has saved since this one opened the store.
+        """
         if self.index is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._generation += 1
+        with folder_locked(self.folder):
+            self._save()
+
+    def _save(self) -> None:
+        note = self.folder / 'store.json'
+        there = read_json(note)['generation'] if note.is_file() else 0
+        if there != self._generation:
+            raise ValueError(
+                f'store {self.folder}: another process has saved into it since it was opened; '
+                'open it again'
+            )
+        try:
+            self._generation += 1
+            self._write()
+        except BaseException:
+            self._generation -= 1
+            raise
+
+    def _write(self) -> None:
         self.faiss.write_index(self.index, str(self._file('vectors', 'faiss')))
         names = json.dumps(self._names, ensure_ascii=False)
         self._file('names', 'json').write_text(names, encoding='utf-8')
