@@ -32,7 +32,7 @@ _NAMES = {dict: 'a dict', list: 'a list', str: 'a text', type(None): 'nothing'}
 
 def shown(value: Any, length: int = 60) -> str:
     """A value of a message: on one line, and not longer than ``length``."""
-    text = repr(value)
+    text = repr(value).replace('\n', ' ')  # arrays have several lines
     return text if len(text) <= length else text[: length - 3] + '...'
 
 

@@ -683,6 +683,74 @@ def test_any_file(name: str, tmp_path: Path) -> None:
     fuzz(name, inputs(reader.files), one)
 
 
+# What was found, each as short as it can be. Before, they raised something else (IndexError, OSError,
+# OverflowError, RecursionError, RuntimeError, TypeError, UnicodeDecodeError, tokenize's, zipfile's and
+# SQLite's errors), did not name the file, or, a polygon of RefCOCO's far outside of its picture, ended
+# the process with a segmentation fault in pycocotools.
+FOUND = [
+    ('refer', {'refs(me).p': [dict(REFS[0], ref_id=np.zeros((3, 4)))]}),
+    ('refer', {'refs(me).p': [dict(REFS[0], sentences=[None])]}),
+    ('refer', {'refs(me).p': [{'split': 'train'}]}),
+    ('refer', {'instances.json': b'[' * 20000}),
+    ('refer', {'instances.json': b'{"images": ' + b'9' * 5000 + b'}'}),
+    ('refer', {'instances.json': {'images': [{}], 'annotations': []}}),
+    ('refer', {'instances.json': {**COCO, 'categories': [{'id': [], 'name': 'x'}]}}),
+    *(
+        (
+            'refer',
+            {'instances.json': {**COCO, 'annotations': [dict(COCO['annotations'][0], **odd)]}},
+        )
+        for odd in (
+            {'segmentation': [[0, 0, 1e9, 0, 1e9, 1e9]]},
+            {'segmentation': {'size': [2**31, 2**31], 'counts': [0, 2**62]}},
+            {'bbox': [0, 0, 10**400, 1]},
+        )
+    ),
+    ('json_lines', {'train.jsonl': b'\xff'}),
+    ('json_lines', {'train.jsonl': [dict(JSON_LINES[0], width=10**30, height=1)]}),
+    ('seqtr', {'instances.json': {'train': [dict(SEQTR['train'][0], iscrowd='x')]}}),
+    ('transvg', {'a_train.pth': b'PK\x05\x06' + bytes(18)}),
+    ('transvg', {'a_train.pth': [('a.jpg', {'a': 1}, 'x')]}),
+    ('visual_genome', {'image_data.json': [dict(VG_IMAGES[0], url=None)]}),
+    ('visual_genome', {'region_descriptions.json': 7}),
+    ('flickr30k_entities', {'train.txt': b'9' * 5000}),
+    ('flickr30k_entities', {'Annotations/36979.xml': b'<?xml version="1.0" encoding="x"?><a/>'}),
+    ('voc_tags', {'train.txt': b'9' * 5000}),
+    ('voc_tags', {'train.txt': b'a\xff'}),
+    ('sbd_tags', {'cls/a.mat': b'x'}),
+    ('coco_tags', {'instances.json': {**COCO, 'images': [{'id': 1, 'file_name': {}}]}}),
+    ('csv_tags', {'tags.csv': b'a.jpg,\0'}),
+    ('karpathy', {'dataset.json': {'images': [dict(KARPATHY['images'][0], filepath={})]}}),
+    (
+        'coco_captions',
+        {'captions.json': {**COCO, 'annotations': [{'image_id': [], 'caption': ''}]}},
+    ),
+    ('word_pieces', {'vocab.txt': b'\xff'}),
+    ('proposals_detectron', {'p.pkl': dict(DETECTRON, boxes=None)}),
+    ('proposals_detectron', {'p.pkl': dict(DETECTRON, bbox_mode=np.zeros(2))}),
+    ('proposals_mmdet', {'p.pkl': {'a.jpg': {'bboxes': 'x'}}}),
+    ('proposals_store', {'scores.npy': b"\x93NUMPY\x01\x00\x04\x00{'[["}),
+    ('proposals_store', {'index.json': {'format': 'mmtriad-proposals-1', 'names': [[]]}}),
+    ('faiss', {'store.json': []}),
+    ('embedding_cache', {'embeddings.sqlite': _cache()[:4200] + b'x' * 4000}),
+    ('checkpoint', {'x.pth': b'a'}),
+    ('torch_legacy', {'x.tar': b''}),
+    ('last_checkpoint', {'last_checkpoint': b'\xff\0'}),
+]
+
+
+@pytest.mark.parametrize('case', range(len(FOUND)))
+def test_found_by_fuzzing(case: int, tmp_path: Path) -> None:
+    name, changed = FOUND[case]
+    reader, folder = READERS[name], tmp_path / 'files'
+    files = {file: encode(file, content) for file, content in reader.files.items()}
+    for file, content in changed.items():
+        is_raw = isinstance(content, bytes)
+        files[file] = content if is_raw else encode_any(file, content)
+    write(folder, files, reader.files)
+    check(reader, folder)
+
+
 # --------------------------------------------------------------------------------- config overrides
 
 
