@@ -683,10 +683,10 @@ def test_any_file(name: str, tmp_path: Path) -> None:
     fuzz(name, inputs(reader.files), one)
 
 
-# What was found, each as short as it can be. Before, they raised something else (IndexError, OSError,
-# OverflowError, RecursionError, RuntimeError, TypeError, UnicodeDecodeError, tokenize's, zipfile's and
-# SQLite's errors), did not name the file, or, a polygon of RefCOCO's far outside of its picture, ended
-# the process with a segmentation fault in pycocotools.
+# What was found, each as short as it can be. Before, they raised something else (IndexError,
+# OSError, OverflowError, RecursionError, RuntimeError, TypeError, UnicodeDecodeError, tokenize's,
+# zipfile's and SQLite's errors), did not name the file, or, a polygon of RefCOCO's far outside of
+# its picture, ended the process with a segmentation fault in pycocotools.
 FOUND = [
     ('refer', {'refs(me).p': [dict(REFS[0], ref_id=np.zeros((3, 4)))]}),
     ('refer', {'refs(me).p': [dict(REFS[0], sentences=[None])]}),
