@@ -24,7 +24,7 @@ LAUNCHER = HERE.parents[1] / 'misc' / 'launch.py'
 def steps(settings: Settings) -> Iterator[Step]:
     """A fixed amount of work for 1, 2 and 4 processes of one thread each."""
     for project, what in (
-        ('plvl', 'training step of 16 samples, small model'),
+        ('plvl', 'eight training steps of 16 samples, small model'),
         ('pdsl', 'cue precomputation'),
         ('rvse', 'evaluation of SCAN'),
     ):
