@@ -114,8 +114,10 @@ def main() -> None:
         page = build_page(answers, scenes)
         try:
             url = launch(page, args.host, args.port)
-        except OSError as error:  # the port is taken
-            raise UserError(f'--port {args.port}: {error}') from error
+        except OSError as error:
+            raise UserError(
+                f'--port {args.port or "7860 to 7959"}: in use by another process'
+            ) from error
         print(f'open {url} in a browser; Ctrl-C ends it', flush=True)
         page.block_thread()
 
