@@ -6,7 +6,6 @@ import logging
 import os
 import pickle
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader
 
-from .files import write_atomically
+from .files import is_zip, write_atomically
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -247,5 +246,4 @@ def find_resumable(work_dir: str | os.PathLike) -> str | None:
 
 
 def _is_complete(path: Path) -> bool:
-    # The directory of a zip file is at its end: a truncated one has none.
-    return os.path.isfile(path) and zipfile.is_zipfile(path)
+    return os.path.isfile(path) and is_zip(path)  # a truncated one is none

@@ -6,7 +6,6 @@ import argparse
 import io
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import load_checkpoint_file
-from .files import write_atomically
+from .files import is_zip, write_atomically
 from .unpickle import load_pickle
 
 __all__ = [
@@ -119,7 +118,7 @@ def read_weights(
         ValueError: It holds no weights.
     """
     path = Path(path)
-    if path.suffix == '.pkl' and not zipfile.is_zipfile(path):
+    if path.suffix == '.pkl' and not is_zip(path):
         content = load_pickle(path, trust)
     else:
         # Many training scripts keep their command line in the checkpoint: plain attributes.

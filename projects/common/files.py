@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ['folder_locked', 'locked', 'write_atomically']
+__all__ = ['folder_locked', 'is_zip', 'locked', 'write_atomically']
 
 
 def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
@@ -51,3 +52,11 @@ def folder_locked(folder: str | Path, shared: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_zip(path: str | Path) -> bool:
+    """Whether the file is a zip archive that is complete: its directory is at its end."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # damaged, or one of several volumes
+        return False

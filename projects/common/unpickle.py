@@ -12,11 +12,12 @@ import math
 import os
 import pickle
 import re
-import zipfile
 from collections import OrderedDict
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
+
+from .files import is_zip
 
 __all__ = ['UntrustedPickleError', 'load_legacy_torch', 'load_pickle']
 
@@ -241,7 +242,7 @@ def load_legacy_torch(
         pickle.UnpicklingError: The file is damaged or was not written by ``torch.save``.
     """
     name = os.fspath(path)
-    if zipfile.is_zipfile(path):
+    if is_zip(path):
         return _load_torch_zip(name, trust, encoding)
     with open(path, 'rb') as file:
         if _read(file, name, False, encoding) != _TORCH_MAGIC:

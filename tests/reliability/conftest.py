@@ -28,3 +28,15 @@ def poisoned() -> ModuleType:
     """The module, registered."""
     _tools.load_toy()
     return _load('poisoned', HERE / 'poisoned.py')
+
+
+@pytest.fixture(scope='session')
+def kill_loop() -> ModuleType:
+    """The module, for forks of this process."""
+    return _load('kill_loop', HERE / 'kill_loop.py')
+
+
+@pytest.fixture(scope='session')
+def full_disk() -> ModuleType:
+    """The module, for forks of this process."""
+    return _load('full_disk', HERE / 'full_disk.py')

@@ -1,11 +1,17 @@
-"""What test_disk_full.py runs on a disk of 1 MB: ``full_disk.py DISK [CONFIG]``."""
+"""A disk of 1 MB in memory, and what is written there until it is full.
+
+Run by test_disk_full.py: ``full_disk.py DISK CONFIG`` trains. The caches are filled in a fork of
+the tests' process.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sqlite3
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +20,7 @@ import torch
 
 from projects.common.checkpoint import find_resumable, load_checkpoint_file
 from projects.common.cli import user_message
+from projects.common.convert import write_checkpoint
 from projects.pdsl.cues.store import MaskStore
 from projects.pdsl.proposals import ProposalStore, write_store
 from projects.rvse.datasets import RegionStore
@@ -23,16 +30,53 @@ from projects.rvse.retrieval import EmbeddingCache, open_store
 ROOT = Path(__file__).resolve().parents[2]
 
 
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+
+
+def on_small_disk(disk: Path, work: Callable[[Path], None]) -> str | None:
+    """Lets a fork work on a tmpfs of 1 MB that it alone sees; nobody needs to be root.
+
+    Returns:
+        What went wrong; empty if nothing; None where such a disk cannot be had.
+    """
+    disk.mkdir(parents=True, exist_ok=True)
+    user, group = os.getuid(), os.getgid()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        code = 77
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if not libc.unshare(CLONE_NEWUSER | CLONE_NEWNS):
+                Path('/proc/self/setgroups').write_text('deny')
+                Path('/proc/self/uid_map').write_text(f'0 {user} 1')
+                Path('/proc/self/gid_map').write_text(f'0 {group} 1')
+                if not libc.mount(b'tmpfs', os.fsencode(disk), b'tmpfs', 0, b'size=1m'):
+                    code = 1
+                    work(disk)
+                    code = 0
+        except BaseException:
+            os.write(writing, traceback.format_exc()[-3000:].encode())
+        finally:
+            os._exit(code)
+    os.close(writing)
+    with open(reading) as file:
+        said = file.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return None if code == 77 else said or ('' if code == 0 else f'exit code {code}')
+
+
 def train(config: str, work_dir: Path, *options: str) -> subprocess.CompletedProcess:
+    """tools/train.py, in a process of its own."""
     command = [sys.executable, str(ROOT / 'tools/train.py'), config, '--work-dir', str(work_dir)]
     return subprocess.run([*command, *options], capture_output=True, text=True)
 
 
 def training(disk: Path, config: str) -> None:
+    """Fills the disk in the third epoch, and goes on with more room."""
     work = disk / 'work'
     full = train(config, work)
     assert full.returncode == 1, full.stderr[-2000:]
-    print(full.stderr[-2000:])
     (line,) = [line for line in full.stderr.splitlines() if line.startswith('error:')]
     assert line.endswith('.pth: No space left on device'), line
     assert 'Traceback' not in full.stderr
@@ -48,7 +92,6 @@ def training(disk: Path, config: str) -> None:
     assert straight.returncode == 0, straight.stderr[-2000:]
     a, b = (load_checkpoint_file(disk / name / 'epoch_4.pth') for name in ('work', 'straight'))
     assert all(torch.equal(a['state_dict'][key], b['state_dict'][key]) for key in b['state_dict'])
-    print('as if the disk had never been full')
 
 
 def fails(write: Callable[[], object]) -> None:
@@ -72,9 +115,8 @@ def fill(disk: Path, leave: int = 8192) -> Path:
     return path
 
 
-def stores(disk: Path) -> None:
+def masks(disk: Path) -> None:
     rng = np.random.default_rng(0)
-
     masks = MaskStore(disk / 'masks', 'x')
     mask = rng.random((80, 80)) < 0.5
     masks.add('ab', {(0, 0, 1, 1): mask})
@@ -83,8 +125,9 @@ def stores(disk: Path) -> None:
     found = MaskStore(disk / 'masks', 'x').read('ab', [(0, 0, 1, 1)])
     assert np.array_equal(found[(0, 0, 1, 1)], mask)
     filling.unlink()
-    print('masks')
 
+
+def embeddings(disk: Path) -> None:
     cache = EmbeddingCache(disk / 'cache', 'x')
     cache.put([cache.key(b'a')], np.ones((1, 256), np.float32))
     filling = fill(disk)
@@ -97,8 +140,10 @@ def stores(disk: Path) -> None:
     cache.put(keys, np.ones((60, 256), np.float32))
     assert len(cache) == 61
     cache.close()
-    print('embeddings')
 
+
+def gallery(disk: Path) -> None:
+    rng = np.random.default_rng(0)
     with open_store(disk / 'gallery', 'x') as store:
         store.add(['a'], np.eye(1, 256, dtype=np.float32))
         store.save()
@@ -109,8 +154,10 @@ def stores(disk: Path) -> None:
     with open_store(disk / 'gallery', 'x') as store:
         assert [hit.name for hit in store.search(np.eye(1, 256, dtype=np.float32), 9)[0]] == ['a']
     filling.unlink()
-    print('gallery')
 
+
+def proposals(disk: Path) -> None:
+    rng = np.random.default_rng(0)
     boxes = rng.random((4000, 2, 2)).astype(np.float32).cumsum(1).reshape(-1, 4) * 1000
     filling = fill(disk)
     fails(lambda: write_store(disk / 'proposals', [('a', boxes, None)]))
@@ -118,19 +165,27 @@ def stores(disk: Path) -> None:
     filling.unlink()
     write_store(disk / 'proposals', [('a', boxes, None)])
     assert len(ProposalStore(disk / 'proposals')) == 1
-    print('proposals')
 
+
+def regions(disk: Path) -> None:
     path = str(disk / 'x_ims.npy')
     write_regions(path, [np.ones((2, 8), np.float32)])
     filling = fill(disk)
     fails(lambda: write_regions(path, [np.zeros((2000, 8), np.float32)]))
     assert RegionStore(path)[0].shape == (2, 8)
     filling.unlink()
-    print('regions')
+
+
+def checkpoint(disk: Path) -> None:
+    path = disk / 'epoch_1.pth'
+    write_checkpoint(path, {'state_dict': {'w': torch.ones(9)}})
+    filling = fill(disk)
+    fails(lambda: write_checkpoint(path, {'state_dict': {'w': torch.zeros(9000)}}))
+    assert torch.equal(load_checkpoint_file(path)['state_dict']['w'], torch.ones(9))
+    assert sorted(disk.iterdir()) == [path, filling]
 
 
 if __name__ == '__main__':
-    if len(sys.argv) > 2:
-        training(Path(sys.argv[1]), sys.argv[2])
-    else:
-        stores(Path(sys.argv[1]))
+    found = on_small_disk(Path(sys.argv[1]), lambda disk: training(disk, sys.argv[2]))
+    print(found, file=sys.stderr)
+    sys.exit(77 if found is None else int(bool(found)))

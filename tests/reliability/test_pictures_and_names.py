@@ -44,7 +44,14 @@ def dataset_of(kind: str, folder: Path, pipeline: list = LOAD):
     (folder / name).write_text(text)
     (folder / 'a.jpg').touch()
     return DATASETS.build(
-        dict(cfg, ann_file=name, data_root=str(folder), pipeline=pipeline, test_mode=True)
+        dict(
+            cfg,
+            ann_file=name,
+            data_root=str(folder),
+            pipeline=pipeline,
+            test_mode=True,
+            serialize_data=False,
+        )
     )
 
 
@@ -141,7 +148,7 @@ def test_ids_that_do_not_fit(kind: str, field: str, change: dict, words: str, tm
     (tmp_path / 'c.json').write_text(json.dumps(content))
     (tmp_path / 'a.jpg').touch()
     (tmp_path / 'b.jpg').touch()
-    cfg = dict(type=kind, ann_file='c.json', data_root=str(tmp_path), pipeline=[])
+    cfg = dict(type=kind, ann_file='c.json', data_root=str(tmp_path), serialize_data=False)
     with pytest.raises(ValueError, match=rf'c\.json: .*({words})'):
         DATASETS.build(cfg)
     content[field][1] = content[field][0]  # the same entry twice says nothing wrong

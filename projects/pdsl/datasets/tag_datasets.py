@@ -142,6 +142,10 @@ class BaseTagDataset(BaseDataset):
             )
         return samples
 
+    def _require(self, path: Path) -> None:
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f'{self.ann_file}: {shown(str(path), 200)} does not exist')
+
     def default_classes(self, tags: list[list[str]]) -> tuple[str, ...]:
         """Classes where the config sets none."""
         return tuple(sorted({tag for names in tags for tag in names}))
@@ -224,6 +228,7 @@ class VOCTagDataset(BaseTagDataset):
         """
         for name in read_image_set(self.ann_file, self.data_root, self.exclude):
             path = Path(self.data_prefix['xml']) / f'{name}.xml'
+            self._require(path)
             tags = [
                 (entry.findtext('name') or '').strip()
                 for entry in read_xml(path).iter('object')
@@ -316,6 +321,7 @@ class SBDTagDataset(BaseTagDataset):
         classes = self.METAINFO['classes']
         for name in read_image_set(self.ann_file):
             path = Path(self.data_prefix['cls']) / f'{name}.mat'
+            self._require(path)
             content = read_mat(path)
             for struct, field in (('GTcls', 'CategoriesPresent'), ('GTinst', 'Categories')):
                 found = np.ravel(content.get(struct, ()))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from projects.common.annotation_files import read_text, read_xml
+from projects.common.annotation_files import read_text, read_xml, shown
 
 from .base import BaseGroundingDataset
 
@@ -58,8 +58,12 @@ class Flickr30kEntitiesDataset(BaseGroundingDataset):
         ref_id = sent_id = without_box = 0
         for name in names:
             path = os.path.join(folder, 'Annotations', f'{name}.xml')
+            sentences = os.path.join(folder, 'Sentences', f'{name}.txt')
+            for file in (path, sentences):
+                if not os.path.isfile(file):
+                    raise FileNotFoundError(f'{self.ann_file}: {shown(file, 200)} does not exist')
             width, height, boxes = self._read_boxes(path)
-            phrases = self._read_phrases(os.path.join(folder, 'Sentences', f'{name}.txt'))
+            phrases = self._read_phrases(sentences)
             for chain, (kind, texts) in phrases.items():
                 if chain not in boxes:
                     without_box += len(texts)

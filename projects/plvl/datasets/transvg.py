@@ -119,6 +119,6 @@ class TransVGGroundingDataset(BaseGroundingDataset):
 
 def _split_box(box: Any) -> tuple[Any, list | None]:
     """Box, and the polygons (or the RLE) that follow it in EEVG's and PLVL's files."""
-    if not isinstance(box, (list, tuple, np.ndarray)):
+    if not isinstance(box, (list, tuple)) and np.ndim(box) != 1:
         raise InvalidSampleError(f'degenerate box: {shown(box)} is not four numbers')
     return (box[:4], list(box[4:])) if len(box) > 4 else (box, None)
