@@ -3,9 +3,10 @@
 import random
 
 import pytest
-from transformers import BertTokenizer
+import torch
+from transformers import BertConfig, BertModel, BertTokenizer
 
-from projects.common.text import WordPieceTokenizer
+from projects.common.text import BERTTextEncoder, WordPieceTokenizer
 
 SENTENCES = ['the red circle', 'the red star', 'a Café left of the red star', 'zebra']
 
@@ -69,3 +70,35 @@ def test_saved_vocabulary_is_read_back(tmp_path) -> None:
     tokenizer = WordPieceTokenizer.learn(SENTENCES, 100)
     tokenizer.save(tmp_path / 'vocab.txt')
     assert WordPieceTokenizer.from_file(tmp_path / 'vocab.txt').vocabulary == tokenizer.vocabulary
+
+
+def test_bert_of_a_folder(tmp_path) -> None:
+    """Weights, vocabulary and features are those of transformers' own classes."""
+    vocabulary = WordPieceTokenizer.learn(SENTENCES, vocab_size=100)
+    vocabulary.save(tmp_path / 'vocab.txt')
+    config = BertConfig(
+        vocab_size=100, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32,
+    )  # fmt: skip
+    theirs = BertModel(config).eval()
+    theirs.save_pretrained(tmp_path)
+    tokenizer = BertTokenizer(str(tmp_path / 'vocab.txt'))
+    tokenizer.save_pretrained(tmp_path)
+    ours = BERTTextEncoder(pretrained=str(tmp_path), max_tokens=8).eval()
+    assert ours.out_channels == 16
+    assert ours.tokenizer.vocabulary == vocabulary.vocabulary
+    ids, mask = ours.tokenize(['the red star', 'zebra'])
+    batch = tokenizer(
+        ['the red star', 'zebra'], max_length=8, padding='max_length', return_tensors='pt'
+    )
+    assert ids.tolist() == batch['input_ids'].tolist()
+    with torch.no_grad():
+        expected = theirs(**batch).last_hidden_state
+        torch.testing.assert_close(ours(ids, mask), expected)
+
+
+def test_no_bert_in_a_folder(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match='no folder'):
+        BERTTextEncoder(pretrained=str(tmp_path / 'a' / 'b'))
+    with pytest.raises(ValueError, match='neither a folder with BERT weights'):
+        BERTTextEncoder(pretrained=str(tmp_path))

@@ -1,4 +1,8 @@
-from projects.common.timing import show_table, time_in_turn
+import time
+
+import numpy as np
+
+from projects.common.timing import PeakMemory, show_table, time_in_turn
 
 
 def test_each_round_times_each_variant():
@@ -16,3 +20,12 @@ def test_table_has_the_columns_of_all_rows(capsys):
         'a          1.25',
         'long name        1.0e-06',
     ]
+
+
+def test_peak_of_memory_that_is_gone_at_the_end():
+    with PeakMemory() as memory:
+        for size in (200, 50):  # MiB
+            block = np.ones(size << 20, np.uint8)
+            time.sleep(0.05)
+            del block
+    assert 195 < memory.peak / 2**20 < 240

@@ -263,3 +263,42 @@ def test_repetitions_and_slivers_leave_with_their_scores():
     found = project(results)
     assert found['proposals'].tolist() == [[0, 0, 10, 10], [20, 0, 26, 10]]
     assert found['proposals_scores'].tolist() == np.float32([0.9, 0.8]).tolist()
+
+
+@pytest.mark.parametrize(
+    ('exposure', 'saturation'), [(1.4, 1.0), (0.7, 1.0), (1.0, 1.4), (0.8, 0.7)]
+)
+def test_exposure_and_saturation_by_hand(monkeypatch, exposure, saturation):
+    """HSV: V = max, S = (max - min) / max; both scaled, the hue kept. Released: blends."""
+    image = np.array([[[40, 80, 120], [100, 100, 100], [0, 0, 0], [150, 30, 60]]], np.uint8)
+    monkeypatch.setattr(np.random, 'uniform', lambda *_: (exposure, saturation))
+
+    def changed(space):
+        transform = TRANSFORMS.build(dict(type='RandomExposureSaturation', space=space))
+        return transform(dict(img=image.copy()))['img'].astype(float)
+
+    pixels = image.astype(float)
+    top, low = pixels.max(2, keepdims=True), pixels.min(2, keepdims=True)
+    share = np.where(top > 0, (top - low) / np.maximum(top, 1), 0)
+    new_top, new_share = np.minimum(top * exposure, 255), np.minimum(share * saturation, 1)
+    # a channel lies between min and max as before: the hue
+    place = np.where(top > low, (pixels - low) / np.maximum(top - low, 1), 1)
+    expected = new_top * (1 - new_share * (1 - place))
+    assert np.abs(changed('hsv') - expected).max() <= 4  # OpenCV's hue has steps of 2 degrees
+
+    bright = np.floor(np.minimum(pixels * exposure, 255))
+    grey = (bright * [0.299, 0.587, 0.114]).sum(2, keepdims=True)
+    expected = np.clip(grey + saturation * (bright - grey), 0, 255)
+    assert np.abs(changed('blend') - expected).max() <= 1
+
+
+def test_exposure_is_drawn_anew_and_within_its_range(monkeypatch):
+    drawn = []
+    uniform = np.random.uniform
+    monkeypatch.setattr(np.random, 'uniform', lambda *a: drawn.append(a) or uniform(*a))
+    transform = TRANSFORMS.build(dict(type='RandomExposureSaturation', factor=2.0))
+    found = [transform(dict(img=np.full((1, 1, 3), 90, np.uint8)))['img'].max() for _ in range(20)]
+    assert drawn == [(0.5, 2.0, 2)] * 20
+    assert len(set(found)) > 5 and min(found) >= 44 and max(found) <= 181
+    with pytest.raises(ValueError, match='factor 0.5'):
+        TRANSFORMS.build(dict(type='RandomExposureSaturation', factor=0.5))

@@ -287,6 +287,9 @@ def test_prediction_is_the_heads_mean(repo_root):
     wanted = [center - width / 2, center + width / 2]
     assert boxes[0, 1, 0::2].tolist() == pytest.approx(wanted, rel=1e-4)
     rois = torch.tensor([[0.0, 4, 4, 40, 40]])
+    (raw,) = model.forward(data['inputs'], data['data_samples'])
+    assert torch.equal(raw[0], probs) and torch.equal(raw[1], boxes)
+    assert raw[2].shape == (len(proposals.bboxes), head.num_classes, 28, 28)
     masks = head._mask_forward(x, rois)['mask_preds']
     logits = head.mask_head(head._mask_features(x, rois))
     torch.testing.assert_close(masks, (logits[1] + logits[2]) / 2)

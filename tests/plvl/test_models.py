@@ -1,5 +1,6 @@
 """PLVL's modules on the CPU, small, against formulas written out here."""
 
+import copy
 import io
 
 import numpy as np
@@ -15,6 +16,7 @@ import projects.plvl  # noqa: F401
 from projects.common.text import WordPieceTokenizer
 from projects.plvl.models import center_focal_loss, center_heatmaps
 from projects.plvl.models.language_guided_vit import RelativePositionAttention
+from projects.plvl.models.relative_position import folded_attention, relative_position_table
 
 SENTENCES = ['the red circle', 'a small star left of the heart']
 
@@ -171,6 +173,18 @@ def test_attention_equals_its_formula():
         out[:, head] = logits.softmax(-1) @ v[:, head]
     expected = module.proj(out.reshape(1, height, width, channels))
     torch.testing.assert_close(module(x), expected, rtol=1e-4, atol=1e-5)
+
+    # what inference in bfloat16 on a CPU computes it by
+    by_head = [part.permute(1, 0, 2)[None] for part in (q, k, v)]
+    tables = [
+        relative_position_table(module.rel_pos_h, height),
+        relative_position_table(module.rel_pos_w, width),
+    ]
+    folded = folded_attention(*by_head, *tables)[0].transpose(0, 1)
+    torch.testing.assert_close(folded, out, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        short = copy.deepcopy(module).bfloat16()(x.bfloat16())
+    assert (short.float() - expected).norm() < 0.02 * expected.norm()
 
 
 @torch.no_grad()
