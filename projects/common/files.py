@@ -54,7 +54,7 @@ def folder_locked(folder: str | Path, shared: bool = False) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_zip(path: str | Path) -> bool:
+def is_zip(path: str | os.PathLike) -> bool:
     """Whether the file is a zip archive that is complete: its directory is at its end."""
     try:
         return zipfile.is_zipfile(path)
