@@ -730,6 +730,8 @@ FOUND = [
     ('sbd_tags', {'cls/a.mat': b'x'}),
     ('coco_tags', {'instances.json': {**COCO, 'images': [{'id': 1, 'file_name': {}}]}}),
     ('csv_tags', {'tags.csv': b'a.jpg,\0'}),
+    ('csv_tags', {'tags.csv': b'.'}),
+    ('json_tags', {'tags.json': {'': []}}),
     ('karpathy', {'dataset.json': {'images': [dict(KARPATHY['images'][0], filepath={})]}}),
     (
         'coco_captions',

@@ -90,3 +90,20 @@ def test_galleries(tmp_path: Path) -> None:
         names = {hit.name for hit in store.search(np.ones((1, 8), np.float32), 9)[0]}
     assert names == set('abd') | {name for name, code in zip('efgh', codes) if code == 0}
     assert 0 in codes
+
+
+def test_a_gallery_whose_first_save_was_killed(tmp_path: Path) -> None:
+    """Found by killing at random moments: the folder was refused as somebody else's."""
+    folder = tmp_path / 'store'
+    folder.mkdir()
+    for name in ('vectors.1.faiss', 'names.1.json', '.store.json.partial'):
+        (folder / name).write_bytes(b'half')
+    with open_store(folder, 'x') as store:
+        store.add(['a'], np.eye(1, 8, dtype=np.float32))
+        store.save()
+    with open_store(folder, 'x', create=False) as store:
+        assert len(store) == 1
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other/names.1.json.txt').touch()
+    with pytest.raises(ValueError, match='not empty'):
+        open_store(tmp_path / 'other', 'x')

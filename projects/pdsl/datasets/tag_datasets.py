@@ -377,8 +377,10 @@ class TagFileDataset(BaseTagDataset):
                 rows = rows[1:]
         seen: set[str] = set()
         for name, tags in rows:
+            if not Path(name).name:
+                raise ValueError(f'{path}: picture {shown(name)}, expected the name of a file')
             if name in seen:
-                raise ValueError(f'{path}: picture {name!r} comes twice')
+                raise ValueError(f'{path}: picture {shown(name)} comes twice')
             seen.add(name)
             yield name, Path(name).with_suffix('').as_posix(), tags
 

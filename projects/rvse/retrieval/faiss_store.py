@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class FaissStore(VectorStore):
         if (self.folder / 'store.json').is_file():
             with folder_locked(self.folder, shared=True):
                 self._load()
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+        elif self.folder.is_dir() and not all(map(_is_ours, self.folder.iterdir())):
             raise ValueError(f'store {self.folder}: the folder is not empty and has no store.json')
         elif not create:
             raise FileNotFoundError(f'store {self.folder}: does not exist; index something first')
@@ -185,6 +186,11 @@ class FaissStore(VectorStore):
         for path in [*self.folder.glob('vectors.*.faiss'), *self.folder.glob('names.*.json')]:
             if path not in current:
                 path.unlink()
+
+
+def _is_ours(path: Path) -> bool:
+    """What an interrupted first :meth:`FaissStore.save` leaves."""
+    return bool(re.fullmatch(r'vectors\.1\.faiss|names\.1\.json|\.store\.json\.partial', path.name))
 
 
 def _import_faiss():
