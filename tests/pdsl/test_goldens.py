@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures.bbox import bbox_overlaps
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 
 import projects.pdsl  # noqa: F401
 from projects.common.build import build_quietly
@@ -70,10 +70,11 @@ def test_backbone(reference, depth):
                 golden.check(part, name, 1e-3)
 
 
-def test_heads_have_the_released_tensors(reference):
-    """Of ResNet-18 and 50, with the released class-specific M^0."""
+@pytest.mark.parametrize('scope', ['mmdet', 'mmpretrain'])
+def test_heads_have_the_released_tensors(reference, scope):
+    """Of ResNet-18 and 50, with the released class-specific M^0; under any default scope."""
     for keys, channels, fc in (('pdsl_heads', 512, 4096), ('pdsl_heads_r50', 2048, 2048)):
-        with torch.device('meta'):
+        with torch.device('meta'), DefaultScope.overwrite_default_scope(scope):
             box = MODELS.build(
                 dict(type='PDSLBoxHead', in_channels=channels, fc_channels=(fc, 4096))
             )

@@ -19,6 +19,8 @@ class PDSLMaskHead(FCNMaskHead):
     """
 
     def __init__(self, num_specific: int = 4, class_agnostic: bool = True, **kwargs) -> None:
+        # mmdet's default names no scope, and mmpretrain has another class of that name.
+        kwargs.setdefault('loss_mask', dict(type='mmdet.CrossEntropyLoss', use_mask=True))
         super().__init__(class_agnostic=class_agnostic, **kwargs)
         if num_specific < 0:
             raise ValueError(f'mask_head.num_specific: {num_specific}; expected 0 or more')
