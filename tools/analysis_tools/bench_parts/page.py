@@ -85,7 +85,7 @@ def write_page(table: Table, folder: Path) -> Path:
             name = f'bench_{project}{suffix}.png'
             if draw_project(own, roof, images / name):
                 lines.append(f'![{title}: time by size, ours and the baseline](images/{name})')
-            lines += _tables(own, roof)
+            lines += [*_note(own, roof), *_tables(own, roof)]
             parts.append('\n\n'.join(lines) + '\n')
     if draw_roofline(rows, roof, images / 'bench_roofline.png'):
         parts.append(
@@ -128,7 +128,7 @@ def _costs(rows: Sequence[Row], roof: Roof) -> str:
         if row['unit'] == 's' and row['device'] == 'cpu' and row['dtype'] == 'float32'
         and row['project'] in PROJECTS
         and (': ' in row['what'] or row['what'].endswith(('cues', 'proposals')))
-        and not row['what'].startswith(('gallery', 'inference by size', 'exact cues'))
+        and not row['what'].startswith(('gallery', 'inference by size'))
     ]  # fmt: skip
     largest: dict[tuple, Row] = {}
     for row in stages:  # the largest size of each
@@ -141,8 +141,8 @@ def _costs(rows: Sequence[Row], roof: Roof) -> str:
     lines = [
         '## The largest costs that remain',
         '',
-        'Seconds a sample of every stage of training and use, at the largest size measured; of '
-        'PDSL with cached cues. The first three of all, then the first three of each project:',
+        'Seconds a sample of every stage of training and use, at the largest size measured. The '
+        'first three of all, then the first three of each project:',
         '',
         '| | stage | size | seconds a sample | times | limit | near |',
         '|---|---|---|---|---|---|---|',
@@ -160,6 +160,28 @@ def _costs(rows: Sequence[Row], roof: Roof) -> str:
             f'{ratio} | {limit} | {near} |'
         )
     return '\n'.join(lines) + '\n'
+
+
+def _note(rows: Sequence[Row], roof: Roof) -> list[str]:
+    """What limits the parts of a millisecond and more, and how near the extremes come."""
+    found = [(row, *limit) for row in rows if row['unit'] == 's' and row['ours'] > 1e-3
+             and (limit := roof.limit(row))]  # fmt: skip
+    if not found:
+        return []
+    sentences = []
+    for name in ('arithmetic', 'memory'):
+        own = sorted((part for part in found if part[1] == name), key=lambda part: part[2])
+        if own:
+            (low, _, least), (high, _, most) = own[0], own[-1]
+            sentences.append(
+                f'{len(own)} of {len(found)} parts are limited by {name}: from {100 * least:.0f} % '
+                f'({_part(low)}) to {100 * most:.0f} % ({_part(high)}) of what it allows.'
+            )
+    return [' '.join(sentences)]
+
+
+def _part(row: Row) -> str:
+    return f'{row["what"]}, {_size(row["size"])} {row["size_name"]}, {row["dtype"]}'
 
 
 def _each(row: Row) -> float:

@@ -75,13 +75,13 @@ def _lines(axis, what: str, rows: Sequence[Row]) -> None:
 
 
 def _nice(limits: tuple[float, float]) -> list[float]:
-    """1, 2 and 5 times powers of ten within limits."""
-    return [
-        digit * 10.0**power
-        for power in range(-7, 6)
-        for digit in (1, 2, 5)
-        if limits[0] <= digit * 10.0**power <= limits[1]
-    ]
+    """A few round numbers within limits."""
+    for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        values = [digit * 10.0**power for power in range(-9, 7) for digit in digits]
+        found = [value for value in values if limits[0] <= value <= limits[1]]
+        if len(found) > 2:
+            break
+    return found
 
 
 def _stages(rows: Sequence[Row]) -> list[Row]:
@@ -89,7 +89,8 @@ def _stages(rows: Sequence[Row]) -> list[Row]:
     runs: dict[tuple, list[Row]] = {}
     for row in rows:
         run, _, stage = row['what'].partition(': ')
-        if stage and not run.startswith(('gallery', 'training')) and row['dtype'] == 'float32':
+        seconds = row['unit'] == 's' and row['dtype'] == 'float32'
+        if stage and seconds and not run.startswith(('gallery', 'training')):
             runs.setdefault((run, row['size']), []).append(row)
     return max(runs.values(), key=lambda own: sum(row['ours'] for row in own), default=[])
 
