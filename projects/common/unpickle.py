@@ -129,8 +129,9 @@ class _PlainUnpickler(pickle.Unpickler):
                 return lambda dtype, raw: _build_array(raw, dtype, (1,), 'C')[0]
         if module in ('numpy.core.numeric', 'numpy._core.numeric') and name == '_frombuffer':
             return lambda raw, dtype, shape, order: _build_array(raw, dtype, shape, order)
+        asked = f'{module}.{name}'.encode('unicode_escape').decode()  # it may be anything
         raise UntrustedPickleError(
-            f'{self.name}: the pickle asks for {module}.{name}, which plain annotation data does '
+            f'{self.name}: the pickle asks for {asked}, which plain annotation data does '
             'not need and which could run code. If you trust whoever made this file, load it with '
             'trust=True (trust_pickle=True in a dataset config).'
         )

@@ -744,6 +744,18 @@ FOUND = [
     ('proposals_store', {'scores.npy': b"\x93NUMPY\x01\x00\x04\x00{'[["}),
     ('proposals_store', {'index.json': {'format': 'mmtriad-proposals-1', 'names': [[]]}}),
     ('faiss', {'store.json': []}),
+    ('faiss', {'names.1.json': {'0': 'a', '7': 'b'}}),
+    ('vocabulary', {'vocab.json': {'word2idx': [True]}}),
+    (
+        'proposals_store',
+        {
+            'index.json': dict(
+                READERS['proposals_store'].files['index.json'], names=['a', 'a', 'a', 'b']
+            )
+        },
+    ),
+    ('pickle', {'x.p': b'c\x1b[2J\nevil\n.'}),
+    ('pickle', {'x.p': b'\x80\x04\x8c\x03a\nb\x8c\x01c\x93.'}),
     ('embedding_cache', {'embeddings.sqlite': _cache()[:4200] + b'x' * 4000}),
     ('checkpoint', {'x.pth': b'a'}),
     ('torch_legacy', {'x.tar': b''}),

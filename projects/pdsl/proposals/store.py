@@ -98,9 +98,10 @@ class ProposalStore:
             raise ValueError(
                 f"{index}: field 'format' is {shown(content['format'])}, expected {_FORMAT!r}"
             )
-        if not all(isinstance(name, str) for name in content['names']):
-            raise ValueError(f'{index}: names: expected texts')
-        self._rows = {name: row for row, name in enumerate(content['names'])}
+        names = content['names']
+        if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise ValueError(f'{index}: names: expected texts, each once')
+        self._rows = {name: row for row, name in enumerate(names)}
         self._offsets = read_npy(self.folder / 'offsets.npy')
         self._boxes: np.ndarray | None = None
         self._scores: np.ndarray | None = None

@@ -71,7 +71,8 @@ class FaissStore(VectorStore):
             check_fields(entries, 'names', **dict.fromkeys(entries, str))
             self._names = {int(number): name for number, name in entries.items()}
             self.index = self.faiss.read_index(str(self._file('vectors', 'faiss')))
-        except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+            numbers = self.faiss.vector_to_array(self.index.id_map)
+        except (OSError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
             raise ValueError(f'{where}: damaged ({" ".join(str(error).split())})') from None
         if space != self.space:
             raise ValueError(
@@ -81,6 +82,8 @@ class FaissStore(VectorStore):
             raise ValueError(f'{where}: factory={self.factory!r}, but it has {factory!r}')
         if self.index.ntotal != len(self._names):
             raise ValueError(f'{where}: {self.index.ntotal} vectors, but {len(self._names)} names')
+        if not np.array_equal(np.sort(numbers), sorted(self._names)):
+            raise ValueError(f'{where}: damaged (its vectors have other numbers than its names)')
         self._ids = {name: number for number, name in self._names.items()}
         self._next = max(self._names, default=-1) + 1
 

@@ -87,7 +87,7 @@ class Vocabulary:
                 f'{path}: no such vocabulary; tools/dataset_converters/itm.py vocab builds one'
             )
         try:
-            ids = read_json(path)['word2idx']
+            ids = dict(read_json(path)['word2idx'].items())
             words = sorted(ids, key=ids.__getitem__)
             found = [ids[word] for word in words]
         except (KeyError, TypeError, AttributeError):
