@@ -47,7 +47,7 @@ beyond what was there before it (models and inputs). *Limit* compares with what 
 measured in the same way: the arithmetic of the products at the rate of the largest product, and the
 bytes that PyTorch's operators read and write at the rate of a copy. The larger of the two times is
 the limit, and *near* is its share of the measured time. Above 100 % the caches served what the
-estimate counts as memory.
+estimate counts as memory, or convolutions ran faster than the large product.
 """
 MISSING_GPU = """\
 ## GPU
