@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
+import torch
 from get_flops import operations_counter
 from mmengine.config import Config
 from torch import Tensor
@@ -76,9 +77,16 @@ class Bytes(TorchDispatchMode):
         if not aliases or any(alias.is_write for alias in aliases):  # views move nothing
             for leaf in tree_leaves((args, kwargs, out)):
                 if isinstance(leaf, Tensor):
-                    stored = leaf.untyped_storage().nbytes()  # less where it is expanded
-                    self.total += min(leaf.numel() * leaf.element_size(), stored)
+                    self.total += _bytes(leaf)
         return out
+
+
+def _bytes(tensor: Tensor) -> int:
+    """What a tensor holds; less than its entries where it is expanded."""
+    entries = tensor.numel() * tensor.element_size()
+    if tensor.layout != torch.strided:  # weights in a layout of oneDNN's own
+        return entries
+    return min(entries, tensor.untyped_storage().nbytes())
 
 
 def work(run: Run) -> Row:
