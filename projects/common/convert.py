@@ -135,8 +135,8 @@ def read_weights(
         raise ValueError(f'{path}: holds no weights, expected tensors by name')
     weights = {}
     for key, value in content.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf':
-            value = torch.from_numpy(value)
+        if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf' and value.itemsize <= 8:
+            value = torch.from_numpy(value.astype(value.dtype.newbyteorder('='), copy=False))
         if not isinstance(value, Tensor):
             raise ValueError(
                 f'{path}: entry {key!r} is of type {type(value).__name__}, expected a tensor; '

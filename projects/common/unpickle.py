@@ -196,7 +196,7 @@ def _read(file: BinaryIO, name: str, trust: bool, encoding: str) -> Any:
     except UntrustedPickleError:
         raise
     except Exception as error:  # a damaged pickle raises almost any exception
-        reason = f'{type(error).__name__}: {error}'
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
         raise pickle.UnpicklingError(f'{name}: not a readable pickle ({reason})') from error
 
 

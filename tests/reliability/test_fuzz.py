@@ -758,6 +758,9 @@ FOUND = [
     ('pickle', {'x.p': b'\x80\x04\x8c\x03a\nb\x8c\x01c\x93.'}),
     ('embedding_cache', {'embeddings.sqlite': _cache()[:4200] + b'x' * 4000}),
     ('checkpoint', {'x.pth': b'a'}),
+    ('pickle', {'x.p': b'Fx\n.'}),
+    ('weights_pickled', {'x.pkl': {'model': {'a': np.ones(2, np.longdouble)}}}),
+    ('weights_pickled', {'x.pkl': {'model': {'a': np.ones(2, '>f4')}}}),
     ('torch_legacy', {'x.tar': b''}),
     ('last_checkpoint', {'last_checkpoint': b'\xff\0'}),
 ]

@@ -51,7 +51,7 @@ class EmbeddingCache:
             if 'locked' in str(error) or 'full' in str(error):
                 raise
             raise ValueError(self._damaged(error)) from None
-        except (sqlite3.DatabaseError, OverflowError) as error:
+        except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
             raise ValueError(self._damaged(error)) from None
 
     def _damaged(self, reason: object) -> str:
