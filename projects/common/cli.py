@@ -148,7 +148,8 @@ class OverrideAction(DictAction):
     ) -> None:
         """Adds the values to the namespace; argparse reports an error with the option's name."""
         for value in values:
-            if not value.partition('=')[0].strip() or '=' not in value:
+            key, equals, _ = value.partition('=')
+            if not equals or not key or any(map(str.isspace, key)):
                 raise argparse.ArgumentError(self, f'found {value!r}, expected KEY=VALUE')
         try:
             super().__call__(parser, namespace, values, option_string)

@@ -45,8 +45,9 @@ def parse_config_text(text: str, where: str) -> Config:
             if not isinstance(target, ast.Name):
                 raise ValueError(f'line {statement.lineno} assigns to no plain name')
             values[target.id] = ast.literal_eval(_DictCalls().visit(statement.value))
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f'{where}: not a config of plain values ({error})') from error
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        reason = ' '.join(str(error).split()) or 'nested too deeply'
+        raise ValueError(f'{where}: not a config of plain values ({reason})') from error
     return Config(values)
 
 

@@ -118,9 +118,9 @@ def _split_configs(
         refs = load_pickle(split_file, trust=trust_pickle)
         if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
             raise ValueError(f'{split_file}: expected a pickled list of references (dicts)')
-        for split in dict.fromkeys(ref.get('split') for ref in refs):
+        for split in dict.fromkeys(str(ref.get('split')) for ref in refs):
             yield (
-                str(split),
+                split,
                 dict(
                     type='ReferGroundingDataset',
                     ann_file=str(path / 'instances.json'),

@@ -16,7 +16,7 @@ from .base import BaseGroundingDataset
 
 __all__ = ['Flickr30kEntitiesDataset']
 
-_PHRASE = re.compile(r'\[/EN#(\d+)((?:/\w+)+) ([^\]]+)\]')
+_PHRASE = re.compile(r'\[/EN#(\d{1,18})((?:/\w+)+) ([^\]]+)\]')
 
 
 @DATASETS.register_module()

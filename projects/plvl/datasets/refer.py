@@ -98,7 +98,7 @@ class ReferGroundingDataset(BaseGroundingDataset):
         images, annotations, categories = self._index_annotations()
         seen: dict[Any, dict] = {}
         for index, ref in enumerate(refs):
-            if ref.get('split') != self.split:
+            if str(ref.get('split')) != self.split:
                 continue
             self._check_reference(ref, index)
             if seen.setdefault(ref['ref_id'], ref) is not ref:
