@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ['FastLinear', 'linear', 'packed_linear', 'use_fast_linear']
+__all__ = ['PRODUCTS', 'FastLinear', 'linear', 'packed_linear', 'use_fast_linear']
 
 # PyTorch gives products of float32 to MKL, which leaves AVX-512 unused on processors that are
 # not Intel's: half the speed of oneDNN, whose kernel torch.compile calls by this operator.
 _ONEDNN: Any = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
+
+# Below so many multiplications a call with gradients costs more than it saves.
+_LARGE = 2**23
+
+#: What :func:`linear` comes to, for ``torch.utils.checkpoint``'s selective checkpoints.
+PRODUCTS: list[Any] = [torch.ops.aten.addmm.default, torch.ops.aten.mm.default]
+if _ONEDNN is not None:
+    PRODUCTS.append(_ONEDNN.default)
 
 
 def _onednn_serves(*tensors: Tensor | None) -> bool:
@@ -25,13 +33,40 @@ def _onednn_serves(*tensors: Tensor | None) -> bool:
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
         and all(t.dtype == torch.float32 and t.device.type == 'cpu' and t.numel() for t in given)
-        and not (torch.is_grad_enabled() and any(t.requires_grad for t in given))
         and not torch.is_autocast_enabled('cpu')
+        and not torch._C._are_functorch_transforms_active()
     )
 
 
+def _needs_gradient(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+class _Linear(torch.autograd.Function):
+    """oneDNN's operator, which knows no gradients, with those of its arguments."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return _ONEDNN(x, weight, bias, 'none', [], '')
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        rows = grad.reshape(-1, grad.shape[-1])
+        return (
+            linear(grad, weight.T) if of_x else None,
+            linear(rows.T, x.reshape(-1, x.shape[-1]).T) if of_weight else None,
+            rows.sum(0) if of_bias else None,
+        )
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``F.linear`` in full float32; oneDNN computes it on a CPU where no gradient is needed.
+    """``F.linear`` in full float32; on a CPU oneDNN computes it and its gradients.
 
     Args:
         x: (..., C).
@@ -41,9 +76,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., N).
     """
-    if _onednn_serves(x, weight, bias):
+    if not _onednn_serves(x, weight, bias):
+        return F.linear(x, weight, bias)
+    if not _needs_gradient(x, weight, bias):
         return _ONEDNN(x, weight, bias, 'none', [], '')
-    return F.linear(x, weight, bias)
+    if x.numel() * len(weight) < _LARGE:
+        return F.linear(x, weight, bias)
+    return cast(Tensor, _Linear.apply(x, weight, bias))
 
 
 def packed_linear(
@@ -59,12 +98,12 @@ def packed_linear(
     Returns:
         A function of x (..., C), giving (..., N). It keeps the weight as it was.
     """
-    if not _onednn_serves(weight, bias):
+    if not _onednn_serves(weight, bias) or _needs_gradient(weight, bias):
         return lambda x: linear(x, weight, bias)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
 
     def product(x: Tensor) -> Tensor:
-        if _onednn_serves(x):
+        if _onednn_serves(x) and not _needs_gradient(x, weight, bias):
             return _ONEDNN(x, packed, bias, 'none', [], '')
         return linear(x, weight, bias)
 

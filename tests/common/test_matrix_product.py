@@ -35,11 +35,44 @@ def test_strides(calls):
     assert calls
 
 
+@pytest.mark.parametrize('shape', [(5, 7), (2, 3, 7), (7,)])
+@pytest.mark.parametrize('bias', [True, False])
+def test_gradients(calls, monkeypatch, shape, bias):
+    """Of first and second order, against PyTorch's; of a result that is not contiguous."""
+    monkeypatch.setattr(matrix_product, '_LARGE', 0)
+    x, weight = torch.randn(shape, requires_grad=True), torch.randn(11, 7, requires_grad=True)
+    given = [x, weight, *([torch.randn(11, requires_grad=True)] if bias else [])]
+    found = []
+    for product in (linear, F.linear):
+        loss = product(*given).movedim(-1, 0).tanh().square().sum()
+        first = torch.autograd.grad(loss, given, create_graph=True)
+        second = torch.autograd.grad(sum(each.square().sum() for each in first), given)
+        found.append((loss, first, second))
+        if product is linear:
+            assert len(calls) > 3
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_only_where_they_are_asked_for(calls):
+    x, weight = torch.randn(512, 128), torch.randn(128, 128, requires_grad=True)
+    linear(x, weight).sum().backward()
+    assert x.grad is None
+    torch.testing.assert_close(weight.grad, x.sum(0).expand(128, 128), rtol=1e-4, atol=1e-4)
+    assert len(calls) == 2
+    linear(x[:1], weight).sum().backward()  # too small to be worth it
+    assert len(calls) == 2
+
+
+def test_vmap_is_left_to_torch(calls):
+    x, weight = torch.randn(3, 5, 7), torch.randn(11, 7)
+    found = torch.vmap(linear, in_dims=(0, None))(x, weight)
+    torch.testing.assert_close(found, F.linear(x, weight))
+    assert not calls
+
+
 def test_left_to_torch(calls):
     layer = FastLinear(7, 11)
     x = torch.randn(3, 7)
-    layer(x).sum().backward()
-    assert layer.weight.grad is not None
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
     with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):

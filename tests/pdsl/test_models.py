@@ -11,6 +11,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import box_iou
 
 import projects.pdsl  # noqa: F401
@@ -392,6 +393,24 @@ def test_chunks_change_nothing(repo_root):
         gradients.append({name: p.grad for name, p in model.named_parameters()})
     torch.testing.assert_close(*losses)
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+def test_chunks_pool_twice_and_multiply_once(repo_root):
+    onednn = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
+    counted = {onednn: lambda x, weight, *_, **__: 2 * math.prod(x) * weight[0]} if onednn else {}
+    pooled, operations = [], []
+    for size in (0, 10):
+        model = tiny(repo_root, **{'roi_head.chunk_size': size}).train()
+        calls = []
+        model.roi_head.bbox_roi_extractor.register_forward_hook(
+            lambda *_, calls=calls: calls.append(1)
+        )
+        with FlopCounterMode(display=False, custom_mapping=counted) as counter:
+            sum(run_loss(model, sample(count=30)).values()).backward()
+        pooled.append(len(calls))
+        operations.append(counter.get_total_flops())
+    assert pooled == [1, 6]
+    assert operations[0] == operations[1]
 
 
 @pytest.mark.parametrize('reduction', ['sum', 'mean'])

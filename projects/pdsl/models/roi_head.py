@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from mmdet.models.layers import multiclass_nms
@@ -15,7 +16,9 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
+
+from projects.common.matrix_product import PRODUCTS
 
 from ..cues.roi_targets import crop_masks, threshold_in_roi
 from .losses import (
@@ -44,6 +47,7 @@ from .pseudo_labels import (
 PseudoMasks = Callable[[int, Tensor, Tensor], Tensor]
 
 _FROZEN_AFTER = 100  # iterations at the clamp until it is reported
+_KEEP_PRODUCTS = partial(create_selective_checkpoint_contexts, PRODUCTS)  # small, and slow to make
 _LOSSES = ('mil', 'refinement', 'mask', 'correlation')
 
 
@@ -72,7 +76,7 @@ class PDSLRoIHead(StandardRoIHead):
             ones; released 'foreground'.
         correlation_agnostic: Also for M^0; released True.
         loss_weights: Factors of 'mil', 'refinement', 'mask' and 'correlation'; 1 by default.
-        chunk_size: RoIs whose features are held at a time; the backward pass computes them
+        chunk_size: RoIs whose pooled features are held at a time; the backward pass pools them
             again. 0 for all at once.
 
     Raises:
@@ -142,7 +146,9 @@ class PDSLRoIHead(StandardRoIHead):
         parts = []
         for chunk in zip(*(row.split(self.chunk_size) for row in rows)):
             if torch.is_grad_enabled():
-                parts.append(checkpoint(function, *chunk, use_reentrant=False))
+                parts.append(
+                    checkpoint(function, *chunk, use_reentrant=False, context_fn=_KEEP_PRODUCTS)
+                )
             else:
                 parts.append(function(*chunk))
         return [torch.cat(outputs) for outputs in zip(*parts)]

@@ -11,6 +11,8 @@ from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from projects.common.matrix_product import use_fast_linear
+
 from .sequences import pad_sets
 
 Features = dict[str, Tensor]
@@ -54,6 +56,7 @@ class ImageTextMatcher(BaseModel):
         self.text_encoder = MODELS.build(text_encoder)
         self.similarity = MODELS.build(similarity)
         self.criterion: Any = MODELS.build(loss) if loss else None
+        use_fast_linear(self)
         self.mask_repeats = mask_repeats
 
     def forward(

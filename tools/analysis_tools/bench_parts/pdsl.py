@@ -50,7 +50,10 @@ def steps(settings: Settings) -> Iterator[Step]:
                            settings), against=PRODUCTS)  # fmt: skip
     for count in settings.sizes((500, 1000, 2000), (30,)):
         yield make('training step', 'proposals', count, partial(training, count, settings),
-                   against='all RoIs at once')  # fmt: skip
+                   against=PRODUCTS)  # fmt: skip
+    for count in settings.sizes((500, 2000), (30,)):
+        yield make('training step in chunks of 256', 'proposals', count,
+                   partial(chunks, count, settings), against='all RoIs at once')  # fmt: skip
 
 
 def picture(side: int) -> np.ndarray:
@@ -119,25 +122,46 @@ def inference(what: str, side: int, count: int, settings: Settings) -> list[Row]
     return staged(what, partial(run, nullcontext), partial(run, plain_products), settings)
 
 
+@lru_cache(maxsize=1)
+def training_of(quick: bool, device: str) -> tuple[nn.Module, torch.optim.Optimizer]:
+    init_default_scope('mmdet')
+    return one.build_for_training(config_of(TINY if quick else FULL), device)
+
+
 def training(count: int, settings: Settings) -> list[Row]:
     """Network alone, without the cues, which have rows of their own."""
-    cfg = config_of(TINY if settings.quick else FULL)
-    init_default_scope('mmdet')
-    model, optimizer = one.build_for_training(cfg, settings.device)
-    size = (64, 48) if settings.quick else (800, 608)
-    batch = one.training_data(model, size, count, settings.device)
+    run = partial(step, count, settings)
 
-    def run(chunk: int, stage: Stage) -> None:
-        model.roi_head.chunk_size = chunk
+    def plain(stage: Stage) -> None:
+        with plain_products():
+            run(stage)
 
-        def forward():
-            return sum(model(**batch, mode='loss').values())
+    return staged('training step', run, plain, settings)
 
-        stage('backward', stage('forward', forward).backward)
-        stage('update of the weights', optimizer.step)
-        optimizer.zero_grad()
 
-    return staged('training step', partial(run, 256), partial(run, 0), settings)
+def chunks(count: int, settings: Settings) -> Row:
+    """The same with pooled features of few RoIs at a time: less memory for more time."""
+    run = partial(step, count, settings, lambda name, function, *inputs: function(*inputs))
+    return beside(partial(run, chunk=256 if count > 256 else 10), run, settings)
+
+
+def step(count: int, settings: Settings, stage: Stage, chunk: int = 0) -> None:
+    model, optimizer = training_of(settings.quick, settings.device)
+    batch = data_of(count, settings.quick, settings.device)
+    model.roi_head.chunk_size = chunk
+
+    def forward():
+        return sum(model(**batch, mode='loss').values())
+
+    stage('backward', stage('forward', forward).backward)
+    stage('update of the weights', optimizer.step)
+    optimizer.zero_grad()
+
+
+@lru_cache(maxsize=1)
+def data_of(count: int, quick: bool, device: str) -> dict:
+    model = training_of(quick, device)[0]
+    return one.training_data(model, (64, 48) if quick else (800, 608), count, device)
 
 
 cv2.setNumThreads(1)  # GrabCutCue has threads of its own

@@ -39,7 +39,7 @@ def steps(settings: Settings) -> Iterator[Step]:
                    against="PyTorch's products")  # fmt: skip
     for count in settings.sizes((32, 128), (2,)):
         yield make('training step', 'pairs', count, partial(training, count, settings),
-                   against='the loss of hardest negatives alone')  # fmt: skip
+                   against="PyTorch's products, the loss of hardest negatives")  # fmt: skip
     for count in settings.sizes((10_000, 50_000, 200_000), (500,)):
         yield make('gallery: one query', 'pictures', count,
                    partial(gallery, count, settings), against='NumPy')  # fmt: skip
@@ -123,8 +123,12 @@ def training(count: int, settings: Settings) -> list[Row]:
         stage('update of the weights', optimizer.step)
         optimizer.zero_grad()
 
+    def plain(stage: Stage) -> None:
+        with plain_products():
+            run(hardest, stage)
+
     try:
-        return staged('training step', partial(run, ours), partial(run, hardest), settings)
+        return staged('training step', partial(run, ours), plain, settings)
     finally:
         model.criterion = ours
 
