@@ -285,7 +285,8 @@ def build_for_training(cfg: Config, device: str) -> tuple[nn.Module, torch.optim
     model.learning = 'parallel'
     model.cue = rectangles
     trained = [p for p in model.parameters() if p.requires_grad]
-    return model, torch.optim.SGD(trained, lr=1e-5, momentum=0.9)
+    # steps that change nothing, so that all that are timed have the same foreground proposals
+    return model, torch.optim.SGD(trained, lr=1e-12, momentum=0.9)
 
 
 def training_data(model: nn.Module, size: tuple[int, int], count: int, device: str) -> dict:

@@ -149,6 +149,7 @@ def step(count: int, settings: Settings, stage: Stage, chunk: int = 0) -> None:
     model, optimizer = training_of(settings.quick, settings.device)
     batch = data_of(count, settings.quick, settings.device)
     model.roi_head.chunk_size = chunk
+    torch.manual_seed(0)  # dropout decides how many proposals are foreground, each of them a mask
 
     def forward():
         return sum(model(**batch, mode='loss').values())
