@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ['PRODUCTS', 'FastLinear', 'linear', 'packed_linear', 'use_fast_linear']
+__all__ = ['FastLinear', 'linear', 'packed_linear', 'use_fast_linear']
 
 # PyTorch gives products of float32 to MKL, which leaves AVX-512 unused on processors that are
 # not Intel's: half the speed of oneDNN, whose kernel torch.compile calls by this operator.
@@ -17,11 +17,6 @@ _ONEDNN: Any = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 
 # Below so many multiplications a call with gradients costs more than it saves.
 _LARGE = 2**23
-
-#: What :func:`linear` comes to, for ``torch.utils.checkpoint``'s selective checkpoints.
-PRODUCTS: list[Any] = [torch.ops.aten.addmm.default, torch.ops.aten.mm.default]
-if _ONEDNN is not None:
-    PRODUCTS.append(_ONEDNN.default)
 
 
 def _onednn_serves(*tensors: Tensor | None) -> bool:

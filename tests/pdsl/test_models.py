@@ -1,23 +1,25 @@
 """The model: formulas by hand, switches, predictions, and inputs that have little to say."""
 
 import copy
+import itertools
 import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import box_iou
 
 import projects.pdsl  # noqa: F401
 from projects.common.build import build_quietly
 from projects.pdsl.models import losses as L
 from projects.pdsl.models.gradient_masks import threshold_heatmaps
+from projects.pdsl.models.pooled_linear import pooled_linear
 from projects.pdsl.models.pseudo_labels import assign, mine_pseudo_ground_truth, sample_seeds
 from projects.pdsl.models.roi_head import detections
 
@@ -395,22 +397,59 @@ def test_chunks_change_nothing(repo_root):
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
-def test_chunks_pool_twice_and_multiply_once(repo_root):
-    onednn = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
-    counted = {onednn: lambda x, weight, *_, **__: 2 * math.prod(x) * weight[0]} if onednn else {}
-    pooled, operations = [], []
-    for size in (0, 10):
-        model = tiny(repo_root, **{'roi_head.chunk_size': size}).train()
-        calls = []
-        model.roi_head.bbox_roi_extractor.register_forward_hook(
-            lambda *_, calls=calls: calls.append(1)
+def test_chunks_pool_twice(repo_root):
+    model = tiny(repo_root, **{'roi_head.chunk_size': 10}).train()
+    sizes = []
+    model.roi_head.bbox_roi_extractor.register_forward_hook(
+        lambda _, __, pooled: sizes.append(len(pooled))
+    )
+    loss = sum(run_loss(model, sample(count=25)).values())
+    assert sizes == [10, 10, 5]
+    loss.backward()
+    assert sizes == 2 * [10, 10, 5]
+
+
+@pytest.mark.parametrize('learnt', list(itertools.product((True, False), repeat=4)))
+def test_pooled_linear(learnt):
+    """Against the layer over all rows, whatever asks for a gradient."""
+    torch.manual_seed(0)
+    of_weight, of_bias, of_first, of_second = learnt
+    weight = torch.randn(5, 8, requires_grad=of_weight)
+    bias = torch.randn(5, requires_grad=of_bias)
+    first = torch.randn(6, 2, 4, requires_grad=of_first)
+    second = torch.randn(6, 2, 4, requires_grad=of_second)
+    rows, factor = torch.randint(6, (11,)), torch.rand(11)
+
+    def pool(maps, rows, factor):
+        return ((maps[0] * maps[1])[rows] * factor[:, None, None]).flatten(1)
+
+    maps = (first, second)
+    found = pooled_linear(pool, maps, (rows, factor), weight, bias, 4)
+    expected = F.linear(pool(maps, rows, factor), weight, bias)
+    torch.testing.assert_close(found, expected)
+    asked = [each for each in (weight, bias, *maps) if each.requires_grad]
+    assert found.requires_grad == bool(asked)
+    if asked:
+        out = torch.randn_like(found)
+        torch.testing.assert_close(
+            torch.autograd.grad(found, asked, out), torch.autograd.grad(expected, asked, out)
         )
-        with FlopCounterMode(display=False, custom_mapping=counted) as counter:
-            sum(run_loss(model, sample(count=30)).values()).backward()
-        pooled.append(len(calls))
-        operations.append(counter.get_total_flops())
-    assert pooled == [1, 6]
-    assert operations[0] == operations[1]
+
+
+def test_pooled_linear_under_autocast():
+    torch.manual_seed(0)
+    weight, maps = torch.randn(5, 8, requires_grad=True), (torch.randn(6, 8, requires_grad=True),)
+    rows = torch.randint(6, (11,))
+    gradients = []
+    with torch.autocast('cpu', torch.bfloat16):
+        for found in (
+            pooled_linear(lambda maps, rows: maps[0][rows], maps, (rows,), weight, None, 4),
+            F.linear(maps[0][rows], weight),
+        ):
+            assert found.dtype == torch.bfloat16
+            gradients.append(torch.autograd.grad(found.float().square().sum(), (weight, *maps)))
+    assert gradients[0][0].dtype == torch.float32
+    torch.testing.assert_close(*gradients, rtol=2e-2, atol=0.5)
 
 
 @pytest.mark.parametrize('reduction', ['sum', 'mean'])

@@ -82,7 +82,12 @@ class PDSLBoxHead(BaseModule):
     def extract(self, roi_features: Tensor) -> Tensor:
         """Proposal features (n, D) of RoI features (n, C, s, s)."""
         x = roi_features.flatten(1)
-        for layer in self.fcs:
+        return self.after_first(self.fcs[0](x)) if len(self.fcs) else x
+
+    def after_first(self, x: Tensor) -> Tensor:
+        """Proposal features (n, D) of what the first layer made of RoI features."""
+        x = self.dropout(x.relu())
+        for layer in self.fcs[1:]:
             x = self.dropout(layer(x).relu())
         return x
 

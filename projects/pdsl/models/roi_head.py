@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import torch
 from mmdet.models.layers import multiclass_nms
@@ -16,9 +15,7 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
-
-from projects.common.matrix_product import PRODUCTS
+from torch.utils.checkpoint import checkpoint
 
 from ..cues.roi_targets import crop_masks, threshold_in_roi
 from .losses import (
@@ -34,6 +31,7 @@ from .losses import (
     regression_loss,
     wsddn_scores,
 )
+from .pooled_linear import pooled_linear
 from .pseudo_labels import (
     Assignment,
     PseudoGroundTruth,
@@ -47,7 +45,6 @@ from .pseudo_labels import (
 PseudoMasks = Callable[[int, Tensor, Tensor], Tensor]
 
 _FROZEN_AFTER = 100  # iterations at the clamp until it is reported
-_KEEP_PRODUCTS = partial(create_selective_checkpoint_contexts, PRODUCTS)  # small, and slow to make
 _LOSSES = ('mil', 'refinement', 'mask', 'correlation')
 
 
@@ -76,8 +73,8 @@ class PDSLRoIHead(StandardRoIHead):
             ones; released 'foreground'.
         correlation_agnostic: Also for M^0; released True.
         loss_weights: Factors of 'mil', 'refinement', 'mask' and 'correlation'; 1 by default.
-        chunk_size: RoIs whose pooled features are held at a time; the backward pass pools them
-            again. 0 for all at once.
+        chunk_size: RoIs whose features are held at a time; the backward pass pools them, and
+            computes their masks, again. 0 for all at once.
 
     Raises:
         ValueError: An argument has none of the values above.
@@ -146,9 +143,7 @@ class PDSLRoIHead(StandardRoIHead):
         parts = []
         for chunk in zip(*(row.split(self.chunk_size) for row in rows)):
             if torch.is_grad_enabled():
-                parts.append(
-                    checkpoint(function, *chunk, use_reentrant=False, context_fn=_KEEP_PRODUCTS)
-                )
+                parts.append(checkpoint(function, *chunk, use_reentrant=False))
             else:
                 parts.append(function(*chunk))
         return [torch.cat(outputs) for outputs in zip(*parts)]
@@ -160,11 +155,17 @@ class PDSLRoIHead(StandardRoIHead):
         if self.objectness_factor:
             factor = 1 + torch.cat([each.scores for each in proposals])
 
-        def extract(rois: Tensor, factor: Tensor) -> tuple[Tensor]:
-            pooled = self.bbox_roi_extractor(x[: self.bbox_roi_extractor.num_inputs], rois)
-            return (self.bbox_head.extract(pooled * factor[:, None, None, None]),)
+        def pool(maps: Sequence[Tensor], rois: Tensor, factor: Tensor) -> Tensor:
+            pooled = self.bbox_roi_extractor(maps, rois)
+            return (pooled * factor[:, None, None, None]).flatten(1)
 
-        return self._in_chunks(extract, rois, factor)[0]
+        maps = x[: self.bbox_roi_extractor.num_inputs]
+        if not self.chunk_size or len(rois) <= self.chunk_size or not len(self.bbox_head.fcs):
+            return self.bbox_head.extract(pool(maps, rois, factor))
+        first = self.bbox_head.fcs[0]
+        size = self.chunk_size
+        features = pooled_linear(pool, maps, (rois, factor), first.weight, first.bias, size)
+        return self.bbox_head.after_first(features)
 
     def _mask_features(self, x: Sequence[Tensor], rois: Tensor) -> Tensor:
         return self.mask_roi_extractor(x[: self.mask_roi_extractor.num_inputs], rois)
