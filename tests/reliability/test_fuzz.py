@@ -745,6 +745,7 @@ FOUND = [
     ('word_pieces', {'vocab.txt': b'\xff'}),
     ('proposals_detectron', {'p.pkl': dict(DETECTRON, boxes=None)}),
     ('proposals_detectron', {'p.pkl': dict(DETECTRON, bbox_mode=np.zeros(2))}),
+    ('proposals_detectron', {'p.pkl': dict(DETECTRON, objectness_logits=[[1e43, 0.5]] * 2)}),
     ('proposals_mmdet', {'p.pkl': {'a.jpg': {'bboxes': 'x'}}}),
     ('proposals_store', {'scores.npy': b"\x93NUMPY\x01\x00\x04\x00{'[["}),
     ('proposals_store', {'index.json': {'format': 'mmtriad-proposals-1', 'names': [[]]}}),

@@ -146,7 +146,9 @@ def _numbers(where: str, boxes: Any, scores: Any) -> tuple[np.ndarray, np.ndarra
         raise ValueError(f'{where}: boxes of shape {boxes.shape}, expected (n, 4)')
     if scores is not None and len(scores) != len(boxes):
         raise ValueError(f'{where}: {len(boxes)} boxes with {len(scores)} scores')
-    if not np.isfinite(boxes).all() or not (scores is None or np.isfinite(scores).all()):
+    with np.errstate(over='ignore'):  # scores are stored as float32
+        finite = scores is None or np.isfinite(scores.astype(np.float32)).all()
+    if not finite or not np.isfinite(boxes).all():
         raise ValueError(f'{where}: a box or score is not finite')
     return boxes, scores
 
