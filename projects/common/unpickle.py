@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import pickletools
 import re
 from collections import OrderedDict
 from typing import Any, BinaryIO, Literal
@@ -21,13 +22,8 @@ from .files import is_zip
 
 __all__ = ['UntrustedPickleError', 'load_legacy_torch', 'load_pickle']
 
-_BUILTINS = {
-    'bytearray': bytearray,
-    'bytes': bytes,
-    'complex': complex,
-    'frozenset': frozenset,
-    'set': set,
-}
+_BUILTINS = {'complex': complex, 'frozenset': frozenset, 'set': set}
+_BYTES = {'bytearray': bytearray, 'bytes': bytes}
 _NUMBER_DTYPE = re.compile(r'[biufc]\d{1,2}|[SU]\d{1,9}')
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _TORCH_PROTOCOL = 1001
@@ -114,6 +110,8 @@ class _PlainUnpickler(pickle.Unpickler):
         # them (opcode BUILD) changes nothing beyond itself.
         if module in ('builtins', '__builtin__') and name in _BUILTINS:
             return _BUILTINS[name]
+        if module in ('builtins', '__builtin__') and name in _BYTES:
+            return lambda *values: _bytes(_BYTES[name], *values)
         if (module, name) == ('collections', 'OrderedDict'):
             return OrderedDict
         if (module, name) == ('_codecs', 'encode'):
@@ -152,6 +150,12 @@ class _PlainUnpickler(pickle.Unpickler):
         return _replace_arrays(value, {}) if self.has_arrays else value
 
 
+def _bytes(kind: Any, *values: Any) -> Any:
+    if any(isinstance(value, int) for value in values):  # so many zeros
+        raise ValueError('bytes of a given number')
+    return kind(*values)
+
+
 def _encode_latin1(text: str, encoding: str) -> bytes:
     # Python 3 writes bytes in this way in protocols below 3.
     if encoding not in ('latin1', 'latin-1'):
@@ -187,11 +191,67 @@ def _replace_arrays(value: Any, done: dict[int, Any]) -> Any:
     return done[id(value)]
 
 
+# Bytes that an opcode has behind it: a fixed number, a number that stands there, or lines.
+_FIXED, _COUNTED, _LINES = [0] * 256, {}, {}
+for _each in pickletools.opcodes:
+    _code, _length = ord(_each.code), _each.arg.n if _each.arg else 0
+    if _length >= 0:
+        _FIXED[_code] = 1 + _length
+    elif _length == pickletools.UP_TO_NEWLINE:
+        _LINES[_code] = 2 if _each.arg is pickletools.stringnl_noescape_pair else 1
+    else:
+        _COUNTED[_code] = {
+            pickletools.TAKEN_FROM_ARGUMENT1: 1,
+            pickletools.TAKEN_FROM_ARGUMENT4: 4,
+            pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+            pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+        }[_length]
+_PUT, _LONG_PUT, _STOP = ord('p'), ord('r'), ord('.')
+
+
+def _check_memo(data: bytes) -> None:
+    """Looks through the opcodes of a pickle before it is loaded.
+
+    Python's unpickler has a table with a place for each number that an object is remembered by,
+    up to the largest: one such number, 2^32, makes it fill 64 GiB.
+
+    Raises:
+        ValueError: A number is larger than the pickle, which no pickler writes.
+    """
+    at, end, fixed = 0, len(data), _FIXED
+    while at < end:
+        code = data[at]
+        length = fixed[code]
+        if length:
+            if code == _LONG_PUT and int.from_bytes(data[at + 1 : at + 5], 'little') > end:
+                raise ValueError('an object is remembered by a number larger than the file')
+            if code == _STOP:
+                return
+            at += length
+        elif code in _COUNTED:
+            width = _COUNTED[code]
+            at += 1 + width + int.from_bytes(data[at + 1 : at + 1 + width], 'little')
+        elif code in _LINES:
+            start = at + 1
+            for _ in range(_LINES[code]):
+                at = data.find(b'\n', at + 1)
+                if at < 0:
+                    return  # cut short, which the unpickler says
+            if code == _PUT and int(data[start:at]) > end:
+                raise ValueError('an object is remembered by a number larger than the file')
+            at += 1
+        else:
+            return  # no opcode
+
+
 def _read(file: BinaryIO, name: str, trust: bool, encoding: str) -> Any:
     """The next object pickled in ``file``; errors name the file."""
     try:
         if trust:
             return pickle.load(file, encoding=encoding)
+        start = file.tell()
+        _check_memo(file.read())
+        file.seek(start)
         return _PlainUnpickler(file, name, encoding).load_plain()
     except UntrustedPickleError:
         raise
@@ -209,7 +269,7 @@ def load_pickle(
     numbers and strings, in the module paths of NumPy 1 and 2. Object arrays may hold the same.
 
     Args:
-        path_or_file: A path, or a stream open for reading bytes.
+        path_or_file: A path, or a stream open for reading bytes that can seek.
         trust: Load with the ordinary unpickler, which may run code that the file contains.
         encoding: Encoding of the ``str`` values of Python-2 pickles.
 

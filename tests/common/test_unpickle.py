@@ -299,3 +299,28 @@ def test_real_files(shared_data):
         assert refs == pickle.load(file)
     rows = load_legacy_torch(sample / 'transvg' / 'unc' / 'unc_val.pth')
     assert len(rows) == 10834 and len({row[0] for row in rows}) == 1500
+
+
+@pytest.mark.parametrize('put', [b'r' + struct.pack('<I', 10**7), b'p10000000\n'])
+def test_numbers_that_would_fill_the_memory(put):
+    """Python's unpickler makes a table of twice that length."""
+    with pytest.raises(pickle.UnpicklingError, match='larger than the file'):
+        _loads(b'\x80\x02]' + put + b'.')
+    # the same bytes within a string are a string
+    text = put.decode('latin1')
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert _loads(pickle.dumps([text, put], protocol)) == [text, put]
+    with pytest.raises(pickle.UnpicklingError, match='larger than the file'):
+        _loads(pickle.dumps([text, put], 4)[:-1] + put + b'.')
+
+
+@pytest.mark.parametrize('name', ['bytes', 'bytearray'])
+def test_bytes_of_a_number(name):
+    with pytest.raises(pickle.UnpicklingError, match='number'):
+        _loads(f'c__builtin__\n{name}\n(I1000000000\ntR.'.encode())
+
+
+def test_several_pickles_in_a_row():
+    stream = io.BytesIO(pickle.dumps([1], 0) + pickle.dumps({'a': 'r\xff\xff\xff\xff'}, 2))
+    assert load_pickle(stream) == [1]
+    assert load_pickle(stream) == {'a': 'r\xff\xff\xff\xff'}
