@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ['project_boxes']
+__all__ = ['pairwise_iou', 'project_boxes']
 
 
 def project_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -23,3 +23,12 @@ def project_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     corners = corners @ np.asarray(matrix, dtype=np.float64).T
     corners = corners[..., :2] / corners[..., 2:]
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+
+
+def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU (n, m) of XYXY boxes (n, 4) and (m, 4); 0 where neither has an area."""
+    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    common = (bottom_right - top_left).clip(0).prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1) for boxes in (a, b)]
+    return common / (areas[0][:, None] + areas[1][None] - common).clip(1e-9)

@@ -7,7 +7,7 @@ of one line, with the path in it.
 
 `make test` draws a few inputs for each reader, the same ones each time. For longer runs::
 
-    FUZZ_SECONDS=150 FUZZ_LOG=fuzz.json python -m pytest tests/reliability/test_fuzz.py
+    FUZZ_SECONDS=150 FUZZ_LOG=fuzz.jsonl python -m pytest tests/reliability/test_fuzz.py
 
 draws new ones for so many seconds of the processor for each reader and writes down how many there
 were.

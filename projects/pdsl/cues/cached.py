@@ -11,7 +11,7 @@ import mmcv
 import numpy as np
 from mmengine.registry import MODELS
 
-from ..geometry import project_boxes
+from ..geometry import pairwise_iou, project_boxes
 from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box, view_matrix
 from .store import Box, MaskStore, file_digest
 
@@ -162,17 +162,8 @@ def _original_boxes(
         there = project_boxes(proposals, matrix)
         there[:, 0::2] = there[:, 0::2].clip(0, width)
         there[:, 1::2] = there[:, 1::2].clip(0, height)
-        overlaps = _iou(boxes, there)
+        overlaps = pairwise_iou(boxes, there)
         best = overlaps.argmax(axis=1)
         same = overlaps[np.arange(len(boxes)), best] >= _SAME_BOX
         originals[same] = proposals[best[same]]
     return [tuple(box) for box in np.rint(originals).astype(int).tolist()]
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU (n, m) of XYXY boxes (n, 4) and (m, 4)."""
-    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    common = (bottom_right - top_left).clip(0).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1) for boxes in (a, b)]
-    return common / (areas[0][:, None] + areas[1][None] - common).clip(1e-9)

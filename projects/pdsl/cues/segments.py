@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from mmengine.registry import MODELS
 
+from ..geometry import pairwise_iou
 from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box, view_matrix
 from .cached import warp_mask
 from .store import file_digest
@@ -69,16 +70,15 @@ class SegmentFileCue(BottomUpCue):
         for segment, out in zip(segments, in_view):
             warp_mask(segment, matrix, whole, out)
         in_view = in_view[in_view.any(axis=(1, 2))]
-        extents = [_extent(mask) for mask in in_view]
+        extents = np.array([_extent(mask) for mask in in_view]).reshape(-1, 4)
+        overlaps = pairwise_iou(boxes, extents)
         masks = np.zeros((len(boxes), height, width), dtype=bool)
-        for box, out in zip(boxes, masks):
+        for box, out, overlap in zip(boxes, masks, overlaps):
             if box[2] <= box[0] or box[3] <= box[1]:
                 continue
-            overlaps = [_iou(box, extent) for extent in extents]
-            best = int(np.argmax(overlaps)) if overlaps else 0
-            if overlaps and overlaps[best] >= self.min_iou:
+            if len(overlap) and overlap.max() >= self.min_iou:
                 x1, y1, x2, y2 = clip_to_pixels(box, height, width)
-                out[y1:y2, x1:x2] = in_view[best, y1:y2, x1:x2]
+                out[y1:y2, x1:x2] = in_view[overlap.argmax(), y1:y2, x1:x2]
             if not out.any():
                 fill_box(out, box)
         return masks
@@ -108,8 +108,3 @@ class SegmentFileCue(BottomUpCue):
 def _extent(mask: np.ndarray) -> np.ndarray:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=float)
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    common = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0).prod()
-    return common / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common)
