@@ -75,7 +75,7 @@ class _PooledLinear(torch.autograd.Function):
             with torch.enable_grad():
                 pooled = ctx.pool(asked, *part[1:])
             if of_weight is not None:
-                of_weight += linear(of_part.T, pooled.detach().to(of_part.dtype).T)
+                of_weight.addmm_(of_part.T.to(weight.dtype), pooled.detach().to(weight.dtype))
             if pooled.requires_grad:
                 of_pooled = linear(of_part, weight.to(of_part.dtype).T).to(pooled.dtype)
                 inputs = [asked[i] for i in learnt]
