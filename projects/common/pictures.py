@@ -18,6 +18,7 @@ __all__ = [
     'image_problem',
     'naming_broken_picture',
     'pictures_in',
+    'read_image',
 ]
 
 PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -34,6 +35,17 @@ def pictures_in(folder: str | os.PathLike) -> list[Path]:
     if not files:
         raise ValueError(f'image folder {folder}: holds no picture ({", ".join(PICTURE_SUFFIXES)})')
     return files
+
+
+def read_image(path: str | os.PathLike, flag: str = 'color') -> np.ndarray | None:
+    """``mmcv.imread``; None for any file that is no image, an empty one too, where OpenCV raises."""
+    import cv2
+    import mmcv
+
+    try:
+        return mmcv.imread(path, flag=flag)
+    except cv2.error:
+        return None
 
 
 def image_problem(path: str) -> str | None:

@@ -125,6 +125,17 @@ def _mat(**arrays: Any) -> bytes:
     return buffer.getvalue()
 
 
+def _crashing_mat() -> bytes:
+    """One changed byte, the type of an array's numbers, makes scipy's reader crash."""
+    data = bytearray(_mat(boxes=np.ones((2, 4)), scores=np.array([1.0, 0.5])))
+    assert data[184] == 9  # float64
+    data[184] = 36
+    return bytes(data)
+
+
+CRASHING_MAT = _crashing_mat()
+
+
 def _lines(rows: list) -> bytes:
     if not isinstance(rows, list):
         rows = [rows]
@@ -769,6 +780,8 @@ FOUND = [
     ('weights_pickled', {'x.pkl': {'model': {'a': np.ones(2, '>f4')}}}),
     ('torch_legacy', {'x.tar': b''}),
     ('last_checkpoint', {'last_checkpoint': b'\xff\0'}),
+    ('proposals_mcg', {'m/a.mat': CRASHING_MAT}),
+    ('json_lines_with_pictures', {'m.png': b''}),
 ]
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
-import mmcv
 import numpy as np
 from mmengine.registry import MODELS
+
+from projects.common.pictures import read_image
 
 from ..geometry import pairwise_iou, project_boxes
 from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box, view_matrix
@@ -112,7 +113,7 @@ class CachedCue(BottomUpCue):
         missing = [box for box in boxes if box not in known]
         if not missing:
             return found
-        image = mmcv.imread(img_path)  # EXIF orientation applied, as in the data pipelines
+        image = read_image(img_path)  # EXIF orientation applied, as in the data pipelines
         if image is None:
             raise ValueError(f'{img_path}: not a readable picture')
         for start in range(0, len(missing), _CHUNK):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-import mmcv
 import numpy as np
 
 from projects.common.files import locked, write_atomically
+from projects.common.pictures import read_image
 
 from .pictures import map_unordered, of_this_rank
 from .selective_search import selective_search
@@ -111,7 +111,7 @@ def _part(folder: Path, name: str) -> Path:
 
 def _search(task: tuple[str, str, Path], options: dict) -> None:
     _, path, part = task
-    image = mmcv.imread(path)
+    image = read_image(path)
     if image is None:
         raise ValueError(f'{path}: not a readable picture')
     buffer = io.BytesIO()

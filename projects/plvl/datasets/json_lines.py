@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import mmcv
 import numpy as np
 import pycocotools.mask as mask_utils
 from mmengine.registry import DATASETS
 
 from projects.common.annotation_files import parse_json, read_lines, shown
+from projects.common.pictures import read_image
 
 from .annotations import InvalidSampleError, mask_box
 from .base import BaseGroundingDataset
@@ -33,14 +33,15 @@ def read_mask_file(path: str) -> dict:
     """
     if not os.path.isfile(path):
         raise InvalidSampleError(f'invalid mask: {path} does not exist')
-    image = mmcv.imread(path, flag='unchanged')
+    image = read_image(path, flag='unchanged')
     if image is None:
         raise InvalidSampleError(f'invalid mask: {path} cannot be read as an image')
+    mask = image != 0
     if image.ndim == 3:
-        image = image[..., :3].any(axis=2)  # an alpha channel does not count
-    if not image.any():
+        mask = mask[..., :3].any(axis=2)  # an alpha channel does not count
+    if not mask.any():
         raise InvalidSampleError(f'invalid mask: {path} is all zero')
-    rle = mask_utils.encode(np.asfortranarray(image != 0).astype(np.uint8))
+    rle = mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8))
     return dict(size=list(rle['size']), counts=rle['counts'].decode())
 
 

@@ -55,6 +55,7 @@ class EmbeddingCache:
             raise ValueError(self._damaged(error)) from None
 
     def _damaged(self, reason: object) -> str:
+        reason = ' '.join(str(reason).split())
         return f'cache {self.path}: no cache of embeddings ({reason}); remove it'
 
     def key(self, content: bytes) -> bytes:
