@@ -38,7 +38,7 @@ def pictures_in(folder: str | os.PathLike) -> list[Path]:
 
 
 def read_image(path: str | os.PathLike, flag: str = 'color') -> np.ndarray | None:
-    """``mmcv.imread``; None for any file that is no image, an empty one too, where OpenCV raises."""
+    """``mmcv.imread``; None for what is no image, an empty file too, where OpenCV raises."""
     import cv2
     import mmcv
 
