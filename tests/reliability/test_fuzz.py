@@ -730,6 +730,7 @@ FOUND = [
     ('json_lines', {'train.jsonl': b'\xff'}),
     ('json_lines', {'train.jsonl': [dict(JSON_LINES[0], width=10**30, height=1)]}),
     ('seqtr', {'instances.json': {'train': [dict(SEQTR['train'][0], iscrowd='x')]}}),
+    ('seqtr', {'instances.json': {'train': [dict(SEQTR['train'][0], iscrowd=None)]}}),
     ('transvg', {'a_train.pth': b'PK\x05\x06' + bytes(18)}),
     ('transvg', {'a_train.pth': [('a.jpg', {'a': 1}, 'x')]}),
     ('transvg', {'a_train.pth': SEVERAL_VOLUMES}),

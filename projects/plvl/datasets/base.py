@@ -331,7 +331,7 @@ class BaseGroundingDataset(BaseDataset):
                     ann_id=reference['ann_id'],
                     kind=sentence.get('kind'),
                     category=reference.get('category'),
-                    iscrowd=int(reference.get('iscrowd', 0)),
+                    iscrowd=int(bool(reference.get('iscrowd'))),
                     instances=[instance],
                 )
             )

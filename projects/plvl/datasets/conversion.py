@@ -208,7 +208,7 @@ def _complete(raw: dict, samples: list[dict], image_key: ImageKey) -> dict:
         mask=mask,
         category=raw.get('category'),
         category_id=raw.get('category_id'),
-        iscrowd=int(raw.get('iscrowd') or 0),
+        iscrowd=int(bool(raw.get('iscrowd'))),
         source=collection,
     )
     kept = _kept(raw)
