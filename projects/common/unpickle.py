@@ -223,10 +223,10 @@ def _check_memo(data: bytes) -> None:
         code = data[at]
         length = fixed[code]
         if length:
-            if code == _LONG_PUT and int.from_bytes(data[at + 1 : at + 5], 'little') > end:
-                raise ValueError('an object is remembered by a number larger than the file')
             if code == _STOP:
                 return
+            if code == _LONG_PUT:
+                _check_number(int.from_bytes(data[at + 1 : at + 5], 'little'), end)
             at += length
         elif code in _COUNTED:
             width = _COUNTED[code]
@@ -237,11 +237,16 @@ def _check_memo(data: bytes) -> None:
                 at = data.find(b'\n', at + 1)
                 if at < 0:
                     return  # cut short, which the unpickler says
-            if code == _PUT and int(data[start:at]) > end:
-                raise ValueError('an object is remembered by a number larger than the file')
+            if code == _PUT:
+                _check_number(int(data[start:at]), end)
             at += 1
         else:
             return  # no opcode
+
+
+def _check_number(number: int, size: int) -> None:
+    if number > size:
+        raise ValueError('an object is remembered by a number larger than the file')
 
 
 def _read(file: BinaryIO, name: str, trust: bool, encoding: str) -> Any:

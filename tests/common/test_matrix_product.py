@@ -73,6 +73,8 @@ def test_vmap_is_left_to_torch(calls):
 def test_left_to_torch(calls):
     layer = FastLinear(7, 11)
     x = torch.randn(3, 7)
+    layer(x).sum().backward()
+    assert layer.weight.grad is not None
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
     with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):

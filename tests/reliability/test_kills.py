@@ -26,8 +26,8 @@ CACHES = ('masks', 'embeddings', 'gallery', 'proposals')
 def test_a_few_kills(kind: str, kill_loop, tmp_path: Path) -> None:
     """Every victim leaves what is whole, and the one that ends what a straight run leaves."""
     random.seed(0)
-    found = kill_loop.kill(kind, tmp_path, kills=3)
-    assert found['killed'] == 3 and found['ended'] >= 1
+    found = kill_loop.kill(kind, tmp_path, kills=5)
+    assert found['killed'] == 5 and found['ended'] >= 1
 
 
 @pytest.mark.slow

@@ -19,8 +19,8 @@ PROJECTS = {
         'PDSL',
         'Tags alone give boxes and masks: proposals and cues are made on the CPU, the network '
         '(ResNet18-WS) scores the proposals. Training is of a picture of 800 x 608 pixels; its '
-        'cues stand apart. On CPUs 176, 346 and 356 of 500, 1,000 and 2,000 proposals are '
-        'foreground and have a mask, most of the time of a step. Chunks trade time for memory.',
+        'cues stand apart. Foreground proposals have a mask each, most of the time of a '
+        'step. Chunks trade time for memory.',
     ),
     'rvse': (
         'RVSE',
