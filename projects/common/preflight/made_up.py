@@ -1,0 +1,213 @@
+"""Training data made up of a folder of images, where a config's own data is not at hand.
+
+The images are real and the labels are not: enough to see the first value of every loss and whether
+the model begins to learn, which is to say, to remember them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from .findings import Findings
+
+__all__ = ['MadeUp', 'made_up_dataset', 'makes_up', 'prepare', 'prepares', 'write_instances']
+
+Maker = Callable[[dict, 'MadeUp'], dict]
+Preparer = Callable[[Config, Findings], None]
+_MAKERS: list[tuple[type, Maker]] = []
+_PREPARERS: list[Preparer] = []
+
+_WORDS = (
+    'a', 'the', 'small', 'large', 'red', 'blue', 'left', 'right', 'man', 'woman', 'dog', 'cat',
+    'child', 'car', 'table', 'bus', 'tree', 'street', 'sits', 'runs', 'holds', 'near', 'behind',
+    'with', 'and', 'on', 'in', 'white', 'black',
+)  # fmt: skip
+
+
+@dataclass
+class MadeUp:
+    """What labels are made up of.
+
+    Attributes:
+        images: Paths of the images.
+        folder: Where annotation files go.
+        count: How many samples are needed.
+        num_classes: Number of classes where the data set itself does not say it.
+        rng: Source of everything random.
+    """
+
+    images: Sequence[Path]
+    folder: Path
+    count: int
+    num_classes: int = 1
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def path(self, name: str) -> Path:
+        """Return a path in the folder that no file has yet."""
+        number = sum(1 for _ in self.folder.iterdir())
+        return self.folder / f'{number:03d}_{name}'
+
+    def image(self, index: int) -> Path:
+        """Return the image of a sample; they come again where there are too few."""
+        return self.images[index % len(self.images)]
+
+    def sentence(self) -> str:
+        """Return three to ten random words."""
+        return ' '.join(self.rng.choice(_WORDS, self.rng.integers(3, 11)))
+
+    def boxes(self, width: int, height: int, count: int) -> np.ndarray:
+        """Return boxes (count, 4), XYXY in pixels, with sides from a tenth to the whole."""
+        sides = self.rng.uniform(0.1, 1.0, (count, 2)) * (width, height)
+        corner = self.rng.uniform(0, 1, (count, 2)) * ((width, height) - sides)
+        return np.concatenate([corner, corner + sides], axis=1).astype(np.float32)
+
+    def classes(self, dataset: Mapping) -> list[str]:
+        """Return the names of the classes of a data set's config, of its type, or numbered ones."""
+        own = (dataset.get('metainfo') or {}).get('classes')
+        kind = DATASETS.get(dataset['type'])
+        own = own or getattr(kind, 'METAINFO', {}).get('classes')
+        if own and not isinstance(own, str):
+            return list(own)
+        return [f'class {i}' for i in range(self.num_classes)]
+
+
+def makes_up(*kinds: type) -> Callable[[Maker], Maker]:
+    """Register a function that makes up data in place of data sets of these classes.
+
+    The function takes the config of the data set and a :class:`MadeUp`. It writes what it needs
+    into the folder and returns the config of a data set that reads it, with the same pipeline.
+    """
+
+    def register(maker: Maker) -> Maker:
+        _MAKERS.extend((kind, maker) for kind in kinds)
+        return maker
+
+    return register
+
+
+def prepares(preparer: Preparer) -> Preparer:
+    """Register a function that takes what is not at hand out of a config that uses made-up data.
+
+    It changes the config in place and notes what it did in the findings.
+    """
+    _PREPARERS.append(preparer)
+    return preparer
+
+
+def prepare(cfg: Config, findings: Findings) -> None:
+    """Call every function that :func:`prepares` has registered."""
+    for preparer in _PREPARERS:
+        preparer(cfg, findings)
+
+
+def made_up_dataset(dataset: dict, made: MadeUp) -> dict:
+    """Return a config in place of a data set's, which reads made-up labels of real images.
+
+    A wrapper (``ConcatDataset``, ``RepeatDataset``, ...) keeps its place around the data set that
+    it wraps, or around the first of several.
+
+    Raises:
+        ValueError: Nobody has registered how to make up such a data set.
+    """
+    kind = DATASETS.get(dataset['type'])
+    if kind is None:
+        raise ValueError(f'{dataset["type"]}: no such data set is registered')
+    makers = dict(_MAKERS)
+    for base in kind.__mro__:  # the most specific class first
+        if base in makers:
+            return makers[base](dataset, made)
+    if isinstance(dataset.get('dataset'), Mapping):
+        return {**dataset, 'dataset': made_up_dataset(dataset['dataset'], made)}
+    if isinstance(dataset.get('datasets'), Sequence) and dataset['datasets']:
+        default = {k: dataset[k] for k in ('pipeline',) if k in dataset}
+        return {
+            **dataset,
+            'datasets': [made_up_dataset({**default, **dataset['datasets'][0]}, made)],
+        }
+    if (generic := _generic(kind)) is not None:
+        return generic(dataset, made)
+    raise ValueError(
+        f'--pictures: no labels can be made up for {dataset["type"]}; register a function with '
+        'projects.common.preflight.makes_up'
+    )
+
+
+def write_instances(dataset: Mapping, made: MadeUp, per_image: int = 3) -> tuple[Path, list[str]]:
+    """Write COCO instances with made-up boxes, and outlines that are those of the boxes.
+
+    Returns:
+        The file and the names of the classes.
+    """
+    from PIL import Image
+
+    classes = made.classes(dataset)
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for i in range(made.count):
+        path = made.image(i)
+        with Image.open(path) as opened:
+            width, height = opened.size
+        images.append(dict(id=i, file_name=str(path), width=width, height=height))
+        for x1, y1, x2, y2 in made.boxes(width, height, per_image).tolist():
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=i,
+                    category_id=int(made.rng.integers(len(classes))) + 1,
+                    bbox=[x1, y1, x2 - x1, y2 - y1],
+                    area=(x2 - x1) * (y2 - y1),
+                    segmentation=[[x1, y1, x2, y1, x2, y2, x1, y2]],
+                    iscrowd=0,
+                )
+            )
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
+    path = made.path('instances.json')
+    path.write_text(
+        json.dumps(dict(info={}, images=images, annotations=annotations, categories=categories))
+    )
+    return path, classes
+
+
+def _detection(dataset: dict, made: MadeUp) -> dict:
+    """In place of any of mmdet's data sets."""
+    path, classes = write_instances(dataset, made)
+    return dict(
+        type='mmdet.CocoDataset',
+        ann_file=str(path),
+        data_prefix=dict(img=''),
+        metainfo=dict(classes=classes),
+        pipeline=dataset.get('pipeline') or [],
+        test_mode=dataset.get('test_mode', False),
+    )
+
+
+def _classification(dataset: dict, made: MadeUp) -> dict:
+    """In place of any of mmpretrain's data sets of one label an image."""
+    classes = made.classes(dataset)
+    labels = made.rng.integers(len(classes), size=made.count)
+    path = made.path('labels.txt')
+    path.write_text(''.join(f'{made.image(i)} {label}\n' for i, label in enumerate(labels)))
+    return dict(
+        type='mmpretrain.CustomDataset',
+        ann_file=str(path),
+        data_prefix='',
+        classes=classes,
+        pipeline=dataset.get('pipeline') or [],
+    )
+
+
+def _generic(kind: Any) -> Maker | None:
+    bases = {f'{base.__module__}.{base.__name__}' for base in kind.__mro__}
+    if 'mmdet.datasets.base_det_dataset.BaseDetDataset' in bases:
+        return _detection
+    if 'mmpretrain.datasets.base_dataset.BaseDataset' in bases:
+        return _classification
+    return None

@@ -1,0 +1,296 @@
+"""Checks of a recipe that need no step: learning rates, what is kept, groups, classes."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch import nn
+
+from ..schedules import schedule_problems
+from .findings import Findings
+
+__all__ = [
+    'Group',
+    'check_classes',
+    'check_kept',
+    'check_parameters',
+    'check_schedule',
+    'optim_wrappers',
+]
+
+
+@dataclass
+class Group:
+    """Parameters that share a learning rate.
+
+    Attributes:
+        name: The parts of the model that they belong to.
+        parameters: How many numbers they hold.
+        rates: Learning rate at the first, middle and last step of the schedule.
+    """
+
+    name: str
+    parameters: int
+    rates: tuple[float, float, float]
+
+
+def optim_wrappers(wrapper: Any) -> list[OptimWrapper]:
+    """Return the optimizer wrappers of a runner: one, or those of an ``OptimWrapperDict``."""
+    if isinstance(wrapper, OptimWrapperDict):
+        return list(wrapper.values())
+    return [wrapper]
+
+
+# ---------------------------------------------------------------------------------- schedule
+
+
+def check_schedule(runner: Any, schedulers: Any, findings: Findings) -> list[Group]:
+    """Follow the learning rate of every group through the whole schedule.
+
+    Args:
+        runner: The runner, its loop and optimizer built.
+        schedulers: ``param_scheduler`` of the config.
+        findings: Receives what is wrong.
+
+    Returns:
+        The groups, each with its learning rate at the first, the middle and the last step.
+    """
+    loop = runner.train_loop
+    epoch_length = max(len(loop.dataloader), 1) if hasattr(loop, 'dataloader') else 1
+    by_epoch_loop = hasattr(loop, 'run_epoch')
+    total = loop.max_epochs * epoch_length if by_epoch_loop else loop.max_iters
+    parts = _parts_by_rate(runner)
+    if not parts:
+        return []
+    rates = sorted(parts, reverse=True)
+    dummy = OptimWrapper(
+        torch.optim.SGD(
+            [dict(params=[nn.Parameter(torch.zeros(1))], lr=rate) for rate in rates], lr=rates[0]
+        )
+    )
+    if not schedulers:
+        findings.warn('no param_scheduler: the learning rates stay as they are')
+        built = []
+    else:
+        if isinstance(schedulers, Mapping) and 'type' not in schedulers:
+            schedulers = next(iter(schedulers.values()))
+        built = runner._build_param_scheduler(copy.deepcopy(schedulers), dummy)
+    dummy.step()  # PyTorch warns of schedulers that step first
+    built = [each for each in built if getattr(each, 'param_name', 'lr') == 'lr']
+    for problem in schedule_problems(built, loop.max_epochs, total, by_epoch_loop):
+        findings.fail(problem)
+
+    groups = dummy.optimizer.param_groups
+    first = [group['lr'] for group in groups]
+    middle = last = first
+    by_iteration = [each for each in built if not each.by_epoch]
+    by_epoch = [each for each in built if each.by_epoch]
+    steps = range(total) if by_iteration else range(0, total, epoch_length)
+    half = total // 2
+    for step in steps:
+        last = [group['lr'] for group in groups]
+        if step <= half:
+            middle = last
+        for each in by_iteration:
+            each.step()
+        if not by_iteration or (step + 1) % epoch_length == 0:
+            for each in by_epoch:
+                each.step()
+    at_zero = any(start > 0 and end == 0 for start, end in zip(first, last))
+    if at_zero and not any('learning rate of 0' in text for text in findings.failures):
+        findings.fail(
+            'the learning rate is 0 at the last '
+            f'{"epoch" if not by_iteration else "step"}: nothing is learnt there'
+        )
+    return [
+        Group(_shown_parts(parts[rate]), sum(parts[rate].values()), (a, b, c))
+        for rate, a, b, c in zip(rates, first, middle, last)
+    ]
+
+
+def _parts_by_rate(runner: Any) -> dict[float, Counter]:
+    """By initial learning rate: parts of the model, and how many numbers they hold."""
+    names = {id(p): name for name, p in runner.model.named_parameters()}
+    found: dict[float, Counter] = {}
+    for wrapper in optim_wrappers(runner.optim_wrapper):
+        for group in wrapper.param_groups:
+            rate = group.get('initial_lr', group['lr'])
+            for parameter in group['params']:
+                if parameter.requires_grad:
+                    name = names.get(id(parameter), '?')
+                    found.setdefault(rate, Counter())[_part(name)] += parameter.numel()
+    return found
+
+
+def _part(name: str) -> str:
+    parts = name.removeprefix('module.').split('.')
+    return '.'.join(parts[: 2 if len(parts) > 2 and not parts[1].isdigit() else 1])
+
+
+def _shown_parts(parts: Counter) -> str:
+    names = [name for name, _ in parts.most_common()]
+    return ', '.join(names[:4]) + (f', ... ({len(names)} parts)' if len(names) > 4 else '')
+
+
+# ---------------------------------------------------------------------------------- what is kept
+
+
+def check_kept(
+    cfg: Config,
+    metrics: set[str] | None,
+    findings: Findings,
+    silent: Collection[str] = (),
+) -> str:
+    """Check that the best weights are found and kept.
+
+    Args:
+        cfg: The config.
+        metrics: Names of the metrics that validation gives; None where it could not run.
+        findings: Receives what is wrong.
+        silent: Prefixes of metrics that gave no value, as mmdet's where nothing is detected.
+
+    Returns:
+        One line that says what is kept.
+    """
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    saving = [hook for hook in hooks if hook and str(hook.get('type')).endswith('CheckpointHook')]
+    if not saving:
+        findings.warn('no CheckpointHook: nothing is kept')
+        return 'nothing'
+    hook = saving[0]
+    wanted = hook.get('save_best')
+    wanted = [wanted] if isinstance(wanted, str) else list(wanted or [])
+    keeps = hook.get('max_keep_ckpts', -1)
+    last = 'every checkpoint' if keeps < 0 else f'the last {keeps} checkpoint(s)'
+    last += f', each after {hook.get("interval", -1)} '
+    last += 'epoch(s)' if hook.get('by_epoch', True) else 'iterations'
+    train = cfg.get('train_cfg') or {}
+    validates = cfg.get('val_dataloader') is not None and cfg.get('val_cfg') is not None
+    if not validates:
+        if wanted:
+            findings.fail(f'save_best={wanted}, and the config does not validate')
+        else:
+            findings.warn('no validation: the last weights are kept, not the best')
+        return last
+    by_epoch = train.get('by_epoch', 'max_epochs' in train)
+    end = train.get('max_epochs') if by_epoch else train.get('max_iters')
+    begin, interval = train.get('val_begin', 1), train.get('val_interval', 1)
+    unit = 'epoch' if by_epoch else 'iteration'
+    first = -(-max(begin, interval) // interval) * interval
+    if end is not None and begin > end:
+        findings.fail(f'train_cfg.val_begin={begin}: training ends at {unit} {end}, unvalidated')
+    elif end is not None and first >= end and wanted:
+        findings.fail(
+            f'train_cfg.val_interval={interval}: the only validation is at the end ({unit} {end}), '
+            f'so save_best keeps the last weights'
+        )
+    if not wanted:
+        if keeps >= 0:
+            findings.fail(
+                'default_hooks.checkpoint.save_best is not set and only '
+                f'{last.split(",")[0]} are kept: the best weights are deleted'
+            )
+        return last
+    for name in wanted:
+        if name == 'auto' or metrics is None:
+            continue
+        if name.rpartition('/')[0] in silent and name not in metrics:
+            findings.warn(
+                f'save_best={name!r}: its metric found nothing to measure after these steps, such '
+                'as no detection; whether it gives this value is not known'
+            )
+        elif name not in metrics:
+            findings.fail(
+                f'save_best={name!r}: validation gives no such metric; it gives '
+                f'{", ".join(sorted(metrics)) or "none"}'
+            )
+    return f'{last}; the best by {" and by ".join(wanted)}'
+
+
+# ---------------------------------------------------------------------------------- parameters
+
+
+def check_parameters(cfg: Config, runner: Any, findings: Findings) -> None:
+    """Check that the optimizer holds every parameter, with the settings that were meant."""
+    held = {
+        id(p)
+        for wrapper in optim_wrappers(runner.optim_wrapper)
+        for group in wrapper.param_groups
+        for p in group['params']
+    }
+    forgotten = [
+        name for name, p in runner.model.named_parameters() if p.requires_grad and id(p) not in held
+    ]
+    if forgotten:
+        findings.fail(
+            f'{len(forgotten)} parameters are in no group of the optimizer, the first is '
+            f'{forgotten[0]}'
+        )
+    names = [name for name, _ in runner.model.named_parameters()]
+    for custom in _custom_keys(cfg.get('optim_wrapper') or {}):
+        order = sorted(sorted(custom), key=len, reverse=True)  # MMEngine's: the longest wins
+        wins: Counter = Counter()
+        beaten: dict[str, tuple[str, str]] = {}
+        for name in names:
+            matching = [key for key in order if key in name]
+            for key in matching:
+                wins[key] += key == matching[0]
+                if key != matching[0]:
+                    beaten.setdefault(key, (matching[0], name))
+        for key in custom:
+            if wins[key]:
+                continue
+            if key in beaten:
+                winner, name = beaten[key]
+                findings.fail(
+                    f'custom_keys: {key!r} takes effect nowhere: the longer key {winner!r} wins, '
+                    f'as for {name}'
+                )
+            else:
+                findings.fail(f'custom_keys: no parameter has {key!r} in its name')
+
+
+def _custom_keys(node: Any) -> Iterator[Mapping]:
+    if isinstance(node, Mapping):
+        keys = (node.get('paramwise_cfg') or {}).get('custom_keys')
+        if keys:
+            yield keys
+        for key, each in node.items():
+            if key != 'paramwise_cfg':
+                yield from _custom_keys(each)
+
+
+# ---------------------------------------------------------------------------------- classes
+
+
+def check_classes(model: nn.Module, dataset: Any, findings: Findings) -> str:
+    """Compare ``num_classes`` of every head with the classes of the data set.
+
+    Region proposal networks, which tell objects from background alone, do not count.
+
+    Returns:
+        One line with the numbers.
+    """
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    heads = {
+        name: module.num_classes
+        for name, module in model.named_modules()
+        if name and isinstance(getattr(module, 'num_classes', None), int) and 'rpn' not in name
+        and 'preprocessor' not in name
+    }  # fmt: skip
+    if classes is None or not heads:
+        return 'no classes' if classes is None else f'{len(classes)} classes; no head has any'
+    for name, number in heads.items():
+        if number != len(classes):
+            findings.fail(
+                f'{name}.num_classes is {number}, and the data set has {len(classes)} classes '
+                f'({", ".join(map(str, classes[:3]))}, ...)'
+            )
+    return f'{len(classes)} classes in the data; heads: {sorted(set(heads.values()))}'
