@@ -5,37 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
 from projects.common.build import build_quietly
-from projects.common.convert import check_weights
+from projects.common.convert import Conversion, check_weights
 
 from .models import PLVL, LanguageGuidedViT
 from .released_keys import DEAD_KEYS, PLVL_KEYS, VITDET_DETECTOR_KEYS, VITDET_KEYS
 
-__all__ = ['Conversion', 'convert_plvl', 'convert_vitdet', 'empty_model']
+__all__ = ['convert_plvl', 'convert_vitdet', 'empty_model']
 
 VOCABULARY_KEY = 'text_encoder._extra_state'
 RELEASED_GROUPS = (('center', 'mask'), ('offset', 'size'))
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """Converted weights.
-
-    Attributes:
-        weights: Tensors by name.
-        dropped: Names in the source of what has no place in the result.
-        made: Names in the result of what the source does not have.
-    """
-
-    weights: dict[str, Tensor]
-    dropped: tuple[str, ...] = ()
-    made: tuple[str, ...] = ()
 
 
 def empty_model(cfg: Config) -> nn.Module:

@@ -6,7 +6,6 @@ similarity as a third; those of the models with BERT were saved through DataPara
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -95,8 +94,7 @@ def read_released(
         pickle.UnpicklingError: The file is damaged or asks for what weights do not need.
         ValueError: It is no such checkpoint.
     """
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        content = load_checkpoint_file(Path(path), trust=trust)
+    content = load_checkpoint_file(Path(path), trust=trust)
     parts = content.get('model') if isinstance(content, Mapping) else None
     if not isinstance(parts, Sequence) or not 2 <= len(parts) <= 3:
         raise ValueError(

@@ -1,0 +1,17 @@
+"""Checkpoint layouts that PLVL's converters read."""
+
+from projects.common.layouts import Layout
+
+LAYOUTS = (
+    Layout(
+        'a released PLVL checkpoint',
+        'tools/model_converters/plvl.py',
+        (r'textmodel\.bert\.', r'visumodel\.', r'bbox_embed\.conv1_ctr\.'),
+    ),
+    Layout('a released EEVG checkpoint', None, (r'textmodel\.bert\.', r'visumodel\.')),
+    Layout(
+        "a ViTDet checkpoint of detectron2's",
+        'tools/model_converters/vitdet.py',
+        (r'backbone\.net\.blocks\.\d+\.attn\.rel_pos_h',),
+    ),
+)
