@@ -16,7 +16,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=200, by_epoch=False),
-    dict(type='CosineAnnealingLR', T_max=3200, begin=0, end=3200, by_epoch=False),
+    dict(type='CosineAnnealingLR', by_epoch=False),
 ]
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=800, save_best='grounding/rec_acc50', rule='greater'),

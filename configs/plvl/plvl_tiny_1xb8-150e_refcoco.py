@@ -15,14 +15,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=150,
-        begin=0,
-        end=150,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    ),
+    dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True),
 ]
 default_hooks = dict(
     checkpoint=dict(interval=50, save_best='grounding/rec_acc50', rule='greater'),

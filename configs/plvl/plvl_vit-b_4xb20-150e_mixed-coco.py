@@ -6,7 +6,7 @@ _base_ = [
     './_base_/plvl_vit-b.py',
     '../_base_/datasets/mixed_coco_448.py',
     '../_base_/schedules/plvl_150e.py',
-    '../_base_/default_runtime.py',
+    './_base_/runtime.py',
 ]
 model = dict(head=dict(det_weight=0.05))
 load_from = os.environ.get(

@@ -52,19 +52,10 @@ class GroundingInferencer(ImageInferencer):
     """
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
-        """Takes the path of BERT's weights out, which the checkpoint has.
-
-        Raises:
-            ValueError: The weights are in the released layout.
-        """
+        """Takes the path of BERT's weights out, which the checkpoint has."""
         encoder = model.get('text_encoder', {})
         if not Path(encoder.get('pretrained') or '').is_dir():
             encoder['pretrained'] = None  # a hub id: the checkpoint has BERT's weights
-        if any(key.startswith('visumodel.') for key in self._weights):
-            raise ValueError(
-                f'weights {os.fspath(weights)}: not of this model: a released checkpoint; '
-                'tools/model_converters/plvl.py makes it ours'
-            )
 
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
         """Raises ``ValueError`` for a model without a vocabulary."""

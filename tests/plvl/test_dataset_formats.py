@@ -175,7 +175,7 @@ def test_seqtr_with_mixed_keys(tmp_path):
     assert samples[0] == dict(
         img_path=str(tmp_path / 'images' / 'mscoco' / COCO_NAME),
         img_id=154, height=60, width=80, text='left one', ref_id=0, sent_id=0, ann_id=None,
-        kind=None, category=None, iscrowd=0,
+        kind=None, subset=None, category=None, iscrowd=0,
         instances=[dict(bbox=[10, 10, 30, 20], bbox_label=0, ignore_flag=0, mask=[SQUARE])],
     )  # fmt: skip
     assert [s['img_path'].split('images/')[1] for s in samples[2:]] == [
@@ -651,7 +651,7 @@ def write_data_root(root):
         (root / name / f'refs({by}).p').write_bytes(pickle.dumps(refs, protocol=2))
     for folder in ('unc', 'referit', 'refcoco-unc'):
         (root / folder).mkdir()
-    for i, split in enumerate(('train', 'val')):
+    for i, split in enumerate(('train', 'val', 'testA', 'testB')):
         row = (f'COCO_train2014_{i:012d}.jpg', '1.pth', box, f'pth {i}', [])
         save_pth(root / 'unc' / f'unc_{split}.pth', [row])
     for name, split in ((5, 'train'), (6, 'val'), (6, 'test')):
@@ -660,7 +660,10 @@ def write_data_root(root):
     write_seqtr(
         root / 'refcoco-unc' / 'instances.json',
         train=[seqtr_record(image_id=0)],
-        val=[seqtr_record(image_id=1)],
+        **{
+            split: [seqtr_record(image_id=i)]
+            for i, split in enumerate(('val', 'testA', 'testB'), start=1)
+        },
     )
     write_entities(root)
     folder = write_entities(root, '7')
@@ -682,9 +685,23 @@ BASES = {
     # Pictures 1, 2 and 3 are RefCOCO's val, testA and testB, pictures 0 and 2 RefCOCOg's val, test.
     'mixed_coco_448': ['refcoco 4', 'refcoco+ 4'],
     'mixed_pretrain_448': [
-        'refcoco 4', 'refcoco+ 4', 'referit 5', 'Two young guys', 'Two guys', 'shaggy hair'
+        'refcoco 4', 'refcoco+ 4', 'Two young guys', 'Two guys', 'shaggy hair'
     ],
 }  # fmt: skip
+
+
+REFCOCO = ['refcoco_val', 'refcoco_testA', 'refcoco_testB']
+EIGHT = [
+    *REFCOCO, 'refcoco+_val', 'refcoco+_testA', 'refcoco+_testB', 'refcocog-umd_val',
+    'refcocog-umd_test',
+]  # fmt: skip
+SUBSETS = {
+    'refcoco_448': REFCOCO,
+    'refcoco_pth_448': REFCOCO,
+    'refcoco_seqtr_448': REFCOCO,
+    'mixed_coco_448': EIGHT,
+    'mixed_pretrain_448': EIGHT,
+}
 
 
 def test_data_bases_build_on_their_tree(tmp_path, monkeypatch, repo_root):
@@ -695,5 +712,9 @@ def test_data_bases_build_on_their_tree(tmp_path, monkeypatch, repo_root):
         train = DATASETS.build(cfg.train_dataloader.dataset)
         assert texts_of(train) == texts, name
         side = 256 if '256' in name else 448
-        for dataset in (train, DATASETS.build(cfg.val_dataloader.dataset)):
+        val, test = (DATASETS.build(cfg[f'{n}_dataloader'].dataset) for n in ('val', 'test'))
+        for dataset in (train, val, test):
             assert dataset[0]['inputs'].shape == (3, side, side), name
+        samples = [test[i]['data_samples'] for i in range(len(test))]
+        names = [sample.subset for sample in samples if sample.subset is not None]
+        assert list(dict.fromkeys(names)) == SUBSETS.get(name, []), name

@@ -128,6 +128,7 @@ def test_samples_of_the_refer_layout(refer):
         sent_id=10,
         ann_id=11,
         kind=None,
+        subset=None,
         category='cat',
         iscrowd=0,
         instances=[

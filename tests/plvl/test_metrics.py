@@ -207,6 +207,30 @@ def test_group_by():
     assert metrics['grounding/rec_miou'] == _evaluate(samples)['grounding/rec_miou']
 
 
+def test_subsets():
+    samples = _random_samples(12, kind='size')
+    for i, sample in enumerate(samples):
+        sample['subset'] = ('refcoco_val', 'refcoco_testA', None)[i % 3]
+    metrics = _evaluate(samples, group_by='kind')
+    for name in ('refcoco_val', 'refcoco_testA'):
+        alone = [dict(s, subset=None) for s in samples if s['subset'] == name]
+        expected = _evaluate(alone, group_by='kind')
+        assert 'grounding/rec_acc50/size' in expected
+        found = {k: v for k, v in metrics.items() if k.startswith(f'grounding/{name}/')}
+        assert found == {k.replace('/', f'/{name}/', 1): v for k, v in expected.items()}
+    # Over all sentences, whether they name a subset or not.
+    for sample in samples:
+        del sample['subset']
+    overall = _evaluate(samples, group_by='kind')
+    assert {key: metrics[key] for key in overall} == overall
+    # A sentence of two subsets counts in each.
+    twins = [samples[0], dict(samples[0])]
+    for name, sample in zip(('a', 'b'), twins):
+        sample['subset'] = name
+    both = _evaluate([*twins, *twins])
+    assert both['grounding/a/rec_miou'] == both['grounding/b/rec_miou'] > 0
+
+
 def test_released_protocol():
     # Boxes are clamped to the picture; masks are compared in the network's square frame.
     frame = (32, 32)

@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 
 from projects.common.cli import build_runner, load_config, prepare
+from projects.plvl.released_weights import empty_model
 
 LEAF = '{}_4xb20-150e_refcocog-umd'
 MAIN, EEVG = LEAF.format('plvl_vit-b'), LEAF.format('eevg_vit-b')
@@ -30,6 +31,8 @@ TABLE_4_INDEXES = {
     'plvl_vit-b-lang5': (8, 5, [3, 6, 13, 14, 15]),
     'plvl_vit-b-lang6': (8, 6, [3, 6, 9, 13, 14, 15]),
 }
+REFCOCO_SPLITS = ('val', 'testA', 'testB')
+TASKS = ('center', 'offset', 'size', 'mask')
 BOX, MASK = {'loss_center', 'loss_bbox', 'loss_iou'}, {'loss_mask', 'loss_dice'}
 # Tables 5 and 6: groups of tasks and losses.
 TABLES_5_6 = {
@@ -45,7 +48,14 @@ TABLE_7 = {
     'eevg_vit-b-plvl': ('TokenMLPHead', [3, 6, 9, 12], BOX - {'loss_center'} | MASK),
     'eevg_vit-b-plvl-cmth': ('CollaborativeHead', [3, 6, 9, 12], BOX | MASK),
 }
-ABLATIONS = {*TABLE_4, *TABLE_4_INDEXES, *TABLES_5_6, *TABLE_7}
+# Where the paper and its code differ: the paper's values.
+PAPER = {'plvl_vit-b-paper-lr', 'plvl_vit-b-mask3x3'}
+ABLATIONS = {*TABLE_4, *TABLE_4_INDEXES, *TABLES_5_6, *TABLE_7, *PAPER}
+RELEASED = (
+    'plvl_vit-b-released_4xb20-150e_refcoco',
+    'plvl_vit-b-released_8xb20-20e_mixed-rec',
+    'plvl_vit-b-released_8xb20-150e_mixed-coco',
+)
 
 SMALL = {
     'model.text_encoder.max_tokens': 16,
@@ -120,6 +130,9 @@ def train(repo_root, shared_data, monkeypatch, tmp_path):
         assert len(logged['train/loss']) == 2
         assert all(loss > 0 for loss in logged['train/loss'])  # and so no NaN
         assert any(key.startswith('val/grounding/') for key in logged)
+        validated = cfg.val_dataloader.dataset
+        subsets = {member.subset for member in validated.get('datasets', ())}
+        assert {key.split('/')[2] for key in logged if key.count('/') == 3} == subsets
         steps = {int(state['step']) for state in runner.optim_wrapper.optimizer.state.values()}
         trained = len(runner.optim_wrapper.optimizer.state)
         assert steps == {2} and trained == len(list(runner.model.parameters()))
@@ -180,13 +193,16 @@ def test_table_4(train, name: str) -> None:
 def test_tables_5_and_6(train, name: str) -> None:
     """The tasks and their losses; tasks of one group read the same channels, other ones others."""
     groups, losses = TABLES_5_6[name]
-    model, logged = train(LEAF.format(name), {**SMALL, **SMALL_VIT})
+    width = {'model.head.group_channels': 16} if name == 'plvl_vit-b-res' else {}
+    model, logged = train(LEAF.format(name), {**SMALL, **SMALL_VIT, **width})
     assert logged == losses
     assert set(model.head.branches) == set().union(*groups)
     assert_groups(model.head, groups)
 
 
 def assert_groups(head, groups: list[set]) -> None:
+    width = head.group_channels  # that of the two-task head in each row but Table 6, row 1
+    assert width == 16
     read = {}
     for task in head.branches:
         features = torch.randn(1, 32, 4, 4, requires_grad=True)
@@ -194,7 +210,7 @@ def assert_groups(head, groups: list[set]) -> None:
         read[task] = tuple((features.grad.abs().sum((0, 2, 3)) > 0).tolist())
     found = {frozenset(t for t in read if read[t] == channels) for channels in read.values()}
     assert found == {frozenset(group) for group in groups}
-    assert all(sum(channels) == 32 // len(groups) for channels in read.values())
+    assert all(sum(channels) == width for channels in read.values())
 
 
 def test_full_model_of_tables_5_and_6(repo_root) -> None:
@@ -269,14 +285,18 @@ def test_pretrained_setting(train, tmp_path, monkeypatch) -> None:
             for n in ('refcoco', 'refcoco+')
         ]
         return {
-            **{k: v for k, v in SMALL.items() if k != 'train_dataloader.dataset.indices'},
+            **{k: v for k, v in SMALL.items() if not k.endswith('dataset.indices')},
             **SMALL_VIT,
+            **{f'val_dataloader.dataset.datasets.{i}.indices': 2 for i in range(3)},
             'train_dataloader.dataset.datasets': [dict(m, data_root=root) for m in members],
             'train_dataloader.dataset.exclude': [],
         }
 
-    first, logged = train('plvl_vit-b_8xb20-20e_mixed-rec', options())
+    kept = {'save_best': 'grounding/refcoco+_val/rec_acc50', 'rule': 'greater'}
+    kept = {f'default_hooks.checkpoint.{key}': value for key, value in kept.items()}
+    first, logged = train('plvl_vit-b_8xb20-20e_mixed-rec', {**options(), **kept})
     assert logged == BOX
+    assert len(list(tmp_path.glob('best_grounding_refcoco+_val_rec_acc50_epoch_1.pth'))) == 1
     assert first.head.det_weight == 0.5
     weights = {k: v.clone() for k, v in first.state_dict().items()}
     monkeypatch.setenv('PLVL_PRETRAINED', str(tmp_path / 'epoch_1.pth'))
@@ -292,17 +312,106 @@ def test_pretrained_setting(train, tmp_path, monkeypatch) -> None:
 
 @pytest.mark.parametrize(
     ('name', 'num_train', 'num_exclude'),
-    [('plvl_vit-b_8xb20-20e_mixed-rec', 6, 12), ('plvl_vit-b_4xb20-150e_mixed-coco', 3, 8)],
+    [('plvl_vit-b_8xb20-20e_mixed-rec', 5, 10), ('plvl_vit-b_4xb20-150e_mixed-coco', 3, 8)],
 )
 def test_schedule_and_mix(repo_root, name: str, num_train: int, num_exclude: int) -> None:
     """The polynomial decay ends where training does; all val and test splits are excluded."""
     cfg = Config.fromfile(config_path(repo_root, name))
     epochs = int(re.search(r'-(\d+)e_', name)[1])
-    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[0].end == epochs
+    assert cfg.train_cfg.max_epochs == epochs
+    assert 'end' not in cfg.param_scheduler[0]  # MMEngine's default is the end of training
     dataset = cfg.train_dataloader.dataset
     assert dataset.type == 'MixedGroundingDataset'
     assert len(dataset.datasets) == num_train
     assert len(dataset.exclude) == num_exclude
+    assert 'saiapr' not in str(dataset) and 'referit' not in str(dataset)  # not in the paper's
+    assert [split.subset for split in cfg.val_dataloader.dataset.datasets] == [
+        'refcoco_val', 'refcoco+_val', 'refcocog-umd_val'
+    ]  # fmt: skip
+    assert [split.subset for split in cfg.test_dataloader.dataset.datasets] == [
+        *(f'{name}_{split}' for name in ('refcoco', 'refcoco+') for split in REFCOCO_SPLITS),
+        'refcocog-umd_val',
+        'refcocog-umd_test',
+    ]
+    held_out = {(split.split_file, split.split) for split in cfg.test_dataloader.dataset.datasets}
+    assert held_out <= {(split.get('split_file'), split.get('split')) for split in dataset.exclude}
+
+
+@pytest.mark.parametrize('name', ['plvl_vit-b', 'plvl_vit-b-paper-lr', 'eevg_vit-b'])
+def test_learning_rates(repo_root, name: str) -> None:
+    """Of every parameter: 'adapter' is shorter than 'backbone', whose rate would win."""
+    from mmengine.optim import build_optim_wrapper
+
+    cfg = load_config(config_path(repo_root, LEAF.format(name)))
+    model = empty_model(cfg)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    names = {id(parameter): key for key, parameter in model.named_parameters()}
+    found = {names[id(g['params'][0])]: g['lr'] for g in wrapper.optimizer.param_groups}
+    assert len(found) == len(names)
+    rest = {True: 2.5e-5, False: 1e-5}['paper' in name]
+    seen = set()
+    for key, rate in found.items():
+        language = 'adapter' in key or 'cross_attn' in key
+        part = key.split('.')[0]
+        expected = {'text_encoder': 5e-6, 'backbone': rest if language else 1e-5}.get(part, 2.5e-5)
+        assert rate == pytest.approx(expected, rel=1e-9), key
+        seen.add((part, language))
+    assert (('backbone', True) in seen) == ('plvl' in name)
+
+
+def test_the_mask_branch_of_the_paper(repo_root) -> None:
+    """Every branch begins with a 3x3 convolution (section 3.3); maps keep their size."""
+    from mmengine.registry import MODELS
+
+    cfg = load_config(
+        config_path(repo_root, LEAF.format('plvl_vit-b-mask3x3')), {'model.head.in_channels': 32}
+    )
+    head = MODELS.build(cfg.model.head).eval()
+    assert all(branch[0].conv.kernel_size == (3, 3) for branch in head.branches.values())
+    assert head(torch.randn(1, 32, 4, 4))['mask'].shape == (1, 1, 64, 64)
+
+
+@pytest.mark.parametrize('name', RELEASED)
+def test_released_values(repo_root, name: str) -> None:
+    """Each row of the table of differences that has a released value."""
+    cfg = load_config(config_path(repo_root, name))
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper' and 'dtype' not in cfg.optim_wrapper
+    assert cfg.train_dataloader.drop_last is True
+    assert cfg.model.head.loss_mask == dict(type='DoubleSigmoidFocalLoss')
+    assert cfg.model.head.clamp_center is False
+    assert not cfg.model.backbone.get('mask_text_padding', False)
+    assert cfg.val_evaluator.protocol == cfg.test_evaluator.protocol == 'released'
+    train = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}
+    assert train['RandomSafeCrop'].whole_words is False
+    assert train['RandomFlipWithWords'].whole_words is False
+    assert train['GroundingResize'].align_corners is True
+    for part in ('val', 'test'):
+        steps = cfg[f'{part}_dataloader'].dataset.pipeline
+        assert [step.get('backend') for step in steps if step.type == 'GroundingResize'] == [
+            'pillow',
+            None,
+        ]
+    ours = load_config(config_path(repo_root, name.replace('-released', '')))
+    assert cfg.train_cfg == ours.train_cfg and cfg.param_scheduler == ours.param_scheduler
+    assert cfg.model.head.det_weight == ours.model.head.det_weight
+    assert cfg.default_hooks == ours.default_hooks
+    assert ours.train_dataloader.drop_last is False
+    assert cfg.auto_scale_lr == ours.auto_scale_lr
+
+
+def test_both_tasks_keep_their_best_checkpoint(repo_root) -> None:
+    """By metrics of the tasks that the head has, in every config of paper size."""
+    rec, res = 'grounding/rec_acc50', 'grounding/res_miou'
+    folder = repo_root / 'configs/plvl'
+    for path in [*folder.glob('*.py'), *folder.glob('ablation/*.py')]:
+        if 'tiny' in path.name:
+            continue
+        cfg = load_config(path)
+        tasks = {task for group in cfg.model.head.get('groups', [TASKS]) for task in group}
+        expected = [metric for task, metric in (('center', rec), ('mask', res)) if task in tasks]
+        kept = cfg.default_hooks.checkpoint
+        found = kept.save_best if isinstance(kept.save_best, list) else [kept.save_best]
+        assert found == expected and kept.rule == 'greater', path.name
 
 
 # ------------------------------------------------------------------------------ the config files
@@ -332,7 +441,16 @@ def test_one_factor(repo_root, name: str) -> None:
     elif name in TABLE_4_INDEXES:
         assert changed == {language}
     elif name in TABLES_5_6:
-        assert changed == {'model.head.groups'}
+        kept = 'default_hooks.checkpoint.save_best'  # a single task's own
+        width = 'model.head.group_channels'  # the mask's, as in the two-task head
+        expected = {'model.head.groups'}
+        expected |= {kept} if name in ('plvl_vit-b-rec', 'plvl_vit-b-res') else set()
+        assert changed == expected | ({width} if name == 'plvl_vit-b-res' else set())
+    elif name == 'plvl_vit-b-mask3x3':
+        assert changed == {'model.head.mask_kernel_size'}
+    elif name == 'plvl_vit-b-paper-lr':
+        keys = 'optim_wrapper.paramwise_cfg.custom_keys.'
+        assert changed == {f'{keys}.cross_attn..lr_mult', f'{keys}.adapter..lr_mult'}
     else:
         assert (language in changed) == ('plvl' in name)
         assert ('model.head.type' in changed) == ('cmth' in name)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pycocotools.mask as mask_utils
 import pytest
@@ -5,12 +7,16 @@ import torch
 from mmcv.transforms import Compose
 from mmdet.structures.bbox import HorizontalBoxes
 from mmdet.structures.mask import BitmapMasks
-from mmengine.registry import TRANSFORMS
+from mmengine.config import Config
+from mmengine.registry import DATASETS, TRANSFORMS
+from PIL import Image
 
 import projects.plvl.datasets  # noqa: F401  registers
 from projects.plvl.datasets.annotations import InvalidSampleError
 from projects.plvl.datasets.transforms import RandomSafeCrop, swap_left_right
 
+CONFIGS = Path(__file__).parents[2] / 'configs'
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 META_KEYS = ('img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'text', 'with_mask')
 
 
@@ -120,6 +126,15 @@ def test_annotations_that_do_not_fit_raise(change, message):
 def test_swap_left_right(text, mirrored):
     assert swap_left_right(text) == mirrored
     assert swap_left_right(mirrored) == text
+
+
+@pytest.mark.parametrize('text', ['bright left', 'leftover rights', 'leftright', 'Right LEFT', ''])
+def test_released_swap_is_anywhere(text):
+    lower = text.lower()
+    released = lower.replace('right', '?').replace('left', 'right').replace('?', 'left')
+    assert swap_left_right(text, whole_words=False).lower() == released
+    flip = TRANSFORMS.build(dict(type='RandomFlipWithWords', prob=1.0, whole_words=False))
+    assert flip(_load(text=lower))['text'] == released
 
 
 def test_flip_mirrors_everything():
@@ -252,6 +267,34 @@ def test_words_are_an_argument():
     assert crop(_load(text='left mug'))['img_shape'] != (120, 160)
 
 
+@pytest.mark.parametrize(
+    'text, crops',
+    [
+        ('the bright cup', False),  # b-right
+        ('a laptop', False),  # lap-top
+        ('TOP shelf', False),
+        ('the second cup', True),  # not one of the five
+        ('centre', True),
+        ('the cup', True),
+    ],
+)
+def test_released_words_are_five_anywhere(text, crops):
+    words = ('left', 'right', 'top', 'bottom', 'middle')
+    crop = RandomSafeCrop(
+        prob=1.0, short_sides=None, crop_range=(50, 60), words=words, whole_words=False
+    )
+    assert (crop(_load(text=text))['img_shape'] != (120, 160)) is crops
+
+
+def test_crop_resizes_with_pil():
+    crop = RandomSafeCrop(prob=1.0, short_sides=(60,), crop_range=(999, 999), backend='pillow')
+    results = crop(_load())
+    expected = Image.fromarray(_results()['img']).resize((80, 60), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(results['img'], np.asarray(expected))
+    with_cv2 = RandomSafeCrop(prob=1.0, short_sides=(60,), crop_range=(999, 999))(_load())
+    assert not np.array_equal(with_cv2['img'], results['img'])
+
+
 def test_crop_probability_and_arguments():
     crop = RandomSafeCrop(prob=0.5, short_sides=None, crop_range=(60, 70))
     np.random.seed(0)
@@ -260,6 +303,91 @@ def test_crop_probability_and_arguments():
     for wrong in (dict(prob=1.5), dict(crop_range=(50, 40)), dict(crop_range=(0, 40))):
         with pytest.raises(ValueError, match='RandomSafeCrop'):
             RandomSafeCrop(**wrong)
+
+
+# ---- the released resize
+
+
+def _released_resize(image, size=448):
+    """Longer side to ``size`` by PIL, then torch: normalised, (H, W, 3)."""
+    ratio = size / max(image.size)
+    width, height = (round(side * ratio) for side in image.size)
+    pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+    x = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    x = torch.nn.functional.interpolate(
+        ((x - mean) / std)[None], size=(size, size), mode='bilinear', align_corners=True
+    )
+    return x[0].permute(1, 2, 0).numpy()
+
+
+def _normalised(pixels):
+    return (pixels / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+
+
+def test_released_resize_is_pil_then_align_corners(shared_data):
+    steps = Config.fromfile(CONFIGS / '_base_/datasets/refcoco_448.py')
+    names = ('test_pipeline', 'released_test_pipeline')
+    ours, released = (
+        Compose([TRANSFORMS.build(step) for step in steps[name] if 'Resize' in step.type])
+        for name in names
+    )
+    paths = sorted((shared_data / 'refcoco_sample/images/train2014').glob('*.jpg'))
+    differences = []
+    for path in paths:
+        image = Image.open(path).convert('RGB')
+        expected = _released_resize(image)
+        found = released(dict(img=np.asarray(image)))
+        assert found['img'].dtype == np.float32 and found['img_shape'] == (448, 448)
+        np.testing.assert_allclose(_normalised(found['img']), expected, atol=2e-6)
+        one_step = _normalised(ours(dict(img=np.asarray(image)))['img'])
+        differences.append(np.abs(one_step - expected).mean())
+    assert 0.045 < np.mean(differences) < 0.065  # what a checkpoint sees otherwise: 0.051
+
+
+def test_align_corners_keeps_box_and_mask_together():
+    stretch = TRANSFORMS.build(
+        dict(type='GroundingResize', scale=(96, 240), keep_ratio=False, align_corners=True)
+    )
+    results = stretch(_load())
+    assert results['scale_factor'] == (96 / 160, 240 / 120)
+    assert results['img'].dtype == np.float32 and results['img'].flags.c_contiguous
+    _agree(results, tolerance=2)
+    corners = _load()
+    corners['img'][-1, -1] = 200
+    assert (stretch(corners)['img'][-1, -1] == 200).all()  # not averaged with its neighbours
+
+
+@pytest.mark.parametrize(
+    'wrong', [dict(keep_ratio=True), dict(backend='pillow'), dict(interpolation='nearest')]
+)
+def test_align_corners_refuses_what_it_would_ignore(wrong):
+    with pytest.raises(ValueError, match='GroundingResize: align_corners=True'):
+        TRANSFORMS.build(dict(type='GroundingResize', scale=(9, 9), align_corners=True, **wrong))
+
+
+def test_released_train_pipeline_runs_on_real_images(shared_data):
+    import mmpretrain.datasets.transforms  # noqa: F401  registers
+
+    cfg = Config.fromfile(CONFIGS / '_base_/datasets/refcoco_448.py')
+    dataset = DATASETS.build(
+        {
+            **cfg.train_dataloader.dataset,
+            'data_root': str(shared_data / 'refcoco_sample'),
+            'pipeline': cfg.released_train_pipeline,
+        }
+    )
+    np.random.seed(0)
+    for index in range(0, len(dataset), 5):
+        packed = dataset[index]
+        assert packed['inputs'].shape == (3, 448, 448)
+        assert packed['inputs'].dtype == torch.float32
+        truth = packed['data_samples'].gt_instances
+        assert truth.masks.masks.shape == (1, 448, 448) and truth.masks.masks.any()
+        x1, y1, x2, y2 = truth.bboxes.tensor[0].tolist()
+        rows, columns = np.nonzero(truth.masks.masks[0])
+        assert abs(columns.mean() - (x1 + x2) / 2) < max(20, (x2 - x1) / 2)
+        assert abs(rows.mean() - (y1 + y2) / 2) < max(20, (y2 - y1) / 2)
 
 
 # ---- the whole pipeline

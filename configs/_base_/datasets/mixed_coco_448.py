@@ -1,10 +1,36 @@
 # The train splits of RefCOCO, RefCOCO+ and RefCOCOg-umd as one, less every picture of their val and
-# test splits (what the released code fine-tunes on), at 448 x 448 pixels.
+# test splits (what the released code fine-tunes on), at 448 x 448 pixels. Validated on the three
+# val splits; all eight published splits are tested in one run.
 _base_ = './refcoco_448.py'
-dataset = dict(
-    type='ReferGroundingDataset',
-    data_root=_base_.data_root,
-    data_prefix=dict(img='images/train2014/'),
+test_dataloader = dict(
+    dataset=dict(
+        datasets=[
+            dict(
+                _base_.dataset,
+                ann_file=f'{folder}/instances.json',
+                split_file=f'{folder}/refs({by}).p',
+                split=split,
+                subset=f'{name}_{split}',
+                test_mode=True,
+            )
+            for name, folder, by, splits in (
+                ('refcoco', 'refcoco', 'unc', ('val', 'testA', 'testB')),
+                ('refcoco+', 'refcoco+', 'unc', ('val', 'testA', 'testB')),
+                ('refcocog-umd', 'refcocog', 'umd', ('val', 'test')),
+            )
+            for split in splits
+        ]
+    )
+)
+val_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='MixedGroundingDataset',
+        pipeline=_base_.test_pipeline,
+        datasets=[
+            split for split in test_dataloader['dataset']['datasets'] if split['split'] == 'val'
+        ],
+    )
 )
 train_dataloader = dict(
     dataset=dict(
@@ -13,26 +39,13 @@ train_dataloader = dict(
         pipeline=_base_.train_pipeline,
         datasets=[
             dict(
-                ann_file=f'{name}/instances.json',
-                split_file=f'{name}/refs({by}).p',
+                _base_.dataset,
+                ann_file=f'{folder}/instances.json',
+                split_file=f'{folder}/refs({by}).p',
                 split='train',
-                **dataset,
             )
-            for name, by in (('refcoco', 'unc'), ('refcoco+', 'unc'), ('refcocog', 'umd'))
+            for folder, by in (('refcoco', 'unc'), ('refcoco+', 'unc'), ('refcocog', 'umd'))
         ],
-        exclude=[
-            dict(
-                ann_file=f'{name}/instances.json',
-                split_file=f'{name}/refs({by}).p',
-                split=split,
-                **dataset,
-            )
-            for name, by, splits in (
-                ('refcoco', 'unc', ('val', 'testA', 'testB')),
-                ('refcoco+', 'unc', ('val', 'testA', 'testB')),
-                ('refcocog', 'umd', ('val', 'test')),
-            )
-            for split in splits
-        ],
+        exclude=test_dataloader['dataset']['datasets'],
     )
 )

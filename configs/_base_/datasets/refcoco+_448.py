@@ -1,11 +1,19 @@
 # RefCOCO+ in the refer layout, at 448 x 448 pixels.
 _base_ = './refcoco_448.py'
-train_dataloader = dict(
-    dataset=dict(ann_file='refcoco+/instances.json', split_file='refcoco+/refs(unc).p')
-)
-val_dataloader = dict(
-    dataset=dict(ann_file='refcoco+/instances.json', split_file='refcoco+/refs(unc).p')
-)
+dataset = dict(ann_file='refcoco+/instances.json', split_file='refcoco+/refs(unc).p')
+train_dataloader = dict(dataset=dataset)
+val_dataloader = dict(dataset=dataset)
 test_dataloader = dict(
-    dataset=dict(ann_file='refcoco+/instances.json', split_file='refcoco+/refs(unc).p')
+    dataset=dict(
+        datasets=[
+            dict(
+                _base_.dataset,
+                split=split,
+                subset=f'refcoco+_{split}',
+                test_mode=True,
+                **dataset,
+            )
+            for split in ('val', 'testA', 'testB')
+        ]
+    )
 )

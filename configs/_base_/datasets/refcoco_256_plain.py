@@ -14,4 +14,9 @@ train_dataloader = dict(batch_size=8, num_workers=1, dataset=dict(pipeline=train
 val_dataloader = dict(
     batch_size=8, num_workers=1, persistent_workers=False, dataset=dict(pipeline=test_pipeline)
 )
-test_dataloader = val_dataloader
+test_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=False,
+    dataset=dict(_base_.val_dataloader.dataset, _delete_=True, pipeline=test_pipeline),
+)

@@ -9,11 +9,23 @@ dataset = dict(
     data_prefix=dict(img='images/train2014/'),
 )
 train_dataloader = dict(
-    dataset=dict(ann_file='unc/unc_train.pth', pipeline=_base_.train_pipeline, **dataset)
+    dataset=dict(dataset, ann_file='unc/unc_train.pth', pipeline=_base_.train_pipeline)
 )
 val_dataloader = dict(
+    dataset=dict(dataset, ann_file='unc/unc_val.pth', pipeline=_base_.test_pipeline, test_mode=True)
+)
+test_dataloader = dict(
     dataset=dict(
-        ann_file='unc/unc_val.pth', pipeline=_base_.test_pipeline, test_mode=True, **dataset
+        datasets=[
+            dict(
+                type='TransVGGroundingDataset',
+                data_root=_base_.data_root,
+                data_prefix=dict(img='images/train2014/'),
+                ann_file=f'unc/unc_{split}.pth',
+                subset=f'refcoco_{split}',
+                test_mode=True,
+            )
+            for split in ('val', 'testA', 'testB')
+        ]
     )
 )
-test_dataloader = val_dataloader

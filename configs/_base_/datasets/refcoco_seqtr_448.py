@@ -8,8 +8,23 @@ dataset = dict(
     data_prefix=dict(img='images/train2014/'),
     ann_file='refcoco-unc/instances.json',
 )
-train_dataloader = dict(dataset=dict(split='train', pipeline=_base_.train_pipeline, **dataset))
+train_dataloader = dict(dataset=dict(dataset, split='train', pipeline=_base_.train_pipeline))
 val_dataloader = dict(
-    dataset=dict(split='val', pipeline=_base_.test_pipeline, test_mode=True, **dataset)
+    dataset=dict(dataset, split='val', pipeline=_base_.test_pipeline, test_mode=True)
 )
-test_dataloader = val_dataloader
+test_dataloader = dict(
+    dataset=dict(
+        datasets=[
+            dict(
+                type='SeqTRGroundingDataset',
+                data_root=_base_.data_root,
+                data_prefix=dict(img='images/train2014/'),
+                ann_file='refcoco-unc/instances.json',
+                split=split,
+                subset=f'refcoco_{split}',
+                test_mode=True,
+            )
+            for split in ('val', 'testA', 'testB')
+        ]
+    )
+)

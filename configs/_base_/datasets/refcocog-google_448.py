@@ -1,11 +1,19 @@
-# RefCOCOg, google split, in the refer layout, at 448 x 448 pixels.
+# RefCOCOg, google split, in the refer layout, at 448 x 448 pixels. It has no test split.
 _base_ = './refcoco_448.py'
-train_dataloader = dict(
-    dataset=dict(ann_file='refcocog/instances.json', split_file='refcocog/refs(google).p')
-)
-val_dataloader = dict(
-    dataset=dict(ann_file='refcocog/instances.json', split_file='refcocog/refs(google).p')
-)
+dataset = dict(ann_file='refcocog/instances.json', split_file='refcocog/refs(google).p')
+train_dataloader = dict(dataset=dataset)
+val_dataloader = dict(dataset=dataset)
 test_dataloader = dict(
-    dataset=dict(ann_file='refcocog/instances.json', split_file='refcocog/refs(google).p')
+    dataset=dict(
+        datasets=[
+            dict(
+                _base_.dataset,
+                split=split,
+                subset=f'refcocog-google_{split}',
+                test_mode=True,
+                **dataset,
+            )
+            for split in ('val',)
+        ]
+    )
 )

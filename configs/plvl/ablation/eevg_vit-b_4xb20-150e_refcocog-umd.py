@@ -3,5 +3,5 @@ _base_ = [
     '../_base_/eevg_vit-b.py',
     '../../_base_/datasets/refcocog-umd_448.py',
     '../../_base_/schedules/plvl_150e.py',
-    '../../_base_/default_runtime.py',
+    '../_base_/runtime.py',
 ]

@@ -1,3 +1,5 @@
-# PLVL Table 5, row 3: L_seg alone (RES)
+# PLVL Table 5, row 3: L_seg alone (RES), with the mask's 256 channels of the two-task head, as
+# released
 _base_ = '../plvl_vit-b_4xb20-150e_refcocog-umd.py'
-model = dict(head=dict(groups=(('mask',),)))
+model = dict(head=dict(groups=(('mask',),), group_channels=256))
+default_hooks = dict(checkpoint=dict(save_best='grounding/res_miou'))

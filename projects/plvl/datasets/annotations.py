@@ -101,6 +101,17 @@ def check_box(box: Any, height: int | None, width: int | None) -> list[float]:
     return clipped
 
 
+def check_text(text: Any) -> str:
+    """Return a sentence without the blanks around it.
+
+    Raises:
+        InvalidSampleError: It is no text, or nothing but blanks.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidSampleError(f'empty sentence: {shown(text)}')
+    return text.strip()
+
+
 def check_mask(mask: Any, height: int | None, width: int | None) -> list[list[float]] | dict:
     """Check a COCO mask and bring it to the form that ``mmdet.LoadAnnotations`` accepts.
 

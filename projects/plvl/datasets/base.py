@@ -14,7 +14,6 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from projects.common.annotation_files import shown
 from projects.common.pictures import image_problem
 
 from .annotations import (
@@ -23,13 +22,14 @@ from .annotations import (
     check_mask,
     check_mask_meets_box,
     check_size,
+    check_text,
     mask_box,
     read_image_size,
     xywh_to_xyxy,
 )
 from .image_identity import ImageKey, canonical_source, image_keys, read_vg_images
 
-__all__ = ['BaseGroundingDataset']
+__all__ = ['BaseGroundingDataset', 'make_instance', 'make_sample']
 
 
 class BaseGroundingDataset(BaseDataset):
@@ -44,6 +44,7 @@ class BaseGroundingDataset(BaseDataset):
             'text': 'zebra at the bottom',
             'ref_id': 0, 'sent_id': 0, 'ann_id': 590410,
             'kind': None,         # kind of sentence, where the annotation says it
+            'subset': None,       # name in the results, where the config gives one
             'category': 'zebra',  # or None
             'iscrowd': 0,
             'instances': [{
@@ -82,6 +83,8 @@ class BaseGroundingDataset(BaseDataset):
             the image folder itself.
         vg_image_data: Visual Genome's ``image_data.json``, relative to ``data_root``, which says
             which of its pictures are COCO's. Needed where such pictures are mixed with others.
+        subset: Name of this data set and split where several are tested in one run, such as
+            'refcoco_testA': :class:`GroundingMetric` gives the results of each name apart.
         sentence_shuffle: 'other_object' replaces each sentence by one about another object of the
             same picture and keeps the ground truth: a model that reads the sentence finds the
             other object and fails; one that cannot read scores as before. Samples without another
@@ -116,6 +119,7 @@ class BaseGroundingDataset(BaseDataset):
         image_source: str | None = None,
         source_folders: dict[str, str] | None = None,
         vg_image_data: str | None = None,
+        subset: str | None = None,
         **kwargs,
     ) -> None:
         if sentence_shuffle not in (None, 'other_object'):
@@ -139,6 +143,7 @@ class BaseGroundingDataset(BaseDataset):
             canonical_source(name): folder for name, folder in (source_folders or {}).items()
         }
         self.vg_image_data = vg_image_data
+        self.subset = subset
         self.vg_images: dict[int, dict] | None = None  # content of vg_image_data while loading
         self.image_keys: dict[str, tuple[ImageKey, ...]] = {}  # of each picture, by its path
         self.sentence_counts: Counter[str] = Counter()  # by path, before exclusion
@@ -208,25 +213,38 @@ class BaseGroundingDataset(BaseDataset):
             FileNotFoundError: A file does not exist.
             ValueError: A reference cannot be used and ``skip_invalid`` is False.
         """
+        self._start_loading()
+        for reference in self.iter_references():
+            samples = self._samples_of(reference, read_sizes)
+            if samples is not None:
+                yield reference, samples
+        self._end_loading()
+
+    def _start_loading(self) -> None:
         self._check_files()
         self._left_out.clear()
         self.image_keys.clear()
-        if self.vg_image_data:
-            self.vg_images = read_vg_images(self.vg_image_data)
-        for reference in self.iter_references():
-            img_path = self._locate(reference)
-            try:
-                if read_sizes and reference.get('height') is None:
-                    reference['height'], reference['width'] = read_image_size(img_path)
-                samples = self._make_samples(reference, img_path)
-            except InvalidSampleError as error:
-                self.leave_out(reference['where'], error, len(reference['sentences']))
-            else:
-                yield reference, samples
+        self.vg_images = self._read_vg_images()
+
+    def _end_loading(self) -> None:
         self._folders.clear()
         self.vg_images = None
         if self._left_out:
             print_log(self._left_out_message(), 'current', logging.WARNING)
+
+    def _read_vg_images(self) -> dict[int, dict] | None:
+        return read_vg_images(self.vg_image_data) if self.vg_image_data else None
+
+    def _samples_of(self, reference: dict, read_sizes: bool = False) -> list[dict] | None:
+        """Return the samples of a reference, or None where it cannot be used and is left out."""
+        img_path = self._locate(reference)
+        try:
+            if read_sizes and reference.get('height') is None:
+                reference['height'], reference['width'] = read_image_size(img_path)
+            return self._make_samples(reference, img_path)
+        except InvalidSampleError as error:
+            self.leave_out(reference['where'], error, len(reference['sentences']))
+            return None
 
     def _locate(self, reference: dict) -> str:
         """Path of the picture. It is noted even where the sample turns out to be invalid."""
@@ -289,52 +307,17 @@ class BaseGroundingDataset(BaseDataset):
         Raises:
             InvalidSampleError: The picture, the box or the mask cannot be used.
         """
-        where = reference['where']
         if 'error' in reference:
             raise reference['error']
         if self.check_images and not self._image_exists(img_path):
             raise InvalidSampleError(f'missing image: {img_path} does not exist')
-        height, width = reference.get('height'), reference.get('width')
-        if height is not None or width is not None:
-            check_size(height, width)
-        box: Any = reference.get('box')
-        mask: Any = reference.get('mask')
-        if mask is not None and not isinstance(mask, str):
-            mask = check_mask(mask, height, width)
-        if 'box_xywh' in reference:
-            box = xywh_to_xyxy(reference['box_xywh'])
-        elif box is None:
-            box = mask_box(mask)
-        box = check_box(box, height, width)
-        if mask is not None and not isinstance(mask, str):
-            check_mask_meets_box(mask, box)
-
-        instance: dict[str, Any] = dict(bbox=box, bbox_label=0, ignore_flag=0)
-        if mask is not None:
-            instance['mask'] = mask
+        instance = make_instance(reference)
         samples = []
         for sentence in reference['sentences']:
-            text = sentence['text']
-            if not isinstance(text, str) or not text.strip():
-                error = InvalidSampleError(f'empty sentence: {shown(text)}')
-                self.leave_out(f'{where}, sent_id {sentence["sent_id"]}', error)
-                continue
-            samples.append(
-                dict(
-                    img_path=img_path,
-                    img_id=reference['img_id'],
-                    height=height,
-                    width=width,
-                    text=text.strip(),
-                    ref_id=reference['ref_id'],
-                    sent_id=sentence['sent_id'],
-                    ann_id=reference['ann_id'],
-                    kind=sentence.get('kind'),
-                    category=reference.get('category'),
-                    iscrowd=int(bool(reference.get('iscrowd'))),
-                    instances=[instance],
-                )
-            )
+            try:
+                samples.append(make_sample(reference, sentence, img_path, instance, self.subset))
+            except InvalidSampleError as error:
+                self.leave_out(f'{reference["where"]}, sent_id {sentence["sent_id"]}', error)
         return samples
 
     def _image_exists(self, path: str) -> bool:
@@ -425,3 +408,54 @@ class BaseGroundingDataset(BaseDataset):
                 logging.WARNING,
             )
         return None
+
+
+def make_instance(reference: dict) -> dict:
+    """Return the checked box and mask of a reference, as ``instances`` of a sample has them.
+
+    Raises:
+        InvalidSampleError: The picture's size, the box or the mask cannot be used.
+    """
+    height, width = reference.get('height'), reference.get('width')
+    if height is not None or width is not None:
+        check_size(height, width)
+    box: Any = reference.get('box')
+    mask: Any = reference.get('mask')
+    if mask is not None and not isinstance(mask, str):
+        mask = check_mask(mask, height, width)
+    if 'box_xywh' in reference:
+        box = xywh_to_xyxy(reference['box_xywh'])
+    elif box is None:
+        box = mask_box(mask)
+    box = check_box(box, height, width)
+    if mask is not None and not isinstance(mask, str):
+        check_mask_meets_box(mask, box)
+    instance: dict[str, Any] = dict(bbox=box, bbox_label=0, ignore_flag=0)
+    if mask is not None:
+        instance['mask'] = mask
+    return instance
+
+
+def make_sample(
+    reference: dict, sentence: dict, img_path: str, instance: dict, subset: str | None
+) -> dict:
+    """Return the sample of one sentence of a reference.
+
+    Raises:
+        InvalidSampleError: The sentence is empty.
+    """
+    return dict(
+        img_path=img_path,
+        img_id=reference['img_id'],
+        height=reference.get('height'),
+        width=reference.get('width'),
+        text=check_text(sentence['text']),
+        ref_id=reference['ref_id'],
+        sent_id=sentence['sent_id'],
+        ann_id=reference['ann_id'],
+        kind=sentence.get('kind'),
+        subset=subset,
+        category=reference.get('category'),
+        iscrowd=int(bool(reference.get('iscrowd'))),
+        instances=[instance],
+    )

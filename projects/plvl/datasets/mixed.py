@@ -27,6 +27,9 @@ class MixedGroundingDataset(ConcatDataset):
     file name; which of Visual Genome's are COCO's (or Flickr30K's) is read from its
     ``image_data.json``. Any other picture is itself, by its path.
 
+    Without ``exclude`` it is the union: of the splits that one run tests, each with a ``subset`` by
+    which :class:`GroundingMetric` gives its results.
+
     The log says once what was removed from each data set. One of which nothing is left drops out.
 
     Args:

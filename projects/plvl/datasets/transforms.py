@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 from mmdet.datasets.transforms import LoadAnnotations, RandomFlip, Resize, ResizeShortestEdge
 from mmdet.structures.bbox import autocast_box_type
 from mmdet.structures.mask import BitmapMasks
 from mmengine.registry import TRANSFORMS
+from torch.nn import functional as F
 
 from .annotations import InvalidSampleError, check_box, check_mask_meets_box
 from .json_lines import read_mask_file
@@ -99,8 +101,47 @@ class GroundingResize(Resize):
     the two or three resizes of grounding's augmentation this adds up. Here the mask takes the
     pixel at the centre.
 
-    Keys and arguments are those of ``mmdet.Resize``.
+    PLVL's released code resizes in two steps: PIL, which averages over the pixels that become one,
+    brings the longer side to the size of the network's input, and
+    ``torch.nn.functional.interpolate`` with ``align_corners=True`` stretches the other one::
+
+        dict(type='GroundingResize', scale=(448, 448), keep_ratio=True, backend='pillow'),
+        dict(type='GroundingResize', scale=(448, 448), keep_ratio=False, align_corners=True),
+
+    Keys and arguments are those of ``mmdet.Resize``, and:
+
+    Args:
+        align_corners: Interpolate bilinearly between the centres of the corner pixels, without
+            rounding: the image becomes float32, which transforms for uint8 do not take. Boxes
+            and masks are resized as without it.
+
+    Raises:
+        ValueError: ``align_corners`` is set together with ``keep_ratio`` or another backend or
+            interpolation.
     """
+
+    def __init__(self, *args, align_corners: bool = False, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.align_corners = align_corners
+        found = (self.keep_ratio, self.backend, self.interpolation)
+        if align_corners and found != (False, 'cv2', 'bilinear'):
+            raise ValueError(
+                'GroundingResize: align_corners=True stretches by torch, bilinearly; found '
+                f'keep_ratio={found[0]}, backend={found[1]!r}, interpolation={found[2]!r}'
+            )
+
+    def _resize_img(self, results: dict) -> None:
+        if not self.align_corners:
+            super()._resize_img(results)
+            return
+        width, height = results['scale']
+        img = torch.from_numpy(np.ascontiguousarray(results['img'])).permute(2, 0, 1)[None].float()
+        old_height, old_width = img.shape[2:]
+        img = F.interpolate(img, size=(height, width), mode='bilinear', align_corners=True)
+        results['img'] = img[0].permute(1, 2, 0).contiguous().numpy()
+        results['img_shape'] = (height, width)
+        results['scale_factor'] = (width / old_width, height / old_height)
+        results['keep_ratio'] = False
 
     def _resize_masks(self, results: dict) -> None:
         if results.get('gt_masks') is None:
@@ -123,27 +164,35 @@ _LEFT_RIGHT = re.compile(
     r'(?![a-z])',
     re.IGNORECASE,
 )
+_LEFT_RIGHT_ANYWHERE = re.compile('left|right', re.IGNORECASE)
 _SWAPPED = {'left': 'right', 'right': 'left'}
 
 
-def swap_left_right(text: str) -> str:
+def swap_left_right(text: str, whole_words: bool = True) -> str:
     """Swap the words left and right, as a mirror does; upper and lower case stay.
+
+    Args:
+        text: A sentence.
+        whole_words: Whether letters on either side make another word; False swaps inside of other
+            words too ('bright' becomes 'bleft'), as PLVL's released code does.
 
     >>> swap_left_right("LEFT man's right-hand bag, bright, the left-most")
     "RIGHT man's left-hand bag, bright, the right-most"
     """
 
+    group = 2 if whole_words else 0
+
     def swap(match: re.Match) -> str:
-        word = match.group(2)
+        word = match.group(group)
         other = _SWAPPED[word.lower()]
         if word.isupper():
             other = other.upper()
         elif word[0].isupper():
             other = other.capitalize()
-        start, end = match.span(2)
+        start, end = match.span(group)
         return match.string[match.start() : start] + other + match.string[end : match.end()]
 
-    return _LEFT_RIGHT.sub(swap, text)
+    return (_LEFT_RIGHT if whole_words else _LEFT_RIGHT_ANYWHERE).sub(swap, text)
 
 
 @TRANSFORMS.register_module()
@@ -159,16 +208,18 @@ class RandomFlipWithWords(RandomFlip):
 
     Args:
         prob: Probability of a flip.
+        whole_words: False swaps 'left' and 'right' inside of other words too, as released.
     """
 
-    def __init__(self, prob: float = 0.5) -> None:
+    def __init__(self, prob: float = 0.5, whole_words: bool = True) -> None:
         super().__init__(prob=prob, direction='horizontal')
+        self.whole_words = whole_words
 
     def transform(self, results: dict) -> dict:
         """Flips picture, box, mask and words alike."""
         results = super().transform(results)
         if results['flip']:
-            results['text'] = swap_left_right(results['text'])
+            results['text'] = swap_left_right(results['text'], self.whole_words)
         return results
 
 
@@ -192,6 +243,10 @@ class RandomSafeCrop(BaseTransform):
             right, top, bottom, middle) and others that place something in the picture or count.
             Relations ('in front of', 'behind', 'next to') are not among them: what is true of
             the object stays true after a crop.
+        whole_words: False finds ``words`` inside of other words too ('bright', 'laptop', 'stop'),
+            as PLVL's released code does with its five: left, right, top, bottom, middle.
+        backend: What resizes the short side: 'cv2', or 'pillow', which averages over the pixels
+            that become one, as released.
     """
 
     DEFAULT_WORDS = (
@@ -209,6 +264,8 @@ class RandomSafeCrop(BaseTransform):
         short_sides: tuple[int, ...] | None = (400, 500, 600),
         crop_range: tuple[int, int] = (384, 600),
         words: tuple[str, ...] = DEFAULT_WORDS,
+        whole_words: bool = True,
+        backend: str = 'cv2',
     ) -> None:
         if not 0 <= prob <= 1:
             raise ValueError(f'RandomSafeCrop: prob={prob}: expected a number from 0 to 1')
@@ -218,10 +275,14 @@ class RandomSafeCrop(BaseTransform):
         self.short_sides = short_sides
         self.crop_range = crop_range
         self.words = frozenset(word.lower() for word in words)
-        self.resize = ResizeShortestEdge(scale=0, resize_type='GroundingResize')
+        self.whole_words = whole_words
+        self.backend = backend
+        self.resize = ResizeShortestEdge(scale=0, resize_type='GroundingResize', backend=backend)
 
     def has_direction(self, text: str) -> bool:
-        """Whether a crop could make the sentence untrue."""
+        """Return whether the sentence has a word that forbids a crop."""
+        if not self.whole_words:
+            return any(word in text.lower() for word in self.words)
         if _LEFT_RIGHT.search(text) and not self.words.isdisjoint(('left', 'right')):
             return True
         return not self.words.isdisjoint(re.findall(r'[a-z0-9]+', text.lower()))
@@ -273,5 +334,6 @@ class RandomSafeCrop(BaseTransform):
         """Arguments, as mmcv's transforms show theirs."""
         return (
             f'{type(self).__name__}(prob={self.prob}, short_sides={self.short_sides}, '
-            f'crop_range={self.crop_range}, words={sorted(self.words)})'
+            f'crop_range={self.crop_range}, words={sorted(self.words)}, '
+            f'whole_words={self.whole_words}, backend={self.backend!r})'
         )

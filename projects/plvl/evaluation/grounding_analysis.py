@@ -15,6 +15,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from ..datasets.base import BaseGroundingDataset
+from ..datasets.mixed import MixedGroundingDataset
 from ..datasets.transforms import LoadGroundingAnnotations
 from .grounding_metric import box_iou, mask_areas
 
@@ -114,7 +115,7 @@ class Group:
 
 
 def match_predictions(
-    dataset: BaseGroundingDataset, predictions: Sequence[dict], what: str
+    dataset: BaseGroundingDataset | MixedGroundingDataset, predictions: Sequence[dict], what: str
 ) -> list[Record]:
     """Puts predictions beside the data set's truth, in the data set's order.
 
@@ -138,6 +139,8 @@ def match_predictions(
                 '--out writes of a grounding model'
             )
         by_identity[_identity(prediction)] = prediction
+    members = getattr(dataset, 'datasets', [dataset])
+    files = ', '.join(dict.fromkeys(member.ann_file for member in members))
     load = LoadGroundingAnnotations()
     records = []
     for i in range(len(dataset)):
@@ -146,7 +149,7 @@ def match_predictions(
         if prediction is None:
             raise ValueError(
                 f'{what}: no prediction for {sample["text"]!r}, {sample["img_path"]}: it is not of '
-                f'this data set ({dataset.ann_file}, {len(dataset)} sentences)'
+                f'this data set ({files}, {len(dataset)} sentences)'
             )
         record = _measure(sample, prediction, load)
         if record.is_comparable:  # else a model without boxes, and a sample without a mask
@@ -155,7 +158,7 @@ def match_predictions(
         first = next(iter(by_identity.values()))
         raise ValueError(
             f'{what}: {len(by_identity)} predictions are of no sample of this data set '
-            f'({dataset.ann_file}, {len(dataset)} sentences); first: {first["text"]!r}, '
+            f'({files}, {len(dataset)} sentences); first: {first["text"]!r}, '
             f'{first.get("img_path")}'
         )
     if not records:
@@ -165,7 +168,8 @@ def match_predictions(
 
 def _identity(sample: dict) -> tuple:
     name = os.path.basename(sample.get('img_path') or '')
-    return (name, *(sample.get(key) for key in ('img_id', 'ref_id', 'sent_id', 'ann_id', 'text')))
+    keys = ('img_id', 'ref_id', 'sent_id', 'ann_id', 'text', 'subset')
+    return (name, *(sample.get(key) for key in keys))
 
 
 def true_object(

@@ -12,10 +12,11 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmengine.registry import METRICS
+from terminaltables import AsciiTable
 
 __all__ = ['GroundingMetric', 'box_iou', 'mask_areas']
 
-_IDENTITY_KEYS = ('img_path', 'img_id', 'ref_id', 'sent_id', 'ann_id', 'text')
+_IDENTITY_KEYS = ('img_path', 'img_id', 'ref_id', 'sent_id', 'ann_id', 'text', 'subset')
 
 
 def box_iou(box_a: Sequence[float], box_b: Sequence[float]) -> float:
@@ -60,6 +61,11 @@ class GroundingMetric(BaseMetric):
     out of RES, and the log says how many. Models without boxes (or without masks) get only the
     other half of the keys.
 
+    Where samples carry the metainfo ``subset`` (see :class:`BaseGroundingDataset`), as those of
+    several splits that are tested in one run, each subset has all the keys, too, as
+    ``<subset>/rec_acc50``, and the log has them as a table with the number of sentences. The keys
+    without a subset are over the sentences of all, each counted once for each subset it is in.
+
     Samples that a distributed sampler repeats to fill the last batch count once: they are
     recognised by their ids and sentence.
 
@@ -81,6 +87,13 @@ class GroundingMetric(BaseMetric):
     Example config::
 
         val_evaluator = dict(type='GroundingMetric', group_by='kind')
+
+    Two splits in one run, and what they give::
+
+        val_dataloader = dict(dataset=dict(type='MixedGroundingDataset', datasets=[
+            dict(split='val', subset='refcoco_val', ...),
+            dict(split='testA', subset='refcoco_testA', ...)]), ...)
+        # grounding/rec_acc50, ..., grounding/refcoco_val/rec_acc50, ...
 
     Example:
         >>> import torch
@@ -142,6 +155,7 @@ class GroundingMetric(BaseMetric):
         result: dict = dict(
             identity=tuple(sample.get(key) for key in _IDENTITY_KEYS),
             group=sample.get(self.group_by) if self.group_by else None,
+            subset=sample.get('subset'),
             box_iou=None,
             mask_areas=None,
             with_mask=bool(sample.get('with_mask', 'masks' in truth)),
@@ -213,6 +227,21 @@ class GroundingMetric(BaseMetric):
                 'current',
                 logging.WARNING,
             )
+        metrics = self._metrics(results)
+        subsets: dict[str, list[dict]] = {}  # in the order of the data
+        for result in results:
+            if result['subset'] is not None:
+                subsets.setdefault(result['subset'], []).append(result)
+        if subsets:
+            parts = {name: self._metrics(part) for name, part in subsets.items()}
+            counts = {name: len(part) for name, part in subsets.items()}
+            print_log(_table(parts, counts), 'current')
+            for name, part in parts.items():
+                metrics.update({f'{name}/{key}': value for key, value in part.items()})
+        return metrics
+
+    def _metrics(self, results: list[dict]) -> dict[str, float]:
+        """Compute the metrics of some samples, and of their groups."""
         metrics = self._summarise(results)
         if self.group_by is not None:
             groups = sorted({r['group'] for r in results if r['group'] is not None}, key=str)
@@ -243,3 +272,16 @@ class GroundingMetric(BaseMetric):
             for threshold in self.THRESHOLDS:
                 metrics[f'res_p{threshold}'] = mean([iou >= threshold / 100 for iou in ious])
         return metrics
+
+
+def _table(parts: dict[str, dict[str, float]], counts: dict[str, int]) -> str:
+    """Lay out the main metrics of each subset, with its number of sentences."""
+    shown = ('rec_acc50', 'rec_miou', 'res_miou', 'res_oiou')
+    keys = [key for key in shown if any(key in part for part in parts.values())]
+    rows = [['subset', 'sentences', *keys]]
+    for name, part in parts.items():
+        values = [f'{part[key]:.2f}' if key in part else '-' for key in keys]
+        rows.append([name, f'{counts[name]:,}', *values])
+    table = AsciiTable(rows)
+    table.justify_columns = dict.fromkeys(range(1, len(rows[0])), 'right')
+    return f'GroundingMetric: {len(parts)} subsets\n{table.table}'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,11 @@ class CollaborativeHead(BaseModule):
         patch_size: Pixels that a cell becomes in the mask, per side; ``P`` of the backbone, or
             less for a mask coarser than the image.
         groups: Tasks of each group, of 'center', 'offset', 'size' and 'mask'.
+        group_channels: Channels of a group, of the first group the first ones; None shares
+            ``in_channels`` among the groups. A single group with 256 of the 512 channels is RES
+            alone as released: what the mask has in the two-task head, and no more.
+        mask_kernel_size: Kernel of the mask branch's first convolution: 1 as released; 3 as the
+            other branches, which the paper says of every branch (section 3.3).
         norm_cfg: Normalisation after the hidden convolutions.
         decode_at: The cell whose offset and size make the box that is trained: 'prediction', the
             most probable one (Eq. 5, as released), or 'target', the true centre's. Prediction
@@ -55,11 +60,24 @@ class CollaborativeHead(BaseModule):
 
     branches: Any  # an nn.ModuleDict of nn.Sequential, by task
 
+    @classmethod
+    def weight_semantics(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the channels that each task reads; see :mod:`projects.common.loading`."""
+        groups = arguments['groups']
+        width = arguments['group_channels'] or arguments['in_channels'] // len(groups)
+        return {
+            f'groups (channels of {task!r})': f'{i * width} to {(i + 1) * width - 1}'
+            for i, group in enumerate(groups)
+            for task in group
+        }
+
     def __init__(
         self,
         in_channels: int = 512,
         patch_size: int = 16,
         groups: Sequence[Sequence[str]] = (('center', 'mask'), ('offset', 'size')),
+        group_channels: int | None = None,
+        mask_kernel_size: int = 1,
         norm_cfg: dict = dict(type='BN'),  # noqa: B006
         decode_at: str = 'prediction',
         clamp_center: bool = True,
@@ -78,9 +96,17 @@ class CollaborativeHead(BaseModule):
         self.tasks = _check_tasks(self.groups)
         if decode_at not in ('prediction', 'target'):
             raise ValueError(f"head.decode_at: {decode_at!r}; expected 'prediction' or 'target'")
-        if in_channels % len(self.groups):
+        if group_channels is None:
+            if in_channels % len(self.groups):
+                raise ValueError(
+                    f'head.in_channels: {in_channels} is no multiple of the {len(self.groups)} '
+                    'groups'
+                )
+            group_channels = in_channels // len(self.groups)
+        if group_channels * len(self.groups) > in_channels:
             raise ValueError(
-                f'head.in_channels: {in_channels} is no multiple of the {len(self.groups)} groups'
+                f'head.group_channels: {len(self.groups)} groups of {group_channels} channels, '
+                f'but in_channels is {in_channels}'
             )
         self.patch_size = patch_size
         self.decode_at = decode_at
@@ -89,7 +115,7 @@ class CollaborativeHead(BaseModule):
         self.det_weight = det_weight
         self.seg_weight = seg_weight
 
-        channels = in_channels // len(self.groups)
+        self.group_channels = channels = group_channels
 
         def conv(out_channels: int, kernel: int) -> ConvModule:
             with warnings.catch_warnings():  # 'unnecessary conv bias': the released weights have it
@@ -108,7 +134,7 @@ class CollaborativeHead(BaseModule):
         for task in self.tasks:
             if task == 'mask':  # each token becomes a patch of pixels
                 self.branches[task] = nn.Sequential(
-                    conv(patch_size**2, 1),
+                    conv(patch_size**2, mask_kernel_size),
                     nn.PixelShuffle(patch_size),
                     nn.Conv2d(1, 1, 5, padding=2),
                 )
@@ -147,13 +173,17 @@ class CollaborativeHead(BaseModule):
             - 'size': (B, 2, h, w), logits of width and height in parts of the image;
             - 'mask': (B, 1, h * P, w * P), logits of the mask.
         """
-        parts = features.chunk(len(self.groups), dim=1)
+        parts = features.split(self.group_channels, dim=1)[: len(self.groups)]
         outputs = {}
         for group, stem, part in zip(self.groups, self.stems, parts, strict=True):
             shared = stem(part)
             for task in group:
                 outputs[task] = self.branches[task](shared)
         return outputs
+
+    def prediction_layers(self) -> list[nn.Module]:
+        """Return the last layer of every task's branch (see tools/preflight.py)."""
+        return [branch[-1] for branch in self.branches.values()]
 
     def decode(
         self, outputs: dict[str, Tensor], cells: Tensor | None = None

@@ -163,6 +163,8 @@ class TokenEliminationDecoder(BaseModule):
         keep_ratio: See there.
     """
 
+    semantic_arguments = ('num_heads',)
+
     def __init__(
         self,
         visual_channels: int = 768,

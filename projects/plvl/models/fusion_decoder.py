@@ -25,6 +25,8 @@ class LanguageFusionDecoder(BaseModule):
         dropout: Dropout in the layers.
     """
 
+    semantic_arguments = ('num_heads',)
+
     def __init__(
         self,
         visual_channels: int = 768,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,10 @@ class GroundingDetector(BaseDetector):
         decoder: Makes of visual tokens, language tokens and their mask what the head reads.
         head: ``forward``, ``loss`` and ``predict`` as :class:`CollaborativeHead` has them.
     """
+
+    optional_in_fine_tuning: ClassVar[dict[str, str]] = {
+        r'head\.': 'parts of the head, which start anew for another task'
+    }
 
     def __init__(
         self,

@@ -7,6 +7,8 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from projects.common.loading import check_torch_loading
+
 
 @MODELS.register_module()
 class LanguageFreeBackbone(BaseModule):
@@ -27,6 +29,15 @@ class LanguageFreeBackbone(BaseModule):
                 'the visual backbone starts from random weights: its `init_cfg` is not set',
                 'current',
             )
+
+    def init_weights(self) -> None:
+        """Initialize the backbone; weights from a file have to fit."""
+        init_cfg = self.backbone.init_cfg  # a list where the backbone has defaults of its own
+        source = init_cfg.get('checkpoint') if isinstance(init_cfg, dict) else None
+        with check_torch_loading(
+            self.backbone, source or 'its weights'
+        ):  # mmdet's Swin reads a file itself
+            super().init_weights()
 
     def forward(
         self,

@@ -268,6 +268,8 @@ class LanguageGuidedViT(BaseModule):
         ValueError: An index is out of range, or a language block is not global.
     """
 
+    semantic_arguments = ('cross_heads',)
+
     def __init__(
         self,
         patch_size: int = 16,
@@ -312,6 +314,15 @@ class LanguageGuidedViT(BaseModule):
                 f'backbone.language_indexes: block {local[0]} is not in global_indexes; '
                 'language enters global blocks only (section 3.2)'
             )
+        self.optional_in_pretrained = {
+            r'blocks\.\d+\.(cross_attn|adapter)\.': 'what reads language, which ViTDet lacks',
+            # In Table 4 some blocks are local that are global in ViTDet, the last of each quarter.
+            **{
+                rf'blocks\.{i}\.attn\.rel_pos_[hw]$': 'positions of blocks that are local here'
+                for i in range(max(depth // 4, 1) - 1, depth, max(depth // 4, 1))
+                if i not in global_indexes
+            },
+        }
         self.patch_size = patch_size
         self.out_channels = channels
         self.mask_text_padding = mask_text_padding

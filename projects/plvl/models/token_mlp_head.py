@@ -68,6 +68,10 @@ class TokenMLPHead(BaseModule):
         patches = scatter_to_map(self.mask_mlp(tokens.visual), tokens.cells, tokens.grid)
         return {'box': self.box_mlp(tokens.reg), 'mask': self.mask_conv(patches)}
 
+    def prediction_layers(self) -> list[nn.Module]:
+        """Return the layers that make the box's and the mask's logits (see tools/preflight.py)."""
+        return [self.box_mlp, self.mask_conv]
+
     def predict(self, tokens: KeptTokens) -> dict[str, Tensor]:
         """
         Returns:

@@ -1,0 +1,4 @@
+# PLVL section 3.3, row 1 of Table 5: a 3x3 convolution on the mask branch as on every other; the
+# released code has a 1x1 there
+_base_ = '../plvl_vit-b_4xb20-150e_refcocog-umd.py'
+model = dict(head=dict(mask_kernel_size=3))

@@ -1,0 +1,9 @@
+# PLVL on ReferItGame, boxes alone: the data has no masks. Not in the paper.
+_base_ = [
+    './_base_/plvl_vit-b.py',
+    '../_base_/datasets/referit_448.py',
+    '../_base_/schedules/plvl_150e.py',
+    './_base_/runtime.py',
+]
+model = dict(head=dict(groups=(('center',), ('offset', 'size'))))
+default_hooks = dict(checkpoint=dict(save_best='grounding/rec_acc50'))

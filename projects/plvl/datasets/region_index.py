@@ -1,0 +1,382 @@
+"""Visual Genome's region descriptions as an index on disk that processes share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from mmengine.logging import print_log
+
+from projects.common.annotation_files import IDENTIFIER, NUMBER, check_fields, iter_json_list
+from projects.common.files import folder_locked, open_atomically
+
+from .annotations import InvalidSampleError
+from .image_identity import read_vg_images
+
+__all__ = ['RegionIndex', 'open_region_index']
+
+# A file is: records of regions, records of images, the texts of both, a footer in JSON, and the
+# footer's length and _MAGIC. The number in it changes with what is stored or checked.
+_MAGIC = b'MMTRIAD-REGIONS-1\n'
+_TAIL = 8 + len(_MAGIC)
+_REGION = np.dtype(
+    [
+        ('region_id', '<i8'),
+        ('box_xywh', '<f8', 4),
+        ('text_start', '<i8'),
+        ('text_size', '<i4'),
+        ('image', '<i4'),  # row of the image
+        ('entry', '<i4'),  # of the list in the annotation file
+        ('reason', '<i4'),  # 0 for a region that can be used, or 1 + index into `reasons`
+    ]
+)
+_IMAGE = np.dtype(
+    [
+        ('image_id', '<i8'),
+        ('coco_id', '<i8'),  # _NONE where it is not one of COCO's
+        ('flickr_id', '<i8'),
+        ('height', '<i8'),
+        ('width', '<i8'),
+        ('name_start', '<i8'),
+        ('name_size', '<i8'),
+    ]
+)
+_LIMIT = np.iinfo('<i8').max
+_NONE = np.iinfo('<i8').min
+_BATCH = 1 << 12  # records that are written at once
+_BLOCK = 1 << 22  # bytes that are read at once to check or to copy
+_SAMPLE = 1 << 16  # bytes at either end of a source that are part of its stamp
+
+
+class RegionIndex:
+    """Regions of Visual Genome in a memory-mapped file.
+
+    Nothing of it is in the memory of a process but what is being read: processes that map the same
+    file share its pages. :func:`open_region_index` makes and finds the file.
+
+    Args:
+        path: The index.
+
+    Raises:
+        ValueError: It is no index, or not complete, or damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = os.fspath(path)
+        footer, data = self._read_footer()
+        layout = (len(data), footer['regions'], footer['images'])
+        self.reasons: list[str] = footer['reasons']
+        self.sources: list[list] = footer['sources']
+        images_start = layout[1] * _REGION.itemsize
+        texts_start = images_start + layout[2] * _IMAGE.itemsize
+        if not 0 < images_start < texts_start <= layout[0]:
+            raise ValueError(f'{self.path}: damaged index of regions (its parts do not fit)')
+        self.regions = data[:images_start].view(_REGION)
+        self.images = data[images_start:texts_start].view(_IMAGE)
+        self._texts = data[texts_start:]
+        if footer['checksum'] != _checksum(data):
+            raise ValueError(f'{self.path}: damaged index of regions (wrong checksum)')
+
+    def __reduce__(self) -> tuple:
+        """Pickle the path, not a copy of what is in the file."""
+        return type(self), (self.path,)
+
+    def __deepcopy__(self, memo: dict) -> RegionIndex:
+        """Return itself: nobody can change it."""
+        return self
+
+    def __len__(self) -> int:
+        """Number of regions, those that cannot be used among them."""
+        return len(self.regions)
+
+    def _read_footer(self) -> tuple[dict, np.ndarray]:
+        """Return the footer, and the bytes before it."""
+        try:
+            with open(self.path, 'rb') as file:
+                end = file.seek(0, os.SEEK_END) - _TAIL
+                file.seek(max(end, 0))
+                tail = file.read(_TAIL)
+                size = int.from_bytes(tail[:8], 'little')
+                if end < 0 or tail[8:] != _MAGIC or size > end:
+                    raise ValueError('its end is missing')
+                file.seek(end - size)
+                footer = json.loads(file.read(size))
+            check_fields(
+                footer, 'footer', regions=int, images=int, checksum=int, reasons=list, sources=list
+            )
+        except ValueError as error:
+            raise ValueError(f'{self.path}: damaged index of regions ({error})') from None
+        return footer, np.memmap(self.path, np.uint8, 'r', shape=(end - size,))
+
+    def _text(self, start: int, size: int) -> str:
+        return bytes(self._texts[start : start + size]).decode('utf-8', 'surrogatepass')
+
+    def image_name(self, row: int) -> str:
+        """Return an image's folder and file name: 'VG_100K_2/1.jpg'."""
+        image = self.images[row]
+        return self._text(int(image['name_start']), int(image['name_size']))
+
+    def vg_images(self) -> dict[int, dict]:
+        """Return the ids of all images, as :func:`image_identity.read_vg_images` does."""
+        ids = (self.images[field].tolist() for field in ('image_id', 'coco_id', 'flickr_id'))
+        return {
+            image: dict(
+                coco_id=None if coco == _NONE else coco,
+                flickr_id=None if flickr == _NONE else flickr,
+            )
+            for image, coco, flickr in zip(*ids)
+        }
+
+    def reference(self, row: int) -> dict[str, Any]:
+        """Return a region as :meth:`BaseGroundingDataset.iter_references` yields it.
+
+        ``where`` starts with the entry of the annotation file; ``img_name`` has the folder.
+        """
+        region = self.regions[row]
+        image = self.images[region['image']]
+        region_id = int(region['region_id'])
+        text = self._text(int(region['text_start']), int(region['text_size']))
+        return dict(
+            where=f'entry {int(region["entry"])}: region_id {region_id}',
+            img_name=self.image_name(int(region['image'])),
+            img_id=int(image['image_id']),
+            height=int(image['height']),
+            width=int(image['width']),
+            ref_id=region_id,
+            ann_id=region_id,
+            box_xywh=region['box_xywh'].tolist(),
+            sentences=[dict(text=text, sent_id=region_id)],
+        )
+
+
+def _checksum(data: np.ndarray) -> int:
+    checksum = 0
+    for start in range(0, len(data), _BLOCK):
+        checksum = zlib.crc32(data[start : start + _BLOCK].tobytes(), checksum)
+    return checksum
+
+
+# --------------------------------------------------------------------------------- finding it
+
+
+def open_region_index(ann_file: str, image_file: str, check: Callable[[dict], None]) -> RegionIndex:
+    """Open the index of a pair of annotation files; make it where there is none.
+
+    It is ``<ann_file>.index``, or in the folder that ``MMTRIAD_CACHE`` names (default:
+    ``~/.cache/mmtriad``) where nothing can be written beside the annotations. Of several processes
+    that need it at once one makes it and the others wait. It belongs to files of this size, time
+    and content at both ends; one of others, or a damaged one, is made anew, and the log says so.
+
+    Args:
+        ann_file: ``region_descriptions.json``.
+        image_file: ``image_data.json``.
+        check: Raises :class:`InvalidSampleError` for a reference that cannot be used.
+
+    Raises:
+        ValueError: A file is of another form.
+        OSError: The index can be written nowhere.
+    """
+    sources = [_stamp(ann_file), _stamp(image_file)]
+    name = f'{os.path.basename(ann_file)}.index'
+    digest = hashlib.sha256(os.path.realpath(ann_file).encode(errors='surrogateescape'))
+    cache = os.environ.get('MMTRIAD_CACHE') or os.path.join('~', '.cache', 'mmtriad')
+    places = [
+        Path(ann_file).parent / name,
+        Path(cache).expanduser() / f'{digest.hexdigest()[:16]}-{name}',
+    ]
+    for path in places:
+        index, _ = _open_valid(path, sources)
+        if index is not None:
+            return index
+    refusals = []
+    for path in places:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with folder_locked(path.parent):
+                index, problem = _open_valid(path, sources)  # another process may have made it
+                if index is None:
+                    _make(path, ann_file, image_file, sources, check, problem)
+                    index = RegionIndex(path)
+                return index
+        except FileNotFoundError:
+            raise
+        except OSError as error:  # read-only, full, or without locks
+            refusals.append(f'{path.parent}: {error.strerror or error}')
+    raise PermissionError(
+        f'{ann_file}: its index can be written neither beside it nor in the folder of caches '
+        f'({"; ".join(refusals)}); set MMTRIAD_CACHE to a folder with room'
+    )
+
+
+def _stamp(path: str) -> list:
+    """Return what tells a file from another: its name, size, time, and checksum of both ends."""
+    status = os.stat(path)
+    with open(path, 'rb') as file:
+        checksum = zlib.crc32(file.read(_SAMPLE))
+        file.seek(max(status.st_size - _SAMPLE, 0))
+        checksum = zlib.crc32(file.read(_SAMPLE), checksum)
+    return [os.path.basename(path), status.st_size, status.st_mtime_ns, checksum]
+
+
+def _open_valid(path: Path, sources: list[list]) -> tuple[RegionIndex | None, str | None]:
+    """Return the index, or why there is none: None where there is no file."""
+    try:
+        index = RegionIndex(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None, None
+    except (OSError, ValueError) as error:
+        return None, f'{error}'
+    if index.sources != sources:
+        return None, f'{path}: made of other files, or of files that have changed since'
+    return index, None
+
+
+# ---------------------------------------------------------------------------------- making it
+
+
+def _make(
+    path: Path,
+    ann_file: str,
+    image_file: str,
+    sources: list[list],
+    check: Callable[[dict], None],
+    problem: str | None,
+) -> None:
+    if problem:
+        print_log(f'{problem}; it is made anew', 'current', logging.WARNING)
+    print_log(f'{ann_file}: making an index that all processes share, once: {path}', 'current')
+    with (
+        open_atomically(path) as file,
+        tempfile.TemporaryFile(dir=path.parent) as text_file,
+    ):
+        writer = _Writer(file, text_file, check)
+        vg_images = read_vg_images(image_file)
+        for entry, content in enumerate(iter_json_list(ann_file, 'a list of entries with regions')):
+            where = f'{ann_file}: entry {entry}'
+            check_fields(content, where, regions=list)
+            for region in content['regions']:
+                writer.add(region, entry, where, vg_images, image_file)
+        if not writer.rows:
+            raise ValueError(f'{ann_file}: no usable sample: it holds none')
+        writer.finish(sources)
+
+
+class _Writer:
+    """Writes regions as they come; only the images are kept in memory."""
+
+    def __init__(self, file: BinaryIO, text_file: BinaryIO, check: Callable[[dict], None]) -> None:
+        self.file, self.text_file, self.check = file, text_file, check
+        self.regions: list[tuple] = []  # not yet written
+        self.images: list[tuple] = []
+        self.names: list[str] = []
+        self.rows: dict[int, int] = {}  # image id -> row
+        self.reasons: list[str] = []
+        self.num_regions = self.text_size = self.checksum = 0
+
+    def add(
+        self, region: Any, entry: int, where: str, vg_images: dict[int, dict], image_file: str
+    ) -> None:
+        """Check a region of the annotation file, and write it.
+
+        Raises:
+            ValueError: It is of another form, or its image is not listed.
+        """
+        check_fields(
+            *(region, where),
+            image_id=IDENTIFIER,
+            region_id=IDENTIFIER,
+            **dict.fromkeys(('x', 'y', 'width', 'height'), NUMBER),
+            phrase=str,
+        )
+        image_id, region_id = region['image_id'], region['region_id']
+        if image_id not in vg_images:
+            raise ValueError(f'{where}: no image {image_id!r} in {image_file}')
+        for field, value in (('image_id', image_id), ('region_id', region_id)):
+            if not isinstance(value, int) or abs(value) > _LIMIT:
+                raise ValueError(f'{where}: {field}: expected a number of 64 bits, found {value!r}')
+        if image_id not in self.rows:
+            self._add_image(image_id, vg_images[image_id], image_file)
+        row = self.rows[image_id]
+        box_xywh = [_float(region[key]) for key in ('x', 'y', 'width', 'height')]
+        _, _, _, height, width, *_ = self.images[row]
+        reference = dict(
+            where=f'{where}: region_id {region_id}',
+            img_name=self.names[row],
+            img_id=image_id,
+            height=height,
+            width=width,
+            ref_id=region_id,
+            ann_id=region_id,
+            box_xywh=box_xywh,
+            sentences=[dict(text=region['phrase'], sent_id=region_id)],
+        )
+        reason = 0
+        try:
+            self.check(reference)
+        except InvalidSampleError as error:
+            if error.reason not in self.reasons:
+                self.reasons.append(error.reason)
+            reason = 1 + self.reasons.index(error.reason)
+        start, size = self._add_text(region['phrase'])
+        self.regions.append((region_id, box_xywh, start, size, row, entry, reason))
+        if len(self.regions) == _BATCH:
+            self._flush()
+
+    def _add_image(self, image_id: int, image: dict, image_file: str) -> None:
+        where = f'{image_file}: image {image_id}'
+        check_fields(image, where, url=str, width=int, height=int)
+        name = os.path.join(*image['url'].rsplit('/', 2)[-2:])
+        ids = [_NONE if image.get(key) is None else image[key] for key in ('coco_id', 'flickr_id')]
+        numbers = (image_id, *ids, image['height'], image['width'])
+        if any(abs(number) > _LIMIT for number in numbers if number != _NONE):
+            raise ValueError(f'{where}: a number of more than 64 bits')
+        self.rows[image_id] = len(self.images)
+        self.names.append(name)
+        self.images.append((*numbers, *self._add_text(name)))
+
+    def _add_text(self, text: str) -> tuple[int, int]:
+        data = text.encode('utf-8', 'surrogatepass')
+        self.text_file.write(data)
+        start, self.text_size = self.text_size, self.text_size + len(data)
+        return start, len(data)
+
+    def _write(self, data: bytes) -> None:
+        self.file.write(data)
+        self.checksum = zlib.crc32(data, self.checksum)
+
+    def _flush(self) -> None:
+        self._write(np.array(self.regions, dtype=_REGION).tobytes())
+        self.num_regions += len(self.regions)
+        self.regions.clear()
+
+    def finish(self, sources: list[list]) -> None:
+        """Write what is left, and what makes an index of it."""
+        self._flush()
+        self._write(np.array(self.images, dtype=_IMAGE).tobytes())
+        self.text_file.seek(0)
+        while block := self.text_file.read(_BLOCK):
+            self._write(block)
+        footer = dict(
+            regions=self.num_regions,
+            images=len(self.images),
+            checksum=self.checksum,
+            reasons=self.reasons,
+            sources=sources,
+        )
+        data = json.dumps(footer).encode()
+        self.file.write(data + len(data).to_bytes(8, 'little') + _MAGIC)
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits; no box has such a side
+        return float('inf')
