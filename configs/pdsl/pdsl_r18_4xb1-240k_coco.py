@@ -8,6 +8,9 @@ _base_ = [
 model = dict(
     roi_head=dict(bbox_head=dict(num_classes=80, with_reg=False), mask_head=dict(num_classes=80))
 )
-# The step is where VOC has it: after 70 % of the iterations.
+# The paper names no steps; these are the released code's.
 train_cfg = dict(max_iters=240000, val_interval=20000)
-param_scheduler = [dict(type='MultiStepLR', milestones=[168000], gamma=0.1, by_epoch=False)]
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, begin=0, end=500, by_epoch=False),
+    dict(type='MultiStepLR', milestones=[140000, 200000], gamma=0.1, by_epoch=False),
+]

@@ -51,7 +51,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.02, begin=0, end=50, by_epoch=False),
-    dict(type='CosineAnnealingLR', T_max=500, begin=0, end=500, by_epoch=False),
+    dict(type='CosineAnnealingLR', by_epoch=False),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=500, val_interval=500)
 val_cfg = dict(type='ValLoop')

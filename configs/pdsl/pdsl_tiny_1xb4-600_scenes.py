@@ -26,7 +26,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.02, begin=0, end=50, by_epoch=False),
-    dict(type='CosineAnnealingLR', T_max=600, begin=0, end=600, by_epoch=False),
+    dict(type='CosineAnnealingLR', by_epoch=False),
 ]
 default_hooks = dict(checkpoint=dict(interval=300))
 auto_scale_lr = dict(enable=False, base_batch_size=4)

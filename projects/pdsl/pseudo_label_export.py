@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +17,43 @@ from mmengine.registry import DATASETS
 from mmengine.structures import InstanceData
 from torch.utils.data import Dataset
 
+from projects.common.files import locked, open_atomically, write_atomically
 from projects.common.inferencer import inner_pipeline
 from projects.common.prediction_dump import encode_mask
 
-__all__ = ['coco_json', 'select_pseudo_labels', 'tagged_pictures']
+from .proposals.pictures import of_this_rank
+
+__all__ = [
+    'LabelParts',
+    'Summary',
+    'common_folder',
+    'picture_record',
+    'select_pseudo_labels',
+    'tagged_pictures',
+]
 
 
-def tagged_pictures(cfg: Config) -> Dataset:
-    """The config's training data set, its pictures as the test pipeline shows them.
+# ------------------------------------------------------------------------------------- pictures
+
+
+def tagged_pictures(cfg: Config, tta: bool = False) -> Dataset:
+    """Return the config's training data set, its pictures as testing shows them.
 
     Nothing is augmented, and proposals come from where training takes them, as many as in
     testing. A ``ConcatDataset`` stays one; wrappers that repeat or resample pictures are taken off,
-    so that each picture comes once.
+    so that each picture comes once. The metainfo of each has its ``tags``.
+
+    Args:
+        cfg: Config of the model.
+        tta: Show all views of the config's ``tta_pipeline``.
 
     Raises:
-        ValueError: The pipeline of training or of testing loads no stored proposals.
+        ValueError: The pipeline of training or of testing loads no stored proposals, or there is
+            no ``tta_pipeline``.
     """
-    tested = inner_pipeline(cfg.test_dataloader.dataset)
+    if tta and 'tta_pipeline' not in cfg:
+        raise ValueError("--tta: the config has no 'tta_pipeline'")
+    tested = cfg.tta_pipeline if tta else inner_pipeline(cfg.test_dataloader.dataset)
     return DATASETS.build(_as_tested(cfg.train_dataloader.dataset, tested))
 
 
@@ -47,27 +71,48 @@ def _as_tested(dataset: Mapping, test_pipeline: Sequence[Mapping]) -> dict:
             f'{dataset["type"]}: expected one LoadStoredProposals in the pipelines of training '
             f'and testing, found {len(loaders)} in training'
         )
+    return dict(dataset, pipeline=_with_tags(test_pipeline, loaders[0]['folder']))
+
+
+def _with_tags(pipeline: Sequence[Mapping], folder: str) -> list[dict]:
+    """Steps that load no truth, take proposals from a folder and pack tags."""
     steps = []
-    for step in test_pipeline:
+    for step in pipeline:
         step = dict(step)
         if _is(step, 'LoadAnnotations'):
             continue  # tags are all that there is
         if _is(step, 'LoadStoredProposals'):
-            step['folder'] = loaders[0]['folder']
+            step['folder'] = folder
+        if _is(step, 'TestTimeAug'):
+            variants = [_with_tags(each, folder) for each in step['transforms']]
+            step['transforms'] = [each for each in variants if each]
         if _is(step, 'PackDetInputs'):
-            step['meta_keys'] = ('img_path', 'ori_shape', 'img_shape', 'scale_factor')
+            keys = step.get('meta_keys', ('img_path', 'ori_shape', 'img_shape', 'scale_factor'))
+            step['meta_keys'] = (*(key for key in keys if key != 'instances'), 'tags')
         steps.append(step)
-    return dict(dataset, pipeline=steps)
+    return steps
 
 
 def _is(step: Mapping, name: str) -> bool:
     return step['type'].split('.')[-1] == name
 
 
+def common_folder(dataset: Any) -> str:
+    """Return the deepest folder that holds all pictures of a data set."""
+    common: str | None = None
+    for index in range(len(dataset)):
+        folder = os.path.dirname(os.path.abspath(dataset.get_data_info(index)['img_path']))
+        common = folder if common is None else os.path.commonpath([common, folder])
+    return common or os.getcwd()
+
+
+# --------------------------------------------------------------------------------------- labels
+
+
 def select_pseudo_labels(
     instances: InstanceData, tags: Sequence[int], score_thr: float, at_least_one: bool = True
 ) -> np.ndarray:
-    """Which of a picture's instances become labels.
+    """Return which of a picture's instances become labels.
 
     Args:
         instances: ``bboxes`` (n, 4) XYXY in pixels, ``labels`` (n,), ``scores`` (n,), best first,
@@ -92,64 +137,182 @@ def select_pseudo_labels(
     return np.flatnonzero(keep)
 
 
-def coco_json(
-    pictures: Iterable[tuple[Mapping[str, Any], InstanceData]],
-    classes: Sequence[str],
-    image_root: str | os.PathLike,
-) -> dict[str, list]:
-    """COCO instances.
+def picture_record(
+    info: Mapping[str, Any], shape: Sequence[int], instances: InstanceData, root: str | os.PathLike
+) -> dict[str, Any]:
+    """Return a picture and its labels as plain values, masks as run-length encodings.
 
     Args:
-        pictures: Of each its ``img_id``, ``img_path`` and ``ori_shape``, and its labels: ``bboxes``
-            (n, 4) XYXY in pixels, ``labels`` (n,), ``scores`` (n,) and ``masks`` (n, H, W), which
-            may be absent. Pictures without labels stay in. Ids stay as they are where all are
-            different integers.
-        classes: Names of the classes; categories are numbered from 1 in their order.
-        image_root: Folder that ``file_name`` is relative to.
+        info: Of the picture: ``img_id``, ``img_path`` and ``tags``.
+        shape: Its height and width in pixels.
+        instances: Its labels: ``bboxes`` (n, 4) XYXY in pixels, ``labels`` (n,), ``scores`` (n,)
+            and ``masks`` (n, H, W), which may be absent.
+        root: Folder that file names are relative to.
 
     Returns:
-        ``images``, ``annotations`` (each with the ``score`` that the model gave) and
-        ``categories``, all plain values.
+        ``id``, ``image`` and ``annotations`` as in COCO json, these without ids; ``missing``, the
+        number of tags without a label.
 
     Raises:
-        ValueError: A picture is not below ``image_root``.
+        ValueError: The picture is not below ``root``.
     """
-    root = Path(image_root).resolve()
-    images: list[dict] = []
-    annotations: list[dict] = []
-    ids = []
-    for meta, instances in pictures:
-        path = Path(meta['img_path']).resolve()
-        if root not in path.parents:
-            raise ValueError(f'picture {meta["img_path"]}: not below {image_root}')
-        height, width = meta['ori_shape'][:2]
-        image = dict(
-            id=len(images) + 1,
-            file_name=path.relative_to(root).as_posix(),
-            height=int(height),
-            width=int(width),
+    path, folder = Path(info['img_path']).resolve(), Path(root).resolve()
+    if folder not in path.parents:
+        raise ValueError(f'picture {info["img_path"]}: not below {root}')
+    height, width = (int(side) for side in shape[:2])
+    annotations = []
+    labels = instances.labels.tolist()
+    for row, (x1, y1, x2, y2) in enumerate(instances.bboxes.cpu().numpy().astype(float).tolist()):
+        annotation = dict(
+            category_id=labels[row] + 1,
+            bbox=[round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)],
+            area=(x2 - x1) * (y2 - y1),
+            iscrowd=0,
+            score=float(instances.scores[row]),
         )
-        images.append(image)
-        ids.append(meta['img_id'])
-        boxes = instances.bboxes.cpu().numpy().astype(float)
-        for row, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
-            annotation = dict(
-                id=len(annotations) + 1,
-                image_id=image['id'],
-                category_id=int(instances.labels[row]) + 1,
-                bbox=[round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)],
-                area=(x2 - x1) * (y2 - y1),
-                iscrowd=0,
-                score=float(instances.scores[row]),
-            )
-            if 'masks' in instances:
-                mask = instances.masks[row].cpu().numpy()
-                annotation.update(segmentation=encode_mask(mask), area=float(mask.sum()))
-            annotations.append(annotation)
-    if all(isinstance(each, int) for each in ids) and len(set(ids)) == len(ids):
-        for image, own in zip(images, ids):
-            image['id'] = own
-        for annotation in annotations:
-            annotation['image_id'] = ids[annotation['image_id'] - 1]
-    categories = [dict(id=index, name=name) for index, name in enumerate(classes, 1)]
-    return dict(images=images, annotations=annotations, categories=categories)
+        if 'masks' in instances:
+            mask = instances.masks[row].cpu().numpy()
+            annotation.update(segmentation=encode_mask(mask), area=float(mask.sum()))
+        annotations.append(annotation)
+    return dict(
+        id=info['img_id'],
+        image=dict(file_name=path.relative_to(folder).as_posix(), height=height, width=width),
+        annotations=annotations,
+        missing=len(set(info['tags']) - set(labels)),
+    )
+
+
+# ---------------------------------------------------------------------------------------- files
+
+
+@dataclass
+class Summary:
+    """What a finished file holds.
+
+    Attributes:
+        pictures: Number of pictures.
+        instances: Number of labels by class.
+        missing: Number of tags of pictures without a label.
+    """
+
+    pictures: int
+    instances: Counter[int]
+    missing: int
+
+
+class LabelParts:
+    """Labels on their way to one json file, kept in ``<file>.parts`` as they come.
+
+    A part holds the pictures of a run of indices. An interrupted export goes on with the parts
+    that are missing, with as many processes as it likes: each makes every WORLD_SIZE-th part.
+
+    Args:
+        out: The json file.
+        count: Number of pictures.
+        settings: What the labels depend on, by name.
+        size: Pictures in a part.
+
+    Raises:
+        ValueError: Parts of other settings are there.
+    """
+
+    def __init__(
+        self, out: str | os.PathLike, count: int, settings: Mapping[str, Any], size: int = 32
+    ) -> None:
+        self.out = Path(out)
+        self.folder = self.out.with_name(f'{self.out.name}.parts')
+        self.count, self.size = count, size
+        wanted = json.loads(json.dumps(dict(settings, pictures=count, part=size)))
+        note = self.folder / 'settings.json'
+        if note.is_file():
+            found = json.loads(note.read_text())
+            changed = [key for key in wanted if found.get(key) != wanted[key]]
+            if changed:
+                raise ValueError(
+                    f'{self.folder}: begun with another {", ".join(changed)} '
+                    f'({", ".join(str(found.get(key)) for key in changed)}, now '
+                    f'{", ".join(str(wanted[key]) for key in changed)}); remove it to start again'
+                )
+        else:
+            write_atomically(note, json.dumps(wanted).encode())
+
+    def _path(self, part: int) -> Path:
+        return self.folder / f'{part:06d}.json'
+
+    def _parts(self) -> range:
+        return range(-(-self.count // self.size))
+
+    def missing(self) -> list[list[int]]:
+        """Return the pictures that this process has to do, in parts that are not there yet."""
+        return [
+            list(range(part * self.size, min((part + 1) * self.size, self.count)))
+            for part in of_this_rank(self._parts())
+            if not self._path(part).is_file()
+        ]
+
+    def write(self, first: int, records: Sequence[Mapping]) -> None:
+        """Write the part that begins with picture ``first``."""
+        write_atomically(self._path(first // self.size), json.dumps(list(records)).encode())
+
+    def merge(self, classes: Sequence[str]) -> Summary | None:
+        """Write the json file and remove the parts; memory is that of one part and all ids.
+
+        Ids of pictures stay as they are where all are different integers, else they count from 1;
+        categories are numbered from 1 in the order of ``classes``.
+
+        Returns:
+            What the file holds; None while parts are missing, or if another process was faster.
+        """
+        if not all(self._path(part).is_file() for part in self._parts()):
+            return None
+        try:
+            with locked(self.folder / '.lock'):
+                if not (self.folder / 'settings.json').is_file():
+                    return None
+                summary = self._merge(classes)
+                (self.folder / 'settings.json').unlink()
+        except FileNotFoundError:  # the folder is gone
+            return None
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return summary
+
+    def _records(self) -> Iterator[dict]:
+        for part in self._parts():
+            yield from json.loads(self._path(part).read_bytes())
+
+    def _merge(self, classes: Sequence[str]) -> Summary:
+        summary = Summary(0, Counter(), 0)
+        ids: set | None = set()
+        for record in self._records():
+            summary.pictures += 1
+            summary.instances.update(each['category_id'] - 1 for each in record['annotations'])
+            summary.missing += record['missing']
+            new = record['id']
+            if ids is not None and isinstance(new, int) and new not in ids:
+                ids.add(new)
+            else:
+                ids = None
+        categories = [dict(id=index, name=name) for index, name in enumerate(classes, 1)]
+
+        def image_id(number: int, record: Mapping) -> int:
+            return number if ids is None else record['id']
+
+        def images() -> Iterator[dict]:
+            for number, record in enumerate(self._records(), 1):
+                yield dict(id=image_id(number, record), **record['image'])
+
+        def annotations() -> Iterator[dict]:
+            count = 0
+            for number, record in enumerate(self._records(), 1):
+                for each in record['annotations']:
+                    count += 1
+                    yield dict(id=count, image_id=image_id(number, record), **each)
+
+        with open_atomically(self.out) as file:
+            for name, rows in (('images', images()), ('annotations', annotations())):
+                file.write(f'{"{" if name == "images" else ", "}"{name}": ['.encode())
+                for index, row in enumerate(rows):
+                    file.write((',\n' if index else '').encode() + json.dumps(row).encode())
+                file.write(b']')
+            file.write(f', "categories": {json.dumps(categories)}}}'.encode())
+        return summary

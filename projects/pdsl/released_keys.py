@@ -1,6 +1,8 @@
-"""Names of the tensors of released PDSL checkpoints, and ours."""
+"""Names of the tensors of released PDSL checkpoints and ImageNet backbones, and ours."""
 
 from __future__ import annotations
+
+import re
 
 from projects.common.convert import KeyMap
 
@@ -46,3 +48,55 @@ PDSL_KEYS = KeyMap(
         ('roi_heads.mask_refinery_{}.predictor.', 'roi_head.mask_head.specific_logits.{}.'),
     ]
 )
+
+#: ``*_119_iter.pth`` as the released ImageNet training leaves it, and our pre-training's model
+#: (configs/pdsl/pretrain).
+IMAGENET_KEYS = KeyMap(
+    [
+        *_backbone_rules(),
+        ('neck.fc1.', 'neck.fcs.0.'),
+        ('neck.fc2.', 'neck.fcs.1.'),
+        ('linear.', 'head.fc.'),
+    ]
+)
+
+#: The same file after the released code's own conversion for detection.
+IMAGENET_FOR_DETECTION_KEYS = KeyMap(
+    [
+        *_backbone_rules(),
+        ('roi_heads.box_head.fc1.', 'neck.fcs.0.'),
+        ('roi_heads.box_head.fc2.', 'neck.fcs.1.'),
+        ('module.linear.', 'head.fc.'),
+    ]
+)
+
+_CAFFE2_NORM = dict(weight='s', bias='b', running_mean='rm', running_var='riv')
+_CAFFE2_PARTS = (
+    (r'backbone\.stem\.conv(\d)', r'stem_conv\1'),
+    (r'backbone\.res(\d)\.(\d+)\.shortcut', r'res\1_\2_branch1'),
+    (r'backbone\.res(\d)\.(\d+)\.conv1', r'res\1_\2_branch2a'),
+    (r'backbone\.res(\d)\.(\d+)\.conv2', r'res\1_\2_branch2b'),
+    (r'backbone\.res(\d)\.(\d+)\.conv3', r'res\1_\2_branch2c'),
+    (r'neck\.fc(\d)', r'fc\1'),
+    (r'linear', 'pred'),
+)
+
+
+def caffe2_name(key: str) -> str | None:
+    """Return the name that a ``resnet*_ws_model_120*.pkl`` gives a tensor of our pre-training.
+
+    Args:
+        key: Our name, such as ``backbone.layer1.0.bn2.running_var``.
+
+    Returns:
+        Such as ``res2_0_branch2b_bn_riv``; None where such files have no such tensor.
+    """
+    key = IMAGENET_KEYS.to_theirs(key) or ''
+    place, _, field = key.rpartition('.')
+    norm = place.endswith('.norm')
+    suffix = _CAFFE2_NORM.get(field) if norm else dict(weight='w', bias='b').get(field)
+    for pattern, beginning in _CAFFE2_PARTS:
+        found = re.fullmatch(pattern, place.removesuffix('.norm'))
+        if found and suffix:
+            return f'{found.expand(beginning)}{"_bn" if norm else ""}_{suffix}'
+    return None

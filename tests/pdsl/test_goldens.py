@@ -7,49 +7,51 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures.bbox import bbox_overlaps
+from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 import projects.pdsl  # noqa: F401
+from projects.common import config_index
 from projects.common.build import build_quietly
 from projects.pdsl.cues import crop_masks
 from projects.pdsl.models import losses as L
 from projects.pdsl.models.mask_head import select_class
 from projects.pdsl.models.pseudo_labels import assign, mine_pseudo_ground_truth, sample_seeds
 from projects.pdsl.released_keys import PDSL_KEYS
+from projects.pdsl.released_weights import convert_detector, convert_imagenet
 
 
-def released(reference, keys):
-    """Tensors of a key list, by our names."""
-    state = reference.state_dict(reference.root / f'keys/{keys}.txt', seed=0)
-    ours = {PDSL_KEYS.to_ours(key): torch.from_numpy(value) for key, value in state.items()}
-    assert None not in ours and len(ours) == len(state)
-    assert {PDSL_KEYS.to_theirs(key) for key in ours} == set(state)
-    return ours
+def names(reference, keys):
+    lines = (reference.root / f'keys/{keys}.txt').read_text().splitlines()
+    return [line.split('\t')[0] for line in lines if not line.startswith('#')]
 
 
-@pytest.mark.parametrize('depth', [18, 50, 101])
-def test_backbone_has_the_released_tensors(reference, depth):
-    with torch.device('meta'):
-        backbone = MODELS.build(dict(type='ResNetWS', depth=depth))
-    ours = {
-        f'backbone.{key}': value.shape
-        for key, value in backbone.state_dict().items()
-        if not key.endswith('num_batches_tracked')
-    }
-    theirs = {key: value.shape for key, value in released(reference, f'resnet_ws{depth}').items()}
-    assert ours == theirs
+def released_backbone(reference, depth, layout):
+    """The golden's weights, as the released files hold them."""
+    state = reference.state_dict(reference.root / f'keys/resnet_ws{depth}.txt', seed=0)
+    state = {key: torch.from_numpy(value) for key, value in state.items()}
+    first = (4096, 25088) if depth == 18 else (2048, 100352)
+    wide = [torch.zeros(1).expand(size) for size in (first, first[:1], (4096, first[0]), (4096,))]
+    if layout == 'caffe2':  # the lists of keys are in one order
+        theirs = names(reference, f'resnet_ws{depth}_imagenet_pkl')
+        return dict(zip(theirs, [*state.values(), *wide], strict=True))
+    heads = [f'roi_heads.box_head.fc{i}.{field}' for i in (1, 2) for field in ('weight', 'bias')]
+    return {**state, **dict(zip(heads, wide, strict=True))}
 
 
-@pytest.mark.parametrize('depth', [18, 50])
+@pytest.mark.parametrize('depth, layout', [(18, 'pth'), (18, 'caffe2'), (50, 'caffe2')])
 @torch.no_grad()
-def test_backbone(reference, depth):
+def test_backbone(reference, depth, layout):
+    """The released weights through the converter, loaded as ``PDSL_PRETRAINED`` is."""
     golden = reference.golden(f'resnet_ws{depth}_seed0')
     backbone = MODELS.build(dict(type='ResNetWS', depth=depth, out_indices=(0, 1, 2, 3)))
-    state = released(reference, f'resnet_ws{depth}')
-    state = {key.removeprefix('backbone.'): value for key, value in state.items()}
-    missing = backbone.load_state_dict(state, strict=False)
-    assert not missing.unexpected_keys
-    assert all(key.endswith('num_batches_tracked') for key in missing.missing_keys)
+    state = convert_imagenet(released_backbone(reference, depth, layout)).weights
+    state = {
+        key.removeprefix('backbone.'): value
+        for key, value in state.items()
+        if key.startswith('backbone.')
+    }
+    backbone.load_state_dict(state)
     backbone.eval()
     stem = []
     backbone.maxpool.register_forward_hook(lambda _, __, output: stem.append(output))
@@ -98,8 +100,6 @@ def test_heads_have_the_released_tensors(reference, scope):
 
 def test_released_config_has_the_released_tensors(reference, repo_root):
     """No more, no fewer, under names that map both ways, and the released switches."""
-    from mmengine.config import Config
-
     cfg = Config.fromfile(repo_root / 'configs/pdsl/_base_/pdsl_r18_released.py').model
     with torch.device('meta'):
         model = build_quietly(cfg, 'mmdet')
@@ -120,6 +120,27 @@ def test_released_config_has_the_released_tensors(reference, repo_root):
         assert build_quietly(paper, 'mmdet').roi_head.mask_head.conv_logits.out_channels == 1
 
 
+def converted_heads(golden):
+    """The golden's box head through the converter, in a model of its size."""
+    cfg = config_index.find_config('pdsl_r18-released_4xb1-60k_voc12')
+    cfg = Config.fromfile(cfg)
+    box = dict(in_channels=16, roi_feat_size=1, num_classes=3, fc_channels=())
+    mask = dict(num_classes=3, in_channels=16, conv_out_channels=4)
+    cfg.merge_from_dict({'model.roi_head': dict(bbox_head=box, mask_head=mask)})
+    with torch.device('meta'):
+        shapes = build_quietly(cfg.model, 'mmdet').state_dict()
+    weights = {
+        PDSL_KEYS.to_theirs(key): torch.zeros(value.shape)
+        for key, value in shapes.items()
+        if not key.endswith('num_batches_tracked')
+    }
+    known = {f'roi_heads.{k[2:]}': torch.from_numpy(v) for k, v in golden.items() if k[:2] == 'w_'}
+    assert known.keys() <= weights.keys()
+    done = convert_detector({**weights, **known}, cfg)
+    prefix = 'roi_head.bbox_head.'
+    return {k.removeprefix(prefix): v for k, v in done.weights.items() if k.startswith(prefix)}
+
+
 class Case:
     """One of the two batches of pdsl_losses.npz, run through our functions."""
 
@@ -138,12 +159,7 @@ class Case:
                 num_refinements=4,
             )
         )
-        state = {}
-        for key, value in golden.items():
-            if key.startswith('w_'):
-                ours = PDSL_KEYS.to_ours(f'roi_heads.{key[2:]}')
-                state[ours.removeprefix('roi_head.bbox_head.')] = torch.from_numpy(value)
-        self.head.load_state_dict(state)
+        self.head.load_state_dict(converted_heads(golden))
         self.boxes = [self.get(f'boxes_img{i}') for i in range(self.images)]
         self.tags = [self.get(f'image_classes_img{i}') for i in range(self.images)]
         self.split = [len(boxes) for boxes in self.boxes]
@@ -266,9 +282,9 @@ class MaskCase:
             found = assign(case.boxes[i], truth, classes)
             rows = found.foreground
             case.check_equal(rows, f'mask_fg_index_img{i}')
-            seeds, owners = sample_seeds(found, 3)
+            seeds = sample_seeds(found, 3)
             case.check_equal(case.boxes[i][seeds], f'mask_seed_boxes_img{i}')
-            case.check_equal(truth.labels[owners], f'mask_seed_classes_img{i}')
+            case.check_equal(found.labels[seeds], f'mask_seed_classes_img{i}')
             seed_masks = np.unpackbits(
                 case.golden[f'{case.prefix}_mask_seed_masks_img{i}'], axis=-1
             )[..., :150]

@@ -176,6 +176,33 @@ def test_coco_ap(use_ignored):
     ]
 
 
+@pytest.mark.parametrize('kind', ['rle', 'uncompressed', 'polygon'])
+def test_size_of_an_object_is_that_of_its_mask(kind):
+    """A thin object in a box of medium size is a small one, of boxes and of masks."""
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[2:38, 18:22] = 1  # 144 pixels; its box, 36 x 36, has more than 32 x 32
+    encoded = coco_mask.encode(np.asfortranarray(mask))
+    if kind == 'uncompressed':
+        runs = np.flatnonzero(np.diff(mask.T.ravel(), prepend=0, append=0))
+        counts = np.diff(runs, prepend=0, append=SIZE * SIZE)
+        encoded = dict(size=[SIZE, SIZE], counts=counts[counts > 0].tolist())
+    if kind == 'polygon':
+        encoded = [[18, 2, 22, 2, 22, 38, 18, 38]]
+    box = [2, 2, 38, 38]
+    pred = dict(
+        bboxes=torch.tensor([box], dtype=torch.float32),
+        labels=torch.tensor([0]),
+        scores=torch.tensor([0.9]),
+        masks=torch.from_numpy(mask[None].astype(bool)),
+    )
+    ann = dict(bbox=box, bbox_label=0, ignore_flag=0, mask=encoded)
+    samples = [dict(img_id='a', ori_shape=(SIZE, SIZE), instances=[ann], pred_instances=pred)]
+    found = evaluate(InstanceCocoMetric(metric=['bbox', 'segm']), samples)
+    for key in ('bbox', 'segm'):
+        assert found[f'coco/{key}_mAP_s'] == pytest.approx(1)
+        assert found[f'coco/{key}_mAP_m'] == found[f'coco/{key}_mAP_l'] == -1  # none there
+
+
 def test_difficult_objects_count_where_they_should():
     samples = make_samples()
     strict, full = (

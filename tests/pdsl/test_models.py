@@ -20,7 +20,12 @@ from projects.common.build import build_quietly
 from projects.pdsl.models import losses as L
 from projects.pdsl.models.gradient_masks import threshold_heatmaps
 from projects.pdsl.models.pooled_linear import pooled_linear
-from projects.pdsl.models.pseudo_labels import assign, mine_pseudo_ground_truth, sample_seeds
+from projects.pdsl.models.pseudo_labels import (
+    PseudoGroundTruth,
+    assign,
+    mine_pseudo_ground_truth,
+    sample_seeds,
+)
 from projects.pdsl.models.roi_head import detections
 
 init_default_scope('mmdet')
@@ -38,7 +43,8 @@ def ellipses(image, boxes, metainfo=None):
 def tiny(repo_root, **changes):
     """The tiny model with a cue that costs nothing; ``changes`` are merged into its config."""
     cfg = Config.fromfile(repo_root / 'configs/pdsl/_base_/pdsl_tiny.py')
-    changes = {'roi_head.mask_head.conv_out_channels': 8, **changes}
+    default = {'roi_head.correlation_average': 'foreground'}  # the scenes' config has another
+    changes = {'roi_head.mask_head.conv_out_channels': 8, **default, **changes}
     cfg.merge_from_dict({f'model.{key}': value for key, value in changes.items()})
     cfg = cfg.model
     cfg.cue, learning = None, cfg.get('learning', 'parallel')
@@ -106,10 +112,64 @@ def test_pseudo_ground_truth_by_hand():
     found = assign(boxes, truth, num_classes=3)
     assert found.labels.tolist() == [0, 0, 2, 3]  # 0.49 < 0.5: background
     assert found.weights.tolist() == [0.25, 0.25, 0.75, 0.25]  # background has one too
-    seeds, owners = sample_seeds(found, 1)
-    assert seeds.tolist() == [0, 2] and owners.tolist() == [0, 1]
-    seeds, _ = sample_seeds(found, 10)  # no class filter; overlap decides
+    assert sample_seeds(found, 1).tolist() == [0, 2]
+    seeds = sample_seeds(found, 10)  # no class filter; overlap decides
     assert seeds.tolist() == [0, 1, 2, 2, 0, 1]
+
+
+def test_a_seed_is_of_its_own_class(repo_root):
+    """Also where a class has fewer foreground proposals than seeds, and takes those of others."""
+    model, asked = tiny(repo_root, learning='cascade', **{'roi_head.num_seeds': 10}).train(), {}
+
+    def detection_masks(image, boxes, labels):
+        asked.update(zip(map(tuple, boxes.tolist()), labels.tolist()))
+        return torch.ones(len(boxes), *image.shape[1:], dtype=torch.bool)
+
+    truth = PseudoGroundTruth(
+        boxes=torch.tensor([[0.0, 0, 20, 20], [30, 30, 60, 60]]),
+        labels=torch.tensor([1, 4]),
+        scores=torch.tensor([0.9, 0.8]),
+        weights=torch.ones(2),
+        source=torch.tensor([0, 1]),
+    )
+    boxes = torch.tensor([[0.0, 0, 20, 20], [30, 30, 60, 60], [31, 30, 60, 60], [0, 0, 8, 8]])
+    found = (truth, assign(boxes, truth, model.roi_head.num_classes))
+    pseudo_masks = lambda _, boxes, labels: detection_masks(torch.zeros(3, 64, 64), boxes, labels)  # noqa: E731
+    model.roi_head._cue_targets(0, boxes, found, 28, pseudo_masks)
+    assert asked == {(0, 0, 20, 20): 1, (30, 30, 60, 60): 4, (31, 30, 60, 60): 4}
+
+
+def test_losses_start_where_chance_does(repo_root):
+    """Masks at probabilities of one half, whatever the features; the layers as released."""
+    cfg = Config.fromfile(repo_root / 'configs/pdsl/_base_/pdsl_r18.py').model.roi_head
+    torch.manual_seed(0)
+    mask_head, box_head = MODELS.build(cfg.mask_head), MODELS.build(cfg.bbox_head)
+    mask_head.init_weights()
+    for logits in mask_head(torch.rand(2, 512, 14, 14) * 2):
+        loss = L.mask_loss(logits[:, 0], (torch.rand(2, 28, 28) > 0.5).float()) / 28**2
+        assert loss.tolist() == pytest.approx([math.log(2)] * 2, rel=0.02)
+    for layer in (mask_head.conv_logits, *mask_head.specific_logits):
+        assert layer.weight.std().item() == pytest.approx(0.001, rel=0.2)
+    box_head.init_weights()
+    for layer in box_head.fcs:
+        assert layer.weight.std().item() == pytest.approx(0.005, rel=0.01)
+        assert (layer.bias == 0.1).all()
+
+
+@torch.no_grad()
+def test_correlation_counts_beside_the_masks(repo_root):
+    """Both are means over the same proposals: those with a mask, however many have none."""
+    model = tiny(repo_root).train()
+    crowd = np.array([[4, 4, 40, 40], [6, 4, 42, 40], [4, 6, 40, 44]])
+    far = np.array([[50 + x, 50 + y, 60 + x, 60 + y] for x in range(4) for y in range(4)])
+    few = run_loss(model, sample(tags=(1,), boxes=crowd))
+    many = run_loss(model, sample(tags=(1,), boxes=np.concatenate((crowd, far))))
+    for name in ('loss_correlation1', 'loss_mask1'):
+        assert 0.05 < few[name] < 1 and 0.05 < many[name] < 1
+    model.roi_head.correlation_average = 'proposals'
+    diluted = run_loss(model, sample(tags=(1,), boxes=np.concatenate((crowd, far))))
+    share = (diluted['loss_correlation1'] / many['loss_correlation1']).item()
+    assert share * 19 == pytest.approx(round(share * 19), abs=1e-3) and share < 0.9
 
 
 def test_heads_losses_by_hand():
@@ -306,6 +366,41 @@ def test_prediction_is_the_heads_mean(repo_root):
     assert (found.scores[:-1] >= found.scores[1:]).all()
 
 
+def brute_force_nms(boxes, scores, iou_thr):
+    kept = []
+    for i in scores.argsort(descending=True).tolist():
+        if all(box_iou(boxes[i, None], boxes[j, None]).item() <= iou_thr for j in kept):
+            kept.append(i)
+    return kept
+
+
+def test_tags_choose_before_threshold_nms_and_the_best(repo_root):
+    rng = torch.Generator().manual_seed(0)
+    low = torch.rand(60, 2, generator=rng) * 40
+    boxes = torch.cat((low, low + 5 + torch.rand(60, 2, generator=rng) * 20), 1)
+    probs = torch.rand(60, 7, generator=rng).softmax(1)
+    probs[:, 3] *= 1e-7  # a class that is there and that the model hardly believes in
+    probs[:, 5] = 0.9  # one that is not and would take all places
+    cfg = dict(score_thr=1e-5, nms=dict(type='nms', iou_threshold=0.5), max_per_img=6)
+    found = detections(probs, boxes[:, None].expand(-1, 6, -1), (64, 64), cfg, tags=[2, 3])
+    of_two = brute_force_nms(boxes, probs[:, 2], 0.5)[:5]
+    best = probs[:, 3].argmax().item()
+    assert found.labels.tolist() == [2] * 5 + [3]
+    torch.testing.assert_close(found.bboxes, boxes[[*of_two, best]])
+    assert found.scores.tolist() == [*probs[of_two, 2].tolist(), probs[best, 3].item()]
+    assert not len(detections(probs, boxes[:, None].expand(-1, 6, -1), (64, 64), cfg, tags=[]))
+    # through the model, which finds the tags in the metainfo
+    model = tiny(repo_root).eval()
+    model.roi_head.test_cfg.tags_only = True
+    model.roi_head.test_cfg.score_thr = 0.99  # only the best of each is left
+    (result,) = model.test_step(batch(sample(tags=(1, 4))))
+    assert sorted(result.pred_instances.labels.tolist()) == [1, 4]
+    without = sample()
+    del without.tags
+    with pytest.raises(ValueError, match="tags_only without 'tags'"):
+        model.test_step(batch(without))
+
+
 SWITCHES = {
     'reduction': 'sum',
     'smooth_l1_beta': 0.0,
@@ -314,7 +409,7 @@ SWITCHES = {
     'soft_masks': False,
     'weighted_masks': False,
     'correlation_target': 'pseudo_gt',
-    'correlation_average': 'foreground',
+    'correlation_average': 'proposals',
     'correlation_agnostic': True,
     'correlation': False,
     'loss_weights': {'mil': 4.0},

@@ -1,15 +1,18 @@
 """PDSL learns from the tags of real pictures, and every metric runs on others."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.runner import TestLoop
+from pycocotools import mask as coco_mask
 
 from projects.common.cli import build_runner, prepare
 from projects.pdsl.datasets import VOCInstanceDataset, VOCTagDataset
+from projects.pdsl.evaluation import InstanceCocoMetric
 from projects.pdsl.proposals import generate_proposals
 from projects.pdsl.proposals.pictures import list_pictures
 from projects.pdsl.visualization import draw_instances
@@ -36,8 +39,6 @@ def instances(devkit, split='val', **kwargs):
 
 def test_masks_of_voc(devkit):
     """Boxes come from the XML files and masks from the PNGs: they must fit together."""
-    from pycocotools import mask as coco_mask
-
     dataset = instances(devkit)
     assert len(dataset) == 24
     count = 0
@@ -55,6 +56,29 @@ def test_masks_of_voc(devkit):
     assert any(
         each['ignore_flag'] for i in range(24) for each in dataset.get_data_info(i)['instances']
     )
+
+
+def test_masks_set_the_sizes_of_objects(devkit, tmp_path):
+    """Boxes are larger than what they hold: 63 objects of 216 would be of another size class."""
+    metric = InstanceCocoMetric(metric='segm')
+    changed = count = 0
+    for split in ('train', 'val'):
+        dataset = instances(devkit, split)
+        metric.dataset_meta = dataset.metainfo
+        pictures = [dataset.get_data_info(i) for i in range(len(dataset))]
+        truth = [
+            dict(img_id=p['img_id'], height=p['height'], width=p['width'], anns=p['instances'])
+            for p in pictures
+        ]
+        written = json.loads(Path(metric.gt_to_coco_json(truth, str(tmp_path / split))).read_text())
+        for ann in written['annotations']:
+            pixels = coco_mask.decode(ann['segmentation']).sum()
+            assert ann['area'] == pixels
+            changed += np.digitize(np.prod(ann['bbox'][2:]), (32**2, 96**2)) != np.digitize(
+                pixels, (32**2, 96**2)
+            )
+            count += 1
+    assert (changed, count) == (63, 216)
 
 
 def test_a_second_image_set_is_left_out(devkit):

@@ -58,6 +58,6 @@ def test_accumulation_takes_as_many_pictures(repo_root):
     )
     count = single.optim_wrapper.accumulative_counts
     assert single.train_cfg.max_iters == count * default.train_cfg.max_iters
-    steps = [cfg.param_scheduler[0].milestones[0] for cfg in (default, single)]
+    steps = [cfg.param_scheduler[-1].milestones[0] for cfg in (default, single)]
     assert steps[1] == count * steps[0]
     assert single.optim_wrapper.optimizer == default.optim_wrapper.optimizer

@@ -1,19 +1,24 @@
 """Writes what a model that learnt from tags finds on its training pictures as COCO json.
 
 python tools/misc/export_pseudo_labels.py CONFIG CHECKPOINT data/voc_pseudo.json --score-thr 0.3
+torchrun --nproc_per_node 8 tools/misc/export_pseudo_labels.py CONFIG CHECKPOINT out.json --tta
 
 Any mmdet detector or instance segmenter trains on it as if it were fully supervised: the usual
-second stage of weak supervision. Instances of classes that a picture's tags do not name are left
-out. Pictures are read from --image-root, which is the data_prefix of the second stage.
+second stage of weak supervision. A picture's tags choose first: instances of other classes compete
+with none, and the best instance of each tag is among those found. Pictures are read from
+--image-root, which is the data_prefix of the second stage.
+
+Labels are kept in OUT.parts as they come. The same command goes on after an interruption; processes
+share the pictures, and the last to finish writes OUT.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import hashlib
+import itertools
 import os
 import sys
-from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -21,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from projects.common.build import build_quietly
 from projects.common.cli import (
@@ -32,10 +37,16 @@ from projects.common.cli import (
     report_user_errors,
 )
 from projects.common.convert import check_weights, read_weights
-from projects.common.files import write_atomically
 from projects.common.progress import progress_bar
+from projects.pdsl.cues.store import file_digest
 from projects.pdsl.models import use_no_cue
-from projects.pdsl.pseudo_label_export import coco_json, select_pseudo_labels, tagged_pictures
+from projects.pdsl.pseudo_label_export import (
+    LabelParts,
+    common_folder,
+    picture_record,
+    select_pseudo_labels,
+    tagged_pictures,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,6 +67,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--image-root', help="folder that file names are relative to; default: the pictures' own"
     )
+    parser.add_argument(
+        '--tta', action='store_true', help="average over the views of the config's tta_pipeline"
+    )
+    parser.add_argument(
+        '--part-size',
+        type=int,
+        default=32,
+        help='pictures that are kept together, the most that an interruption loses (default: '
+        '%(default)s)',
+    )
     parser.add_argument('--workers', type=int, default=0, help='processes that load pictures')
     parser.add_argument('--device', help='such as cpu or cuda:0; default: the fastest there is')
     add_trust_option(parser)
@@ -65,48 +86,77 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def default_device() -> str:
+    """The GPU of this process under torchrun, the first one otherwise."""
+    if not torch.cuda.is_available():
+        return 'cpu'
+    return f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()}'
+
+
 @torch.no_grad()
 def main() -> None:
     args = parse_args()
+    if args.out.exists():
+        raise UserError(f'{args.out}: exists already')
     cfg = load_config(args.config, args.cfg_options)
     weights, _ = read_weights(args.checkpoint, args.trust_checkpoint)
     if not cfg.model.get('roi_head', {}).get('type', '').endswith('PDSLRoIHead'):
         raise UserError(f'config {args.config}: its model is no PDSL')
     use_no_cue(cfg.model)
+    cfg.model.test_cfg.rcnn.tags_only = True
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = build_quietly(cfg.model, cfg.get('default_scope', 'mmdet'))
     expected = {key: value.shape for key, value in model.state_dict().items()}
     check_weights(weights, expected, f'checkpoint {args.checkpoint}')
     model.load_state_dict(weights)
-    model.to(args.device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
+    if args.tta:
+        model = build_quietly(dict(cfg.tta_model, module=model), cfg.get('default_scope', 'mmdet'))
+    model.to(args.device or default_device()).eval()
 
-    dataset = tagged_pictures(cfg)
-    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
-    root = args.image_root or os.path.commonpath(
-        [os.path.dirname(os.path.abspath(info['img_path'])) for info in infos]
+    dataset = tagged_pictures(cfg, args.tta)
+    root = args.image_root or common_folder(dataset)
+    parts = LabelParts(
+        args.out,
+        len(dataset),
+        dict(
+            checkpoint=file_digest(args.checkpoint),
+            config=hashlib.blake2b(cfg.pretty_text.encode(), digest_size=8).hexdigest(),
+            score_thr=args.score_thr,
+            strict=args.strict,
+            tta=args.tta,
+            image_root=str(root),
+        ),
+        args.part_size,
     )
-    labels, found, missing = [], Counter(), 0
-    loader = DataLoader(dataset, num_workers=args.workers, collate_fn=pseudo_collate)
-    with progress_bar(len(dataset), 'pseudo labels', 'picture') as bar:
-        for info, data in zip(infos, loader, strict=True):
-            (sample,) = model.test_step(data)
-            instances = sample.pred_instances
-            rows = select_pseudo_labels(instances, info['tags'], args.score_thr, not args.strict)
-            instances = instances[rows].cpu()
-            labels.append((dict(info, ori_shape=sample.ori_shape), instances))
-            found.update(instances.labels.tolist())
-            missing += len(set(info['tags']) - set(instances.labels.tolist()))
-            bar.update()
+    missing = parts.missing()
+    indices = list(itertools.chain(*missing))
+    loader = iter(
+        DataLoader(Subset(dataset, indices), num_workers=args.workers, collate_fn=pseudo_collate)
+    )
+    with progress_bar(len(indices), 'pseudo labels', 'picture') as bar:
+        for part in missing:
+            records = []
+            for index in part:
+                (sample,) = model.test_step(next(loader))
+                info = dataset.get_data_info(index)
+                instances = sample.pred_instances
+                rows = select_pseudo_labels(
+                    instances, info['tags'], args.score_thr, not args.strict
+                )
+                records.append(picture_record(info, sample.ori_shape, instances[rows], root))
+                bar.update()
+            parts.write(part[0], records)
     classes = dataset.metainfo['classes']
-    content = coco_json(labels, classes, root)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(args.out, json.dumps(content).encode())
+    summary = parts.merge(classes)
+    if summary is None:
+        print(f'{args.out}: this part is done, others are not')
+        return
     width = max(map(len, classes))
     for index, name in enumerate(classes):
-        print(f'{name:{width}}  {found[index]}')
+        print(f'{name:{width}}  {summary.instances[index]}')
     print(
-        f'{args.out}: {found.total()} instances on {len(dataset)} pictures, relative to {root}; '
-        f'{missing} tags without one'
+        f'{args.out}: {summary.instances.total()} instances on {summary.pictures} pictures, '
+        f'relative to {root}; {summary.missing} tags without one'
     )
 
 

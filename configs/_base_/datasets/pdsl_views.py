@@ -1,5 +1,6 @@
 # How PDSL sees pictures (section 4.3): MCG's proposals, 2,000 of each picture; scales, flips, crops
 # and colours in training; 688 pixels in testing, and 8 scales with flips in test-time augmentation.
+# Longest sides, 2,000 pixels in training and 4,000 in testing, are the released code's.
 # PDSL_PROPOSALS: folder of the proposals, made by tools/dataset_converters/proposals.py or, of
 # Selective Search, by tools/misc/generate_proposals.py.
 proposals = dict(
@@ -28,7 +29,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     proposals,
-    dict(type='mmdet.Resize', scale=(2000, 688), keep_ratio=True),
+    dict(type='mmdet.Resize', scale=(4000, 688), keep_ratio=True),
     dict(type='ProjectProposals'),
     dict(type='mmdet.LoadAnnotations', with_bbox=True),
     dict(
@@ -43,7 +44,7 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [
-                dict(type='mmdet.Resize', scale=(2000, side), keep_ratio=True)
+                dict(type='mmdet.Resize', scale=(4000, side), keep_ratio=True)
                 for side in (480, 576, 672, 768, 864, 960, 1056, 1152)
             ],
             [dict(type='mmdet.RandomFlip', prob=prob) for prob in (0.0, 1.0)],

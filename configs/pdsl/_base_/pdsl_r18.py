@@ -1,6 +1,8 @@
-# PDSL with ResNet18-WS in the paper's semantics (sections 3 and 4.3), for VOC's 20 classes.
-# PDSL_PRETRAINED: a checkpoint of configs/pdsl/pretrain, of the same depth. Without it backbone and
-# fully connected layers start from random weights, with which VOC is not learnt.
+# PDSL with ResNet18-WS in the paper's semantics (sections 3 and 4.3), for VOC's 20 classes; losses
+# are means, to which the learning rate belongs (roi_head.reduction='sum': the paper's sums).
+# PDSL_PRETRAINED: a checkpoint of configs/pdsl/pretrain or the released backbone, converted by
+# tools/model_converters/pdsl.py, of the same depth. Without it backbone and fully connected layers
+# start from random weights, with which VOC is not learnt.
 import os
 
 model = dict(

@@ -1,4 +1,4 @@
-# All that the released code does differently from the paper, in the model.
+# All that the released code does differently from pdsl_r18.py, in the model.
 _base_ = ['./pdsl_r18.py']
 model = dict(
     backbone=dict(frozen_stages=4),
@@ -9,7 +9,6 @@ model = dict(
         soft_masks=False,
         weighted_masks=False,
         correlation_target='pseudo_gt',
-        correlation_average='foreground',
         correlation_agnostic=True,
         mask_head=dict(class_agnostic=False),
     ),

@@ -44,7 +44,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
-    dict(type='CosineAnnealingLR', T_max=2000, begin=0, end=2000, by_epoch=False),
+    dict(type='CosineAnnealingLR', by_epoch=False),
 ]
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=1000, save_best='coco/segm_mAP_50', rule='greater'),

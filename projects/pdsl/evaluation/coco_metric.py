@@ -10,8 +10,10 @@ from contextlib import redirect_stdout
 
 import numpy as np
 from mmdet.evaluation import CocoMetric
+from mmengine.fileio import dump, load
 from mmengine.logging import print_log
 from mmengine.registry import METRICS
+from pycocotools import mask as coco_mask
 
 __all__ = ['InstanceCocoMetric']
 
@@ -26,6 +28,8 @@ class InstanceCocoMetric(CocoMetric):
 
     Without ``ann_file`` the ground truth is that of the data samples (metainfo ``instances``), and
     objects that are ignored there, VOC's difficult ones, are ignored here as COCO's crowds are.
+    Small, medium and large (``segm_mAP_s``, ...) are then objects by the pixels of their mask, of
+    boxes and masks alike, as in COCO's own files and in the released code; mmdet takes their box.
 
     Args:
         extra_iou_thrs: The further overlaps.
@@ -72,9 +76,38 @@ class InstanceCocoMetric(CocoMetric):
         self.iou_thrs, self.metric_items = standard
         return found
 
+    def gt_to_coco_json(self, gt_dicts: Sequence[dict], outfile_prefix: str) -> str:
+        """Write mmdet's file with the areas (pixels) of masks in place of those of boxes.
+
+        Args:
+            gt_dicts: Of each image ``width``, ``height``, ``img_id`` and ``anns``, whose ``mask``,
+                where there is one, is a run-length encoding or polygons.
+            outfile_prefix: What the file's name begins with.
+
+        Returns:
+            The file's name.
+        """
+        path = super().gt_to_coco_json(gt_dicts, outfile_prefix)
+        content = load(path)
+        sizes = {each['id']: (each['height'], each['width']) for each in content['images']}
+        for ann in content.get('annotations', ()):
+            if 'segmentation' in ann:
+                ann['area'] = _mask_area(ann['segmentation'], *sizes[ann['image_id']])
+        dump(content, path)
+        return path
+
     def _compute(self, results: list, level: int = logging.INFO) -> dict[str, float]:
         """mmdet's metrics; what pycocotools prints goes to the log."""
         with redirect_stdout(io.StringIO()) as printed:
             found = super().compute_metrics(results)
         print_log(printed.getvalue(), 'current', level)
         return found
+
+
+def _mask_area(mask: dict | list, height: int, width: int) -> float:
+    """Pixels of a mask that is a run-length encoding, compressed or not, or polygons."""
+    if isinstance(mask, list):
+        mask = coco_mask.merge(coco_mask.frPyObjects(mask, height, width))
+    elif isinstance(mask['counts'], list):
+        mask = coco_mask.frPyObjects(mask, height, width)
+    return float(coco_mask.area(mask))

@@ -68,9 +68,20 @@ class PDSLBoxHead(BaseModule):
                 head['reg'] = FastLinear(sizes[-1], 4 * num_classes)
             self.refinements.append(head)
 
+        self.optional_in_pretrained: dict[str, str] = {
+            r'(classification|detection|refinements)\b': 'scores and boxes, which start anew'
+        }
+
     def init_weights(self) -> None:
-        """Xavier for what sums over proposals, small numbers for what refines, as released."""
-        for layer in (*self.fcs, self.classification, self.detection):
+        """Initialize as released.
+
+        The fully connected layers, which matter from scratch only, have a standard deviation of
+        0.005 and a bias of 0.1; the two streams are Xavier's, and what refines starts small.
+        """
+        for layer in self.fcs:
+            nn.init.normal_(layer.get_parameter('weight'), std=0.005)
+            nn.init.constant_(layer.get_parameter('bias'), 0.1)
+        for layer in (self.classification, self.detection):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         for head in self.refinements:
@@ -78,6 +89,10 @@ class PDSLBoxHead(BaseModule):
                 nn.init.normal_(layer.weight, std=0.01 if name == 'cls' else 0.001)
                 nn.init.zeros_(layer.bias)
         super().init_weights()
+
+    def prediction_layers(self) -> list[nn.Module]:
+        """Return the layers that make logits (see tools/preflight.py)."""
+        return [self.classification, self.detection, *(head['cls'] for head in self.refinements)]
 
     def extract(self, roi_features: Tensor) -> Tensor:
         """Proposal features (n, D) of RoI features (n, C, s, s)."""

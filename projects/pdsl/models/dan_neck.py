@@ -38,10 +38,10 @@ class DANNeck(BaseModule):
         self.dropout = nn.Dropout(dropout)
 
     def init_weights(self) -> None:
-        """Xavier, as :class:`PDSLBoxHead` has it."""
+        """Initialize the layers as :class:`PDSLBoxHead` initializes them."""
         for layer in self.fcs:
-            nn.init.xavier_uniform_(layer.get_parameter('weight'))
-            nn.init.zeros_(layer.get_parameter('bias'))
+            nn.init.normal_(layer.get_parameter('weight'), std=0.005)
+            nn.init.constant_(layer.get_parameter('bias'), 0.1)
         super().init_weights()
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:

@@ -107,10 +107,10 @@ def reduce_images(
     Args:
         sums: Of each image, the sum of a loss.
         counts: Of each image, what it would be divided by for a mean; 0 makes it 0.
-        reduction: 'sum', the paper's: the images' sums, averaged over images. 'mean': the images'
-            means, averaged over images. 'batch_mean', as released: the mean over the whole batch.
-            All are one in the number of images; the first two make gradient accumulation over
-            images equal to a batch of them.
+        reduction: 'mean': the images' means, averaged over images. 'sum', the paper's: the
+            images' sums, averaged over images. 'batch_mean', as released: the mean over the whole
+            batch. All are one in the number of images; the first two make gradient accumulation
+            over images, and processes of an image each, equal to a batch of them.
     """
     total = torch.stack(list(sums))
     if reduction == 'sum':

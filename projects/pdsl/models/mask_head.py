@@ -31,12 +31,19 @@ class PDSLMaskHead(FCNMaskHead):
         )
 
     def init_weights(self) -> None:
-        """As mmdet starts its last layer, the class-specific ones too."""
+        """Initialize the last layers with a standard deviation of 0.001, as released.
+
+        All masks start at a probability of one half. mmdet's initialization, meant for layers of
+        many channels, starts M^0's only channel at logits of hundreds.
+        """
         super().init_weights()
-        for layer in self.specific_logits:
-            weight = layer.get_parameter('weight')
-            nn.init.kaiming_normal_(weight, mode='fan_out', nonlinearity='relu')
+        for layer in (self.conv_logits, *self.specific_logits):
+            nn.init.normal_(layer.get_parameter('weight'), std=0.001)
             nn.init.zeros_(layer.get_parameter('bias'))
+
+    def prediction_layers(self) -> list[nn.Module]:
+        """Return the layers that make logits (see tools/preflight.py)."""
+        return [self.conv_logits, *self.specific_logits]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Logits of every layer.

@@ -89,17 +89,18 @@ def assign(
     return Assignment(labels, weights, matched, ious, foreground)
 
 
-def sample_seeds(assignment: Assignment, num_seeds: int) -> tuple[Tensor, Tensor]:
-    """Seeds: of each pseudo ground truth the foreground proposals nearest to it (section 3.3).
+def sample_seeds(assignment: Assignment, num_seeds: int) -> Tensor:
+    """Sample of each pseudo ground truth the foreground proposals nearest to it (section 3.3).
 
     Args:
         assignment: Of the proposals to the pseudo ground truth that the last head gives.
         num_seeds: n_seed, seeds of each pseudo ground truth.
 
     Returns:
-        Indices of proposals (s,), and of each the pseudo ground truth that chose it (s,).
+        Indices of proposals (s,); one that several pseudo ground truths chose comes several
+        times. A seed's class is its own, ``assignment.labels``: where a class has fewer than
+        ``num_seeds`` foreground proposals, it also chooses those of other classes.
     """
     overlaps = assignment.ious[:, assignment.foreground]
     order = overlaps.argsort(dim=1, descending=True, stable=True)[:, :num_seeds]
-    owners = torch.arange(len(order), device=order.device)[:, None].expand_as(order)
-    return assignment.foreground[order.flatten()], owners.flatten()
+    return assignment.foreground[order.flatten()]

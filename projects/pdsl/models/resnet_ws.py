@@ -63,6 +63,8 @@ class ResNetWS(ResNet):
         torch.Size([1, 512, 12, 16])
     """
 
+    semantic_arguments = ('pools', 'dilations')
+
     arch_settings = {
         depth: (DilatedBasicBlock if block is BasicBlock else block, blocks)
         for depth, (block, blocks) in ResNet.arch_settings.items()

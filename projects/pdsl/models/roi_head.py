@@ -41,7 +41,7 @@ from .pseudo_labels import (
 )
 
 #: Masks (s, H, W) for the s seeds of an image, given its index in the batch, the seeds' boxes
-#: (s, 4) and the classes (s,) of the pseudo ground truth that chose them.
+#: (s, 4) and their classes (s,).
 PseudoMasks = Callable[[int, Tensor, Tensor], Tensor]
 
 _FROZEN_AFTER = 100  # iterations at the clamp until it is reported
@@ -52,14 +52,17 @@ _LOSSES = ('mil', 'refinement', 'mask', 'correlation')
 class PDSLRoIHead(StandardRoIHead):
     """The detection branch, the segmentation branch and their correlation.
 
-    The defaults are the paper's; "released" says what reproduces the released code. Arguments
+    The defaults are the paper's, but for how losses are reduced, in which they are the released
+    code's; "released" says what reproduces the rest of it, "paper" the paper's sums. Arguments
     that are not named here are mmdet's. Tags stand in the data sample's metainfo, ``tags``: the
     classes that are in the image. Neither boxes nor masks of a data sample are read.
 
     Args:
         num_seeds: n_seed, seeds of each pseudo ground truth (1, 10, 50 and 100 in Table 1).
         iou_thr: Least overlap of a foreground proposal with its pseudo ground truth.
-        reduction: See :func:`~.losses.reduce_images`; released 'batch_mean'.
+        reduction: See :func:`~.losses.reduce_images`; paper 'sum', with which the paper's
+            learning rate of 0.01 diverges at the second iteration. Released 'batch_mean', which is
+            'mean' where each process has one image.
         smooth_l1_beta: Where the box loss becomes linear; released 0, which is L1.
         weighted_regression: Weigh the box loss by y; released True (ResNet-101: False).
         objectness_factor: Multiply RoI features by 1 + the proposal's score; released True.
@@ -69,8 +72,9 @@ class PDSLRoIHead(StandardRoIHead):
         correlation: L_ACL, on or off.
         correlation_target: Whose score a mask's activation should have: 'proposal', its own, or
             'pseudo_gt', its pseudo ground truth's; released 'pseudo_gt'.
-        correlation_average: Divide L_ACL by the number of all 'proposals' or of the 'foreground'
-            ones; released 'foreground'.
+        correlation_average: Divide L_ACL by the number of the 'foreground' proposals, over which
+            the masks' losses are means as well, or of all 'proposals'; paper 'proposals', beside
+            sums of the masks' losses.
         correlation_agnostic: Also for M^0; released True.
         loss_weights: Factors of 'mil', 'refinement', 'mask' and 'correlation'; 1 by default.
         chunk_size: RoIs whose features are held at a time; the backward pass pools them, and
@@ -85,7 +89,7 @@ class PDSLRoIHead(StandardRoIHead):
         *args,
         num_seeds: int = 10,
         iou_thr: float = 0.5,
-        reduction: str = 'sum',
+        reduction: str = 'mean',
         smooth_l1_beta: float = 1.0,
         weighted_regression: bool = True,
         objectness_factor: bool = False,
@@ -93,7 +97,7 @@ class PDSLRoIHead(StandardRoIHead):
         weighted_masks: bool = True,
         correlation: bool = True,
         correlation_target: str = 'proposal',
-        correlation_average: str = 'proposals',
+        correlation_average: str = 'foreground',
         correlation_agnostic: bool = False,
         loss_weights: Mapping[str, float] | None = None,
         chunk_size: int = 0,
@@ -121,6 +125,12 @@ class PDSLRoIHead(StandardRoIHead):
         self.correlation_agnostic = correlation_agnostic
         self.loss_weights = {**dict.fromkeys(_LOSSES, 1.0), **(loss_weights or {})}
         self.chunk_size = chunk_size
+        # see tools/preflight.py
+        self.mined_losses = {
+            r'refine\d|correlation\d': 'scores of the model are its labels and weights',
+            r'mask\d': 'the model chooses the boxes, and a mask head learns from the one before',
+        }
+        self.late_losses = {r'mask[1-9]': 'what the head before says is its label'}
         self.warnings: Counter[str] = Counter()
         self._frozen = 0
 
@@ -381,16 +391,12 @@ class PDSLRoIHead(StandardRoIHead):
         pseudo_masks: PseudoMasks,
     ) -> Tensor:
         """M-hat^0 of an image's foreground proposals (m, size, size): of their nearest seeds."""
-        truth, given = found
+        _, given = found
         if not len(given.foreground):
             return proposals.new_zeros(0, size, size)
-        seeds, owners = sample_seeds(given, self.num_seeds)
         # a proposal that two pseudo ground truths chose needs one mask
-        seeds, first = torch.unique(seeds, return_inverse=True)
-        owner = torch.zeros_like(seeds).scatter_reduce_(
-            0, first, owners, 'amin', include_self=False
-        )
-        masks = pseudo_masks(index, proposals[seeds], truth.labels[owner])
+        seeds = sample_seeds(given, self.num_seeds).unique()
+        masks = pseudo_masks(index, proposals[seeds], given.labels[seeds])
         boxes = proposals[given.foreground]
         nearest = bbox_overlaps(proposals[seeds], boxes).argmax(0)
         return crop_masks(masks.to(boxes.device), nearest, boxes, size).to(proposals.dtype)
@@ -453,12 +459,15 @@ class PDSLRoIHead(StandardRoIHead):
     ) -> list[InstanceData]:
         """NMS of :meth:`score_proposals`; see mmdet's method.
 
-        The metainfo of each image's result has ``image_scores``, y (n_c,) of Eq. 2.
+        The metainfo of each image's result has ``image_scores``, y (n_c,) of Eq. 2. With
+        ``tags_only`` in ``test_cfg.rcnn``, only classes of the image's metainfo ``tags`` are
+        found, and the best box of each of them always: see :func:`detections`.
         """
         results = []
         scored = self.score_proposals(x, rpn_results_list)
         for (probs, boxes, image_scores), meta in zip(scored, batch_img_metas):
-            result = detections(probs, boxes, meta['img_shape'], rcnn_test_cfg)
+            tags = known_tags(meta, rcnn_test_cfg)
+            result = detections(probs, boxes, meta['img_shape'], rcnn_test_cfg, tags)
             result.set_metainfo(dict(image_scores=image_scores.detach()))
             if rescale and len(result):
                 result.bboxes = result.bboxes / result.bboxes.new_tensor(
@@ -487,16 +496,39 @@ class PDSLRoIHead(StandardRoIHead):
         return probs, boxes, self._mask_forward(x, rois)['mask_preds']
 
 
+def known_tags(meta: Mapping, test_cfg: Mapping) -> Sequence[int] | None:
+    """Return an image's tags where ``test_cfg`` asks to find nothing else (``tags_only``).
+
+    Raises:
+        ValueError: They are not in the metainfo.
+    """
+    if not test_cfg.get('tags_only', False):
+        return None
+    if 'tags' not in meta:
+        raise ValueError(
+            f"{meta.get('img_path', 'an image')}: test_cfg.rcnn.tags_only without 'tags' in its "
+            "metainfo; add it to PackDetInputs' meta_keys"
+        )
+    return sorted({int(tag) for tag in meta['tags']})
+
+
 def detections(
-    probs: Tensor, boxes: Tensor, shape: Sequence[int], test_cfg: Mapping
+    probs: Tensor,
+    boxes: Tensor,
+    shape: Sequence[int],
+    test_cfg: Mapping,
+    tags: Sequence[int] | None = None,
 ) -> InstanceData:
-    """What remains of an image's proposals: clipped, above a score, after NMS of each class.
+    """Return what remains of an image's proposals: clipped, above a score, after NMS by class.
 
     Args:
         probs: (n, n_c + 1), the last of the background.
         boxes: (n, n_c, 4), XYXY in pixels.
         shape: Height and width of the image, in pixels.
         test_cfg: ``score_thr``, ``nms`` and ``max_per_img``.
+        tags: Classes that are in the image. Others are left out before anything else, and the best
+            box of each of these is there whatever its score and however many there are; None where
+            they are not known.
 
     Returns:
         ``bboxes`` (d, 4), ``scores`` (d,) and ``labels`` (d,), best first.
@@ -509,10 +541,25 @@ def detections(
     boxes = boxes.minimum(high).maximum(low)
     empty = (boxes[..., 2:] <= boxes[..., :2]).any(-1)
     probs = torch.cat((probs[:, :-1].masked_fill(empty, -1), probs[:, -1:]), 1)
-    found, labels = multiclass_nms(
-        boxes.flatten(1), probs, test_cfg['score_thr'], test_cfg['nms'], test_cfg['max_per_img']
+    ranks = probs
+    if tags is not None:
+        known = torch.as_tensor(tags, dtype=torch.long, device=probs.device)
+        best, rows = probs[:, known].max(0)
+        ranks = torch.full_like(probs, -1)
+        ranks[:, known] = probs[:, known]
+        # above every other score and threshold; the first of its class it is already
+        ranks[rows, known] += 2 * (best >= 0)
+    found, labels, rows = multiclass_nms(
+        boxes.flatten(1),
+        ranks,
+        test_cfg['score_thr'],
+        test_cfg['nms'],
+        max(test_cfg['max_per_img'], len(tags or ())),
+        return_inds=True,
     )
-    return InstanceData(bboxes=found[:, :4], scores=found[:, 4], labels=labels)
+    scores = probs[:, :-1].flatten()[rows]
+    order = scores.argsort(descending=True, stable=True)
+    return InstanceData(bboxes=found[order, :4], scores=scores[order], labels=labels[order])
 
 
 def _check(name: str, value: str, expected: Sequence[str]) -> None:

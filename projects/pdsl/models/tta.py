@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .roi_head import detections
+from .roi_head import detections, known_tags
 
 
 @MODELS.register_module()
@@ -67,7 +67,8 @@ class PDSLTTAModel(BaseTTAModel):
         samples, results = views[0]['data_samples'], []
         for total, sample in zip(totals, samples):
             probs, boxes, image_scores = (each / len(views) for each in total)
-            result = detections(probs, boxes, sample.metainfo['ori_shape'], head.test_cfg)
+            tags = known_tags(sample.metainfo, head.test_cfg)
+            result = detections(probs, boxes, sample.metainfo['ori_shape'], head.test_cfg, tags)
             result.set_metainfo(dict(image_scores=image_scores))
             results.append(result)
         if head.with_mask:

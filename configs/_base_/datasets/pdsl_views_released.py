@@ -1,0 +1,25 @@
+# How the released code trains on pictures, where that is not as in pdsl_views.py: up to 4,000
+# proposals, each side of the crop 0.9 to 1 of the picture's, colours blended on BGR after it.
+released_proposals = dict(
+    type='LoadStoredProposals', folder='{{$PDSL_PROPOSALS:data/proposals}}', max_proposals=4000
+)
+released_train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    released_proposals,
+    dict(
+        type='RandomChoiceResize',
+        scales=[(2000, side) for side in range(480, 1217, 32)],
+        keep_ratio=True,
+    ),
+    dict(type='mmdet.RandomFlip', prob=0.5),
+    dict(type='mmdet.RandomCrop', crop_size=(0.9, 0.9), crop_type='relative_range'),
+    dict(type='RandomExposureSaturation', factor=1.5, space='blend'),
+    dict(type='ProjectProposals'),
+    dict(
+        type='mmdet.PackDetInputs',
+        meta_keys=(
+            'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
+            'tags', 'homography_matrix', 'ori_proposals',
+        ),
+    ),
+]  # fmt: skip
