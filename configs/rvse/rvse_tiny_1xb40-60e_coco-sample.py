@@ -17,16 +17,10 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=20, by_epoch=False),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=60,
-        begin=0,
-        end=60,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    ),
+    dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True),
 ]
 default_hooks = dict(
+    visualization=dict(type='MatchingVisualizationHook'),
     checkpoint=dict(interval=20, save_best='matching/rsum', rule='greater'),
     logger=dict(interval=2),
 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -17,15 +20,17 @@ from projects.common.quickstart import (
     versions,
     write_summary,
 )
-from projects.common.scenes import write_dataset
+from projects.common.scenes import COLORS, SHAPES, SIZES, write_dataset
 
 from .text import Vocabulary
 from .visualization import Answers, draw_answers
 
-CONFIG = 'configs/rvse/rvse_tiny_1xb64-4e_scenes.py'
+CONFIG = 'configs/rvse/rvse_tiny_1xb32-3e_scenes.py'
 SCENES = Path('work_dirs/quickstart/scenes')
-QUERIES = 6  # of each kind on the page
+QUERIES = 3  # of each kind on the page
 TOP = 5
+PHRASES = [f'a {size} {color} {shape}' for size in SIZES for color in COLORS for shape in SHAPES]
+SHOWN_PHRASES = ('a large red heart', 'a small green star', 'a large blue circle')
 
 
 def main(work_dir: Path, seed: int) -> dict:
@@ -58,13 +63,20 @@ def main(work_dir: Path, seed: int) -> dict:
     metrics = runner.test()
     test_seconds = time.time() - start
     dataset = runner.test_dataloader.dataset
+    scores = phrase_scores(runner.model, runner.test_dataloader)
+    holds = phrase_truth(SCENES / 'annotations/instances_test.json')
+    best = best_images(scores)
     page = work_dir / 'retrieval.png'
-    _draw(dataset, np.load(similarities, mmap_mode='r'), page)
+    _draw(dataset, np.load(similarities, mmap_mode='r'), scores, holds, page)
     summary = dict(
         rsum=metrics['matching/rsum'],
         rsum_untrained=untrained['matching/rsum'],
         recalls=_recalls(metrics),
         recalls_untrained=_recalls(untrained),
+        phrases=dict(
+            precision_at_5=100 * float(np.take_along_axis(holds, best, axis=1).mean()),
+            chance=100 * float(holds.mean()),
+        ),
         train_seconds=train_seconds,
         test_seconds=test_seconds,
         images=dataset.img_size,
@@ -95,31 +107,67 @@ def _recalls(metrics: dict) -> dict[str, dict[str, float]]:
     }
 
 
-def _draw(dataset, similarities: np.ndarray, path: Path) -> None:
-    """The first caption of some pictures spread over the split, and some other pictures."""
+@torch.no_grad()
+def phrase_scores(model, dataloader) -> np.ndarray:
+    """Compute the similarities (72, I) of every phrase of ``PHRASES`` to the split's images."""
+    model.eval()
+    images = []
+    for batch in dataloader:
+        inputs = model.data_preprocessor(batch, False)['inputs']
+        images.append(model.encode_images(inputs)[0])
+    phrases, _ = model.encode_captions(PHRASES)
+    return (phrases @ torch.cat(images).T).cpu().numpy()
+
+
+def phrase_truth(ann_file: Path) -> np.ndarray:
+    """Return (72, I) bool, whether each image holds an object that the phrase describes.
+
+    Args:
+        ann_file: The split's objects, as :func:`write_dataset` writes them.
+    """
+    content = json.loads(ann_file.read_text())
+    column = {image['id']: i for i, image in enumerate(content['images'])}
+    shapes = {category['id']: category['name'] for category in content['categories']}
+    holds = np.zeros((len(PHRASES), len(column)), bool)
+    for entry in content['annotations']:
+        looks = entry['attributes']
+        phrase = f'a {looks["size"]} {looks["color"]} {shapes[entry["category_id"]]}'
+        holds[PHRASES.index(phrase), column[entry['image_id']]] = True
+    return holds
+
+
+def best_images(scores: np.ndarray) -> np.ndarray:
+    """Return the places (N, 5) of the largest of ``scores`` (N, I), best first."""
+    return np.argsort(-scores, axis=1, kind='stable')[:, :TOP]
+
+
+def _answers(query, scores: np.ndarray, things: Sequence, right: np.ndarray) -> Answers:
+    best = best_images(scores[None])[0]
+    return Answers(query, [things[i] for i in best], right[best].tolist(), scores[best].tolist())
+
+
+def _draw(
+    dataset, similarities: np.ndarray, scores: np.ndarray, holds: np.ndarray, path: Path
+) -> None:
+    """Draw phrases, the first captions of some images spread over the split, and other images."""
     images = [dataset.get_data_info(i) for i in range(len(dataset))]
     captions = [text for image in images for text in image['text']]
     owner = dataset.image_of_caption
-
-    def answers(query, scores: np.ndarray, things: list, right: np.ndarray) -> Answers:
-        best = np.argsort(-scores, kind='stable')[:TOP]
-        return Answers(
-            query, [things[i] for i in best], right[best].tolist(), scores[best].tolist()
-        )
-
     chosen = np.linspace(0, len(images), 2 * QUERIES, endpoint=False).astype(int)
     paths = [image['img_path'] for image in images]
-    by_caption = []
+    rows = [PHRASES.index(phrase) for phrase in SHOWN_PHRASES]
+    by_caption = [_answers(PHRASES[row], scores[row], paths, holds[row]) for row in rows]
     for i in chosen[::2]:
         caption = images[i]['gt_text_id'][0]
         right = np.arange(len(images)) == i
-        by_caption.append(answers(captions[caption], similarities[:, caption], paths, right))
-    by_picture = [answers(paths[i], similarities[i], captions, owner == i) for i in chosen[1::2]]
-    title = f'The best {TOP} of {len(images)} pictures, and of {len(captions):,} captions'
-    draw_answers(by_caption, by_picture, path, title)
+        by_caption.append(_answers(captions[caption], similarities[:, caption], paths, right))
+    by_image = [_answers(paths[i], similarities[i], captions, owner == i) for i in chosen[1::2]]
+    title = f'The best {TOP} of {len(images)} images, and of {len(captions):,} captions'
+    draw_answers(by_caption, by_image, path, title)
 
 
 def _print_table(summary: dict, path: Path, page: Path) -> None:
+    phrases = summary['phrases']
     rows = [
         (f'{name}: R@{k}', summary['recalls'][way][f'r{k}'])
         for way, name in (('i2t', 'picture to captions'), ('t2i', 'caption to pictures'))
@@ -130,6 +178,8 @@ def _print_table(summary: dict, path: Path, page: Path) -> None:
         rows,
         summary,
         f'RSUM {summary["rsum"]:.2f} of 600; untrained {summary["rsum_untrained"]:.2f}',
+        f'phrases such as "{SHOWN_PHRASES[0]}": {phrases["precision_at_5"]:.1f} % of the first '
+        f'{TOP} images hold one; chance {phrases["chance"]:.1f} %',
     )
     print(f'\nsummary:  {path}')
     print(f'pictures: {page}: queries with the best five answers, right ones marked')

@@ -9,9 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
-__all__ = ['Answers', 'draw_answers']
+__all__ = ['Answers', 'Card', 'draw_answers']
 
 RIGHT, WRONG = '#1a7f37', '#b0b0b0'
+
+
+class Card(str):
+    """Words in place of an image that is not at hand."""
 
 
 @dataclass
@@ -19,8 +23,9 @@ class Answers:
     """A query and its best answers, best first.
 
     Attributes:
-        query: A caption, or the path of a picture.
-        found: Paths of pictures for a caption, captions for a picture.
+        query: A caption, or the path of an image.
+        found: Paths of images for a caption, captions for an image. A :class:`Card` may stand for
+            an image.
         right: Whether each of them is.
         scores: Their similarities.
     """
@@ -37,14 +42,15 @@ def draw_answers(
     """Draws captions with the pictures found for them and, below, pictures with captions.
 
     Args:
-        by_caption: All with equal numbers of answers.
+        by_caption: One at least.
         by_picture: The same.
         path: Of the PNG to write.
         title: Its first line.
     """
     from matplotlib.figure import Figure
 
-    rows, places = len(by_caption) + len(by_picture), len(by_caption[0].found)
+    rows = len(by_caption) + len(by_picture)
+    places = max(len(answers.found) for answers in by_caption)
     figure = Figure(figsize=(4.2 + 1.75 * places, 1.0 + 1.9 * rows), layout='constrained', dpi=80)
     figure.suptitle(title, fontsize=13)
     grid = figure.add_gridspec(rows, places + 1, width_ratios=[2.2, *[1] * places])
@@ -86,8 +92,12 @@ def _text(axes, text: str, width: int) -> None:
 
 
 def _picture(axes, path: str | Path, right: bool | None = None, score: float | None = None) -> None:
-    with Image.open(path) as image:
-        axes.imshow(image.convert('RGB'))
+    if isinstance(path, Card):
+        words = textwrap.fill(path, 16)
+        axes.text(0.5, 0.5, words, ha='center', va='center', fontsize=9, parse_math=False)
+    else:
+        with Image.open(path) as image:
+            axes.imshow(image.convert('RGB'))
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 
 import projects.rvse.datasets  # noqa: F401
@@ -236,3 +237,21 @@ def test_own_pictures(tmp_path):
     (tmp_path / 'captions.txt').write_text('')
     with pytest.raises(ValueError, match='no picture with a caption'):
         CaptionFileMatchingDataset('captions.txt', str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+        ('vse-fc_hn_1xb128-20e_f30k', 1000),
+        ('vse-fc_hn_1xb128-20e_coco', 1000),
+        ('rvsepp-r50_selhn_1xb128-30e_f30k-pictures', 1000),
+        ('rvsepp-r50_selhn_1xb128-30e_coco-pictures', 1000),
+        ('rvsepp-r50_selhn_1xb128-30e_own-pictures', None),
+    ],
+)
+def test_validation_is_cut_as_documented(repo_root, name, expected):
+    """The first 1,000 images of val decide the best checkpoint, of COCO, too; tests are whole."""
+    cfg = Config.fromfile(repo_root / f'configs/rvse/{name}.py')
+    assert cfg.val_dataloader.dataset.get('max_images') == expected
+    assert 'max_images' not in cfg.test_dataloader.dataset
+    assert 'max_images' not in cfg.train_dataloader.dataset

@@ -218,7 +218,39 @@ def test_plateau_warns_once(log):
     for _ in range(12):
         loss(collapsed)
     (line,) = log
-    assert '2*B*margin = 3.2' in line and 'HardNegativeLoss' in line and '\n' not in line
+    assert "HardNegativeLoss (reduction='sum'): for 5 iterations" in line
+    assert 'where this loss is 3.2 and' in line and 'SelHNLoss' in line and '\n' not in line
+
+
+@pytest.mark.parametrize(
+    ('name', 'reduction', 'value'),
+    [
+        ('HardNegativeLoss', 'mean', '0.2'),
+        ('HardNegativeLoss', 'batch_mean', '0.4'),
+        ('ITMTripletLoss', 'sum', '22.4'),  # 2 directions, 8 anchors, 7 negatives
+        ('SelHNLoss', 'mean', '0.175'),  # 7 negatives over B
+        ('SSPLoss', 'batch_mean', '0.598'),  # 2 (.108 + .191), of scores of .7
+        ('NCRLoss', 'sum', '3.2'),
+    ],
+)
+def test_plateau_names_the_loss_and_the_reduction_that_run(log, name, reduction, value):
+    loss = build(name, patience=2, reduction=reduction)
+    collapsed = torch.full((8, 8), 0.7)
+    for _ in range(2):
+        found = loss(collapsed).item()
+    (line,) = log
+    assert f'{name} (reduction={reduction!r})' in line and f'this loss is {value} and' in line
+    assert found == pytest.approx(float(value), rel=1e-5)
+    assert ('train with SelHNLoss' in line) == (name != 'SelHNLoss')
+
+
+@pytest.mark.parametrize('place', [(1, 1), (0, 2), (3, 0)])
+@pytest.mark.parametrize('name', LOSSES)
+def test_nan_stays_nan(name, place):
+    """A positive or a negative that is NaN: no loss leaves it out."""
+    S = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
+    S[place] = torch.nan
+    assert math.isnan(build(name)(S).item())
 
 
 def test_no_plateau_while_positives_stand_apart(log):

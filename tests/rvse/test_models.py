@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
@@ -140,14 +141,15 @@ def test_augment_words():
     torch.manual_seed(0)
     ids = torch.full((4000, 10), 7)
     lengths = torch.full((4000,), 10)
-    changed, sizes = augment_words(ids, lengths, mask_id=50, num_words=50, rate=0.2)
+    changed, sizes = augment_words(ids, lengths, 50, torch.arange(4, 50), rate=0.2)
     total = 4000 * 10
     assert (changed == 50).sum().item() / total == pytest.approx(0.10, rel=0.05)  # half of 20%
     deleted = 1 - sizes.sum().item() / total
     assert deleted == pytest.approx(0.08, rel=0.05)  # 40%
     valid = torch.arange(changed.shape[1]) < sizes[:, None]
     replaced = (valid & (changed != 7) & (changed != 50)).sum().item() / total
-    assert replaced == pytest.approx(0.02 * 49 / 50, rel=0.1)  # 10%, and one of 50 draws a 7
+    assert replaced == pytest.approx(0.02 * 45 / 46, rel=0.1)  # 10%, and one of 46 draws a 7
+    assert set(changed[valid].tolist()) == set(range(4, 51))  # no <pad>, <start>, <end>, <unk>
     assert not changed[~valid].any()
 
 
@@ -157,7 +159,9 @@ def test_tokens_of_a_word_share_its_fate():
     words = torch.tensor([[0, 1, 1, 1, 4, 5, 5]]).repeat(500, 1)
     exempt = torch.tensor([[1, 0, 0, 0, 0, 1, 1]]).bool().repeat(500, 1)
     lengths = torch.full((500,), 6)
-    changed, sizes = augment_words(ids, lengths, 4, 4, 0.9, words=words, exempt=exempt)
+    changed, sizes = augment_words(
+        ids, lengths, 4, torch.arange(4), 0.9, words=words, exempt=exempt
+    )
     shapes = set()
     for row, size in zip(changed.tolist(), sizes.tolist()):
         tokens = row[:size]
@@ -193,6 +197,86 @@ def test_bert_words_begin_without_hashes():
     assert (masked == 3).any() and (masked[whole[:, 2] == 4] >= 1).all()
     features, _ = encoder.train()(ids, lengths)
     assert torch.isfinite(features).all()
+
+
+def test_pools_without_weights():
+    """Mean and last vector of ragged sets, by slices; pads are not read."""
+    features = torch.randn(3, 5, 4)
+    lengths = torch.tensor([5, 1, 3])
+    sets = [row[:n] for row, n in zip(features, lengths)]
+    for i, n in enumerate(lengths):
+        features[i, n:] = torch.nan
+    mean, weights = build('MeanPool')(features, lengths)
+    torch.testing.assert_close(mean, torch.stack([each.mean(dim=0) for each in sets]))
+    assert weights[2].tolist() == pytest.approx([1 / 3] * 3 + [0] * 2)
+    last, weights = build('LastPool')(features, lengths)
+    assert torch.equal(last, torch.stack([each[-1] for each in sets]))
+    assert weights.argmax(dim=1).tolist() == [4, 0, 2]
+
+
+def test_vsepp_by_hand():
+    """Mean of the projected regions, and the last state of a GRU that reads forwards."""
+    cfg = Config.fromfile('configs/rvse/vsepp_hn_1xb128-30e_f30k.py').model
+    cfg.image_encoder.update(in_channels=12, channels=8)
+    cfg.text_encoder.update(vocab_size=9, word_channels=5, channels=8)
+    model = MODELS.build(cfg).eval()
+    regions = [torch.randn(n, 12) for n in (4, 2)]
+    ids, lengths = torch.tensor([[1, 4, 2, 0], [1, 5, 6, 2]]), torch.tensor([3, 4])
+    with torch.no_grad():
+        images = torch.stack(
+            [F.linear(r.mean(dim=0), *model.image_encoder.fc.parameters()) for r in regions]
+        )
+        rnn, states = model.text_encoder.rnn, []
+        for row, n in zip(ids, lengths):
+            h = torch.zeros(8)
+            for word in model.text_encoder.embed(row[:n]):
+                gates = [
+                    F.linear(x, w, b).chunk(3)
+                    for x, w, b in (
+                        (word, rnn.weight_ih_l0, rnn.bias_ih_l0),
+                        (h, rnn.weight_hh_l0, rnn.bias_hh_l0),
+                    )
+                ]
+                (ri, zi, ni), (rh, zh, nh) = gates
+                z = (zi + zh).sigmoid()
+                h = (1 - z) * (ni + (ri + rh).sigmoid() * nh).tanh() + z * h
+            states.append(h)
+        found = model.encode_images(regions)[0], model.text_encoder(ids, lengths)[0]
+    torch.testing.assert_close(found[0], F.normalize(images))
+    torch.testing.assert_close(found[1], F.normalize(torch.stack(states)))
+
+
+def test_random_words_are_real_words():
+    """Not [unused], not special, not the end of a word; of a BiGRU, of its own vocabulary."""
+    from projects.common.text import WordPieceTokenizer
+    from projects.rvse.text import Vocabulary
+
+    special = ['[PAD]', '[unused0]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+    tokens = [*special, '[', 'dog', 'run', '##n', '##ing', 'cat']
+    config = dict(
+        vocab_size=14,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=8,
+        max_position_embeddings=16,
+    )
+    encoder = build('BERTCaptionEncoder', encoder=dict(bert=config), channels=8, mask_rate=0.9)
+    encoder.encoder.set_tokenizer(WordPieceTokenizer(tokens))
+    torch.manual_seed(0)
+    ids, lengths = encoder.tokenize(['dog dog dog'] * 500)
+    found = {tokens[i] for i in encoder._augment(ids, lengths)[0].unique().tolist()}
+    assert found == {'[PAD]', '[CLS]', '[SEP]', '[MASK]', '[', 'dog', 'run', 'cat'}
+    encoder.encoder.set_tokenizer(WordPieceTokenizer([*tokens, 'new']))
+    assert (encoder._augment(ids, lengths)[0] == 12).any()  # the tables follow the tokenizer
+
+    gru = build('BiGRUTextEncoder', vocab_size=20, word_channels=4, channels=4, mask_rate=0.9)
+    gru.set_vocabulary(Vocabulary.build(['a dog runs'], min_count=1))
+    seen = []
+    gru.embed.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    gru.train()(*gru.tokenize(['dog dog dog'] * 500))
+    # pad, start, end, the three words, and <mask> in the embedding's last row
+    assert set(seen[0].unique().tolist()) == {0, 1, 2, 4, 5, 6, 19}
 
 
 @pytest.mark.parametrize(

@@ -15,26 +15,27 @@ def build(name: str, **kwargs) -> nn.Module:
 
 
 def test_aoq_by_hand():
-    """Two pairs, then picture 2 (3) mined for caption 0 (1), caption 2 (3) for picture 0 (1)."""
-    S = torch.tensor(
-        [
-            [0.5, 0.4, 0.6, 0.0],
-            [0.1, 0.7, 0.0, 0.2],
-            [0.3, 0.0, 0.8, 0.0],
-            [0.0, 0.75, 0.0, 0.1],
-        ],
-        dtype=torch.float64,
-    )
-    # pictures: i0 online .4 -> hinge .1, weight 1.5 - (.6 - .4)/.3 = 5/6; offline .6 - .5 = .1
-    #           i1 online .1 -> hinge 0; offline .2 - .7 -> 0
+    """Two pairs with offline scores: mined captions, mined images, both, their owners."""
+    S = torch.tensor([[0.5, 0.4], [0.1, 0.7]], dtype=torch.float64)
+    offline = torch.tensor([[0.6, 0.2], [0.3, 0.75], [0.8, 0.1], [0.4, 0.9]], dtype=torch.float64)
+    # images: i0 online .4 -> hinge .1, weight 1.5 - (.6 - .4)/.3 = 5/6; offline .6 - .5 = .1
+    #         i1 online .1 -> hinge 0; offline .2 - .7 -> 0
     # captions: t0 online .1 -> 0; offline .3 -> 0
     #           t1 online .4 - .7 + .2 -> 0; offline .75 - .7 = .05
-    # no anchor in common: pair 0: .8 - .5 = .3, pair 1: .1 - .7 -> 0
+    # no anchor in common: mined .8 - .5 = .3, .1 - .7 -> 0; owners .4 - .5 -> 0, .9 - .7 = .2
     expected = 0.1 * 5 / 6 + 0.1 + 0.05 + 0.3
-    assert build('AOQLoss')(S).item() == pytest.approx(expected, abs=1e-12)
-    assert build('AOQLoss', reduction='mean')(S).item() == pytest.approx(expected / 4)
-    with pytest.raises(ValueError, match='S has 3 rows, expected B pairs'):
-        build('AOQLoss')(S[:3, :3])
+    five = build('AOQLoss', terms=5)
+    assert five(S, offline=offline[:3]).item() == pytest.approx(expected, abs=1e-12)
+    loss = build('AOQLoss')
+    assert loss(S, offline=offline).item() == pytest.approx(expected + 0.2, abs=1e-12)
+    mean = build('AOQLoss', reduction='mean')(S, offline=offline).item()
+    assert mean == pytest.approx((expected + 0.2) / 4)
+    with pytest.raises(ValueError, match=r'of shape \(3, 2\), expected \(4, 2\)'):
+        loss(S, offline=offline[:3])
+    with pytest.raises(ValueError, match='of shape None, expected'):
+        loss(S)
+    with pytest.raises(ValueError, match='terms=4, expected 5 or 6'):
+        build('AOQLoss', terms=4)
 
 
 @pytest.mark.parametrize('rows', [1, 3, 7])
@@ -43,15 +44,15 @@ def test_mining_finds_what_sorting_the_whole_matrix_finds(rows):
     images, per_image, top = 7, 3, 4
     S = torch.rand(images, images * per_image, generator=generator)
     owner = torch.arange(images).repeat_interleave(per_image)
-    captions, pictures = mine_offline_negatives(S.split(rows), owner, top)
+    captions, pictures = mine_offline_negatives(S.split(rows), owner, top, top)
     for i in range(images):
         others = [j for j in S[i].argsort(descending=True).tolist() if owner[j] != i]
         assert captions[i].tolist() == others[:top]
     for j in range(images * per_image):
         others = [i for i in S[:, j].argsort(descending=True).tolist() if i != owner[j]]
         assert pictures[j].tolist() == others[:top]
-    with pytest.raises(ValueError, match='a caption has 6 negatives, expected top=7'):
-        mine_offline_negatives(S.split(rows), owner, 7)
+    with pytest.raises(ValueError, match='a caption has 6 negatives, expected top_images=7'):
+        mine_offline_negatives(S.split(rows), owner, 4, 7)
 
 
 def test_ncr_margins_by_hand():
@@ -64,7 +65,8 @@ def test_ncr_margins_by_hand():
     loss = build('NCRLoss')
     assert loss(S, labels=labels).item() == pytest.approx(0.1 + 0.05 + 0.15)
     assert loss(S).item() == build('HardNegativeLoss')(S).item()
-    assert loss.pair_losses(S).sum().item() == pytest.approx(loss(S).item())
+    hardest = build('NCRLoss', split='hardest')
+    assert hardest.pair_losses(S).sum().item() == pytest.approx(loss(S).item())
 
 
 def test_clean_probability_separates_two_groups():
@@ -120,10 +122,10 @@ def test_meta_spn_learns_from_a_step_ahead():
 @pytest.mark.parametrize('name', ['AOQLoss', 'NCRLoss', 'MetaSPNLoss'])
 def test_small_batches_and_half_precision(name, batch, dtype):
     torch.manual_seed(batch)
-    rows = 2 * batch if name == 'AOQLoss' else batch
-    S = torch.rand(rows, rows).to(dtype).requires_grad_()
+    S = torch.rand(batch, batch).to(dtype).requires_grad_()
     loss = build(name)
-    value = loss(S)
+    mined = dict(offline=torch.rand(4, batch).to(dtype)) if name == 'AOQLoss' else {}
+    value = loss(S, **mined)
     value.backward()
     assert value.dtype == torch.float32
     assert torch.isfinite(value) and torch.isfinite(S.grad).all()

@@ -37,7 +37,8 @@ val_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(split='val', pipeline=test_pipeline, test_mode=True, **dataset),
+    # the first 1,000 images of val, as of the precomputed features
+    dataset=dict(split='val', max_images=1000, pipeline=test_pipeline, test_mode=True, **dataset),
 )
 test_dataloader = dict(
     batch_size=128,

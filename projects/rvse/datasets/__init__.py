@@ -1,7 +1,7 @@
 """Pictures or their regions with captions, in the layouts of published code."""
 
 from .base import BaseMatchingDataset
-from .offline_negatives import OfflineNegativesDataset, pairs_then_negatives
+from .offline_negatives import OfflineNegativesDataset, fingerprint, pairs_then_negatives
 from .pictures import (
     CaptionFileMatchingDataset,
     COCOCaptionsMatchingDataset,
@@ -19,6 +19,7 @@ __all__ = [
     'OfflineNegativesDataset',
     'PrecompMatchingDataset',
     'RegionStore',
+    'fingerprint',
     'pairs_then_negatives',
     'write_precomputed',
     'write_regions',

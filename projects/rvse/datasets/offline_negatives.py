@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,59 +11,100 @@ from mmengine.registry import DATASETS, FUNCTIONS
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ['OfflineNegativesDataset', 'pairs_then_negatives']
+__all__ = ['OfflineNegativesDataset', 'fingerprint', 'pairs_then_negatives']
+
+
+def fingerprint(dataset) -> str:
+    """Compute what tells a training set from others: its captions, images and their order.
+
+    Args:
+        dataset: A :class:`BaseMatchingDataset` in training mode.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for i, owner in enumerate(dataset.image_of_caption.tolist()):
+        sample = dataset.get_data_info(i)
+        digest.update(repr((owner, sample['text'], sample.get('ori_id'))).encode())
+    return digest.hexdigest()[:32]
 
 
 @DATASETS.register_module()
 class OfflineNegativesDataset(Dataset):
-    """Gives every training pair a picture and a caption that are hard negatives of it.
+    """Gives every training pair an image and a caption that are hard negatives of it.
 
-    Each is drawn anew, with equal chances, from those that :class:`OfflineMiningHook` set.
-    :func:`pairs_then_negatives` makes batches as :class:`AOQLoss` reads them.
+    They are drawn anew from those that :class:`OfflineMiningHook` set. As in the released code one
+    draw chooses both: of 300 captions and 60 images the caption of rank n comes with the image of
+    rank n // 5. :func:`pairs_then_negatives` makes batches as :class:`OfflineNegativesMatcher`
+    reads them.
 
     Args:
         dataset: A data set with a sample for every caption, in training mode.
+        together: One draw chooses caption and image; False draws them independently.
+        owners: Also give the image of the mined caption with a caption of the mined image, which
+            six terms of :class:`AOQLoss` need.
+
+    Raises:
+        ValueError: The data set has not a sample for every caption.
     """
 
-    def __init__(self, dataset: dict) -> None:
+    def __init__(self, dataset: dict, together: bool = True, owners: bool = True) -> None:
         self.dataset = DATASETS.build(dataset)
-        self.pictures_mined: Tensor | None = None
+        self.together = together
+        self.owners = owners
+        captions = len(self.dataset.image_of_caption)
+        if len(self.dataset) != captions:
+            raise ValueError(
+                f'OfflineNegativesDataset: {len(self.dataset):,} samples, expected one for each of '
+                f'{captions:,} captions (all_captions=False, test_mode=False, no indices)'
+            )
+        self.images_mined: Tensor | None = None
         self.captions_mined: Tensor | None = None
 
-    def set_negatives(self, captions: Tensor, pictures: Tensor) -> None:
-        """Takes what :func:`mine_offline_negatives` found over.
+    def set_negatives(self, captions: Tensor, images: Tensor) -> None:
+        """Take over what :func:`mine_offline_negatives` found.
 
         Args:
-            captions: (I, top), captions for every picture.
-            pictures: (T, top), pictures for every caption.
+            captions: (I, top_captions), captions for every image.
+            images: (T, top_images), images for every caption.
         """
-        self.captions_mined, self.pictures_mined = captions, pictures
+        self.captions_mined, self.images_mined = captions, images
         owner = self.dataset.image_of_caption
-        # a sample of each picture, to read its features from
-        self._sample_of_picture = np.unique(owner, return_index=True)[1]
+        self._by_image = np.argsort(owner, kind='stable')
+        self._first = np.searchsorted(owner[self._by_image], np.arange(owner.max() + 2))
 
     def __len__(self) -> int:
         """Number of pairs."""
         return len(self.dataset)
 
-    def __getitem__(self, idx: int) -> tuple[dict, dict]:
-        """The pair, and a pair of its negative picture and its negative caption.
+    def __getitem__(self, idx: int) -> tuple[dict, ...]:
+        """Return the pair, its mined image and caption, and (``owners``) the owners of these.
 
         Raises:
             RuntimeError: No negatives were mined.
         """
-        if self.captions_mined is None or self.pictures_mined is None:
+        if self.captions_mined is None or self.images_mined is None:
             raise RuntimeError(
                 'OfflineNegativesDataset has no negatives: add dict(type="OfflineMiningHook") to '
                 'custom_hooks'
             )
+        captions = self.captions_mined[int(self.dataset.image_of_caption[idx])]
+        images = self.images_mined[idx]
+        rank = np.random.randint(len(captions))
+        if self.together:
+            image_rank = rank * len(images) // len(captions)
+        else:
+            image_rank = np.random.randint(len(images))
+        image = int(images[image_rank])
+        own = self._by_image[self._first[image] : self._first[image + 1]]
         pair = self.dataset[idx]
-        image = int(self.dataset.image_of_caption[idx])
-        caption = int(_draw(self.captions_mined[image]))
-        picture = int(_draw(self.pictures_mined[idx]))
-        negative = self.dataset[self._sample_of_picture[picture]]
-        sample = self.dataset[caption]['data_samples']
-        return pair, dict(negative, data_samples=sample)
+        of_caption = self.dataset[int(captions[rank])]
+        of_image = self.dataset[int(own[np.random.randint(len(own))])]
+        mined = dict(of_image, data_samples=of_caption['data_samples'])
+        if not self.owners:
+            return pair, mined
+        return pair, mined, dict(of_caption, data_samples=of_image['data_samples'])
 
     def __getattr__(self, name: str):
         """The inner data set's, such as its metainfo."""
@@ -71,12 +113,7 @@ class OfflineNegativesDataset(Dataset):
         return getattr(self.dataset, name)
 
 
-def _draw(candidates: Tensor) -> Tensor:
-    return candidates[np.random.randint(len(candidates))]
-
-
 @FUNCTIONS.register_module()
-def pairs_then_negatives(batch: Sequence[tuple[dict, dict]]) -> dict:
-    """B pairs and, behind them, their B negatives, collated as one batch of 2 B."""
-    pairs, negatives = zip(*batch)
-    return pseudo_collate([*pairs, *negatives])
+def pairs_then_negatives(batch: Sequence[tuple[dict, ...]]) -> dict:
+    """Collate B pairs and, behind them, what was mined for them, B samples after B samples."""
+    return pseudo_collate([sample for group in zip(*batch) for sample in group])

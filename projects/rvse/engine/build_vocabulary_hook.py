@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from projects.common.build import unwrapped
+from projects.common.build import copies_of, refresh_averages, unwrapped
 from projects.rvse.text import Vocabulary
 
 __all__ = ['BuildVocabularyHook']
@@ -15,8 +15,9 @@ __all__ = ['BuildVocabularyHook']
 class BuildVocabularyHook(Hook):
     """Gives a BiGRU text encoder the vocabulary of the training captions.
 
-    It does nothing when the encoder has one already, from a file or a checkpoint. The outcome
-    depends on the captions alone, so all processes make the same.
+    It makes none when the encoder has one already, from a file or a checkpoint. The outcome
+    depends on the captions alone, so all processes make the same. Copies of the encoder in averaged
+    models, which ``EMAHook`` makes before training, receive it as well.
 
     Args:
         min_count: See :meth:`projects.rvse.text.Vocabulary.build`.
@@ -34,3 +35,7 @@ class BuildVocabularyHook(Hook):
             vocabulary = Vocabulary.build(captions, self.min_count)
             encoder.set_vocabulary(vocabulary)
             runner.logger.info(f'a vocabulary of {len(vocabulary)} words')
+        for copy in copies_of(encoder, runner):
+            if copy.vocabulary is None:
+                copy.set_vocabulary(encoder.vocabulary)
+        refresh_averages(runner)

@@ -1,21 +1,26 @@
-"""Mines AOQ's offline negatives with the model as it is before the training."""
+"""Gives AOQ its offline negatives before the training: what a trained model takes for alike."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine import dist
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from torch import Tensor
+from torch import Tensor, nn
 
-from projects.common.build import unwrapped
+from projects.common.build import build_quietly, unwrapped
+from projects.common.checkpoint import load_checkpoint_file
+from projects.common.config_index import find_config
 from projects.common.files import write_atomically
 from projects.common.progress import progress_bar
-from projects.rvse.datasets import OfflineNegativesDataset
+from projects.rvse.datasets import OfflineNegativesDataset, fingerprint
 from projects.rvse.evaluation import FeatureFile
 from projects.rvse.losses import mine_offline_negatives
 
@@ -23,35 +28,76 @@ from .training_set import training_batches
 
 __all__ = ['OfflineMiningHook']
 
+MINERS = ({'candidates'}, {'features'}, {'similarity'}, {'config', 'checkpoint'})
+
 
 @HOOKS.register_module()
 class OfflineMiningHook(Hook):
     """Gives an :class:`OfflineNegativesDataset` its negatives before the training begins.
 
-    The model, which ``load_from`` has brought to the state of a trained one, scores the whole
-    training set in blocks. The outcome is kept in ``<work_dir>/offline_negatives.npz``; a training
-    that resumes reads it from there. Several processes share the
+    The released negatives come of a trained VSRN, a model that is not built here; its files are
+    read, or another model mines. ``miner`` is one of
+
+    - ``dict(candidates=('i2t_f30k.npy', 't2i_f30k.npy'))``: the released candidates, captions for
+      every image (I, n) and images for every caption (T, n), hardest first;
+    - ``dict(features=('img_embs.npy', 'cap_embs.npy'))``: any model's embeddings (I, C) and (T, C)
+      of the training set, compared by inner product;
+    - ``dict(similarity='train.npy')``: any model's similarities (I, T);
+    - ``dict(config='vse-fc_hn_1xb128-20e_f30k', checkpoint='epoch_20.pth')``: a model of this
+      project, which scores the whole training set in blocks;
+    - None: the model that trains, as ``load_from`` left it.
+
+    The outcome is kept in ``<work_dir>/offline_negatives.npz``, from where a training that resumes
+    reads it. The file knows what it was mined for and by what. Several processes share the
     encoding, and each scores all.
 
     Args:
-        top: Negatives of every picture and of every caption; 300 as published.
-        block_size: Pictures, and captions times five, of a block.
+        miner: See above.
+        top_captions: Negatives of every image; 300 in the released code.
+        top_images: Negatives of every caption; 60 in the released code.
+        block_size: Images, and captions times five, of a block.
 
     Raises:
+        ValueError: ``miner`` is none of these, or a file does not fit the training set.
+        FileNotFoundError: A file of the miner does not exist.
         TypeError: The training data set is another one.
     """
 
     priority = 'LOW'  # behind the hook that makes a vocabulary
 
-    def __init__(self, top: int = 300, block_size: int = 256) -> None:
-        self.top = top
+    def __init__(
+        self,
+        miner: dict | None = None,
+        top_captions: int = 300,
+        top_images: int = 60,
+        block_size: int = 256,
+    ) -> None:
+        if miner is not None and set(miner) not in MINERS:
+            kinds = ', '.join(' and '.join(sorted(kind)) for kind in MINERS)
+            raise ValueError(
+                f'OfflineMiningHook: miner has {sorted(miner)}, expected one of: {kinds}; or None'
+            )
+        self.miner = miner
+        self.top = dict(top_captions=top_captions, top_images=top_images)
         self.block_size = block_size
 
+    @property
+    def source(self) -> str:
+        """What mines, in words."""
+        if self.miner is None:
+            return 'the model that trains, as it was before'
+        if 'config' in self.miner:
+            return f'{Path(self.miner["config"]).stem} with {self.miner["checkpoint"]}'
+        ((kind, files),) = self.miner.items()
+        return f'{kind} {files if isinstance(files, str) else " and ".join(files)}'
+
     def before_train(self, runner) -> None:
-        """Mines, or reads what an earlier start mined.
+        """Mine, or read what an earlier start mined.
 
         Raises:
             TypeError: The training data set is another one.
+            ValueError: What is in the work folder was mined for another data set, by something
+                else, or is of another number.
         """
         dataset = runner.train_dataloader.dataset
         if not isinstance(dataset, OfflineNegativesDataset):
@@ -60,34 +106,159 @@ class OfflineMiningHook(Hook):
                 'expected OfflineNegativesDataset'
             )
         path = Path(runner.work_dir) / 'offline_negatives.npz'
+        mined_for = fingerprint(dataset.dataset)
         if not path.is_file():
-            captions, pictures = self._mine(runner, dataset)
+            runner.logger.info(f'offline negatives: mined by {self.source}')
+            if self.miner is None and not (runner._load_from or runner._resume):
+                runner.logger.warning(
+                    'OfflineMiningHook: neither miner nor load_from is given, so that random '
+                    'weights choose the offline negatives'
+                )
+            captions, images = self._mine(runner, dataset)
             if dist.is_main_process():
                 buffer = io.BytesIO()
-                np.savez(buffer, captions=captions, pictures=pictures)
+                np.savez(
+                    buffer,
+                    captions=captions,
+                    images=images,
+                    mined_for=np.array(mined_for),
+                    mined_by=np.array(self.source),
+                )
                 write_atomically(path, buffer.getbuffer())
             dist.barrier()
+        dataset.set_negatives(*self._read(path, mined_for))
+
+    def _read(self, path: Path, mined_for: str) -> tuple[Tensor, Tensor]:
         with np.load(path, allow_pickle=False) as arrays:
-            found = [torch.from_numpy(arrays[name]) for name in ('captions', 'pictures')]
-        dataset.set_negatives(*found)
+            if missing := {'captions', 'images', 'mined_for', 'mined_by'} - set(arrays):
+                raise ValueError(
+                    f'{path}: no {sorted(missing)[0]!r}; it is of an older version: delete it'
+                )
+            captions, images = arrays['captions'], arrays['images']
+            found = str(arrays['mined_for'])
+            if found != mined_for:
+                raise ValueError(
+                    f'{path}: mined_for: {found}, expected {mined_for}: its negatives belong to '
+                    'other training data; delete it or take another work_dir'
+                )
+            if str(arrays['mined_by']) != self.source:
+                raise ValueError(
+                    f'{path}: mined_by: {arrays["mined_by"]}, expected {self.source}; delete it or '
+                    'take another work_dir'
+                )
+        shown = (captions.shape[1], images.shape[1])
+        if shown != tuple(self.top.values()):
+            raise ValueError(
+                f'{path}: {shown[0]} captions and {shown[1]} images each, expected '
+                f'{self.top["top_captions"]} and {self.top["top_images"]}; delete it or take '
+                'another work_dir'
+            )
+        return torch.from_numpy(captions), torch.from_numpy(images)
+
+    def _mine(self, runner, dataset: OfflineNegativesDataset) -> tuple[Tensor, Tensor]:
+        owner = torch.from_numpy(dataset.image_of_caption)
+        miner = self.miner or {}
+        if 'candidates' in miner:
+            return self._candidates(owner)
+        if 'features' in miner or 'similarity' in miner:
+            return mine_offline_negatives(self._blocks_of_files(owner), owner, **self.top)
+        model = self._load_miner(runner) if miner else unwrapped(runner.model)
+        return self._score(runner, dataset, model, owner)
+
+    def _candidates(self, owner: Tensor) -> tuple[Tensor, Tensor]:
+        """The first of the released candidates, after a look at all that are used."""
+        assert self.miner is not None
+        num_images = int(owner.max()) + 1
+        found = []
+        for path, rows, limit, field in zip(
+            self.miner['candidates'],
+            (num_images, len(owner)),
+            (len(owner), num_images),
+            self.top,
+        ):
+            array, top = _array(path), self.top[field]
+            if array.ndim != 2 or len(array) != rows or array.shape[1] < top:
+                raise ValueError(
+                    f'{path}: shape {array.shape}, expected ({rows}, {field}={top} or more)'
+                )
+            chosen = torch.from_numpy(np.asarray(array[:, :top], dtype=np.int64))
+            if chosen.min() < 0 or chosen.max() >= limit:
+                raise ValueError(
+                    f'{path}: indices {chosen.min()} to {chosen.max()}, expected 0 to {limit - 1}'
+                )
+            own = (
+                owner[chosen] == torch.arange(rows)[:, None]
+                if field == 'top_captions'
+                else chosen == owner[:, None]
+            )
+            if own.any():
+                row = int(own.any(dim=1).nonzero()[0])
+                raise ValueError(
+                    f'{path}: row {row} names what belongs to it, expected negatives; is it of '
+                    'another data set?'
+                )
+            found.append(chosen)
+        return found[0], found[1]
+
+    def _blocks_of_files(self, owner: Tensor) -> Iterator[Tensor]:
+        """Rows of the similarity matrix (I, T) that files hold or make."""
+        assert self.miner is not None
+        num_images = int(owner.max()) + 1
+        parts = list(self.miner.get('features') or [self.miner['similarity']])
+        arrays = [_array(path) for path in parts]
+        for path, array, rows in zip(parts, arrays, (num_images, len(owner))):
+            if array.ndim != 2 or len(array) != rows:
+                raise ValueError(f'{path}: shape {array.shape}, expected {rows} rows')
+        if len(arrays) == 2 and arrays[0].shape[1] != arrays[1].shape[1]:
+            raise ValueError(
+                f'{parts[1]}: {arrays[1].shape[1]} channels, expected those of {parts[0]}, '
+                f'{arrays[0].shape[1]}'
+            )
+        captions = torch.from_numpy(np.array(arrays[1], np.float32)) if len(arrays) == 2 else None
+        for start in range(0, num_images, self.block_size):
+            block = torch.from_numpy(np.array(arrays[0][start : start + self.block_size], 'f4'))
+            yield block if captions is None else block @ captions.T
+
+    def _load_miner(self, runner) -> nn.Module:
+        assert self.miner is not None
+        config, checkpoint = self.miner['config'], self.miner['checkpoint']
+        cfg = Config.fromfile(find_config(config))
+        if not Path(checkpoint).is_file():
+            raise FileNotFoundError(
+                f'OfflineMiningHook: miner.checkpoint {checkpoint}: no such file; train '
+                f'{Path(config).stem} first, or name another miner in custom_hooks'
+            )
+        model = build_quietly(cfg.model, cfg.default_scope)
+        state = load_checkpoint_file(checkpoint)
+        state = state.get('state_dict', state) if isinstance(state, dict) else {}
+        try:
+            model.load_state_dict(state)
+        except (RuntimeError, AttributeError) as error:
+            raise ValueError(
+                f'OfflineMiningHook: miner.checkpoint {checkpoint} is not one of '
+                f'{Path(config).stem}: {" ".join(str(error).split())[:200]}'
+            ) from None
+        return model.to(next(runner.model.parameters()).device)
 
     @torch.no_grad()
-    def _mine(self, runner, dataset: OfflineNegativesDataset) -> tuple[Tensor, Tensor]:
-        model = unwrapped(runner.model)
-        training, owner = model.training, torch.from_numpy(dataset.image_of_caption)
+    def _score(
+        self, runner, dataset: OfflineNegativesDataset, model: Any, owner: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        training = model.training
         model.eval()
         first = torch.from_numpy(np.unique(dataset.image_of_caption, return_index=True)[1])
         rank, world = dist.get_rank(), dist.get_world_size()
         images = FeatureFile(runner.work_dir, 'offline_images')
         captions = FeatureFile(runner.work_dir, 'offline_captions')
+        inner = dataset.dataset
         try:
             with progress_bar((len(first) + len(owner)) // world, 'encoding', 'sample') as bar:
-                for rows, data in training_batches(runner, dataset.dataset, first[rank::world]):
+                for rows, data in training_batches(runner, inner, first[rank::world], None, model):
                     images.add(owner[rows].tolist(), *model.encode_images(data['inputs']))
                     for _ in rows:
                         bar.update()
                 mine = torch.arange(len(owner))[rank::world]
-                for rows, data in training_batches(runner, dataset.dataset, mine):
+                for rows, data in training_batches(runner, inner, mine, None, model):
                     texts = [sample.text for sample in data['data_samples']]
                     captions.add(rows.tolist(), *model.encode_captions(texts))
                     for _ in rows:
@@ -96,8 +267,8 @@ class OfflineMiningHook(Hook):
             captions.share(len(owner))
             device = next(model.parameters()).device
 
-            def blocks():
-                with progress_bar(len(first), 'offline negatives', 'picture') as bar:
+            def blocks() -> Iterator[Tensor]:
+                with progress_bar(len(first), 'offline negatives', 'image') as bar:
                     for block in torch.arange(len(first)).split(self.block_size):
                         picture = [part.to(device) for part in images[block]]
                         scores = []
@@ -108,8 +279,18 @@ class OfflineMiningHook(Hook):
                         for _ in block:
                             bar.update()
 
-            return mine_offline_negatives(blocks(), owner, self.top)
+            return mine_offline_negatives(blocks(), owner, **self.top)
         finally:
             images.close()
             captions.close()
             model.train(training)
+
+
+def _array(path: str) -> np.ndarray:
+    """A ``.npy``, memory-mapped."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'OfflineMiningHook: miner: {path}: no such file')
+    try:
+        return np.load(path, mmap_mode='r', allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f'{path}: expected an array file (.npy): {error}') from None

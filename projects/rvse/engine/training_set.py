@@ -1,43 +1,103 @@
-"""Going over the training pairs in order, without augmentation."""
+"""Going over the training pairs in a given order, and what a model says of all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
+from mmengine import dist
 from mmengine.dataset import pseudo_collate
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from projects.common.build import unwrapped
+from projects.rvse.models import CoTrainedMatcher
 
-__all__ = ['training_batches']
+__all__ = ['pair_loader', 'pair_losses', 'training_batches']
 
 
-def training_batches(
-    runner, dataset: Dataset, rows: torch.Tensor, batch_size: int | None = None
-) -> Iterator[tuple[torch.Tensor, dict]]:
-    """Batches of ``dataset[rows]`` as the model's data preprocessor gives them.
+def pair_loader(
+    runner, dataset: Dataset, rows: Sequence[int], batch_size: int | None = None
+) -> DataLoader:
+    """Build a loader of ``dataset[rows]`` in this order, the last batch included.
 
     Args:
         runner: Its training loader says how many workers read.
         dataset: Whose samples.
-        rows: (N,) int64, in the order wanted.
+        rows: Indices, in the order wanted.
         batch_size: None is that of the training loader.
-
-    Yields:
-        The rows of a batch, and its ``inputs`` and ``data_samples``.
     """
     train = runner.train_dataloader
-    loader = DataLoader(
-        Subset(dataset, rows.tolist()),
+    return DataLoader(
+        Subset(dataset, rows),
         batch_size=batch_size or train.batch_size,
         num_workers=train.num_workers,
         collate_fn=pseudo_collate,
     )
-    model = unwrapped(runner.model)
+
+
+def training_batches(
+    runner,
+    dataset: Dataset,
+    rows: Tensor,
+    batch_size: int | None = None,
+    model: nn.Module | None = None,
+) -> Iterator[tuple[Tensor, dict]]:
+    """Batches of ``dataset[rows]`` as a model's data preprocessor gives them.
+
+    Args:
+        runner: See :func:`pair_loader`.
+        dataset: Whose samples.
+        rows: (N,) int64, in the order wanted.
+        batch_size: None is that of the training loader.
+        model: Whose data preprocessor; None is the runner's.
+
+    Yields:
+        The rows of a batch, and its ``inputs`` and ``data_samples``.
+    """
+    preprocess: Any = (model or unwrapped(runner.model)).data_preprocessor
     start = 0
-    for batch in loader:
-        data = model.data_preprocessor(batch, False)
+    for batch in pair_loader(runner, dataset, rows.tolist(), batch_size):
+        data = preprocess(batch, False)
         count = len(data['data_samples'])
         yield rows[start : start + count], data
         start += count
+
+
+@torch.no_grad()
+def pair_losses(runner, model: CoTrainedMatcher, seed: int) -> Tensor:
+    """Compute both networks' loss of every training pair, in batches in random order.
+
+    Args:
+        runner: Whose training set.
+        model: Its model, out of any wrapper.
+        seed: Of the order, together with the epoch.
+
+    Returns:
+        (2, N) float64, by network and ``text_id``.
+    """
+    dataset = runner.train_dataloader.dataset
+    generator = torch.Generator().manual_seed(seed + runner.epoch)
+    order = torch.randperm(len(dataset), generator=generator)
+    size = min(runner.train_dataloader.batch_size, len(order))
+    # The last batch is filled up: a mean over fewer negatives, the pair itself counted as 0, would
+    # be lower and pass for a match.
+    filled = torch.cat([order, order[: -len(order) % size]])
+    new = torch.arange(len(filled)) < len(order)
+    losses = torch.zeros(2, len(dataset), dtype=torch.float64)
+    training = model.training
+    model.share_vocabulary()  # without a warm-up this is the first that the networks read
+    model.eval()
+    rank, world = dist.get_rank(), dist.get_world_size()
+    mine = torch.cat(filled.split(size)[rank::world])
+    kept = torch.cat(new.split(size)[rank::world]).split(size)
+    for (rows, data), keep in zip(training_batches(runner, dataset, mine, size), kept):
+        for k, matcher in enumerate(model.matchers):
+            scores, positives = matcher.pair_scores(data['inputs'], data['data_samples'])
+            found = matcher.criterion.pair_losses(scores, positives).cpu().double()
+            losses[k, rows[keep]] = found[keep]
+    model.train(training)
+    if dist.get_world_size() > 1:
+        dist.all_reduce(losses)  # each pair was one process's
+    return losses

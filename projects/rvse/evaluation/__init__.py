@@ -1,5 +1,6 @@
 """Ranks and recalls of whole galleries, computed in blocks."""
 
+from .answers import best_answers
 from .feature_file import FeatureFile
 from .matching_loop import MatchingMetric, MatchingTestLoop, MatchingValLoop
 from .ranks import RetrievalRanks, matrix_scores, mean_scores, retrieval_ranks
@@ -11,6 +12,7 @@ __all__ = [
     'MatchingTestLoop',
     'MatchingValLoop',
     'RetrievalRanks',
+    'best_answers',
     'check_folds',
     'fold_summary',
     'matrix_scores',

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from projects.common.build import unwrapped
 
+from .answers import best_answers
 from .feature_file import FeatureFile
 from .ranks import RetrievalRanks, ScoreFunction, retrieval_ranks
 from .recalls import check_folds, fold_summary, retrieval_summary
@@ -58,6 +59,13 @@ class _MatchingEvaluation(BaseLoop):
         fold_size: Pictures of a fold.
         block_size: Pictures of a block that is scored at once, and their captions.
         similarity_file: A ``.npy`` to save the whole matrix to, for ensembles.
+        top_k: Answers to every query that are kept where somebody wants them: a metric beside
+            :class:`MatchingMetric`, such as the one of ``tools/test.py --out``, or a hook that
+            draws.
+
+    Attributes:
+        answers: The answers to every query of the last run (:func:`best_answers`), None where
+            nobody wanted them.
     """
 
     stage: str
@@ -72,8 +80,11 @@ class _MatchingEvaluation(BaseLoop):
         fold_size: int = 1000,
         block_size: int = 256,
         similarity_file: str | None = None,
+        top_k: int = 10,
     ) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
+        self.top_k = top_k
+        self.answers: list[dict] | None = None
         self.num_folds = num_folds
         self.fold_size = fold_size
         self.block_size = block_size
@@ -118,6 +129,7 @@ class _MatchingEvaluation(BaseLoop):
                 self.fold_size if self.num_folds else None,
                 self.block_size,
                 progress=True,
+                top_k=self.top_k if self._answers_wanted() else 0,
             )
         finally:
             images.close()
@@ -125,11 +137,20 @@ class _MatchingEvaluation(BaseLoop):
             dist.barrier()
             if dist.is_main_process():
                 Path(folder[0]).rmdir()
-        self.evaluator.process(data_samples=[ranks])
-        metrics = self.evaluator.evaluate(1)
+        self.answers = best_answers(dataset, ranks) if self._answers_wanted() else None
+        # every process has all answers, and hands its share of them over
+        share = (self.answers or [])[dist.get_rank() :: dist.get_world_size()]
+        for metric in self.evaluator.metrics:
+            metric.process(None, [ranks] if isinstance(metric, MatchingMetric) else share)
+        metrics = self.evaluator.evaluate(max(1, len(self.answers or [])))
         hook(f'after_{self.stage}_epoch', metrics=metrics)
         hook(f'after_{self.stage}')
         return metrics
+
+    def _answers_wanted(self) -> bool:
+        others = [m for m in self.evaluator.metrics if not isinstance(m, MatchingMetric)]
+        drawing = (getattr(hook, 'draws_answers', False) for hook in self.runner.hooks)
+        return bool(others) or (self.stage == 'test' and any(drawing))
 
     @torch.no_grad()
     def _encode(self, model, images: FeatureFile, captions: FeatureFile) -> None:

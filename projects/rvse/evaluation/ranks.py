@@ -31,6 +31,11 @@ class RetrievalRanks:
         fold_t2i: The same among the images of the caption's fold.
         fold_of_image: (I,) int64.
         fold_of_caption: (C,) int64.
+        best_captions: (I, k) int64, the captions that score highest for each image, best first,
+            where they were asked for.
+        best_captions_scores: (I, k) float64.
+        best_images: (C, k) int64, the same for each caption.
+        best_images_scores: (C, k) float64.
     """
 
     i2t: np.ndarray
@@ -39,6 +44,37 @@ class RetrievalRanks:
     fold_t2i: np.ndarray | None = None
     fold_of_image: np.ndarray | None = None
     fold_of_caption: np.ndarray | None = None
+    best_captions: np.ndarray | None = None
+    best_captions_scores: np.ndarray | None = None
+    best_images: np.ndarray | None = None
+    best_images_scores: np.ndarray | None = None
+
+
+class _Best:
+    """The k answers that score highest for each of N queries, of blocks in any order."""
+
+    def __init__(self, queries: int, answers: int, k: int) -> None:
+        size = (queries, min(k, answers))
+        self.scores = torch.full(size, -math.inf, dtype=torch.float64)
+        self.ids = torch.full(size, -1)
+
+    def update(self, queries: Tensor, answers: Tensor, values: Tensor) -> None:
+        """Take a block (Q, A) in."""
+        self._merge(queries, values, answers.expand(len(queries), -1))
+
+    def _merge(self, queries: Tensor | slice, values: Tensor, ids: Tensor) -> None:
+        values = torch.cat([self.scores[queries], values], dim=1)
+        ids = torch.cat([self.ids[queries], ids], dim=1)
+        self.scores[queries], chosen = values.topk(self.scores.shape[1], dim=1)
+        self.ids[queries] = ids.gather(1, chosen)
+
+    def gather(self) -> _Best:
+        """Take in what the other processes found."""
+        everyone = zip(dist.all_gather(self.scores), dist.all_gather(self.ids))
+        for rank, (scores, ids) in enumerate(everyone):
+            if rank != dist.get_rank():
+                self._merge(slice(None), scores, ids)
+        return self
 
 
 def matrix_scores(similarities: np.ndarray | Tensor) -> ScoreFunction:
@@ -76,6 +112,7 @@ def retrieval_ranks(
     fold_size: int | None = None,
     block_size: int = 256,
     progress: bool = False,
+    top_k: int = 0,
 ) -> RetrievalRanks:
     """Ranks of every image's best caption and of every caption's image.
 
@@ -94,6 +131,7 @@ def retrieval_ranks(
         fold_size: Images of a fold: also rank within folds of so many consecutive images.
         block_size: Images of a block; a block has as many images' captions for columns.
         progress: Show a progress bar.
+        top_k: Also return so many of the highest answers to every query.
 
     Raises:
         ValueError: An image has no caption, the images are no whole number of folds, or a score
@@ -121,6 +159,8 @@ def retrieval_ranks(
     i2t = torch.zeros(2, num_images, dtype=torch.int64)  # all, within the fold
     t2i = torch.zeros(2, len(owner), dtype=torch.int64)
     rank, world = dist.get_rank(), dist.get_world_size()
+    best_captions = _Best(num_images, len(owner), top_k) if top_k else None
+    best_images = _Best(len(owner), num_images, top_k) if top_k else None
 
     def scored(images: Tensor, captions: Tensor) -> Tensor:
         values = score(images, captions).to('cpu', torch.float64)
@@ -133,6 +173,9 @@ def retrieval_ranks(
             raise ValueError(
                 f'similarities: NaN among images {images[0]} to {images[-1]}; a rank is undefined'
             )
+        if best_captions is not None and best_images is not None:
+            best_captions.update(images, captions, values)
+            best_images.update(captions, images, values.T)
         return values
 
     def count(values: Tensor, images: Tensor, captions: Tensor, same_fold: bool) -> None:
@@ -169,6 +212,11 @@ def retrieval_ranks(
     if fold_size:
         ranks.fold_i2t, ranks.fold_t2i = i2t[1].numpy(), t2i[1].numpy()
         ranks.fold_of_image, ranks.fold_of_caption = fold_of.numpy(), fold_of[owner].numpy()
+    if best_captions is not None and best_images is not None:
+        for name, found in (('best_captions', best_captions), ('best_images', best_images)):
+            found.gather()
+            setattr(ranks, name, found.ids.numpy())
+            setattr(ranks, f'{name}_scores', found.scores.numpy())
     return ranks
 
 

@@ -4,7 +4,7 @@ from .anchors import Anchors, both_directions
 from .aoq import AOQLoss, mine_offline_negatives
 from .base import MatchingLoss
 from .meta_spn import MetaSPNLoss
-from .ncr import NCRLoss, clean_probability, soft_margin
+from .ncr import NCRLoss, clean_pairs, clean_probability, soft_margin
 from .selhn import SelHNLoss, selhn
 from .semi_hard import (
     SCTLoss,
@@ -28,6 +28,7 @@ __all__ = [
     'SelHNLoss',
     'SemiHardNegativeLoss',
     'both_directions',
+    'clean_pairs',
     'clean_probability',
     'hard_negative',
     'mine_offline_negatives',

@@ -35,6 +35,7 @@ class MatchingLoss(nn.Module):
     # While the mean of |s(hardest) - s_p| is below this part of the margin, the summed hinge of
     # the hardest negatives is within it of 2 * B * margin.
     plateau_width = 0.05
+    plateau_advice = 'train with SelHNLoss, a warm-up or a lower learning rate'
 
     def __init__(
         self,
@@ -88,6 +89,12 @@ class MatchingLoss(nn.Module):
             total = total / len(losses)
         return self.loss_weight * total
 
+    def _of_equal_scores(self, anchors: Anchors) -> float:
+        """The loss of a batch of this size whose scores are all the positives' mean."""
+        batch = len(anchors.positive)
+        equal = both_directions(anchors.positive.mean().expand(batch, batch).contiguous())
+        return float(self.reduce([self.anchor_loss(anchors) for anchors in equal]))
+
     @torch.no_grad()
     def _watch(self, directions: tuple[Anchors, ...]) -> None:
         delta_s = torch.cat([anchors.delta_s for anchors in directions])
@@ -105,12 +112,11 @@ class MatchingLoss(nn.Module):
         self._calls += 1
         if self._calls % self.patience == 0 and int(self._stuck) >= self.patience:
             self._warned = True
-            batch = len(directions[0].positive)
             print_log(
-                f'{type(self).__name__}: for {int(self._stuck)} iterations the hardest negatives '
-                'have scored like the positives, so the loss of hard negatives stands at '
-                f'2*B*margin = {2 * batch * self.margin:g} and gradients vanish; '
-                'train with SelHNLoss, a warm-up or a lower learning rate',
+                f'{type(self).__name__} (reduction={self.reduction!r}): for {int(self._stuck)} '
+                'iterations the hardest negatives have scored like the positives, where this loss '
+                f'is {self._of_equal_scores(directions[0]):.4g} and the gradients of hard '
+                f'negatives vanish; {self.plateau_advice}',
                 logger='current',
                 level=logging.WARNING,
             )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from .anchors import both_directions
+from .anchors import Anchors, both_directions
 from .base import MatchingLoss
-from .triplet import hard_negative
+from .triplet import hard_negative, triplet
+
+SPLITS = ('mean', 'hardest')
 
 
 def soft_margin(labels: Tensor, margin: float, base: float = 10.0) -> Tensor:
-    """margin (base^y - 1) / (base - 1): 0 for a mismatched pair, the margin for a matched one."""
+    """Compute margin (base^y - 1) / (base - 1): 0 for a mismatched pair, the margin for a match."""
     return margin * (base**labels - 1) / (base - 1)
 
 
@@ -21,32 +25,43 @@ def soft_margin(labels: Tensor, margin: float, base: float = 10.0) -> Tensor:
 class NCRLoss(MatchingLoss):
     """Hard negatives with a margin that a pair's soft correspondence label sets (Table 4).
 
-    NCR warms up with ``ITMTripletLoss(reduction='batch_mean')``; then each of two networks splits
-    the pairs for the other by :func:`clean_probability` of their :meth:`pair_losses`.
+    The networks warm up with ``ITMTripletLoss(reduction='batch_mean')``; then each splits the pairs
+    for the other by :func:`clean_probability` of their :meth:`pair_losses`
+    (:class:`~projects.rvse.engine.CoTrainLoop`).
 
     Args:
         margin: Of a pair that matches.
         base: See :func:`soft_margin`.
+        split: What a pair's loss is while the pairs are split: the ``mean`` hinge over all
+            negatives, as released, or the hinge of the ``hardest`` one.
         reduction: As in :class:`MatchingLoss`.
         loss_weight: Factor of the result.
         patience: See :class:`MatchingLoss`.
+
+    Raises:
+        ValueError: ``split`` is unknown.
     """
 
     def __init__(
         self,
         margin: float = 0.2,
         base: float = 10.0,
+        split: str = 'mean',
         reduction: str = 'sum',
         loss_weight: float = 1.0,
         patience: int = 500,
     ) -> None:
         super().__init__(margin, reduction, loss_weight, patience)
+        if split not in SPLITS:
+            raise ValueError(f'NCRLoss: split={split!r}, expected one of {SPLITS}')
         self.base = base
+        self.split = split
 
     def forward(
         self, S: Tensor, positives: Tensor | None = None, labels: Tensor | None = None
     ) -> Tensor:
-        """
+        """Compute the loss of a batch.
+
         Args:
             S: See :meth:`MatchingLoss.forward`.
             positives: See there.
@@ -59,31 +74,82 @@ class NCRLoss(MatchingLoss):
         margin = soft_margin(labels, self.margin, self.base)
         return self.reduce([hard_negative(anchors, margin) for anchors in directions])
 
+    def anchor_loss(self, anchors: Anchors) -> Tensor:
+        """(B,) of pairs whose label is 1."""
+        return hard_negative(anchors, self.margin)
+
     @torch.no_grad()
     def pair_losses(self, S: Tensor, positives: Tensor | None = None) -> Tensor:
-        """(B,), the loss of each pair in both directions with label 1."""
-        image, caption = both_directions(S, positives)
-        return hard_negative(image, self.margin) + hard_negative(caption, self.margin)
+        """Return the loss (B,) by which pairs are split: both directions, with label 1."""
+        directions = both_directions(S, positives)
+        if self.split == 'hardest':
+            image, caption = directions
+            return hard_negative(image, self.margin) + hard_negative(caption, self.margin)
+        return self._mean_hinges(directions)
+
+    @torch.no_grad()
+    def predict_labels(self, S: Tensor, positives: Tensor | None = None) -> Tensor:
+        """Predict how well each pair of a batch corresponds, as the released code does.
+
+        A pair's margin that its negatives leave, margin minus the mean of its hinges over negatives
+        and directions, is divided by the mean of the highest tenth of the batch.
+
+        Returns:
+            (B,) in [0, 1].
+        """
+        mean = self._mean_hinges(both_directions(S, positives)) / 2
+        left = (self.margin - mean).clamp(0, self.margin)
+        best = left.topk(len(S) // 10 + 1).values.mean()
+        # a batch in which no pair has any margin left
+        return torch.where(best == 0, torch.zeros_like(left), left / best).clamp(0, 1)
+
+    def _mean_hinges(self, directions: tuple[Anchors, Anchors]) -> Tensor:
+        """Mean hinge over the batch (B,), both directions added; the positive counts as 0."""
+        image, caption = (triplet(anchors, self.margin) for anchors in directions)
+        return (image + caption) / len(image)
 
 
-def clean_probability(losses: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Probability that a pair matches, from the losses of all training pairs.
+def clean_probability(
+    losses: np.ndarray, seed: int = 0, max_iter: int = 10, tol: float = 1e-2
+) -> np.ndarray:
+    """Compute the probability that a pair matches, from the losses of all training pairs.
 
     A mixture of two Gaussians is fitted to the losses, scaled to [0, 1]; a pair matches with the
-    probability of the component of lower mean. NCR splits at 0.5.
+    probability of the component of lower mean. The limits are those of the released code.
 
     Args:
         losses: (N,).
         seed: Of the mixture's initial means.
+        max_iter: Most steps of the fit.
+        tol: The fit ends when a step gains less.
 
     Returns:
         (N,) in [0, 1].
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
     losses = np.asarray(losses, dtype=np.float64).reshape(-1, 1)
     spread = np.ptp(losses)
     losses = (losses - losses.min()) / (spread or 1.0)
-    mixture = GaussianMixture(2, max_iter=50, tol=1e-4, reg_covar=5e-4, random_state=seed)
-    probabilities = mixture.fit(losses).predict_proba(losses)
-    return probabilities[:, mixture.means_.argmin()]
+    mixture = GaussianMixture(2, max_iter=max_iter, tol=tol, reg_covar=5e-4, random_state=seed)
+    with warnings.catch_warnings():  # the few steps are meant
+        warnings.simplefilter('ignore', ConvergenceWarning)
+        mixture.fit(losses)
+    return mixture.predict_proba(losses)[:, mixture.means_.argmin()]
+
+
+def clean_pairs(probability: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Choose the pairs that count as matching.
+
+    Args:
+        probability: (N,), of :func:`clean_probability`.
+        threshold: A pair above it matches. Where all are above it, the least probable hundredth
+            does not match, as in the released code.
+
+    Returns:
+        (N,) bool.
+    """
+    if probability.min() > threshold:
+        threshold = np.sort(probability)[len(probability) // 100]
+    return probability > threshold

@@ -69,6 +69,8 @@ class SelHNLoss(MatchingLoss):
         self.eps = eps
         self.normalizer = normalizer
 
+    plateau_advice = 'a warm-up or a lower learning rate may help'
+
     def anchor_loss(self, anchors: Anchors) -> Tensor:
         """(B,); see :func:`selhn`."""
         return selhn(anchors, self.margin, self.eps, self.normalizer)

@@ -16,15 +16,16 @@ def semi_hard_negative(anchors: Anchors, margin: float) -> Tensor:
 
     An anchor without such a negative has loss 0; the paper leaves it undefined.
     """
-    below = anchors.negatives < anchors.positive[:, None]
-    negative = anchors.negatives.masked_fill(~below, -torch.inf).max(dim=1).values
+    above = anchors.negatives >= anchors.positive[:, None]  # a NaN is not: it stays one
+    negative = anchors.negatives.masked_fill(above, -torch.inf).max(dim=1).values
     return hinge(anchors, negative, margin)
 
 
 def selectively_contrastive(anchors: Anchors, margin: float) -> Tensor:
     """The hinge where the hardest negative scores below the positive, else its score (Eq. 15)."""
     hardest = anchors.hardest
-    return torch.where(hardest < anchors.positive, hard_negative(anchors, margin), hardest)
+    # a NaN is in the hinge, whichever of the two scores it is
+    return torch.where(hardest >= anchors.positive, hardest, hard_negative(anchors, margin))
 
 
 @MODELS.register_module()

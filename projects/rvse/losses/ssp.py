@@ -20,7 +20,9 @@ def ssp(anchors: Anchors, margin: float) -> Tensor:
     p is the positive's score, n the hardest negative's. An anchor counts while p < 1 - 1e-5 and
     n + margin > p.
     """
-    counts = (anchors.hardest + margin > anchors.positive) & (anchors.positive < 1 - 1e-5)
+    # as what does not count, so that a NaN counts and stays one
+    passed = (anchors.hardest + margin <= anchors.positive) | (anchors.positive >= 1 - 1e-5)
+    counts = ~passed
     # 0 in place of -inf, whose square would make the gradient NaN
     hardest = torch.where(counts, anchors.hardest, torch.zeros_like(anchors.positive))
     loss = _polynomial(anchors.positive, POSITIVE) + _polynomial(hardest, NEGATIVE)

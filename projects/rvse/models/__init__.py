@@ -9,6 +9,7 @@ from .cosine import CosineSimilarity
 from .gpo import GPO
 from .matcher import ImageTextMatcher, captions_of
 from .meta_weighted import MetaWeightedMatcher
+from .offline_negatives_matcher import OfflineNegativesMatcher
 from .region_encoder import (
     RegionEncoder,
     RegionFC,
@@ -19,6 +20,7 @@ from .region_encoder import (
 )
 from .scan import SCANSimilarity
 from .sgraf import SAFSimilarity, SGRAFSimilarity, SGRSimilarity
+from .simple_pools import LastPool, MeanPool
 from .size_augmentation import augment_words, drop_regions
 
 __all__ = [
@@ -30,7 +32,10 @@ __all__ = [
     'CoTrainedMatcher',
     'CosineSimilarity',
     'ImageTextMatcher',
+    'LastPool',
+    'MeanPool',
     'MetaWeightedMatcher',
+    'OfflineNegativesMatcher',
     'RegionEncoder',
     'RegionFC',
     'RegionFCMLP',

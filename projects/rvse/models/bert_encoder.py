@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from .sequences import l2norm, length_mask
 from .size_augmentation import augment_words
+
+_SPECIAL = re.compile(r'\[.+\]$')
 
 
 @MODELS.register_module()
@@ -37,6 +40,7 @@ class BERTCaptionEncoder(BaseModule):
         self.linear = nn.Linear(self.encoder.out_channels, channels)
         self.gpool = MODELS.build(pool) if pool else None
         self.mask_rate = mask_rate
+        self._augmented: list[str] | None = None
 
     # What projects.common.text.LearnVocabularyHook asks for.
     @property
@@ -79,7 +83,13 @@ class BERTCaptionEncoder(BaseModule):
 
     def _augment(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self.encoder.tokenizer.vocabulary
-        continues = torch.tensor([token.startswith('##') for token in tokens], device=ids.device)
+        if self._augmented is not tokens:  # of another tokenizer, or the first time
+            self._augmented = tokens
+            self._continues = torch.tensor([token.startswith('##') for token in tokens])
+            # neither [CLS], [unused7] and their like nor the end of a word
+            real = ~self._continues & torch.tensor([not _SPECIAL.match(token) for token in tokens])
+            self._replacements = real.nonzero()[:, 0]
+        continues = self._continues.to(ids.device)
         special = [tokens.index(token) for token in ('[CLS]', '[SEP]', '[PAD]')]
         exempt = torch.isin(ids, torch.tensor(special, device=ids.device))
         # tokens of one word share the index of its first token
@@ -88,7 +98,7 @@ class BERTCaptionEncoder(BaseModule):
             ids,
             lengths,
             tokens.index('[MASK]'),
-            len(tokens),
+            self._replacements,
             self.mask_rate,
             words.clamp(min=0),
             exempt,

@@ -47,6 +47,8 @@ class BFANSimilarity(BlockwiseSimilarity):
         ValueError: ``focus`` is unknown.
     """
 
+    semantic_arguments = ('focus',)
+
     def __init__(
         self, focus: str = 'equal', smooth: float = 20.0, workspace: int | None = None
     ) -> None:

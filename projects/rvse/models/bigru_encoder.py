@@ -8,10 +8,10 @@ import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from projects.rvse.text import Vocabulary
 
+from .gru import run_gru
 from .sequences import l2norm, length_mask
 from .size_augmentation import augment_words
 
@@ -32,6 +32,7 @@ class BiGRUTextEncoder(BaseModule):
         word_dropout: Dropout of the words' embeddings (0.4 in SGRAF).
         mask_rate: Size augmentation while training; see :func:`augment_words`. ``<start>`` and
             ``<end>`` take part, as released.
+        bidirectional: False is a GRU that reads forwards alone, as VSE++ has it.
 
     Raises:
         ValueError: Neither ``vocab_file`` nor ``vocab_size`` is set, or the vocabulary has more
@@ -47,6 +48,7 @@ class BiGRUTextEncoder(BaseModule):
         pool: dict | None = None,
         word_dropout: float = 0.0,
         mask_rate: float = 0.0,
+        bidirectional: bool = True,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -59,7 +61,7 @@ class BiGRUTextEncoder(BaseModule):
             vocab_size = len(vocabulary) + bool(mask_rate)
         self.embed = nn.Embedding(vocab_size, word_channels)
         self.dropout = nn.Dropout(word_dropout)
-        self.rnn = nn.GRU(word_channels, channels, batch_first=True, bidirectional=True)
+        self.rnn = nn.GRU(word_channels, channels, batch_first=True, bidirectional=bidirectional)
         self.gpool = MODELS.build(pool) if pool else None
         if vocabulary:
             self.set_vocabulary(vocabulary)
@@ -110,14 +112,13 @@ class BiGRUTextEncoder(BaseModule):
         """
         if self.training and self.mask_rate:
             mask_id = self.embed.num_embeddings - 1
-            ids, lengths = augment_words(ids, lengths, mask_id, mask_id, self.mask_rate)
+            words = torch.arange(4, len(self.vocabulary) if self.vocabulary else mask_id)
+            ids, lengths = augment_words(ids, lengths, mask_id, words, self.mask_rate)
         words = self.dropout(self.embed(ids))
-        packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        hidden, _ = pad_packed_sequence(
-            self.rnn(packed)[0], batch_first=True, total_length=ids.shape[1]
-        )
-        forward, backward = hidden.chunk(2, dim=-1)
-        features = (forward + backward) / 2
+        features = run_gru(self.rnn, words, lengths)
+        if self.rnn.bidirectional:
+            forward, backward = features.chunk(2, dim=-1)
+            features = (forward + backward) / 2
         if self.gpool is not None:
             return l2norm(self.gpool(features, lengths)[0]), lengths
         pads = ~length_mask(lengths, features.shape[1])[..., None]

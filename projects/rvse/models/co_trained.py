@@ -39,10 +39,9 @@ class MeanSimilarity(nn.Module):
 class CoTrainedMatcher(BaseModel):
     """Two matchers that start from different random weights; tests take the mean of their scores.
 
-    While training, each pair's margin follows a label that :class:`CleanSplitHook` sets from the
-    other network's losses; without labels all pairs match. What NCR does beyond that, the
-    prediction of labels for pairs that do not match, the reference at hand does not describe:
-    such a pair's label is the probability that it matches.
+    :class:`CoTrainLoop` trains one network at a time, as released: ``active`` says which, and the
+    samples' ``correspondence`` how well each pair corresponds. With ``active=None`` both train at
+    once, on labels that :class:`CleanSplitHook` sets. Without labels all pairs match.
 
     Args:
         matcher: Config of an :class:`ImageTextMatcher` whose loss is :class:`NCRLoss`.
@@ -56,6 +55,7 @@ class CoTrainedMatcher(BaseModel):
         super().__init__(data_preprocessor, init_cfg)
         self.matchers = nn.ModuleList(MODELS.build(matcher) for _ in range(2))
         self.similarity = MeanSimilarity([m.similarity for m in self.matchers])
+        self.active: int | None = None  # the network that trains; None is both
         self.labels: Tensor | None = None  # (2, N), by network and text_id
         self.warm_up_loss: Any = None  # in place of the networks' own
 
@@ -65,8 +65,11 @@ class CoTrainedMatcher(BaseModel):
         return self.matchers[0].text_encoder
 
     def share_vocabulary(self) -> None:
-        """Gives the second network the first one's vocabulary."""
-        self.matchers[1].text_encoder.set_vocabulary(self.text_encoder.vocabulary)
+        """Give the second network the first one's vocabulary, which may have come meanwhile."""
+        vocabulary = getattr(self.text_encoder, 'vocabulary', None)
+        other = self.matchers[1].text_encoder
+        if vocabulary is not None and other.vocabulary is not vocabulary:
+            other.set_vocabulary(vocabulary)
 
     def forward(
         self,
@@ -93,6 +96,7 @@ class CoTrainedMatcher(BaseModel):
         data_samples: Sequence[DataSample] | None,
     ) -> Features:
         """As :meth:`ImageTextMatcher.extract_feat`, with both networks' channels side by side."""
+        self.share_vocabulary()
         found = [matcher.extract_feat(inputs, data_samples) for matcher in self.matchers]
         return {
             key: torch.cat([f[key] for f in found], dim=-1) if key.endswith('feat') else value
@@ -102,26 +106,54 @@ class CoTrainedMatcher(BaseModel):
     def loss(
         self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]
     ) -> dict[str, Tensor]:
-        """Losses of both networks, and the mean of their statistics."""
+        """Losses of the networks that train, and the mean of their statistics."""
+        self.share_vocabulary()
         losses: dict[str, Tensor] = {}
         statistics = []
-        for k, matcher in enumerate(self.matchers):
+        for k in range(2) if self.active is None else (self.active,):
+            matcher = self.matchers[k]
+            name = f'loss_{k}' if self.active is None else 'loss'
             scores, positives = matcher.pair_scores(inputs, data_samples)
             if self.warm_up_loss is not None:
                 criterion = self.warm_up_loss
-                losses[f'loss_{k}'] = criterion(scores, positives)
+                losses[name] = criterion(scores, positives)
             else:
                 criterion = matcher.criterion
                 labels = self._labels(k, data_samples, scores)
-                losses[f'loss_{k}'] = criterion(scores, positives, labels)
+                losses[name] = criterion(scores, positives, labels)
             statistics.append(criterion.statistics)
         for key in statistics[0]:
             losses[key] = torch.stack([each[key] for each in statistics]).mean()
         return losses
 
+    @torch.no_grad()
+    def predict_labels(self, network: int, data: dict) -> Tensor:
+        """Predict how well each pair of a batch corresponds, in evaluation mode.
+
+        Args:
+            network: 0 or 1.
+            data: ``inputs`` and ``data_samples``, as the data preprocessor gives them.
+
+        Returns:
+            (B,), see :meth:`NCRLoss.predict_labels`.
+        """
+        self.share_vocabulary()
+        matcher = self.matchers[network]
+        training = matcher.training
+        matcher.eval()
+        scores, positives = matcher.pair_scores(data['inputs'], data['data_samples'])
+        matcher.train(training)
+        return matcher.criterion.predict_labels(scores, positives)
+
     def _labels(
         self, network: int, data_samples: Sequence[DataSample], scores: Tensor
     ) -> Tensor | None:
+        if self.active is not None:
+            given = [sample.get('correspondence') for sample in data_samples]
+            if None in given:
+                return None
+            dtype = torch.promote_types(scores.dtype, torch.float32)
+            return torch.tensor(given, dtype=dtype, device=scores.device)
         if self.labels is None:
             return None
         ids = torch.tensor([sample.text_id for sample in data_samples])

@@ -9,7 +9,7 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from projects.common.matrix_product import use_fast_linear
 
@@ -79,6 +79,10 @@ class ImageTextMatcher(BaseModel):
         if mode == 'loss':
             return self.loss(inputs, data_samples)
         return self.predict(inputs, data_samples)
+
+    def prediction_layers(self) -> list[nn.Module]:
+        """Return what makes the similarities: where all are equal, a loss has its chance value."""
+        return [self.similarity]
 
     def grid_features(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         """Cells of the backbone's last feature map (B, h * w, C) of images (B, 3, H, W)."""

@@ -48,6 +48,8 @@ class SCANSimilarity(BlockwiseSimilarity):
         ValueError: ``direction`` or ``aggregation`` is unknown.
     """
 
+    semantic_arguments = ('direction', 'aggregation')
+
     def __init__(
         self,
         direction: str = 't2i',

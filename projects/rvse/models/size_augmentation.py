@@ -43,7 +43,7 @@ def augment_words(
     ids: Tensor,
     lengths: Tensor,
     mask_id: int,
-    num_words: int,
+    replacements: Tensor,
     rate: float = 0.2,
     words: Tensor | None = None,
     exempt: Tensor | None = None,
@@ -54,7 +54,8 @@ def augment_words(
         ids: (B, L) int64 tokens, 0 is padding.
         lengths: (B,).
         mask_id: The token that masks.
-        num_words: Replacements are drawn from ids below it.
+        replacements: (W,) int64, the ids that replacements are drawn from: those of real words.
+            Where there are none, nothing is replaced.
         rate: Probability.
         words: (B, L), which word of its caption a token belongs to; all tokens of a word share
             its fate. None: each is a word.
@@ -70,7 +71,10 @@ def augment_words(
         draw = draw.gather(1, words)
     if exempt is not None:
         draw = draw.masked_fill(exempt, 1)
-    random_ids = torch.randint(num_words, ids.shape, device=ids.device)
+    random_ids = ids
+    if len(replacements):
+        drawn = torch.randint(len(replacements), ids.shape, device=ids.device)
+        random_ids = replacements.to(ids.device)[drawn]
     changed = torch.where(draw < 0.5 * rate, mask_id, ids)
     changed = torch.where((draw >= 0.5 * rate) & (draw < 0.6 * rate), random_ids, changed)
     keep = valid & ~((draw >= 0.6 * rate) & (draw < rate))

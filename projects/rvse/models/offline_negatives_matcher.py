@@ -1,0 +1,79 @@
+"""AOQ: a matcher that also scores each pair's offline negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from .matcher import ImageTextMatcher
+
+GROUP = 8  # pairs that are scored at once, all with all
+
+
+def paired_scores(
+    similarity: nn.Module,
+    images: Tensor,
+    image_lengths: Tensor,
+    captions: Tensor,
+    caption_lengths: Tensor,
+) -> Tensor:
+    """Score image i with caption i alone, (B,): the diagonal without most of the matrix.
+
+    Arguments are those of any similarity, with as many images as captions.
+    """
+    # captions of about one length together: little padding is computed
+    order = caption_lengths.argsort(stable=True)
+    scores = [
+        similarity(images[some], image_lengths[some], captions[some], caption_lengths[some])
+        for some in order.split(GROUP)
+    ]
+    return torch.cat([score.diagonal() for score in scores])[order.argsort()]
+
+
+@MODELS.register_module()
+class OfflineNegativesMatcher(ImageTextMatcher):
+    """A matcher with :class:`AOQLoss`; it evaluates as :class:`ImageTextMatcher`.
+
+    A training batch is one of :func:`pairs_then_negatives`: B pairs, then for each the image and
+    the caption that were mined for it, then (six terms) the owners of these two. Online negatives
+    come of the B pairs alone.
+
+    Args:
+        **kwargs: See :class:`ImageTextMatcher`.
+    """
+
+    def loss(
+        self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]
+    ) -> dict[str, Tensor]:
+        """Compute ``loss`` and the loss module's statistics.
+
+        Raises:
+            ValueError: The batch is no whole number of groups.
+        """
+        groups = self.criterion.terms - 3
+        batch = len(data_samples) // groups
+        if len(data_samples) % groups or not batch:
+            raise ValueError(
+                f'OfflineNegativesMatcher: a batch of {len(data_samples)}, expected B pairs and '
+                f'{groups - 1} x B samples mined for them: OfflineNegativesDataset with '
+                f'owners={groups == 3} and collate_fn=dict(type="pairs_then_negatives")'
+            )
+        found = self.extract_feat(inputs, data_samples)
+        images = list(zip(found['image_feat'].split(batch), found['image_lengths'].split(batch)))
+        captions = list(zip(found['text_feat'].split(batch), found['text_lengths'].split(batch)))
+        scores = self.similarity(*images[0], *captions[0])
+        # in the order of AOQLoss: mined captions, mined images, both, and their owners
+        pairings = [(0, 1), (1, 0), *((group, group) for group in range(1, groups))]
+        offline = [
+            paired_scores(self.similarity, *images[image], *captions[caption])
+            for image, caption in pairings
+        ]
+        positives = None
+        if self.mask_repeats:
+            positives = self._same_picture(data_samples[:batch], torch.arange(batch))
+        loss = self.criterion(scores, positives, torch.stack(offline))
+        return {'loss': loss, **self.criterion.statistics}
