@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tta', action='store_true', help="test-time augmentation: the config's tta_pipeline"
     )
-    add_run_options(parser, 'test_dataloader.dataset.split=testA')
+    add_run_options(parser, 'test_evaluator.protocol=released')
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args

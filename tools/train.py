@@ -13,6 +13,7 @@ sys.path.insert(
 )  # `projects`, from any working directory
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
 
 from projects.common.cli import (
     UserError,
@@ -22,6 +23,8 @@ from projects.common.cli import (
     report_user_errors,
     run,
 )
+
+PRECISIONS = ('fp16', 'bf16')
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,7 +43,27 @@ def parse_args() -> argparse.Namespace:
         'if there is any',
     )
     parser.add_argument(
-        '--amp', action='store_true', help='automatic mixed precision (needs a GPU)'
+        '--new-schedule',
+        action='store_true',
+        help="with --resume: the config's learning rates, weight decay and schedule in place of "
+        "the checkpoint's",
+    )
+    parser.add_argument(
+        '--allow-partial',
+        action='store_true',
+        help='with load_from: load the tensors of the checkpoint that fit and list the others',
+    )
+    parser.add_argument(
+        '--allow-schedule-mismatch',
+        action='store_true',
+        help='train with a schedule that ends before or after training',
+    )
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='fp16',
+        choices=PRECISIONS,
+        help='automatic mixed precision: bf16 on any device, fp16 (also without a value) on a GPU',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -55,7 +78,15 @@ def parse_args() -> argparse.Namespace:
         parser,
         'train_cfg.max_epochs=2 train_dataloader.dataset.pipeline.3.scale="(224,224)"',
     )
-    args = parser.parse_args()
+    # A bare --amp may stand before the config.
+    values = sys.argv[1:]
+    arguments = [
+        '--amp=fp16' if value == '--amp' and after not in PRECISIONS else value
+        for value, after in zip(values, [*values[1:], None])
+    ]
+    args = parser.parse_args(arguments)
+    if args.new_schedule and args.resume is None:
+        parser.error('--new-schedule goes with --resume')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
@@ -83,6 +114,24 @@ def apply_resume(cfg: Config, resume: str | None, trust: bool) -> None:
         randomness['seed'] = meta.get('seed')
 
 
+def set_precision(cfg: Config, config_path: str, precision: str | None) -> None:
+    """Choose the wrapper of the optimizer for a precision; None leaves the config's."""
+    import torch
+
+    wrapper = cfg.optim_wrapper
+    if precision == 'bf16':
+        wrapper.type = 'BFloat16OptimWrapper'
+        for name in ('loss_scale', 'dtype', 'use_fsdp'):  # of AmpOptimWrapper
+            wrapper.pop(name, None)
+    elif precision == 'fp16':
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+        wrapper.dtype = 'float16'
+    if wrapper.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
+        where = f'--amp {precision}' if precision else f'config {config_path}: AmpOptimWrapper'
+        raise UserError(f'{where}: needs a GPU, and none is available here; --amp bf16 does not')
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
@@ -90,13 +139,7 @@ def main() -> None:
     for section in ('train_cfg', 'train_dataloader', 'optim_wrapper'):
         if cfg.get(section) is None:
             raise UserError(f"config {args.config}: no '{section}': nothing to train")
-    if args.amp:
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UserError('--amp: needs a GPU, and none is available here')
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    set_precision(cfg, args.config, args.amp)
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise UserError(
@@ -112,7 +155,13 @@ def main() -> None:
         ):
             visualizer.vis_backends.append(dict(type='TensorboardVisBackend'))
     apply_resume(cfg, args.resume, args.trust_checkpoint)
-    run(cfg, 'train')
+
+    from projects.common.schedules import ResumeScheduleHook, ScheduleCheckHook
+
+    hooks: list[Hook] = [ResumeScheduleHook(args.new_schedule)]
+    if not args.allow_schedule_mismatch:
+        hooks.append(ScheduleCheckHook())
+    run(cfg, 'train', args.allow_partial, hooks)
 
 
 if __name__ == '__main__':

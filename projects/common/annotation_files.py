@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = [
     'NUMBER',
     'by_id',
     'check_fields',
+    'iter_json_list',
     'parse_json',
     'read_json',
     'read_lines',
@@ -36,14 +38,21 @@ def shown(value: Any, length: int = 60) -> str:
     return text if len(text) <= length else text[: length - 3] + '...'
 
 
-def _read(path: str | os.PathLike) -> bytes:
+def _open(path: str | os.PathLike) -> BinaryIO:
     try:
-        with open(path, 'rb') as file:
-            return file.read()
+        return open(path, 'rb')
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError):
         raise
     except (OSError, ValueError) as error:  # names that are too long, or have a zero byte
         raise ValueError(f'{shown(os.fspath(path), 200)}: {error.args[-1]}') from None
+
+
+def _read(path: str | os.PathLike) -> bytes:
+    with _open(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise ValueError(f'{shown(os.fspath(path), 200)}: {error.args[-1]}') from None
 
 
 def read_text(path: str | os.PathLike, encoding: str = 'utf-8') -> str:
@@ -100,6 +109,103 @@ def read_json(path: str | os.PathLike) -> Any:
         ValueError: As :func:`read_text` and :func:`parse_json`.
     """
     return parse_json(read_text(path), path)
+
+
+_BLANK = ' \t\n\r'
+# json reports a value that the text cuts off at most this far before the end, or as a string
+# without an end.
+_CUT = 16
+
+
+def iter_json_list(
+    path: str | os.PathLike, expected: str = 'a list of dicts', chunk_size: int = 1 << 20
+) -> Iterator[dict]:
+    """Yield the dicts of a JSON file that is one list, of which a part at a time is in memory.
+
+    Args:
+        path: The file.
+        expected: What messages say was expected in place of something else.
+        chunk_size: How much is read at once, in bytes. An entry of the list may be larger.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: As :func:`read_json`, or the file is no list of dicts. Entries before the place
+            that is wrong have been yielded by then.
+    """
+    text, position, offset = '', 0, 0  # `offset` characters came before `text`
+
+    def fail(reason: str) -> ValueError:
+        return ValueError(f'{path}: not a JSON file ({reason})')
+
+    def misplaced(what: str) -> ValueError:
+        return fail(f'{what}: char {offset + position}')
+
+    with _open(path) as file:
+        decode = codecs.getincrementaldecoder('utf-8')().decode
+
+        def read() -> bool:
+            """Put at least as much again behind what is left of the text; False at the end."""
+            nonlocal text, position, offset
+            size = max(chunk_size, len(text) - position)
+            start = file.tell()
+            data = file.read(size)
+            try:
+                more = decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                at = max(start - len(error.object) + len(data), 0) + error.start
+                raise ValueError(f'{path}: not UTF-8 text ({error.reason} at byte {at})') from None
+            offset += position
+            text, position = text[position:] + more, 0
+            return bool(data)
+
+        def following() -> str:
+            """Move to the next character that is not blank, and return it; '' at the end."""
+            nonlocal position
+            while True:
+                while position < len(text) and text[position] in _BLANK:
+                    position += 1
+                if position < len(text):
+                    return text[position]
+                if not read():
+                    return ''
+
+        first = following()
+        if first != '[':
+            found = 'nothing' if not first else f'a file that begins with {shown(text[:20])}'
+            raise ValueError(f'{path}: expected {expected}, found {found}')
+        position += 1
+        decoder = json.JSONDecoder()
+        has_more = following() != ']'
+        while has_more:
+            mark = following()
+            if mark != '{':
+                if mark and mark not in ',]}':
+                    entry = shown(text[position : position + 60])
+                    raise ValueError(f'{path}: expected {expected}, found {entry} in the list')
+                raise misplaced('Expecting value')
+            while True:
+                try:
+                    entry, end = decoder.raw_decode(text, position)
+                except json.JSONDecodeError as error:
+                    is_cut = error.msg.startswith('Unterminated string')
+                    if (is_cut or error.pos >= len(text) - _CUT) and read():
+                        continue
+                    raise fail(f'{error.msg}: char {offset + error.pos}') from None
+                except RecursionError:
+                    raise fail('nested too deeply') from None
+                except ValueError as error:  # a number of thousands of digits
+                    raise fail(str(error)) from None
+                break
+            position = end
+            yield entry
+            mark = following()
+            if mark not in (',', ']'):
+                raise misplaced("Expecting ',' delimiter")
+            has_more = mark == ','
+            position += has_more
+        position += 1  # the closing bracket
+        if following():
+            raise misplaced('Extra data')
 
 
 def read_xml(path: str | os.PathLike) -> ElementTree.Element:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import pickle
@@ -19,6 +20,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader
 
 from .files import is_zip, write_atomically
+from .layouts import recognise_pickle
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -40,15 +42,17 @@ def _statistic(owner: type, name: str) -> Any:
 
 
 def _admitted_globals() -> list:
-    """What MMEngine's own checkpoints hold beyond tensors: log histories, NumPy numbers and arrays.
+    """What checkpoints hold beyond tensors: log histories, NumPy numbers and arrays, arguments.
 
-    Both of NumPy's module paths are listed: files written under NumPy 1 name `numpy.core`.
+    Many training scripts leave their command line, which is plain attributes. Both of NumPy's
+    module paths are listed: files written under NumPy 1 name `numpy.core`.
     """
     numpy: Any = np  # its type stubs know neither path
     core = (numpy._core if hasattr(np, '_core') else numpy.core).multiarray
     dtypes = {type(np.dtype(code)) for code in '?bBhHiIlLqQefdgFDSU'}
     return [
         HistoryBuffer,
+        argparse.Namespace,
         (_statistic, 'builtins.getattr'),
         (_statistic, '__builtin__.getattr'),
         np.ndarray,
@@ -82,25 +86,31 @@ def load_checkpoint_file(
     try:
         with torch.serialization.safe_globals(_admitted_globals()):
             return torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        # "GLOBAL a.b was not an allowed global" and "Trying to call reduce/instantiate a.b"
-        found = re.search(
-            r'(?:GLOBAL|global|call reduce for|[Uu]nsupported class) `?<?(?:class \')?([\w.]+)',
-            str(error),
-        )
-        if found is None:
-            raise pickle.UnpicklingError(
-                f'checkpoint {path}: not readable as a checkpoint'
-            ) from error
-        raise pickle.UnpicklingError(
-            f'checkpoint {path}: asks for {found[1]}, which weights do not need and which could '
-            'run code. If you trust whoever made this file, pass --trust-checkpoint'
-        ) from error
     except Exception as error:  # a damaged file raises almost any exception
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise pickle.UnpicklingError(
-            f'checkpoint {path}: damaged or no checkpoint ({reason})'
+            f'checkpoint {path}: {_why_unreadable(error, path)}'
         ) from error
+
+
+def _why_unreadable(error: Exception, path: str) -> str:
+    """What the owner of a file that PyTorch does not read should know."""
+    layout = None if is_zip(path) else recognise_pickle(path)
+    if layout is not None:
+        return layout.advice
+    if not isinstance(error, pickle.UnpicklingError):
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f'damaged or no checkpoint ({reason})'
+    # "GLOBAL a.b was not an allowed global" and "Trying to call reduce/instantiate a.b"
+    found = re.search(
+        r'(?:GLOBAL|global|call reduce for|[Uu]nsupported class) `?<?(?:class \')?([\w.]+)',
+        str(error),
+    )
+    if found is None:
+        return 'not readable as a checkpoint'
+    return (
+        f'asks for {found[1]}, which weights do not need and which could run code. If you trust '
+        'whoever made this file, pass --trust-checkpoint'
+    )
 
 
 def use_safe_checkpoint_loading(trust: bool = False) -> None:

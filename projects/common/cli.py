@@ -530,10 +530,12 @@ def prepare(
 
     from .allocator import keep_freed_memory
     from .checkpoint import use_safe_checkpoint_loading
+    from .loading import use_checked_pretraining
 
     if not torch.cuda.is_available():
         keep_freed_memory()
     use_safe_checkpoint_loading(trust=trust_checkpoint)
+    use_checked_pretraining()
     cfg.launcher = launcher
     if work_dir is not None:
         cfg.work_dir = work_dir
@@ -594,12 +596,25 @@ def add_run_options(parser: argparse.ArgumentParser, example: str) -> None:
     )
 
 
-def build_runner(cfg: Config) -> Any:
-    """The runner of a config, of its `runner_type` where it names one."""
+def build_runner(cfg: Config, allow_partial: bool = False, hooks: Iterable[Any] = ()) -> Any:
+    """Build the runner of a config, of its `runner_type` where it names one.
+
+    It refuses checkpoints that do not fit the model.
+
+    Args:
+        cfg: The config.
+        allow_partial: Let `load_from` in training load what fits of a checkpoint.
+        hooks: Hooks beside the config's.
+    """
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    from .loading import CheckLoadingHook
+
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    for hook in (CheckLoadingHook(allow_partial), *hooks):
+        runner.register_hook(hook)
+    return runner
 
 
 def leave_process_group() -> None:
@@ -617,7 +632,14 @@ def leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def run(cfg: Config, action: str) -> None:
-    """Build the runner and let it `train` or `test`; then leave the process group in order."""
-    getattr(build_runner(cfg), action)()
+def run(cfg: Config, action: str, allow_partial: bool = False, hooks: Iterable[Any] = ()) -> None:
+    """Build the runner and let it `train` or `test`; then leave the process group in order.
+
+    Args:
+        cfg: The config.
+        action: 'train' or 'test'.
+        allow_partial: See :func:`build_runner`.
+        hooks: See there.
+    """
+    getattr(build_runner(cfg, allow_partial, hooks), action)()
     leave_process_group()

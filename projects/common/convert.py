@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +16,11 @@ from torch import Tensor
 
 from .checkpoint import load_checkpoint_file
 from .files import is_zip, write_atomically
+from .layouts import recognise
 from .unpickle import load_pickle
 
 __all__ = [
+    'Conversion',
     'KeyMap',
     'check_weights',
     'describe_mismatch',
@@ -29,6 +31,21 @@ __all__ = [
 
 
 _T = TypeVar('_T')
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Converted weights.
+
+    Attributes:
+        weights: Tensors by name.
+        dropped: Names in the source of what has no place in the result.
+        made: Names in the result of what the source does not have.
+    """
+
+    weights: dict[str, Tensor]
+    dropped: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
 
 
 class KeyMap:
@@ -101,9 +118,9 @@ def read_weights(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a checkpoint and what else is in it.
 
-    Read are files of ``torch.save`` and detectron2's ``.pkl`` (arrays in a pickle). The tensors
-    may be all of the file or its entry ``state_dict`` or ``model``; a prefix ``module.`` that all
-    of them have, which DDP leaves, is taken off.
+    Read are files of ``torch.save`` and the ``.pkl`` of detectron2 and Caffe2 (arrays in a
+    pickle). The tensors may be all of the file or its entry ``state_dict``, ``model`` or
+    ``blobs``; a prefix ``module.`` that all of them have, which DDP leaves, is taken off.
 
     Args:
         path: The file.
@@ -121,26 +138,30 @@ def read_weights(
     if path.suffix == '.pkl' and not is_zip(path):
         content = load_pickle(path, trust)
     else:
-        # Many training scripts keep their command line in the checkpoint: plain attributes.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = load_checkpoint_file(path, trust=trust)
+        content = load_checkpoint_file(path, trust=trust)
     rest: dict[str, Any] = {}
+    whole = content
     if isinstance(content, Mapping):
-        for name in ('state_dict', 'model'):
+        for name in ('state_dict', 'model', 'blobs'):
             if isinstance(content.get(name), Mapping):
                 rest = {key: value for key, value in content.items() if key != name}
                 content = content[name]
                 break
     if not isinstance(content, Mapping) or not content:
-        raise ValueError(f'{path}: holds no weights, expected tensors by name')
+        layout = recognise(whole)
+        found = f'; {layout.advice}' if layout else ''
+        raise ValueError(f'{path}: holds no weights, expected tensors by name{found}')
     weights = {}
     for key, value in content.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf' and value.itemsize <= 8:
             value = torch.from_numpy(value.astype(value.dtype.newbyteorder('='), copy=False))
         if not isinstance(value, Tensor):
+            layout = recognise(whole)
             raise ValueError(
-                f'{path}: entry {key!r} is of type {type(value).__name__}, expected a tensor; '
-                'the weights are looked for in the whole file and in state_dict and model'
+                f'{path}: {layout.advice}'
+                if layout
+                else f'{path}: entry {key!r} is of type {type(value).__name__}, expected a tensor; '
+                'the weights are looked for in the whole file and in state_dict, model and blobs'
             )
         weights[str(key)] = value
     if all(key.startswith('module.') for key in weights):

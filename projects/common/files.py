@@ -8,18 +8,23 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ['folder_locked', 'is_zip', 'locked', 'write_atomically']
+__all__ = ['folder_locked', 'is_zip', 'locked', 'open_atomically', 'write_atomically']
 
 
-def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
-    """Write `data` so that a kill or power cut leaves the old file or the new one, never a part."""
+@contextlib.contextmanager
+def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes the place of `path` when the block ends without an error.
+
+    A kill or power cut leaves the old file or the new one, never a part.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'.{path.name}.partial')
     try:
         with open(partial, 'wb') as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -28,6 +33,12 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a full disk does not say for which file
         raise
+
+
+def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
+    """Write `data` so that a kill or power cut leaves the old file or the new one, never a part."""
+    with open_atomically(path) as file:
+        file.write(data)
 
 
 @contextlib.contextmanager

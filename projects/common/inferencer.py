@@ -23,7 +23,8 @@ from torch import nn
 from .build import build_quietly
 from .config_index import find_config, list_models
 from .config_text import config_of_checkpoint
-from .convert import describe_mismatch, read_weights
+from .convert import read_weights
+from .loading import check_semantics, load_weights
 from .pictures import MAX_PIXELS, as_rgb, check_size, image_problem, pictures_in
 
 __all__ = [
@@ -120,7 +121,9 @@ class ImageInferencer(BaseInferencer):
             self.prepare_model(model_cfg, weights)
         model = build_quietly(model_cfg, cfg.get('default_scope', 'mmdet'))
         if weights is not None:
-            _load_weights(model, self._weights, f'weights {os.fspath(weights)}')
+            load_weights(model, self._weights, os.fspath(weights))
+            content = dict(meta=self.checkpoint_meta)
+            check_semantics(content, model_cfg, cfg.get('default_scope', 'mmdet'), weights)
         self.check_model(model, weights)
         model.cfg = cfg
         return model.to(device).eval()
@@ -221,19 +224,6 @@ def refuse_url(field: str, value: str | os.PathLike, what: str) -> None:
     """Raises ``ValueError`` for a URL: nothing is downloaded."""
     if _URL.match(os.fspath(value)):
         raise ValueError(f'{field} {value}: URLs are not read; download {what} and give its path')
-
-
-def _load_weights(model: nn.Module, weights: dict[str, torch.Tensor], what: str) -> None:
-    """Loads weights that are exactly the model's; the vocabulary alone may be absent."""
-
-    def tensors(state: dict) -> dict:
-        return {key: value for key, value in state.items() if not key.endswith('_extra_state')}
-
-    shapes = {key: value.shape for key, value in tensors(model.state_dict()).items()}
-    problem = describe_mismatch(tensors(weights), shapes)
-    if problem:
-        raise ValueError(f'{what}: not of this model: {problem}')
-    model.load_state_dict(weights, strict=False)
 
 
 def inner_pipeline(dataset: ConfigDict) -> list[dict]:

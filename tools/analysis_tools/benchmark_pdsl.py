@@ -116,7 +116,7 @@ def seeds_of(proposals: Tensor, truth: list[int], num_seeds: int) -> Tensor:
     labels = torch.arange(len(truth))
     ones = torch.ones(len(truth))
     pseudo = PseudoGroundTruth(proposals[truth], labels, ones, ones, torch.tensor(truth))
-    seeds, _ = sample_seeds(assign(proposals, pseudo, len(truth)), num_seeds)
+    seeds = sample_seeds(assign(proposals, pseudo, len(truth)), num_seeds)
     return proposals[seeds.unique()]
 
 

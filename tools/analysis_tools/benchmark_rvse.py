@@ -1,28 +1,33 @@
 """How fast image-text similarities are, and what evaluating COCO takes.
 
     python tools/analysis_tools/benchmark_rvse.py similarity --shapes 100x500 500x2500
-    python tools/analysis_tools/benchmark_rvse.py speed
+    python tools/analysis_tools/benchmark_rvse.py speed --out speed.json
+    python tools/analysis_tools/benchmark_rvse.py plot speed.json --out figure8.png \
+        --points 'RVSE++=524.2:VSE' 'SGRAF=499.6:SGR+SAF'
     python tools/analysis_tools/benchmark_rvse.py coco --model VSE
     python tools/analysis_tools/benchmark_rvse.py gallery --vectors 1000000
 
 `similarity` times the published loop, a caption at a time (published_loops.py), and ours in turn,
 and compares their scores. The loop of SCAN and BFAN is timed in float32 and, as the released
 evaluation runs it, in float64. `speed` is Figure 8's axis: pairs that each model scores in a
-second. `coco` evaluates random features of COCO 5K's shapes (5,000 pictures, 25,000 captions)
-through the test loop, from regions and captions on disk to recalls. `gallery` fills a store of
-RetrievalInferencer with random vectors and asks it. Weights are random; speed does not depend on
-them.
+second, and `plot` draws the figure from these and from RSUMs that it is given. `coco` evaluates
+random features of COCO 5K's shapes (5,000 pictures, 25,000 captions) through the test loop, from
+regions and captions on disk to recalls. `gallery` fills a store of RetrievalInferencer with random
+vectors and asks it. Weights are random; speed does not depend on them.
 """
 
 import argparse
+import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -35,7 +40,7 @@ from torch import Tensor, nn
 
 import projects.rvse  # noqa: F401
 from projects.common.allocator import keep_freed_memory
-from projects.common.cli import report_user_errors
+from projects.common.cli import UserError, report_user_errors
 from projects.common.timing import PeakMemory, show_table, time_in_turn
 
 REGIONS, CHANNELS = 36, 1024
@@ -172,6 +177,50 @@ def speed(args: argparse.Namespace) -> Iterator[dict]:
             'seconds': seconds,
             'Kpps': len(images) * len(captions) / seconds / 1000,
         }
+
+
+class Point(NamedTuple):
+    """A model of Figure 8: its RSUM, and the parts that score for it, several of an ensemble."""
+
+    name: str
+    rsum: float
+    parts: list[str]
+
+
+def point(text: str) -> Point:
+    found = re.fullmatch(r'(.+)=([\d.]+):(.+)', text)
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f'{text!r}, expected NAME=RSUM:MODEL[+MODEL] such as SGRAF=499.6:SGR+SAF'
+        )
+    return Point(found[1], float(found[2]), found[3].split('+'))
+
+
+def plot(args: argparse.Namespace) -> Iterator[dict]:
+    """A row for each point of Figure 8; draws RSUM beside thousands of pairs a second."""
+    from matplotlib.figure import Figure
+
+    rows = json.loads(Path(args.speeds).read_text())
+    speeds = {row['model'].split(',')[0]: row['Kpps'] for row in rows}  # 'VSE, RVSE++'
+    figure = Figure(figsize=(6, 4), layout='constrained')
+    axes = figure.add_subplot()
+    for name, rsum, parts in args.points:
+        for part in parts:
+            if part not in speeds:
+                raise UserError(f'{args.speeds}: no {part!r}; it has {", ".join(sorted(speeds))}')
+        # an ensemble's parts score one after the other
+        speed = 1 / sum(1 / speeds[part] for part in parts)
+        axes.scatter(speed, rsum, s=40)
+        axes.annotate(name, (speed, rsum), (5, 5), textcoords='offset points')
+        yield {'model': name, 'Kpps': speed, 'RSUM': rsum}
+    axes.set(
+        xscale='log',
+        xlabel='thousands of image-text pairs a second (ours)',
+        ylabel=f'RSUM ({args.rsum_label})',
+    )
+    axes.margins(0.15)
+    axes.grid(alpha=0.3)
+    figure.savefig(args.out, dpi=120)
 
 
 # ---------------------------------------------------------------------------------- COCO 5K
@@ -346,6 +395,7 @@ def main() -> None:
     two = commands.add_parser('speed', help='Figure 8: what each model scores in a second')
     two.add_argument('--images', type=int, default=1000, help='default: %(default)s')
     two.add_argument('--captions', type=int, default=500, help='default: %(default)s')
+    two.add_argument('--out', help='also write the rows to this json')
     two.set_defaults(run=speed)
     for command in (one, two):
         command.add_argument('--models', nargs='+', choices=MODELS_OF, default=list(MODELS_OF))
@@ -371,7 +421,15 @@ def main() -> None:
     four.add_argument('--rounds', type=int, default=9, help='rounds whose median counts')
     four.add_argument('--folder', help='where the stores lie meanwhile (default: /tmp)')
     four.set_defaults(run=gallery)
-    for command in (one, two, three, four):
+    five = commands.add_parser('plot', help='Figure 8: RSUM beside speed')
+    five.add_argument('speeds', help='the json of `speed --out`')
+    five.add_argument(
+        '--points', nargs='+', type=point, required=True, metavar='NAME=RSUM:MODEL[+MODEL]'
+    )
+    five.add_argument('--rsum-label', choices=('paper', 'ours'), default='paper')
+    five.add_argument('--out', required=True, help='the image to write')
+    five.set_defaults(run=plot)
+    for command in (one, two, three, four, five):
         command.add_argument(
             '--threads', type=int, default=len(os.sched_getaffinity(0)), help='default: all cores'
         )
@@ -385,6 +443,8 @@ def main() -> None:
         print(', '.join(f'{key}: {value}' for key, value in row.items()), flush=True)
     print()
     show_table(rows)
+    if args.run is speed and args.out:
+        Path(args.out).write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == '__main__':

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -13,6 +14,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertModel
 
+from ..loading import Match, record_loading
 from .wordpiece import WordPieceTokenizer
 
 
@@ -62,6 +64,14 @@ class BERTTextEncoder(BaseModule):
             self.bert = BertModel(BertConfig(**(bert or {})), add_pooling_layer=False)
         if vocab_file:
             self.set_tokenizer(WordPieceTokenizer.from_file(vocab_file, lowercase))
+
+    @classmethod
+    def weight_semantics(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the weights mean; see :mod:`projects.common.loading`."""
+        meaning = {'lowercase': arguments['lowercase']}
+        if arguments.get('bert') and not arguments.get('pretrained'):
+            meaning['bert.num_attention_heads'] = arguments['bert'].get('num_attention_heads')
+        return meaning
 
     @property
     def out_channels(self) -> int:
@@ -122,10 +132,21 @@ def _load_pretrained(source: str) -> BertModel:
     if os.sep in source and not Path(source).is_dir() and source.count('/') != 1:
         raise FileNotFoundError(f'text_encoder.pretrained: no folder {source}')
     try:
-        return BertModel.from_pretrained(source, add_pooling_layer=False)
+        model, loaded = BertModel.from_pretrained(
+            source, add_pooling_layer=False, output_loading_info=True
+        )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f'text_encoder.pretrained={source!r}: neither a folder with BERT weights '
             f'nor a hub id that can be reached ({reason})'
         ) from None
+    missing = sorted(loaded['missing_keys'])
+    total = len(model.state_dict())
+    if missing:  # transformers would leave them random, with a warning
+        raise ValueError(
+            f'text_encoder.pretrained={source!r}: {total - len(missing)} of {total} tensors of '
+            f'BERT match; the first that does not is {missing[0]}, which the weights lack'
+        )
+    record_loading(source, type(model).__name__, Match(total, sorted(model.state_dict())))
+    return model

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..build import unwrapped
+from ..build import copies_of, refresh_averages, unwrapped
 from .wordpiece import WordPieceTokenizer
 
 
@@ -16,8 +17,9 @@ from .wordpiece import WordPieceTokenizer
 class LearnVocabularyHook(Hook):
     """Gives the model's text encoder a vocabulary learnt from the training sentences.
 
-    It does nothing when the encoder has one already (from a file, pretrained weights or a resumed
-    checkpoint). The vocabulary is also written to ``<work_dir>/vocab.txt``.
+    It learns nothing when the encoder has one already (from a file, pretrained weights or a resumed
+    checkpoint). The vocabulary is also written to ``<work_dir>/vocab.txt``. Copies of the encoder
+    in averaged models, which ``EMAHook`` makes before training, receive it as well.
 
     Args:
         vocab_size: The most word pieces to learn.
@@ -30,8 +32,14 @@ class LearnVocabularyHook(Hook):
         """Learns in the main process; all others receive the same vocabulary."""
         model = unwrapped(runner.model)
         encoder = model.text_encoder
-        if encoder.tokenizer is not None:
-            return
+        if encoder.tokenizer is None:
+            self._learn(runner, encoder)
+        for copy in copies_of(encoder, runner):
+            if copy.tokenizer is None:
+                copy.set_tokenizer(encoder.tokenizer)
+        refresh_averages(runner)
+
+    def _learn(self, runner, encoder: Any) -> None:
         learnt: list = [None]
         if is_main_process():
             dataset = runner.train_dataloader.dataset

@@ -1,0 +1,34 @@
+"""Training in bfloat16, on any device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
+
+__all__ = ['BFloat16OptimWrapper']
+
+
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """Run the forward pass under autocast to bfloat16.
+
+    Weights, gradients and the optimizer stay in float32. bfloat16 has float32's range, so the loss
+    needs no scaling, and unlike MMEngine's ``AmpOptimWrapper`` this works without a GPU.
+    Arguments are those of ``OptimWrapper``.
+    """
+
+    @contextlib.contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Enable autocast on the model's device.
+
+        Args:
+            model: The model that is trained.
+        """
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+            yield
