@@ -112,12 +112,15 @@ def test_a_link_that_leads_nowhere_fails_the_build(tmp_path):
 
 
 def registered() -> dict[str, str]:
-    """Dotted names of all classes and functions of ours in MMEngine's root registries."""
+    """Dotted names of all classes and functions of ours in MMEngine's root registries.
+
+    Not those that take the place of one of MMEngine's in our tools, as 'Pretrained' does.
+    """
     found = {}
     for registry in vars(mmengine.registry).values():
         if isinstance(registry, Registry):
             for name, entry in registry.module_dict.items():
-                if entry.__module__.startswith('projects.'):
+                if entry.__module__.startswith('projects.') and name != 'Pretrained':
                     found[name] = f'{entry.__module__}.{entry.__qualname__}'
     return found
 

@@ -48,7 +48,7 @@ def _pdsl(repo_root: Path, path: Path) -> Path:
 
 
 def _rvse(repo_root: Path, path: Path) -> Path:
-    cfg = Config.fromfile(repo_root / 'configs/rvse/rvse_tiny_1xb64-4e_scenes.py')
+    cfg = Config.fromfile(repo_root / 'configs/rvse/rvse_tiny_1xb32-3e_scenes.py')
     cfg.model.text_encoder.vocab_size = 20
     model = build_quietly(cfg.model, 'mmpretrain')
     model.text_encoder.set_vocabulary(Vocabulary.build(SENTENCES, min_count=1))

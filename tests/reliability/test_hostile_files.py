@@ -34,7 +34,7 @@ from projects.rvse.datasets import RegionStore
 
 PLVL = 'plvl_tiny_1xb16-3k_scenes'
 PDSL = 'pdsl_tiny_1xb4-600_scenes'
-RVSE = 'rvse_tiny_1xb64-4e_scenes'
+RVSE = 'rvse_tiny_1xb32-3e_scenes'
 
 
 class Evil:

@@ -25,6 +25,7 @@ train_dataloader = dict(
 train_cfg = dict(by_epoch=True, max_epochs=1)
 val_cfg = val_dataloader = val_evaluator = None
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
+param_scheduler = None  # runs of different lengths are compared
 default_hooks = dict(checkpoint=dict(save_best=None), logger=dict(interval=1))
 """
 

@@ -36,7 +36,7 @@ def files(repo_root, tmp_path_factory) -> Path:
         Image.fromarray(image[: size - 8 * i]).save(folder / f'photos/{i}.png')
     torch.manual_seed(0)
 
-    cfg = Config.fromfile(repo_root / 'configs/rvse/rvse_tiny_1xb64-4e_scenes.py')
+    cfg = Config.fromfile(repo_root / 'configs/rvse/rvse_tiny_1xb32-3e_scenes.py')
     model = MODELS.build(cfg.model)
     model.text_encoder.set_vocabulary(Vocabulary.build(SENTENCES, min_count=1))
     meta = dict(cfg=cfg.pretty_text)

@@ -22,7 +22,7 @@ from projects.pdsl.proposals.pictures import list_pictures
 CONFIGS = {
     'plvl': 'plvl_tiny_1xb16-3k_scenes',
     'pdsl': 'pdsl_tiny_1xb4-600_scenes',
-    'rvse': 'rvse_tiny_1xb64-4e_scenes',
+    'rvse': 'rvse_tiny_1xb32-3e_scenes',
 }
 FIGURES = {'plvl': 8, 'pdsl': 5, 'rvse': 7}  # pictures that a notebook shows
 ONE_ITERATION = {

@@ -109,6 +109,7 @@ def test_mask_rcnn_trains_on_pseudo_labels(
     try:  # nothing but the exported file is read
         succeed(
             *(tool, 'train.py', SECOND, '--work-dir', tmp_path / 'second'),
+            '--allow-schedule-mismatch',  # two iterations of a warm-up of 100
             *('--cfg-options', 'train_cfg.max_iters=2', 'train_dataloader.batch_size=2'),
             *('train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2'),
             SCENES_ROOT=str(scenes),
@@ -118,6 +119,93 @@ def test_mask_rcnn_trains_on_pseudo_labels(
     (log,) = (tmp_path / 'second').glob('*/vis_data/scalars.json')
     assert 'coco/segm_mAP_50' in log.read_text()
     assert (tmp_path / 'second/iter_2.pth').is_file()
+
+
+def exported(call_tool, out: Path, config: Path, checkpoint: Path, *arguments) -> dict | None:
+    options = ('--cfg-options', *OPTIONS, '--score-thr', '0.02', '--part-size', '2')
+    call_tool('misc/export_pseudo_labels.py', config, checkpoint, out, *options, *arguments)
+    return json.loads(out.read_text()) if out.is_file() else None
+
+
+def test_export_by_several_processes_and_after_an_interruption(
+    call_tool, checkpoint: Path, scenes: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv('SCENES_ROOT', str(scenes))
+    straight = exported(call_tool, tmp_path / 'a.json', CONFIG, checkpoint)
+    assert len(straight['images']) == 6 and straight['annotations']
+    assert [each['id'] for each in straight['annotations']] == list(
+        range(1, len(straight['annotations']) + 1)
+    )
+    out, parts = tmp_path / 'b.json', tmp_path / 'b.json.parts'
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    for rank, left in (('1', 1), ('0', 0)):
+        monkeypatch.setenv('RANK', rank)
+        found = exported(call_tool, out, CONFIG, checkpoint)
+        assert (found is None) == bool(left)
+        assert len(list(parts.glob('0*.json'))) == left
+    assert found == straight and not parts.exists()
+    # one process takes over what another began, and does not touch what is there
+    out, parts = tmp_path / 'c.json', tmp_path / 'c.json.parts'
+    monkeypatch.setenv('RANK', '1')
+    assert exported(call_tool, out, CONFIG, checkpoint) is None
+    (part,) = parts.glob('0*.json')
+    records = json.loads(part.read_text())
+    records[0]['annotations'] = []
+    part.write_text(json.dumps(records))
+    monkeypatch.delenv('RANK')
+    monkeypatch.delenv('WORLD_SIZE')
+    other = ('misc/export_pseudo_labels.py', CONFIG, checkpoint, out)
+    line = call_tool(*other, '--score-thr', '0.5', rc=1).err.strip().splitlines()[-1]
+    assert 'b.json' not in line and 'c.json.parts: begun with another' in line
+    assert 'score_thr' in line and 'remove it' in line
+    resumed = exported(call_tool, out, CONFIG, checkpoint)
+    assert resumed['images'] == straight['images']
+    edited = resumed['images'][2]['id']  # the first picture of part 1
+    strip = lambda each: {k: v for k, v in each.items() if k != 'id'}  # noqa: E731
+    assert [strip(a) for a in resumed['annotations']] == [
+        strip(a) for a in straight['annotations'] if a['image_id'] != edited
+    ]
+    line = call_tool(*other, rc=1).err.strip().splitlines()[-1]
+    assert 'c.json: exists already' in line
+
+
+def test_export_averages_views(
+    call_tool, checkpoint: Path, scenes: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """With --tta; of two equal views it is what one view gives."""
+    monkeypatch.setenv('SCENES_ROOT', str(scenes))
+    config = tmp_path / 'views.py'
+    config.write_text(f"""
+_base_ = '{CONFIG}'
+tta_model = dict(type='PDSLTTAModel')
+test_pipeline = None
+proposals = dict(type='LoadStoredProposals', folder='nowhere', max_proposals=250)
+pack = dict(
+    type='mmdet.PackDetInputs',
+    meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
+               'flip_direction', 'instances'),
+)
+resize = dict(type='mmdet.Resize', scale=(128, 128))
+test_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='LoadImageFromFile'), proposals, resize,
+    dict(type='ProjectProposals', min_side=0, deduplicate=False), pack]))
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    proposals,
+    dict(type='TestTimeAug', transforms=[
+        [resize, resize],
+        [dict(type='ProjectProposals', min_side=0, deduplicate=False)],
+        [dict(type='mmdet.LoadAnnotations', with_bbox=True)],
+        [pack]]),
+]
+""")
+    one = exported(call_tool, tmp_path / 'one.json', config, checkpoint)
+    two = exported(call_tool, tmp_path / 'two.json', config, checkpoint, '--tta')
+    assert one['images'] == two['images'] and len(one['annotations']) == len(two['annotations'])
+    for first, second in zip(one['annotations'], two['annotations']):
+        assert first['category_id'] == second['category_id']
+        assert first['score'] == pytest.approx(second['score'], abs=1e-5)
+        assert first['bbox'] == pytest.approx(second['bbox'], abs=0.02)
 
 
 def test_export_says_what_is_wrong(call_tool, checkpoint: Path, tmp_path: Path) -> None:

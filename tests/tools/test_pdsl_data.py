@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from projects.pdsl.cues import CachedCue, GrabCutCue
 from projects.pdsl.cues.store import file_digest
@@ -69,6 +70,38 @@ def test_proposals_cues_and_conversion(run, pictures, tmp_path, monkeypatch):
     run('dataset_converters/proposals.py', 'p', 'p.pkl', '--to', 'mmdet')
     entries = {name: boxes for name, boxes, _ in read_proposals(tmp_path / 'p.pkl')}
     assert np.array_equal(entries['more/c'], store.read('more/c')[0])
+
+
+def test_several_sources_in_one_conversion(run, tmp_path):
+    """MCG's archives of Segmentation and SBD, which have pictures in common."""
+    boxes = {
+        'seg': {'2007_a': [[1, 2, 11, 22]], '2007_b': [[1, 1, 9, 9]]},
+        'sbd': {'2007_b': [[3, 3, 30, 30]], '2008_c': [[5, 6, 7, 18]]},
+    }
+    for folder, content in boxes.items():
+        (tmp_path / folder).mkdir()
+        for name, rows in content.items():
+            savemat(tmp_path / folder / f'{name}.mat', dict(boxes=rows, scores=[[0.5]]))
+    command = ('dataset_converters/proposals.py', 'seg', 'sbd')
+    line = run(*command, 'both', rc=1).err.strip().splitlines()[-1]
+    assert "sbd: picture '2007_b' is in seg as well" in line and '--on-duplicate first' in line
+    assert not (tmp_path / 'both/index.json').exists()
+    out = run(*command, 'both', '--on-duplicate', 'first').out
+    assert '1 pictures taken from the first' in out and 'of 3 pictures' in out
+    store = ProposalStore(tmp_path / 'both')
+    assert store.names == ['2007_a', '2007_b', '2008_c']
+    assert store.read('2007_b')[0].tolist() == [[0, 0, 8, 8]]  # of the first, x before y, from 0
+    assert store.read('2008_c')[0].tolist() == [[5, 4, 17, 6]]
+    cells = np.empty((1, 1), dtype=object)
+    for split in ('train', 'val'):
+        cells[0, 0] = np.array([[1, 1, 5, 5]])
+        savemat(tmp_path / f'{split}.mat', dict(boxes=cells))
+        (tmp_path / f'{split}.txt').write_text(f'{split}_picture\n')
+    names = ('--names', 'train.txt', '--names', 'val.txt')
+    run(command[0], 'train.mat', 'val.mat', 'split', *names)
+    assert ProposalStore(tmp_path / 'split').names == ['train_picture', 'val_picture']
+    line = run(command[0], 'train.mat', 'val.mat', 'x', *names[:2], rc=1).err.strip()
+    assert '--names: 1 image sets of 2 sources' in line.splitlines()[-1]
 
 
 def test_generation_goes_on_where_it_was(pictures, tmp_path, monkeypatch):

@@ -1,14 +1,18 @@
 """RVSE through the tools, as a user runs them."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
 
 import projects.rvse  # noqa: F401
 from projects.rvse.datasets import write_regions
+from projects.rvse.engine import MatchingVisualizationHook
 from projects.rvse.text import Vocabulary
 
 CONFIG = """
@@ -53,7 +57,8 @@ def test_two_processes_equal_one(tmp_path, repo_root, tool, free_port):
     found = {}
     for processes in (1, 2):
         options = (
-            *('--work-dir', tmp_path / f'work{processes}', '--cfg-options'),
+            *('--work-dir', tmp_path / f'work{processes}', '--out', tmp_path / f'{processes}.json'),
+            *('--cfg-options', 'test_cfg.top_k=4'),
             f'test_cfg.similarity_file={tmp_path}/{processes}/sims.npy',
         )
         script = ('test.py', path, tmp_path / 'w.pth')
@@ -73,3 +78,70 @@ def test_two_processes_equal_one(tmp_path, repo_root, tool, free_port):
     assert one.shape == (27, 135) and one.std() > 1e-3
     # sums depend on how blocks fall, and in MKL on how memory is aligned
     np.testing.assert_allclose(one, two, atol=1e-5)
+
+    # --out: every query with its best answers, by sorting the whole matrix
+    answers = [json.loads((tmp_path / f'{n}.json').read_text()) for n in (1, 2)]
+    assert [len(each) for each in answers] == [27 + 135] * 2
+    for queries, S in zip(answers, (one, two)):
+        owner = np.arange(135) // 5
+        for i, image in enumerate(queries[:27]):
+            best = np.argsort(-S[i])[:4]
+            assert image['image_id'] == i and image['pred_text_id'] == best.tolist()
+            assert image['pred_text'] == [texts[j] for j in best]
+            assert image['correct'] == (owner[best] == i).tolist()
+            np.testing.assert_allclose(image['pred_score'], S[i, best], rtol=1e-6)
+            assert image['rank'] == 1 + (S[i] > S[i, owner == i].max()).sum()
+        for j, caption in enumerate(queries[27:]):
+            best = np.argsort(-S[:, j])[:4]
+            assert caption['text'] == texts[j] and caption['pred_image_id'] == best.tolist()
+            assert caption['rank'] == 1 + (S[:, j] > S[owner[j], j]).sum()
+
+
+def test_pages_of_retrievals(tmp_path, repo_root, tool, shared_data):
+    """--show-dir with images, and with features alone."""
+    config = repo_root / 'configs/rvse/rvse_tiny_1xb40-60e_coco-sample.py'
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    model.text_encoder.set_vocabulary(Vocabulary.build(['a man on a bench'], min_count=1))
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'w.pth')
+    options = ('--work-dir', tmp_path / 'work', '--show-dir', tmp_path / 'pages', '--cfg-options')
+    done = tool(
+        *('test.py', config, tmp_path / 'w.pth', *options, 'test_dataloader.dataset.max_images=3'),
+        COCO_SAMPLE_ROOT=str(shared_data / 'coco_sample') + '/',
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    pages = sorted((tmp_path / 'pages').glob('*.png'))
+    assert [page.name[:6] for page in pages] == ['00000_', '00001_', '00002_']
+    with Image.open(pages[0]) as page:
+        assert (
+            min(page.size) > 400 and len(page.convert('RGB').resize((64, 64)).getcolors(4096)) > 50
+        )
+
+
+def test_cards_stand_for_images(tmp_path):
+    """A data set of features: the hook draws the ids, or images where it is told their names."""
+    Image.new('RGB', (40, 30), 'red').save(tmp_path / 'a7.png')
+    answers = [
+        dict(image_id=0, ori_id='a7', rank=1, pred_text=['x'], pred_score=[0.5], correct=[True]),
+        dict(text_id=0, text='x', rank=1, pred_image_id=[0], pred_score=[0.5], correct=[True]),
+    ]
+    runner = SimpleNamespace(
+        test_loop=SimpleNamespace(answers=answers),
+        test_dataloader=SimpleNamespace(dataset=SimpleNamespace(image_of_caption=np.array([0]))),
+        work_dir=str(tmp_path),
+        logger=SimpleNamespace(info=lambda text: None),
+    )
+    reds = {}
+    for pattern in (None, str(tmp_path / '{ori_id}.png')):
+        hook = MatchingVisualizationHook(draw=True, image_pattern=pattern)
+        hook.after_test_epoch(runner)
+        with Image.open(tmp_path / 'retrievals/00000_a7.png') as page:
+            pixels = np.asarray(page.convert('RGB')).astype(int)
+        reds[pattern] = (pixels - (255, 0, 0) == 0).all(-1).sum()
+    assert reds.pop(None) == 0 and all(reds.values())
+    with pytest.raises(ValueError, match='expected a path with {ori_id}'):
+        MatchingVisualizationHook(image_pattern='x.jpg')
+    runner.test_loop.answers = None
+    with pytest.raises(TypeError, match='keeps no answers, expected test_cfg.type MatchingTest'):
+        MatchingVisualizationHook(draw=True).after_test_epoch(runner)

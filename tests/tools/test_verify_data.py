@@ -9,7 +9,7 @@ from projects.pdsl.proposals import write_store
 
 PLVL = 'configs/plvl/plvl_tiny_1xb16-3k_scenes.py'
 PDSL = 'configs/pdsl/pdsl_tiny_1xb4-600_scenes.py'
-RVSE = 'configs/rvse/rvse_tiny_1xb64-4e_scenes.py'
+RVSE = 'configs/rvse/rvse_tiny_1xb32-3e_scenes.py'
 
 
 @pytest.fixture

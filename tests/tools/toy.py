@@ -82,7 +82,7 @@ train_cfg = dict(by_epoch=True, max_epochs=4)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.01))
-param_scheduler = dict(type='PolyLR', power=0.9, end=100, by_epoch=False)
+param_scheduler = dict(type='PolynomialLR', power=0.9, by_epoch=False)
 default_hooks = dict(
     checkpoint=dict(save_best='toy/score', rule='greater'), logger=dict(interval=1))
 randomness = dict(seed=3)
