@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 warnings.filterwarnings('ignore', message='IProgress')  # progress is printed
 
 # %% tags=["parameters"]
-CONFIG = 'configs/rvse/rvse_tiny_1xb64-4e_scenes.py'
+CONFIG = 'configs/rvse/rvse_tiny_1xb32-3e_scenes.py'
 WEIGHTS = None  # a checkpoint; None takes the quick start's
 SCENES = 'work_dirs/quickstart/scenes'
 WORK_DIR = 'work_dirs/notebooks/rvse'
@@ -143,7 +143,7 @@ model = inferencer.model
 figure, axis = plt.subplots(figsize=(6, 3), layout='constrained')
 with torch.no_grad():
     for name, encoder, size in (
-        ('64 cells', model.image_encoder, 64),
+        ('16 cells', model.image_encoder, 16),
         ('12 words', model.text_encoder, 12),
     ):
         weights = encoder.gpool.pool_weights(torch.tensor([size]), size)[0]
@@ -158,8 +158,8 @@ plt.close(figure)
 # ## Train a little, with an override
 #
 # The same as `tools/train.py CONFIG --cfg-options model.loss.eps=0.1 ...`: SelHN with another
-# threshold, from random weights. `triplet_share` is the share of anchors that take all
-# negatives.
+# threshold, from random weights, without the first epoch of Triplet alone.
+# `triplet_share` is the share of anchors that take all negatives.
 
 # %%
 from projects.common.cli import build_runner, check_cfg_options, prepare
@@ -180,6 +180,7 @@ overrides = {
 }
 check_cfg_options(cfg, overrides)
 cfg.merge_from_dict(overrides)
+cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] != 'LossWarmUpHook']
 cfg.log_level = 'WARNING'
 prepare(cfg, CONFIG, launcher='none', work_dir=WORK_DIR)
 runner = build_runner(cfg)
