@@ -3,7 +3,7 @@
 default_scope = 'mmdet'
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50),
+    logger=dict(type='MainProcessLoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     # A task's config adds save_best='<its metric>' and rule.
     checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2),

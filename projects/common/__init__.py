@@ -3,6 +3,7 @@
 from .autocast import BFloat16OptimWrapper
 from .checkpoint import AtomicCheckpointHook
 from .config_index import find_config, list_models
+from .logger_hook import MainProcessLoggerHook
 from .mean_loss_hook import MeanLossHook
 from .muon import MuonAdamW, MuonAdamWConstructor
 from .nonfinite_loss_hook import NonFiniteLossHook
@@ -17,6 +18,7 @@ __all__ = [
     'AtomicCheckpointHook',
     'BFloat16OptimWrapper',
     'LikePretrainedHook',
+    'MainProcessLoggerHook',
     'MeanLossHook',
     'MuonAdamW',
     'MuonAdamWConstructor',

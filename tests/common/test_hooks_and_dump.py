@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from projects.common import MeanLossHook, PredictionDump, ProgressBarHook
+from projects.common import MainProcessLoggerHook, MeanLossHook, PredictionDump, ProgressBarHook
 
 
 def fake_runner() -> SimpleNamespace:
@@ -100,3 +101,22 @@ def test_dump_is_plain_data(tmp_path) -> None:
     assert 'pred_mask_probs' not in read  # 40,000 numbers
     with pytest.raises(ValueError, match='must end in'):
         PredictionDump(out_file='p.txt')
+
+
+@pytest.mark.parametrize('main', [True, False])
+def test_one_process_writes_the_metrics_of_a_test(
+    main: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('projects.common.logger_hook.is_main_process', lambda: main)
+    tag = {'accuracy': torch.tensor(0.5), 'time': 0.1}
+    runner = SimpleNamespace(
+        log_dir=str(tmp_path),
+        logger=logging.getLogger('logger-hook-test'),
+        test_dataloader=[0, 1],
+        log_processor=SimpleNamespace(get_log_after_epoch=lambda *args, **kwargs: (tag, 'a line')),
+    )
+    hook = MainProcessLoggerHook()
+    hook.json_log_path = 'metrics.json'
+    hook.after_test_epoch(runner, {'accuracy': 0.5})
+    written = {path.name: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+    assert written == ({'metrics.json': {'accuracy': 0.5, 'time': 0.1}} if main else {})
