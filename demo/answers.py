@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from projects.common.cli import UserError
+from projects.common.errors import InputError
 from projects.pdsl import WeakInstanceInferencer
 from projects.plvl import GroundingInferencer
 from projects.rvse import RetrievalInferencer
@@ -34,7 +34,7 @@ class Gallery:
         captions: Sentences that a picture may be described with.
 
     Raises:
-        UserError: No picture of the folder can be read.
+        InputError: No picture of the folder can be read.
         ValueError: The folder holds none, or the model reads no pictures.
     """
 
@@ -42,7 +42,7 @@ class Gallery:
         self._folder = tempfile.TemporaryDirectory(prefix='mmtriad-gallery-')
         self.pictures = self._index(search, photos, 'pictures')
         if not len(self.pictures):
-            raise UserError(f'--photos {photos}: no picture in it can be read')
+            raise InputError(f'--photos {photos}: no picture in it can be read')
         self.captions = self._index(search, list(captions), 'captions')
 
     def _index(self, search: RetrievalInferencer, entries: Any, name: str) -> VectorStore:
@@ -94,10 +94,10 @@ class Answers:
         """The drawing (H, W, 3) RGB of what reaches a score, and the prediction with all.
 
         Raises:
-            UserError: The score is not from 0 to 1.
+            InputError: The score is not from 0 to 1.
         """
         if not 0 <= least_score <= 1:
-            raise UserError(f'The least score is {least_score}; expected 0 to 1.')
+            raise InputError(f'The least score is {least_score}; expected 0 to 1.')
         with self._lock:
             result = self._weak(picture, return_vis=True, pred_score_thr=least_score)
         return result['visualization'][0], result['predictions'][0]
@@ -120,7 +120,7 @@ class Answers:
         """A sheet (H, W, 3) RGB of the pictures found, box and mask in each; the prediction.
 
         Raises:
-            UserError: A picture has gone since it was indexed.
+            InputError: A picture has gone since it was indexed.
         """
         sentence, count = read_sentence(sentence), _read_count(count)
         find = SearchAndGround(self._search, self._ground)
@@ -129,7 +129,7 @@ class Answers:
                 prediction = find(sentence, self.gallery.pictures, count)['predictions'][0]
                 sheet = draw_hits(prediction, columns=3)
         except FileNotFoundError as error:
-            raise UserError(
+            raise InputError(
                 'A picture has gone since the folder was indexed; start the page again.'
             ) from error
         for hit in prediction['hits']:  # where the server keeps its pictures is its own affair
@@ -139,5 +139,5 @@ class Answers:
 
 def _read_count(count: float) -> int:
     if isinstance(count, bool) or not 1 <= count <= MAX_HITS or count != int(count):
-        raise UserError(f'The number of answers is {count}; expected 1 to {MAX_HITS}.')
+        raise InputError(f'The number of answers is {count}; expected 1 to {MAX_HITS}.')
     return int(count)

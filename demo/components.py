@@ -16,7 +16,7 @@ from gradio import component_meta
 from gradio_client.utils import is_http_url_like
 from PIL import Image
 
-from projects.common.cli import UserError
+from projects.common.errors import InputError
 
 from .uploads import MAX_BYTES, read_picture
 
@@ -59,7 +59,7 @@ class PictureInput(gr.Image):
             raise _refusal('Please give a picture first.')
         try:
             return read_picture(payload.path)
-        except UserError as error:
+        except InputError as error:
             raise _refusal(error) from error
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
@@ -76,7 +76,7 @@ def shown_errors(function: Callable) -> Callable:
     def run(*arguments: Any) -> Any:
         try:
             return function(*arguments)
-        except UserError as error:
+        except InputError as error:
             raise _refusal(error) from error
 
     return run

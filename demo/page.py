@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from projects.common.pictures import as_rgb
+from projects.common.files.pictures import as_rgb
 
 from . import texts
 from .answers import MAX_HITS, Answers

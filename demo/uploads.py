@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from projects.common.cli import UserError
-from projects.common.pictures import as_rgb, check_size
+from projects.common.errors import InputError
+from projects.common.files.pictures import as_rgb, check_size
 
 __all__ = ['MAX_BYTES', 'MAX_SIDE', 'read_picture', 'read_sentence']
 
@@ -25,25 +25,25 @@ def read_picture(path: str | os.PathLike) -> Image.Image:
     """An upright RGB picture of at most ``MAX_SIDE`` pixels a side, from a file of any content.
 
     Raises:
-        UserError: It is no picture, damaged, or beyond the limits; the message shows no path.
+        InputError: It is no picture, damaged, or beyond the limits; the message shows no path.
     """
     path = Path(path)
     if path.stat().st_size > MAX_BYTES:
-        raise UserError(f'The file has more than {MAX_BYTES // 2**20} MB.')
+        raise InputError(f'The file has more than {MAX_BYTES // 2**20} MB.')
     try:
         width, height = check_size(path, MAX_PIXELS, FORMATS)
     except ValueError as error:
         if 'not readable' in str(error):
-            raise UserError(
+            raise InputError(
                 f'This is no picture that can be read. Expected: {", ".join(FORMATS)}.'
             ) from error
-        raise UserError(
+        raise InputError(
             f'The picture is too large: expected at most {MAX_PIXELS // 10**6} million pixels '
             '(width times height). Please reduce it.'
         ) from error
     short, long = sorted((width, height))
     if short < MIN_SIDE or long > MAX_ASPECT * short:
-        raise UserError(
+        raise InputError(
             f'The picture has {width} x {height} pixels; expected at least {MIN_SIDE} a side, and '
             f'the longer side at most {MAX_ASPECT} times the shorter.'
         )
@@ -51,9 +51,9 @@ def read_picture(path: str | os.PathLike) -> Image.Image:
         with Image.open(path, formats=FORMATS) as image:
             picture = as_rgb(image)
     except ValueError as error:  # values of 32 bits
-        raise UserError(f'The picture cannot be read: {error}.') from error
+        raise InputError(f'The picture cannot be read: {error}.') from error
     except Exception as error:  # decoders raise almost any exception on damaged files
-        raise UserError('The picture is damaged or cut off: it cannot be decoded.') from error
+        raise InputError('The picture is damaged or cut off: it cannot be decoded.') from error
     picture.thumbnail((MAX_SIDE, MAX_SIDE))
     return picture
 
@@ -62,13 +62,13 @@ def read_sentence(text: object) -> str:
     """The words of a sentence, single blanks between them.
 
     Raises:
-        UserError: There are none, or too many.
+        InputError: There are none, or too many.
     """
     words = ' '.join(text.split()) if isinstance(text, str) else ''
     if not any(character.isalnum() for character in words):
-        raise UserError('Please type a sentence.')
+        raise InputError('Please type a sentence.')
     if len(words) > MAX_CHARACTERS:
-        raise UserError(
+        raise InputError(
             f'The sentence has {len(words)} characters; expected at most {MAX_CHARACTERS}.'
         )
     return words

@@ -19,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # `projects` and `demo`, from any working directory
 
-from projects.common.cli import UserError, report_user_errors
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
 
 QUICKSTARTS = ROOT / 'work_dirs/quickstart'
 SCENES = ROOT / 'work_dirs/demo/scenes'
@@ -57,11 +58,11 @@ def find_weights(name: str, given: Path | None) -> Path | None:
     """The checkpoint that was asked for, else the quick start's best, or None.
 
     Raises:
-        UserError: There is no such file.
+        InputError: There is no such file.
     """
     if given is not None:
         if not given.is_file():
-            raise UserError(f'--{name} {given}: no such file')
+            raise InputError(f'--{name} {given}: no such file')
         return given
     found = sorted((QUICKSTARTS / name).glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
@@ -115,7 +116,7 @@ def main() -> None:
         try:
             url = launch(page, args.host, args.port)
         except OSError as error:
-            raise UserError(
+            raise InputError(
                 f'--port {args.port or "7860 to 7959"}: in use by another process'
             ) from error
         print(f'open {url} in a browser; Ctrl-C ends it', flush=True)

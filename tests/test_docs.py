@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, Registry, init_default_scope
 
-import projects.pdsl
-import projects.plvl
-import projects.rvse  # noqa: F401
+import projects.pdsl.register
+import projects.plvl.register
+import projects.rvse.register  # noqa: F401
 from projects.common.text import WordPieceTokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +83,7 @@ def test_links_are_turned_to_the_site():
     page = type('Page', (), {'file': type('File', (), {'src_uri': 'projects/plvl/README.md'})})
     text = '[a](../../docs/faq.md#x) [b](../common/muon.py)\n```\n[c](../../docs/faq.md)\n```\n'
     assert turn.on_page_markdown(text, page, None, None) == (
-        '[a](../../faq.md#x) [b](../../source/projects/common/muon.py.md)\n'
+        '[a](../../faq.md#x) [b](../../source/projects/common/optim/muon.py.md)\n'
         '```\n[c](../../docs/faq.md)\n```\n'
     )
 

@@ -19,7 +19,8 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
 )  # `projects`, from any working directory
 
-from projects.common.cli import add_trust_option, report_user_errors
+from projects.common.cli.options import add_trust_option
+from projects.common.cli.report import report_user_errors
 
 
 def add_grounding(tasks: argparse._SubParsersAction) -> None:
@@ -105,12 +106,12 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def build(inferencer: type, args: argparse.Namespace, part: str = '', **options):
     """The inferencer of the options that :func:`add_source` and :func:`add_device` add."""
-    from projects.common.cli import UserError
+    from projects.common.errors import InputError
 
     given = vars(args)
     model, weights = (given[f'{part}{name}'.replace('-', '_')] for name in ('model', 'weights'))
     if not model and not weights:
-        raise UserError(f'neither --{part}weights nor --{part}model: give a checkpoint')
+        raise InputError(f'neither --{part}weights nor --{part}model: give a checkpoint')
     return inferencer(
         model, weights, args.device, trust_checkpoint=args.trust_checkpoint, **options
     )
@@ -216,18 +217,18 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 def open_store(inferencer, args: argparse.Namespace, create: bool):
     """The store of the options that :func:`add_store` adds."""
-    from projects.common.cli import UserError
+    from projects.common.errors import InputError
 
     try:
         options = dict(option.split('=', 1) for option in args.store_options)
     except ValueError:
-        raise UserError(f'--store-options {args.store_options}: expected KEY=VALUE') from None
+        raise InputError(f'--store-options {args.store_options}: expected KEY=VALUE') from None
     try:
         return inferencer.open_store(args.store, create=create, **options)
     except TypeError as error:
-        raise UserError(f'--store-options: {error}') from None
+        raise InputError(f'--store-options: {error}') from None
     except ModuleNotFoundError as error:  # an optional engine
-        raise UserError(str(error)) from error
+        raise InputError(str(error)) from error
 
 
 def run_retrieval(args: argparse.Namespace) -> None:
@@ -283,14 +284,14 @@ def add_search_and_ground(tasks: argparse._SubParsersAction) -> None:
 
 
 def run_search_and_ground(args: argparse.Namespace) -> None:
-    from projects.common.cli import UserError
+    from projects.common.errors import InputError
     from projects.plvl import GroundingInferencer
     from projects.rvse import RetrievalInferencer
     from projects.search_and_ground import SearchAndGround
 
     for sentence in args.sentences:
         if Path(sentence).is_file():  # as `retrieval search` takes it
-            raise UserError(f'{sentence}: a picture; what is searched and grounded is a sentence')
+            raise InputError(f'{sentence}: a picture; what is searched and grounded is a sentence')
     search = build(RetrievalInferencer, args, 'search-')
     with open_store(search, args, create=False) as store:
         results = SearchAndGround(search, build(GroundingInferencer, args, 'ground-'))(
@@ -333,7 +334,7 @@ def main() -> None:
     add_search_and_ground(tasks)
     add_models(tasks)
     args = parser.parse_args()
-    from projects.common.allocator import keep_freed_memory
+    from projects.common.speed.allocator import keep_freed_memory
 
     keep_freed_memory()
     args.run(args)

@@ -18,15 +18,12 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
 )  # `projects`, from any working directory
 
-from projects.common.cli import (
-    OverrideAction,
-    UserError,
-    add_trust_option,
-    load_config,
-    prepare,
-    report_user_errors,
-    user_message,
-)
+from projects.common.cli.config import load_config
+from projects.common.cli.options import add_trust_option
+from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.report import report_user_errors, user_message
+from projects.common.cli.run import prepare
+from projects.common.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
@@ -103,7 +100,7 @@ def check(path: str, args: argparse.Namespace, options: Any) -> tuple[bool, str]
     cfg = load_config(path, args.cfg_options)
     for section in ('train_cfg', 'train_dataloader', 'optim_wrapper'):
         if cfg.get(section) is None:
-            raise UserError(f"config {path}: no '{section}': nothing to train")
+            raise InputError(f"config {path}: no '{section}': nothing to train")
     prepare(cfg, path, 'none', 'preflight', args.trust_checkpoint)
     register_makers((cfg.get('custom_imports') or {}).get('imports') or [])
     report = preflight(cfg, Path(path).stem, options)

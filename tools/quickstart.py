@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from projects.common.cli import report_user_errors
+from projects.common.cli.report import report_user_errors
 
 PROJECTS = ('plvl', 'pdsl', 'rvse')
 

@@ -3,26 +3,27 @@
 python tools/test.py CONFIG CHECKPOINT --out predictions.json --show-dir pictures
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
 )  # `projects`, from any working directory
 
-from mmengine.config import Config
+from projects.common.cli.config import load_config
+from projects.common.cli.options import add_run_options
+from projects.common.cli.overrides import accepted_arguments
+from projects.common.cli.report import report_user_errors
+from projects.common.cli.run import prepare, run
+from projects.common.errors import InputError
 
-from projects.common.cli import (
-    UserError,
-    accepted_arguments,
-    add_run_options,
-    load_config,
-    prepare,
-    report_user_errors,
-    run,
-)
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,7 +55,7 @@ def draw_into(cfg: Config, folder: str) -> None:
         hook for hook in hooks if hook and str(hook.get('type')).endswith('VisualizationHook')
     ]
     if not drawing:
-        raise UserError(
+        raise InputError(
             '--show-dir: the config has no hook that draws (one whose type ends in '
             'VisualizationHook)'
         )
@@ -66,7 +67,7 @@ def draw_into(cfg: Config, folder: str) -> None:
             None,
         )
         if name is None:
-            raise UserError(f'--show-dir: {hook.type} takes no folder to draw into')
+            raise InputError(f'--show-dir: {hook.type} takes no folder to draw into')
         hook[name] = str(Path(folder).resolve())
         if 'num_samples' in accepted_arguments(cfg, hook.type):
             hook.num_samples = -1
@@ -76,7 +77,7 @@ def use_tta(cfg: Config) -> None:
     """Put the config's test-time augmentation around its model."""
     for section in ('tta_model', 'tta_pipeline'):
         if cfg.get(section) is None:
-            raise UserError(f"--tta: the config has no '{section}'")
+            raise InputError(f"--tta: the config has no '{section}'")
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     cfg.model = dict(cfg.tta_model, module=cfg.model)
 
@@ -87,7 +88,7 @@ def main() -> None:
     prepare(cfg, args.config, args.launcher, args.work_dir, args.trust_checkpoint)
     for section in ('test_cfg', 'test_dataloader', 'test_evaluator'):
         if cfg.get(section) is None:
-            raise UserError(f"config {args.config}: no '{section}': nothing to test")
+            raise InputError(f"config {args.config}: no '{section}': nothing to test")
     if args.tta:
         use_tta(cfg)
     cfg.load_from = args.checkpoint
@@ -96,7 +97,7 @@ def main() -> None:
         draw_into(cfg, args.show_dir)
     if args.out:
         if Path(args.out).suffix not in ('.json', '.pkl'):
-            raise UserError(f"--out {args.out}: the file's name must end in .json or .pkl")
+            raise InputError(f"--out {args.out}: the file's name must end in .json or .pkl")
         evaluators = (
             cfg.test_evaluator
             if isinstance(cfg.test_evaluator, (list, tuple))
@@ -104,7 +105,7 @@ def main() -> None:
         )
         cfg.test_evaluator = [*evaluators, dict(type='PredictionDump', out_file=args.out)]
     if not os.path.isfile(os.path.expanduser(args.checkpoint)) and '://' not in args.checkpoint:
-        raise UserError(f'checkpoint {args.checkpoint}: no such file')
+        raise InputError(f'checkpoint {args.checkpoint}: no such file')
     run(cfg, 'test')
 
 

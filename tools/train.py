@@ -3,26 +3,27 @@
 python tools/train.py configs/plvl/plvl_vit-b_4xb20-150e_refcoco.py --resume
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
 )  # `projects`, from any working directory
 
-from mmengine.config import Config
-from mmengine.hooks import Hook
+from projects.common.cli.config import load_config
+from projects.common.cli.options import add_run_options
+from projects.common.cli.report import report_user_errors
+from projects.common.cli.run import prepare, run
+from projects.common.errors import InputError
 
-from projects.common.cli import (
-    UserError,
-    add_run_options,
-    load_config,
-    prepare,
-    report_user_errors,
-    run,
-)
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.hooks import Hook
 
 PRECISIONS = ('fp16', 'bf16')
 
@@ -93,7 +94,8 @@ def parse_args() -> argparse.Namespace:
 
 def apply_resume(cfg: Config, resume: str | None, trust: bool) -> None:
     """Point the config at the checkpoint to resume, and take its seed where the config has none."""
-    from projects.common.checkpoint import find_resumable, load_checkpoint_file
+    from projects.common.hooks.checkpoint_hook import find_resumable
+    from projects.common.weights.checkpoint import load_checkpoint_file
 
     if resume is None:
         return
@@ -105,7 +107,7 @@ def apply_resume(cfg: Config, resume: str | None, trust: bool) -> None:
         return
     meta = load_checkpoint_file(cfg.load_from, trust=trust).get('meta', {})
     if 'iter' not in meta or 'epoch' not in meta:
-        raise UserError(
+        raise InputError(
             f'--resume {cfg.load_from}: holds weights but no training state; use load_from=... '
             'instead'
         )
@@ -129,7 +131,7 @@ def set_precision(cfg: Config, config_path: str, precision: str | None) -> None:
         wrapper.dtype = 'float16'
     if wrapper.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
         where = f'--amp {precision}' if precision else f'config {config_path}: AmpOptimWrapper'
-        raise UserError(f'{where}: needs a GPU, and none is available here; --amp bf16 does not')
+        raise InputError(f'{where}: needs a GPU, and none is available here; --amp bf16 does not')
 
 
 def main() -> None:
@@ -138,11 +140,11 @@ def main() -> None:
     prepare(cfg, args.config, args.launcher, args.work_dir, args.trust_checkpoint)
     for section in ('train_cfg', 'train_dataloader', 'optim_wrapper'):
         if cfg.get(section) is None:
-            raise UserError(f"config {args.config}: no '{section}': nothing to train")
+            raise InputError(f"config {args.config}: no '{section}': nothing to train")
     set_precision(cfg, args.config, args.amp)
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
-            raise UserError(
+            raise InputError(
                 f"--auto-scale-lr: config {args.config} has no 'auto_scale_lr.base_batch_size'"
             )
         cfg.auto_scale_lr.enable = True
@@ -156,7 +158,7 @@ def main() -> None:
             visualizer.vis_backends.append(dict(type='TensorboardVisBackend'))
     apply_resume(cfg, args.resume, args.trust_checkpoint)
 
-    from projects.common.schedules import ResumeScheduleHook, ScheduleCheckHook
+    from projects.common.optim.schedules import ResumeScheduleHook, ScheduleCheckHook
 
     hooks: list[Hook] = [ResumeScheduleHook(args.new_schedule)]
     if not args.allow_schedule_mismatch:

@@ -48,7 +48,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
-import projects.pdsl  # noqa: F401  registers the project's classes
+import projects.pdsl.register  # noqa: F401  registers the project's classes
 from projects.pdsl.visualization import draw_instances
 
 cfg = Config.fromfile(CONFIG)
@@ -161,7 +161,8 @@ show(drawn, ['GrabCut', 'the model'])
 # weights.
 
 # %%
-from projects.common.cli import build_runner, check_cfg_options, prepare
+from projects.common.cli.overrides import check_cfg_options
+from projects.common.cli.run import build_runner, prepare
 
 overrides = {
     'model.roi_head.num_seeds': 1,

@@ -47,7 +47,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
-import projects.plvl  # noqa: F401  registers the project's classes
+import projects.plvl.register  # noqa: F401  registers the project's classes
 from projects.plvl.visualization import draw_data_sample
 
 cfg = Config.fromfile(CONFIG)
@@ -119,7 +119,8 @@ plt.close(figure)
 # the whole schedule.
 
 # %%
-from projects.common.cli import build_runner, check_cfg_options, prepare
+from projects.common.cli.overrides import check_cfg_options
+from projects.common.cli.run import build_runner, prepare
 
 overrides = {
     'train_cfg.max_iters': ITERATIONS,

@@ -78,7 +78,7 @@ print(*captions[first], sep='\n')
 # with all of them. Ticks mark the picture that the caption was written for.
 
 # %%
-import projects.rvse  # noqa: F401  registers the project's classes
+import projects.rvse.register  # noqa: F401  registers the project's classes
 from projects.rvse import RetrievalInferencer
 
 inferencer = RetrievalInferencer(weights=WEIGHTS, show_progress=False)
@@ -162,7 +162,8 @@ plt.close(figure)
 # `triplet_share` is the share of anchors that take all negatives.
 
 # %%
-from projects.common.cli import build_runner, check_cfg_options, prepare
+from projects.common.cli.overrides import check_cfg_options
+from projects.common.cli.run import build_runner, prepare
 
 cfg = Config.fromfile(CONFIG)
 cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=ITERATIONS, val_interval=ITERATIONS + 1)

@@ -7,7 +7,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-__all__ = ['config_of_checkpoint', 'parse_config_text']
+from .errors import InputError
+
+__all__ = ['config_of_checkpoint', 'parse_config_text', 'parse_literal']
 
 
 class _DictCalls(ast.NodeTransformer):
@@ -22,6 +24,20 @@ class _DictCalls(ast.NodeTransformer):
             keys=[ast.Constant(keyword.arg) for keyword in node.keywords],
             values=[keyword.value for keyword in node.keywords],
         )
+
+
+def _literal(node: ast.expr) -> Any:
+    return ast.literal_eval(_DictCalls().visit(node))
+
+
+def parse_literal(text: str) -> Any:
+    """Return the value of a Python literal, in which dicts may be written ``dict(key=value)``.
+
+    Raises:
+        SyntaxError: The text is no expression.
+        ValueError: It is one, but no literal.
+    """
+    return _literal(ast.parse(text, mode='eval').body)
 
 
 def parse_config_text(text: str, where: str) -> Config:
@@ -40,14 +56,14 @@ def parse_config_text(text: str, where: str) -> Config:
     try:
         for statement in ast.parse(text).body:
             if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
-                raise ValueError(f'line {statement.lineno} is no assignment')
+                raise InputError(f'line {statement.lineno} is no assignment')
             target = statement.targets[0]
             if not isinstance(target, ast.Name):
-                raise ValueError(f'line {statement.lineno} assigns to no plain name')
-            values[target.id] = ast.literal_eval(_DictCalls().visit(statement.value))
+                raise InputError(f'line {statement.lineno} assigns to no plain name')
+            values[target.id] = _literal(statement.value)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = ' '.join(str(error).split()) or 'nested too deeply'
-        raise ValueError(f'{where}: not a config of plain values ({reason})') from error
+        raise InputError(f'{where}: not a config of plain values ({reason})') from error
     return Config(values)
 
 
@@ -59,5 +75,5 @@ def config_of_checkpoint(checkpoint: dict, where: str) -> Config:
     """
     text = (checkpoint.get('meta') or {}).get('cfg')
     if not isinstance(text, str):
-        raise ValueError(f'{where}: carries no config; name one as `model`')
+        raise InputError(f'{where}: carries no config; name one as `model`')
     return parse_config_text(text, f'{where}: its config')

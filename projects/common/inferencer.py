@@ -23,9 +23,16 @@ from torch import nn
 from .build import build_quietly
 from .config_index import find_config, list_models
 from .config_text import config_of_checkpoint
-from .convert import read_weights
-from .loading import check_semantics, load_weights
-from .pictures import MAX_PIXELS, as_rgb, check_size, image_problem, pictures_in
+from .errors import InputError
+from .files.pictures import (
+    MAX_PIXELS,
+    as_rgb,
+    check_size,
+    image_problem,
+    pictures_in,
+)
+from .weights.convert import read_weights
+from .weights.loading import check_semantics, load_weights
 
 __all__ = [
     'ImageInferencer',
@@ -83,7 +90,7 @@ class ImageInferencer(BaseInferencer):
             self.checkpoint_meta = rest.get('meta') or {}
         if model is None:
             if weights is None:
-                raise ValueError(f'{type(self).__name__}: neither a model nor weights are given')
+                raise InputError(f'{type(self).__name__}: neither a model nor weights are given')
             cfg = config_of_checkpoint(rest, os.fspath(weights))
         elif isinstance(model, (Config, ConfigDict)):
             cfg = copy.deepcopy(model)
@@ -174,17 +181,17 @@ class ImageInferencer(BaseInferencer):
                 reason = image_problem(image)
                 if reason is None:
                     raise
-                raise ValueError(f'image {image}: not readable ({reason})') from error
+                raise InputError(f'image {image}: not readable ({reason})') from error
         else:
             if isinstance(image, Image.Image):
                 image = np.asarray(as_rgb(image))[..., ::-1]
             if not isinstance(image, np.ndarray):
-                raise ValueError(
+                raise InputError(
                     f'image of type {type(image).__name__}: expected a path, an array or a PIL '
                     'image'
                 )
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-                raise ValueError(
+                raise InputError(
                     f'image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8'
                 )
             results = self._array_loader(dict(img=np.ascontiguousarray(image)))
@@ -223,7 +230,7 @@ def write_predictions(path: Path, predictions: Sequence[dict[str, Any]]) -> None
 def refuse_url(field: str, value: str | os.PathLike, what: str) -> None:
     """Raises ``ValueError`` for a URL: nothing is downloaded."""
     if _URL.match(os.fspath(value)):
-        raise ValueError(f'{field} {value}: URLs are not read; download {what} and give its path')
+        raise InputError(f'{field} {value}: URLs are not read; download {what} and give its path')
 
 
 def inner_pipeline(dataset: ConfigDict) -> list[dict]:
@@ -231,6 +238,6 @@ def inner_pipeline(dataset: ConfigDict) -> list[dict]:
     while dataset.get('pipeline') is None:
         inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
         if inner is None:
-            raise ValueError('test_dataloader.dataset: neither it nor one inside has a pipeline')
+            raise InputError('test_dataloader.dataset: neither it nor one inside has a pipeline')
         dataset = inner
     return dataset.pipeline

@@ -12,6 +12,8 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
+from .errors import InputError
+
 __all__ = ['PredictionDump', 'encode_mask']
 
 
@@ -36,7 +38,7 @@ class PredictionDump(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device)
         if Path(out_file).suffix not in ('.json', '.pkl'):
-            raise ValueError(f"--out {out_file}: the file's name must end in .json or .pkl")
+            raise InputError(f"--out {out_file}: the file's name must end in .json or .pkl")
         self.out_file = out_file
         self.max_numbers = max_numbers
 

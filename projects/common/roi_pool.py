@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn.modules.utils import _pair
 from torchvision.ops import RoIPool
 
+from .errors import InputError
+
 __all__ = ['PortableRoIExtractor']
 
 
@@ -34,6 +36,6 @@ class PortableRoIExtractor(SingleRoIExtractor):
             return super().build_roi_layers(layer_cfg, featmap_strides)
         unknown = set(layer_cfg) - {'type', 'output_size'}
         if unknown:
-            raise ValueError(f'roi_layer: RoIPool has no {sorted(unknown)}; expected output_size')
+            raise InputError(f'roi_layer: RoIPool has no {sorted(unknown)}; expected output_size')
         size = _pair(layer_cfg['output_size'])
         return nn.ModuleList(RoIPool(size, 1 / stride) for stride in featmap_strides)

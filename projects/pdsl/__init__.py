@@ -1,10 +1,19 @@
-"""PDSL: instance segmentation from image-level tags. Importing it registers its classes."""
+"""PDSL: instance segmentation from image-level tags.
 
-import projects.common
-import projects.common.stack  # noqa: F401
+Importing this package imports neither mmdet nor transformers. Its classes are registered with
+MMEngine by :mod:`projects.pdsl.register`.
+"""
 
-from .cues import *  # noqa: F403
-from .datasets import *  # noqa: F403
-from .evaluation import *  # noqa: F403
-from .inferencer import WeakInstanceInferencer  # noqa: F401
-from .models import *  # noqa: F403
+from typing import Any
+
+__all__ = ['WeakInstanceInferencer']
+
+
+def __getattr__(name: str) -> Any:
+    """Import the inferencer, and all that it needs, when it is asked for."""
+    if name == 'WeakInstanceInferencer':
+        from . import register  # noqa: F401  first: it keeps the libraries' announcements quiet
+        from .inferencer import WeakInstanceInferencer
+
+        return WeakInstanceInferencer
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

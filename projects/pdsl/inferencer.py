@@ -18,9 +18,11 @@ from mmengine.registry import DATASETS
 from rich.progress import track
 from torch import nn
 
+from projects.common.errors import InputError
 from projects.common.inferencer import ImageInferencer, ImageInput
 from projects.common.prediction_dump import encode_mask
 
+from . import register  # noqa: F401
 from .datasets import LoadStoredProposals, ProjectProposals
 from .models import PDSL, use_no_cue
 from .proposals import selective_search, tidy
@@ -80,7 +82,7 @@ class WeakInstanceInferencer(ImageInferencer):
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
         """Raises ``ValueError`` for a model that is no :class:`PDSL`."""
         if not isinstance(model, PDSL):
-            raise ValueError(
+            raise InputError(
                 f'model: its config builds {type(model).__name__}; expected PDSL, which takes '
                 "proposals (mmdet's own models go with mmdet.apis.DetInferencer)"
             )
@@ -90,7 +92,7 @@ class WeakInstanceInferencer(ImageInferencer):
         pipeline = super()._init_pipeline(cfg)
         loaders = [t for t in pipeline.transforms if isinstance(t, LoadStoredProposals)]
         if not any(isinstance(t, ProjectProposals) for t in pipeline.transforms):
-            raise ValueError('test pipeline: no ProjectProposals, which brings proposals into it')
+            raise InputError('test pipeline: no ProjectProposals, which brings proposals into it')
         self.max_proposals = loaders[0].max_proposals if loaders else None
         steps = [t for t in pipeline.transforms if t not in loaders]
         pipeline.transforms = [self._add_proposals, *steps]
@@ -116,7 +118,7 @@ class WeakInstanceInferencer(ImageInferencer):
         given = results.pop('given_proposals', None)
         if isinstance(given, LoadStoredProposals):
             if results.get('img_path') is None:
-                raise ValueError(
+                raise InputError(
                     f'proposals {given.folder}: found by the name of the picture, which an array '
                     'has not; give its boxes'
                 )
@@ -130,7 +132,7 @@ class WeakInstanceInferencer(ImageInferencer):
             array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else given
             array = np.asarray(array, dtype=np.float32)
             if array.size and (array.ndim != 2 or array.shape[1] not in (4, 5)):
-                raise ValueError(
+                raise InputError(
                     f'proposals of shape {array.shape}: expected (n, 4) XYXY in pixels of the '
                     'picture, or (n, 5) with scores'
                 )
@@ -186,7 +188,7 @@ class WeakInstanceInferencer(ImageInferencer):
         images = self._inputs_to_list(inputs)
         given = self._proposals_of_images(proposals, len(images), isinstance(inputs, (list, tuple)))
         if batch_size < 1:
-            raise ValueError(f'batch_size={batch_size}: expected at least 1')
+            raise InputError(f'batch_size={batch_size}: expected at least 1')
         results: dict[str, list] = {'predictions': [], 'visualization': []}
         pairs = list(zip(images, given, strict=True))
         chunks = [pairs[i : i + batch_size] for i in range(0, len(pairs), batch_size)]
@@ -233,7 +235,7 @@ class WeakInstanceInferencer(ImageInferencer):
             return [proposals]
         if not isinstance(proposals, (list, tuple)) or len(proposals) != count:
             length = len(proposals) if hasattr(proposals, '__len__') else 'one'
-            raise ValueError(
+            raise InputError(
                 f'proposals: {length} entries for {count} pictures; expected a list with the '
                 'boxes of each'
             )

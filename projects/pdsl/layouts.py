@@ -1,6 +1,6 @@
 """Checkpoint layouts that PDSL's converter reads."""
 
-from projects.common.layouts import Layout
+from projects.common.weights.layouts import Layout
 
 _TOOL = 'tools/model_converters/pdsl.py'
 LAYOUTS = (

@@ -17,7 +17,12 @@ from mmengine.registry import DATASETS
 from mmengine.structures import InstanceData
 from torch.utils.data import Dataset
 
-from projects.common.files import locked, open_atomically, write_atomically
+from projects.common.errors import InputError
+from projects.common.files.atomic import (
+    locked,
+    open_atomically,
+    write_atomically,
+)
 from projects.common.inferencer import inner_pipeline
 from projects.common.prediction_dump import encode_mask
 
@@ -52,7 +57,7 @@ def tagged_pictures(cfg: Config, tta: bool = False) -> Dataset:
             no ``tta_pipeline``.
     """
     if tta and 'tta_pipeline' not in cfg:
-        raise ValueError("--tta: the config has no 'tta_pipeline'")
+        raise InputError("--tta: the config has no 'tta_pipeline'")
     tested = cfg.tta_pipeline if tta else inner_pipeline(cfg.test_dataloader.dataset)
     return DATASETS.build(_as_tested(cfg.train_dataloader.dataset, tested))
 
@@ -67,7 +72,7 @@ def _as_tested(dataset: Mapping, test_pipeline: Sequence[Mapping]) -> dict:
         return _as_tested(dataset['dataset'], test_pipeline)
     loaders = [step for step in dataset['pipeline'] if _is(step, 'LoadStoredProposals')]
     if len(loaders) != 1 or not any(_is(step, 'LoadStoredProposals') for step in test_pipeline):
-        raise ValueError(
+        raise InputError(
             f'{dataset["type"]}: expected one LoadStoredProposals in the pipelines of training '
             f'and testing, found {len(loaders)} in training'
         )
@@ -158,7 +163,7 @@ def picture_record(
     """
     path, folder = Path(info['img_path']).resolve(), Path(root).resolve()
     if folder not in path.parents:
-        raise ValueError(f'picture {info["img_path"]}: not below {root}')
+        raise InputError(f'picture {info["img_path"]}: not below {root}')
     height, width = (int(side) for side in shape[:2])
     annotations = []
     labels = instances.labels.tolist()
@@ -228,7 +233,7 @@ class LabelParts:
             found = json.loads(note.read_text())
             changed = [key for key in wanted if found.get(key) != wanted[key]]
             if changed:
-                raise ValueError(
+                raise InputError(
                     f'{self.folder}: begun with another {", ".join(changed)} '
                     f'({", ".join(str(found.get(key)) for key in changed)}, now '
                     f'{", ".join(str(wanted[key]) for key in changed)}); remove it to start again'

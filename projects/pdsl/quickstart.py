@@ -14,8 +14,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner, TestLoop
 from mmengine.structures import InstanceData
 
-from projects.common.cli import build_runner, prepare
-from projects.common.progress import progress_bar
+from projects.common.cli.run import build_runner, prepare
+from projects.common.hooks.progress import progress_bar
 from projects.common.quickstart import (
     load_quietly,
     predict_one,

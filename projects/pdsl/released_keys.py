@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from projects.common.convert import KeyMap
+from projects.common.weights.convert import KeyMap
 
 
 def _backbone_rules() -> list[tuple[str, str]]:

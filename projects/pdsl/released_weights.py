@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from projects.common import config_index
 from projects.common.build import build_quietly
-from projects.common.convert import Conversion, check_weights
+from projects.common.errors import InputError
+from projects.common.weights.convert import Conversion, check_weights
 
 from .models import DANNeck, ResNetWS, use_no_cue
 from .released_keys import (
@@ -64,7 +65,7 @@ def find_layout(weights: Mapping[str, Tensor], what: str = 'checkpoint') -> str:
             if converted and 'roi_heads.box_head.fc1.weight' in weights:
                 return 'released for detection'
             return layout
-    raise ValueError(
+    raise InputError(
         f'{what}: neither a ResNet-WS nor a PDSL, released or ours: of backbone.stem.0.weight '
         '(ours), backbone.stem.conv1.weight (released) and stem_conv1_w (Caffe2) none is among its '
         f'{len(weights)} tensors (first: {next(iter(weights), "none")})'
@@ -85,7 +86,7 @@ def _depth(weights: Mapping[str, Tensor], what: str) -> int:
     deep = any(re.match(pattern + r'(conv3|branch2c)', key) for key in weights)
     depth = {(2, False): 18, (6, True): 50, (23, True): 101}.get((count, deep))
     if depth is None:
-        raise ValueError(
+        raise InputError(
             f'{what}: res4 has {count} blocks of {3 if deep else 2} convolutions; expected '
             'ResNet-WS of 18 (2 blocks of 2), 50 (6 of 3) or 101 layers (23 of 3)'
         )
@@ -195,7 +196,7 @@ def config_of_weights(
     mask = theirs.get('roi_heads.mask_head.predictor.weight')
     if classifier is None or mask is None:
         absent = 'box_predictor.cls' if classifier is None else 'mask_head.predictor'
-        raise ValueError(f'{what} is no PDSL: it has no roi_heads.{absent}.weight, or ours of it')
+        raise InputError(f'{what} is no PDSL: it has no roi_heads.{absent}.weight, or ours of it')
 
     def count(name: str) -> int:
         found = (re.match(rf'roi_heads\.{name}_(\d+)\.', key) for key in theirs)

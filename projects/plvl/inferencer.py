@@ -16,9 +16,11 @@ from mmengine.logging import print_log
 from rich.progress import track
 from torch import nn
 
+from projects.common.errors import InputError
 from projects.common.inferencer import ImageInferencer, ImageInput, write_predictions
 from projects.common.prediction_dump import encode_mask
 
+from . import register  # noqa: F401
 from .visualization import draw_data_sample
 
 __all__ = ['GroundingInferencer']
@@ -60,7 +62,7 @@ class GroundingInferencer(ImageInferencer):
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
         """Raises ``ValueError`` for a model without a vocabulary."""
         if getattr(model.text_encoder, 'tokenizer', None) is None:
-            raise ValueError(
+            raise InputError(
                 f'weights {weights}: hold no vocabulary, and neither text_encoder.vocab_file nor '
                 '.pretrained of the config name one'
             )
@@ -117,7 +119,7 @@ class GroundingInferencer(ImageInferencer):
         for_all = not isinstance(inputs, (list, tuple))
         per_image = _sentences_of_images(sentences, len(images), for_all)
         if batch_size < 1:
-            raise ValueError(f'batch_size={batch_size}: expected at least 1')
+            raise InputError(f'batch_size={batch_size}: expected at least 1')
         results: dict[str, list] = {'predictions': [], 'visualization': []}
         names = [self._output_name(image) for image in images] if out_dir else [''] * len(images)
         chunks = list(_chunks(list(zip(images, names)), per_image, batch_size))
@@ -189,16 +191,16 @@ def _sentences_of_images(sentences: Any, count: int, for_all: bool) -> list[list
     elif len(sentences) == count:
         per_image = [[entry] if isinstance(entry, str) else list(entry) for entry in sentences]
     else:
-        raise ValueError(
+        raise InputError(
             f'{len(sentences)} sentences for {count} pictures: expected one for all, or a '
             'list with a sentence (or a list of them) for each picture'
         )
     for i, texts in enumerate(per_image):
         if not texts:
-            raise ValueError(f'picture {i}: no sentence')
+            raise InputError(f'picture {i}: no sentence')
         for text in texts:
             if not isinstance(text, str) or not text.strip():
-                raise ValueError(f'picture {i}: sentence {text!r}: expected words')
+                raise InputError(f'picture {i}: sentence {text!r}: expected words')
     return per_image
 
 

@@ -1,6 +1,6 @@
 """Checkpoint layouts that PLVL's converters read."""
 
-from projects.common.layouts import Layout
+from projects.common.weights.layouts import Layout
 
 LAYOUTS = (
     Layout(

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
+from projects.common.errors import InputError
+
 from .models import PLVL, CollaborativeHead
 
 __all__ = ['GroundingGraph', 'compare', 'export_onnx', 'require']
@@ -39,7 +41,7 @@ class GroundingGraph(nn.Module):
     def __init__(self, model: PLVL) -> None:
         super().__init__()
         if not isinstance(model, PLVL) or not isinstance(model.head, CollaborativeHead):
-            raise ValueError(
+            raise InputError(
                 f'{type(model).__name__} with {type(model.head).__name__}: only PLVL with '
                 'CollaborativeHead can be exported'
             )
@@ -197,6 +199,6 @@ def compare(
         feed = {node.name: value.numpy() for node, value in zip(session.get_inputs(), inputs)}
         for name, ours, theirs in zip(errors, graph(*inputs), session.run(None, feed)):
             if ours.shape != theirs.shape:
-                raise ValueError(f'{path}: {name} is {theirs.shape}, expected {tuple(ours.shape)}')
+                raise InputError(f'{path}: {name} is {theirs.shape}, expected {tuple(ours.shape)}')
             errors[name] = max(errors[name], float(np.abs(ours.numpy() - theirs).max()))
     return errors

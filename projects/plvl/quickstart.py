@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner, TestLoop
 
-from projects.common.cli import build_runner, prepare
+from projects.common.cli.run import build_runner, prepare
 from projects.common.quickstart import (
     load_quietly,
     predict_one,

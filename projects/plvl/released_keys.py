@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from projects.common.convert import KeyMap
+from projects.common.errors import InputError
+from projects.common.weights.convert import KeyMap
 
 
 def _backbone_rules(theirs: str, ours: str) -> list[tuple[str, str]]:
@@ -74,5 +75,5 @@ def from_released_key(key: str) -> str | None:
         return None
     ours = PLVL_KEYS.to_ours(key)
     if ours is None:
-        raise KeyError(f'{key}: no tensor of the released PLVL checkpoint has this name')
+        raise InputError(f'{key}: no tensor of the released PLVL checkpoint has this name')
     return ours

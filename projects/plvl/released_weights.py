@@ -11,7 +11,8 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from projects.common.build import build_quietly
-from projects.common.convert import Conversion, check_weights
+from projects.common.errors import InputError
+from projects.common.weights.convert import Conversion, check_weights
 
 from .models import PLVL, LanguageGuidedViT
 from .released_keys import DEAD_KEYS, PLVL_KEYS, VITDET_DETECTOR_KEYS, VITDET_KEYS
@@ -62,7 +63,7 @@ def convert_plvl(
             counterpart.
     """
     if to not in ('ours', 'released'):
-        raise ValueError(f"to={to!r}: expected 'ours' or 'released'")
+        raise InputError(f"to={to!r}: expected 'ours' or 'released'")
     plvl = _check_model(model)
     shapes = {key: value.shape for key, value in _tensors(plvl).items()}
     released = PLVL_KEYS.all_to_theirs(shapes)
@@ -113,10 +114,10 @@ def convert_vitdet(
             continue
         theirs = VITDET_KEYS.to_theirs(key)
         if theirs is None:
-            raise ValueError(f'backbone: {key} has no counterpart in ViTDet')
+            raise InputError(f'backbone: {key} has no counterpart in ViTDet')
         expected[theirs] = shapes[key]
     if not any(key.startswith('backbone.net.') for key in weights):
-        raise ValueError(
+        raise InputError(
             f'{what} is no ViTDet checkpoint: {len(expected)} tensors backbone.net.* expected, '
             f'none of its {len(weights)} tensors is one (first: {next(iter(weights))})'
         )
@@ -135,15 +136,15 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 def _check_model(model: nn.Module) -> PLVL:
     """The model, unless the released code cannot express it."""
     if not isinstance(model, PLVL) or not isinstance(model.backbone, LanguageGuidedViT):
-        raise ValueError(f'{type(model).__name__}: only PLVL on LanguageGuidedViT was released')
+        raise InputError(f'{type(model).__name__}: only PLVL on LanguageGuidedViT was released')
     # Another grouping has tensors of the same shapes with another meaning.
     groups = getattr(model.head, 'groups', None)
     if groups != RELEASED_GROUPS:
-        raise ValueError(f'head.groups: {groups}; the released layout has {RELEASED_GROUPS}')
+        raise InputError(f'head.groups: {groups}; the released layout has {RELEASED_GROUPS}')
     for key in _tensors(model):
         theirs = PLVL_KEYS.to_theirs(key)
         if theirs is None or PLVL_KEYS.to_ours(theirs) != key:
-            raise ValueError(f'{key}: the released layout has no such tensor')
+            raise InputError(f'{key}: the released layout has no such tensor')
     return model
 
 

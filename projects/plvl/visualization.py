@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from projects.common.errors import InputError
+
 from .evaluation.grounding_metric import box_iou, mask_areas
 
 if TYPE_CHECKING:
@@ -72,13 +74,13 @@ def draw_grounding(
         ValueError: ``image`` is no (H, W, 3) uint8 array, or a mask has another size.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(
+        raise InputError(
             f'draw_grounding: image of shape {image.shape} and type {image.dtype}, expected '
             '(H, W, 3) uint8'
         )
     for name, mask in (('gt_mask', gt_mask), ('pred_mask', pred_mask)):
         if mask is not None and mask.shape != image.shape[:2]:
-            raise ValueError(
+            raise InputError(
                 f'draw_grounding: {name} of shape {mask.shape} on an image of {image.shape[:2]}'
             )
     height, width = image.shape[:2]

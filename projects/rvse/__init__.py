@@ -1,12 +1,19 @@
-"""RVSE++ and SelHN: image-text matching. Importing it registers its classes."""
+"""RVSE++ and SelHN: image-text matching.
 
-import projects.common
-import projects.common.stack  # noqa: F401
+Importing this package imports neither mmdet nor transformers. Its classes are registered with
+MMEngine by :mod:`projects.rvse.register`.
+"""
 
-from .datasets import *  # noqa: F403
-from .engine import *  # noqa: F403
-from .evaluation import *  # noqa: F403
-from .inferencer import RetrievalInferencer  # noqa: F401
-from .losses import *  # noqa: F403
-from .models import *  # noqa: F403
-from .text import *  # noqa: F403
+from typing import Any
+
+__all__ = ['RetrievalInferencer']
+
+
+def __getattr__(name: str) -> Any:
+    """Import the inferencer, and all that it needs, when it is asked for."""
+    if name == 'RetrievalInferencer':
+        from . import register  # noqa: F401  first: it keeps the libraries' announcements quiet
+        from .inferencer import RetrievalInferencer
+
+        return RetrievalInferencer
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

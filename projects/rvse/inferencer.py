@@ -16,9 +16,11 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from torch import nn
 
+from projects.common.errors import InputError
+from projects.common.hooks.progress import progress_bar
 from projects.common.inferencer import ImageInferencer, ImageInput
-from projects.common.progress import progress_bar
 
+from . import register  # noqa: F401
 from .models import CosineSimilarity, ImageTextMatcher
 from .retrieval import EmbeddingCache, Hit, VectorStore, open_store
 
@@ -78,9 +80,9 @@ class RetrievalInferencer(ImageInferencer):
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
         """Raises ``ValueError`` for a model without a vocabulary or one embedding a picture."""
         if not isinstance(model, ImageTextMatcher):
-            raise ValueError(f'{type(model).__name__}: expected an ImageTextMatcher')
+            raise InputError(f'{type(model).__name__}: expected an ImageTextMatcher')
         if not isinstance(model.similarity, CosineSimilarity):
-            raise ValueError(
+            raise InputError(
                 f'{type(model.similarity).__name__}: it compares every region with every word; '
                 'an index needs a model with one embedding a picture (CosineSimilarity)'
             )
@@ -89,7 +91,7 @@ class RetrievalInferencer(ImageInferencer):
             getattr(encoder, 'encoder', None), 'tokenizer', None
         )
         if known is None:
-            raise ValueError(
+            raise InputError(
                 f'weights {weights}: hold no vocabulary, and text_encoder of the config names none'
             )
 
@@ -120,7 +122,7 @@ class RetrievalInferencer(ImageInferencer):
             ValueError: A picture cannot be read, or the model reads precomputed regions.
         """
         if self.model.backbone is None:
-            raise ValueError(
+            raise InputError(
                 'this model was trained on precomputed regions and cannot read pictures; use one '
                 'with an image backbone (the setting `backbone` of its config)'
             )
@@ -143,7 +145,7 @@ class RetrievalInferencer(ImageInferencer):
         sentences = [sentences] if isinstance(sentences, str) else list(sentences)
         for sentence in sentences:
             if not isinstance(sentence, str) or not sentence.strip():
-                raise ValueError(f'sentence {sentence!r}: expected words')
+                raise InputError(f'sentence {sentence!r}: expected words')
 
         def encode(part: Sequence[str]) -> torch.Tensor:
             return self.model.encode_captions(part)[0]
@@ -154,9 +156,9 @@ class RetrievalInferencer(ImageInferencer):
     def _encode(self, items: list, encode, batch_size: int, what: str, content) -> np.ndarray:
         """Batches of what the cache does not have; each is kept as soon as it is computed."""
         if batch_size < 1:
-            raise ValueError(f'batch_size={batch_size}: expected at least 1')
+            raise InputError(f'batch_size={batch_size}: expected at least 1')
         if not items:
-            raise ValueError(f'no {what} are given')
+            raise InputError(f'no {what} are given')
         rows: dict[int, np.ndarray] = {}
         keys: dict[int, bytes] = {}
         if self.cache is not None:
@@ -287,7 +289,7 @@ class RetrievalInferencer(ImageInferencer):
             ValueError: It is empty or another model's.
         """
         if top_k < 1:
-            raise ValueError(f'top_k={top_k}: expected at least 1')
+            raise InputError(f'top_k={top_k}: expected at least 1')
         opened = store if isinstance(store, VectorStore) else self.open_store(store, create=False)
         try:
             return opened.search(vectors, top_k)
@@ -336,7 +338,7 @@ def _gallery(gallery: Any, list_pictures) -> tuple[list[str], bool]:
             lines = Path(path).read_text(encoding='utf-8').splitlines()
             sentences = [line.strip() for line in lines if line.strip()]
             if not sentences:
-                raise ValueError(f'{path}: no sentence, expected one a line')
+                raise InputError(f'{path}: no sentence, expected one a line')
             return sentences, False
         if not os.path.exists(path):
             raise FileNotFoundError(f'gallery {path}: no such folder, picture or text file')
@@ -344,7 +346,7 @@ def _gallery(gallery: Any, list_pictures) -> tuple[list[str], bool]:
     names = [os.fspath(entry) for entry in gallery]
     files = [_is_picture(name) for name in names]
     if any(files) and not all(files):
-        raise ValueError(
+        raise InputError(
             f'gallery: {names[files.index(False)]!r} is no file, but others are; a call adds '
             'pictures or sentences'
         )

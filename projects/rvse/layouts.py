@@ -1,6 +1,6 @@
 """Checkpoint layouts that RVSE's converter reads."""
 
-from projects.common.layouts import Layout
+from projects.common.weights.layouts import Layout
 
 LAYOUTS = (
     Layout(

@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from projects.common.cli import build_runner, prepare
+from projects.common.cli.run import build_runner, prepare
 from projects.common.quickstart import (
     load_quietly,
     print_results,

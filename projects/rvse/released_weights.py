@@ -18,8 +18,9 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from projects.common.build import build_quietly
-from projects.common.checkpoint import load_checkpoint_file
-from projects.common.convert import KeyMap, check_weights
+from projects.common.errors import InputError
+from projects.common.weights.checkpoint import load_checkpoint_file
+from projects.common.weights.convert import KeyMap, check_weights
 
 from .models import (
     BERTCaptionEncoder,
@@ -97,14 +98,14 @@ def read_released(
     content = load_checkpoint_file(Path(path), trust=trust)
     parts = content.get('model') if isinstance(content, Mapping) else None
     if not isinstance(parts, Sequence) or not 2 <= len(parts) <= 3:
-        raise ValueError(
+        raise InputError(
             f'{path}: no released checkpoint: expected an entry model, a list of the state dicts '
             'of image encoder, text encoder and, of SGRAF, similarity'
         )
     weights: dict[str, Tensor] = {}
     for i, part in enumerate(parts):
         if not isinstance(part, Mapping) or not all(isinstance(v, Tensor) for v in part.values()):
-            raise ValueError(f'{path}: model[{i}] is no state dict')
+            raise InputError(f'{path}: model[{i}] is no state dict')
         wrapped = bool(part) and all(key.startswith('module.') for key in part)
         for key, value in part.items():
             weights[f'{i}:{key.removeprefix("module.") if wrapped else key}'] = value
@@ -123,7 +124,7 @@ def empty_matcher(cfg: Config, rows: int | None = None) -> ImageTextMatcher:
     """
     model = deepcopy(cfg.model)
     if model.get('backbone') is not None:
-        raise ValueError(
+        raise InputError(
             'model.backbone: a model that reads pictures has no released layout; expected one of '
             'precomputed regions'
         )
@@ -137,7 +138,7 @@ def empty_matcher(cfg: Config, rows: int | None = None) -> ImageTextMatcher:
     with torch.device('meta'):
         built = build_quietly(model, cfg.get('default_scope', 'mmengine'))
     if not isinstance(built, ImageTextMatcher):
-        raise ValueError(f'{type(built).__name__}: expected a config of an ImageTextMatcher')
+        raise InputError(f'{type(built).__name__}: expected a config of an ImageTextMatcher')
     return built
 
 
@@ -252,7 +253,7 @@ def check_options(options: object, model: ImageTextMatcher, what: str = 'checkpo
     for name, ours in compared.items():
         theirs = getattr(options, name, None)
         if theirs is not None and theirs != ours:
-            raise ValueError(
+            raise InputError(
                 f'{what}: opt.{name} is {theirs!r}, but the config has {ours!r}; choose the '
                 'config of the model that was trained'
             )
@@ -265,7 +266,7 @@ def _shapes(model: ImageTextMatcher) -> dict[str, Sequence[int]]:
     for key in shapes:
         theirs = keys.to_theirs(key)
         if theirs is None or keys.to_ours(theirs) != key:
-            raise ValueError(f'{key}: the released layouts have no such tensor')
+            raise InputError(f'{key}: the released layouts have no such tensor')
     return shapes
 
 

@@ -13,13 +13,9 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from projects.common.checkpoint import (
-    AtomicCheckpointHook,
-    find_resumable,
-    load_checkpoint_file,
-    use_safe_checkpoint_loading,
-)
-from projects.common.files import write_atomically
+from projects.common.files.atomic import write_atomically
+from projects.common.hooks.checkpoint_hook import AtomicCheckpointHook, find_resumable
+from projects.common.weights.checkpoint import load_checkpoint_file, use_safe_checkpoint_loading
 
 
 class Hostile:

@@ -13,13 +13,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
 
-from projects.common.cli import (
-    UserError,
-    check_cfg_options,
-    load_config,
-    report_user_errors,
-    user_message,
-)
+from projects.common.cli.config import load_config
+from projects.common.cli.overrides import check_cfg_options
+from projects.common.cli.report import report_user_errors, user_message
+from projects.common.errors import InputError
 
 
 class CliParent(nn.Module):
@@ -98,7 +95,7 @@ def test_keys_that_take_effect_are_accepted(key: str) -> None:
     ],
 )
 def test_unknown_keys_name_the_nearest(key: str, missing: str | None, nearest: str) -> None:
-    with pytest.raises(UserError) as error:
+    with pytest.raises(InputError) as error:
         check_cfg_options(config(), {key: 1})
     expected = f"--cfg-options {key}: the config has no '{missing or key}'; nearest: '{nearest}'"
     assert str(error.value) == expected
@@ -106,10 +103,10 @@ def test_unknown_keys_name_the_nearest(key: str, missing: str | None, nearest: s
 
 def test_variables_of_the_file_name_the_path_that_works() -> None:
     with pytest.raises(
-        UserError, match=r"Set 'train_dataloader\.dataset\.pipeline\.1\.scale' instead"
+        InputError, match=r"Set 'train_dataloader\.dataset\.pipeline\.1\.scale' instead"
     ):
         check_cfg_options(config(), {'train_pipeline.1.scale': 1})
-    with pytest.raises(UserError) as error:
+    with pytest.raises(InputError) as error:
         check_cfg_options(config(), {'data_root': '/data'})
     for words in (
         'train_dataloader.dataset.data_root',
@@ -120,16 +117,16 @@ def test_variables_of_the_file_name_the_path_that_works() -> None:
 
 
 def test_lists_and_values_are_not_walked_into() -> None:
-    with pytest.raises(UserError, match='is a list with indices 0 to 1'):
+    with pytest.raises(InputError, match='is a list with indices 0 to 1'):
         check_cfg_options(config(), {'train_dataloader.dataset.pipeline.2.type': 'Pad'})
-    with pytest.raises(UserError, match="'model.backbone.channels' is 3, which has no keys"):
+    with pytest.raises(InputError, match="'model.backbone.channels' is 3, which has no keys"):
         check_cfg_options(config(), {'model.backbone.channels.x': 1})
 
 
 def test_a_later_option_may_rest_on_an_earlier_one() -> None:
     options = {'optim_wrapper.type': 'AmpOptimWrapper', 'optim_wrapper.loss_scale': 'dynamic'}
     check_cfg_options(config(), options)
-    with pytest.raises(UserError, match=r"no 'optim_wrapper\.loss_scale'"):
+    with pytest.raises(InputError, match=r"no 'optim_wrapper\.loss_scale'"):
         check_cfg_options(config(), {'optim_wrapper.loss_scale': 'dynamic'})
 
 
@@ -139,7 +136,7 @@ def test_load_config_applies_options_and_reports_syntax(tmp_path) -> None:
     assert load_config(good, {'model.depth': 7}).model.depth == 7
     bad = tmp_path / 'bad.py'
     bad.write_text('model = dict(\n')
-    with pytest.raises(UserError, match=re.escape(str(bad))):
+    with pytest.raises(InputError, match=re.escape(str(bad))):
         load_config(bad)
 
 
@@ -174,8 +171,8 @@ def test_bugs_keep_their_traceback(monkeypatch) -> None:
     with pytest.raises(ZeroDivisionError), report_user_errors():
         raise ZeroDivisionError
     monkeypatch.setenv('MMTRIAD_TRACEBACK', '1')
-    with pytest.raises(UserError), report_user_errors():
-        raise UserError('shown in full on request')
+    with pytest.raises(InputError), report_user_errors():
+        raise InputError('shown in full on request')
 
 
 def test_an_error_of_a_data_loading_worker_is_unpacked() -> None:
@@ -195,7 +192,7 @@ LEAVE = """
 import torch
 from pathlib import Path
 from torch.nn.parallel import DistributedDataParallel
-from projects.common.cli import leave_process_group
+from projects.common.cli.run import leave_process_group
 
 def gloo_threads():
     return [p for p in Path('/proc/self/task').glob('*/comm') if 'gloo' in p.read_text()]

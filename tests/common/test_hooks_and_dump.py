@@ -13,7 +13,10 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from projects.common import MainProcessLoggerHook, MeanLossHook, PredictionDump, ProgressBarHook
+from projects.common.hooks.logger_hook import MainProcessLoggerHook
+from projects.common.hooks.mean_loss_hook import MeanLossHook
+from projects.common.hooks.progress import ProgressBarHook
+from projects.common.prediction_dump import PredictionDump
 
 
 def fake_runner() -> SimpleNamespace:
@@ -67,7 +70,7 @@ def test_mean_loss_is_over_all_processes(monkeypatch: pytest.MonkeyPatch) -> Non
     outputs = {'loss': torch.tensor(3.0), 'loss_mask': torch.tensor([1.0, 2.0])}
     MeanLossHook().after_train_iter(None, 0, outputs=outputs)  # one process: untouched
     assert outputs['loss_mask'].shape == (2,)
-    module = 'projects.common.mean_loss_hook'
+    module = 'projects.common.hooks.mean_loss_hook'
     monkeypatch.setattr(f'{module}.get_world_size', lambda: 2)
     other = torch.tensor([5.0, 2.5])  # what the second process has
     monkeypatch.setattr(f'{module}.all_reduce', lambda t, op: t.copy_((t + other) / 2))
@@ -107,7 +110,7 @@ def test_dump_is_plain_data(tmp_path) -> None:
 def test_one_process_writes_the_metrics_of_a_test(
     main: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('projects.common.logger_hook.is_main_process', lambda: main)
+    monkeypatch.setattr('projects.common.hooks.logger_hook.is_main_process', lambda: main)
     tag = {'accuracy': torch.tensor(0.5), 'time': 0.1}
     runner = SimpleNamespace(
         log_dir=str(tmp_path),

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from projects.common import LikePretrainedHook
-from projects.common.preflight import RELEASED_RESNET18, LikePretrained
+from projects.common.preflight import RELEASED_RESNET18, LikePretrained, LikePretrainedHook
 from projects.common.preflight.terms import undisturbed
 
 

@@ -13,11 +13,15 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import nn
 
-import projects.plvl
-import projects.rvse  # noqa: F401
-from projects.common.checkpoint import load_checkpoint_file
-from projects.common.layouts import known_layouts, names_in, recognise
-from projects.common.loading import (
+import projects.plvl.register
+import projects.rvse.register  # noqa: F401
+from projects.common.weights.checkpoint import load_checkpoint_file
+from projects.common.weights.layouts import (
+    known_layouts,
+    names_in,
+    recognise,
+)
+from projects.common.weights.loading import (
     CheckedPretrainedInit,
     check_semantics,
     check_torch_loading,

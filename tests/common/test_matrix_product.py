@@ -3,8 +3,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from projects.common import matrix_product
-from projects.common.matrix_product import FastLinear, linear, use_fast_linear
+from projects.common.speed import matrix_product
+from projects.common.speed.matrix_product import (
+    FastLinear,
+    linear,
+    use_fast_linear,
+)
 
 
 @pytest.fixture

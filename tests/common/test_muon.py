@@ -9,7 +9,11 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from projects.common.muon import MuonAdamW, hidden_weights, orthogonalize
+from projects.common.optim.muon import (
+    MuonAdamW,
+    hidden_weights,
+    orthogonalize,
+)
 
 CFG = dict(
     type='OptimWrapper',

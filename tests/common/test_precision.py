@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from projects.common.precision import lower_precision
+from projects.common.speed.precision import lower_precision
 
 
 class Model(nn.Module):

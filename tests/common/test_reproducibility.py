@@ -12,7 +12,7 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader, Dataset
 
-from projects.common import ReproducibilityHook
+from projects.common.hooks.reproducibility import ReproducibilityHook
 
 
 class Noise(Dataset):
@@ -83,7 +83,7 @@ def test_two_ranks_together_see_what_one_process_sees(monkeypatch: pytest.Monkey
     whole = epoch(loader_after_hook(), 1)
     parts = []
     for rank in range(2):
-        for place in ('mmengine.dataset.sampler', 'projects.common.reproducibility'):
+        for place in ('mmengine.dataset.sampler', 'projects.common.hooks.reproducibility'):
             monkeypatch.setattr(f'{place}.get_dist_info', lambda rank=rank: (rank, 2))
         parts.append(epoch(loader_after_hook(), 1))
     joint = torch.stack(parts, dim=1).flatten(0, 1)  # rank 0 and 1 in turn

@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
-import projects.common  # noqa: F401
-from projects.common.schedules import schedule_problems
+import projects.common.register  # noqa: F401
+from projects.common.optim.schedules import schedule_problems
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)

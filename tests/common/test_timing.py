@@ -3,7 +3,11 @@ import time
 
 import numpy as np
 
-from projects.common.timing import PeakMemory, show_table, time_in_turn
+from projects.common.speed.timing import (
+    PeakMemory,
+    show_table,
+    time_in_turn,
+)
 
 
 def test_each_round_times_each_variant():

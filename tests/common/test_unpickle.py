@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from projects.common.unpickle import UntrustedPickleError, load_legacy_torch, load_pickle
+from projects.common.files.unpickle import (
+    UntrustedPickleError,
+    load_legacy_torch,
+    load_pickle,
+)
 
 
 def _loads(data: bytes, **kwargs):

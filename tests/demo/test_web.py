@@ -20,7 +20,7 @@ from PIL import Image, ImageFile
 from demo.answers import Answers, Gallery
 from demo.page import build_page
 from demo.uploads import read_picture, read_sentence
-from projects.common.cli import UserError
+from projects.common.errors import InputError
 from projects.search_and_ground import SearchAndGround
 
 SENTENCES = ['the red circle', 'a small star left of the heart']
@@ -89,7 +89,7 @@ def test_a_picture_that_has_gone(models, photos, tmp_path):
     )
     assert answers.missing == ['pdsl']
     shutil.rmtree(tmp_path / 'p')
-    with pytest.raises(UserError, match='A picture has gone since the folder was indexed'):
+    with pytest.raises(InputError, match='A picture has gone since the folder was indexed'):
         answers.search_and_ground(SENTENCES[0], 2)
 
 
@@ -105,18 +105,18 @@ def test_a_name_of_a_file_is_a_sentence(answers, photos, monkeypatch):
 def test_sentences():
     assert read_sentence(' the  red\tcircle \n') == 'the red circle'
     for nothing in ('', '   ', '?!', None, 3):
-        with pytest.raises(UserError, match='Please type a sentence'):
+        with pytest.raises(InputError, match='Please type a sentence'):
             read_sentence(nothing)
     assert len(read_sentence('a' * 200)) == 200
-    with pytest.raises(UserError, match='has 201 characters; expected at most 200'):
+    with pytest.raises(InputError, match='has 201 characters; expected at most 200'):
         read_sentence('a' * 201)
 
 
 @pytest.mark.parametrize('count', [0, 11, 2.5, float('nan'), True])
 def test_counts(answers, count):
-    with pytest.raises(UserError, match='expected 1 to 10'):
+    with pytest.raises(InputError, match='expected 1 to 10'):
         answers.pictures('a', count)
-    with pytest.raises(UserError, match='expected 0 to 1'):
+    with pytest.raises(InputError, match='expected 0 to 1'):
         answers.instances(Image.new('RGB', (20, 20)), -count if count else 2)
 
 
@@ -125,16 +125,16 @@ def test_large_pictures_are_not_decoded(large, tmp_path, monkeypatch):
         raise AssertionError('decoded')
 
     monkeypatch.setattr(ImageFile.ImageFile, 'load', load)
-    with pytest.raises(UserError, match='at most 50 million pixels'):
+    with pytest.raises(InputError, match='at most 50 million pixels'):
         read_picture(large)
     Image.new('1', (20_000, 20)).save(tmp_path / 'long.png')
-    with pytest.raises(UserError, match='20000 x 20 pixels; expected .* 10 times the shorter'):
+    with pytest.raises(InputError, match='20000 x 20 pixels; expected .* 10 times the shorter'):
         read_picture(tmp_path / 'long.png')
     Image.new('L', (15, 15)).save(tmp_path / 'small.png')
-    with pytest.raises(UserError, match='15 x 15 pixels; expected at least 16 a side'):
+    with pytest.raises(InputError, match='15 x 15 pixels; expected at least 16 a side'):
         read_picture(tmp_path / 'small.png')
     (tmp_path / 'heavy.png').write_bytes(bytes(20 * 2**20 + 1))
-    with pytest.raises(UserError, match='more than 20 MB'):
+    with pytest.raises(InputError, match='more than 20 MB'):
         read_picture(tmp_path / 'heavy.png')
 
 
@@ -146,12 +146,12 @@ def test_what_is_no_picture(photos, tmp_path):
         ('program.eps', b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n'),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match='no picture that can be read. Expected: JPEG, PNG'):
+        with pytest.raises(InputError, match='no picture that can be read. Expected: JPEG, PNG'):
             read_picture(tmp_path / name)
-    with pytest.raises(UserError, match='damaged or cut off'):
+    with pytest.raises(InputError, match='damaged or cut off'):
         read_picture(photos / 'damaged.png')
     Image.new('F', (30, 30)).save(tmp_path / 'float.tif')
-    with pytest.raises(UserError, match='expected 8 or 16 bits'):
+    with pytest.raises(InputError, match='expected 8 or 16 bits'):
         read_picture(tmp_path / 'float.tif')
 
 

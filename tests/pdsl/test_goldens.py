@@ -10,7 +10,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-import projects.pdsl  # noqa: F401
+import projects.pdsl.register  # noqa: F401
 from projects.common import config_index
 from projects.common.build import build_quietly
 from projects.pdsl.cues import crop_masks

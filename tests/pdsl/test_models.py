@@ -15,7 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 from torchvision.ops import box_iou
 
-import projects.pdsl  # noqa: F401
+import projects.pdsl.register  # noqa: F401
 from projects.common.build import build_quietly
 from projects.pdsl.models import losses as L
 from projects.pdsl.models.gradient_masks import threshold_heatmaps

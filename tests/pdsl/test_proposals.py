@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from projects.common.unpickle import UntrustedPickleError
+from projects.common.files.unpickle import UntrustedPickleError
 from projects.pdsl.proposals import (
     ProposalStore,
     list_pictures,

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import TestLoop
 from pycocotools import mask as coco_mask
 
-from projects.common.cli import build_runner, prepare
+from projects.common.cli.run import build_runner, prepare
 from projects.pdsl.datasets import VOCInstanceDataset, VOCTagDataset
 from projects.pdsl.evaluation import InstanceCocoMetric
 from projects.pdsl.proposals import generate_proposals

@@ -15,8 +15,8 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from projects.common.checkpoint import load_checkpoint_file
 from projects.common.scenes import write_dataset
+from projects.common.weights.checkpoint import load_checkpoint_file
 from projects.pdsl.cues import CachedCue, GrabCutCue, MaskStore
 from projects.pdsl.cues.store import file_digest
 from projects.pdsl.proposals import generate_proposals, list_pictures
@@ -218,7 +218,7 @@ STAGES = ('before', 'half', 'written', 'renaming', 'renamed')
 KILLED = """
 import os, signal, sys
 import numpy as np
-from projects.common import files
+from projects.common.files import atomic as files
 from projects.pdsl.cues import store as module
 
 def die():
@@ -291,7 +291,7 @@ def test_kill_at_every_stage_of_a_write(tmp_path, repo_root):
 TRAINING = """
 import os, signal, sys
 from mmengine.config import Config
-from projects.common import files
+from projects.common.files import atomic as files
 from projects.pdsl.cues import store
 sys.path.insert(0, sys.argv[1])
 from test_training import train

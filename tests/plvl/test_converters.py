@@ -10,10 +10,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-import projects.plvl  # noqa: F401
-from projects.common.checkpoint import load_checkpoint_file
-from projects.common.convert import KeyMap, read_weights
+import projects.plvl.register  # noqa: F401
 from projects.common.text import WordPieceTokenizer
+from projects.common.weights.checkpoint import load_checkpoint_file
+from projects.common.weights.convert import KeyMap, read_weights
 from projects.plvl.released_weights import convert_plvl, convert_vitdet, empty_model
 
 SMALL = """

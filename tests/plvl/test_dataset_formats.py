@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 import projects.plvl.datasets  # noqa: F401  registers
-from projects.common.unpickle import load_legacy_torch, load_pickle
+from projects.common.files.unpickle import load_legacy_torch, load_pickle
 from projects.plvl.datasets.annotations import InvalidSampleError, check_mask
 from projects.plvl.datasets.image_identity import image_keys
 

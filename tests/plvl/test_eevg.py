@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 
-import projects.plvl  # noqa: F401
+import projects.plvl.register  # noqa: F401
 from projects.common.text import WordPieceTokenizer
 from projects.plvl.models import KeptTokens, TokenElimination
 

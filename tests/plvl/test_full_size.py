@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
 
-import projects.plvl  # noqa: F401
+import projects.plvl.register  # noqa: F401
 from projects.common.text import WordPieceTokenizer
 
 

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch import nn
 from torchvision.ops import box_convert
 
-import projects.plvl  # noqa: F401
+import projects.plvl.register  # noqa: F401
 from projects.plvl.models import center_heatmaps, gaussian_radius
 from projects.plvl.models.language_guided_vit import LanguageGuidedBlock
 from projects.plvl.models.relative_position import (

@@ -17,7 +17,7 @@ from mmengine.registry import METRICS
 from mmengine.structures import InstanceData
 from torchvision.ops import box_iou as torchvision_box_iou
 
-from projects.common.cli import leave_process_group
+from projects.common.cli.run import leave_process_group
 from projects.plvl.evaluation import GroundingMetric
 from projects.plvl.evaluation.grounding_metric import box_iou, mask_areas
 

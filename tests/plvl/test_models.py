@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 
-import projects.plvl  # noqa: F401
+import projects.plvl.register  # noqa: F401
 from projects.common.text import WordPieceTokenizer
 from projects.plvl.models import center_focal_loss, center_heatmaps
 from projects.plvl.models.language_guided_vit import RelativePositionAttention

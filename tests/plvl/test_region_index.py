@@ -14,7 +14,7 @@ import pytest
 from mmengine.registry import DATASETS
 
 import projects.plvl.datasets  # noqa: F401  registers
-from projects.common.annotation_files import iter_json_list
+from projects.common.files.annotation_files import iter_json_list
 from projects.plvl.datasets import region_index
 from projects.plvl.datasets.region_index import RegionIndex
 

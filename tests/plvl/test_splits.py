@@ -13,7 +13,12 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from projects.common.cli import build_runner, leave_process_group, load_config, prepare
+from projects.common.cli.config import load_config
+from projects.common.cli.run import (
+    build_runner,
+    leave_process_group,
+    prepare,
+)
 from projects.plvl.evaluation.grounding_analysis import match_predictions
 
 ROOT = Path(__file__).parents[2]

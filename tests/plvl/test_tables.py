@@ -10,7 +10,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from projects.common.cli import build_runner, load_config, prepare
+from projects.common.cli.config import load_config
+from projects.common.cli.run import build_runner, prepare
 from projects.plvl.released_weights import empty_model
 
 LEAF = '{}_4xb20-150e_refcocog-umd'

@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from projects.common.checkpoint import find_resumable, load_checkpoint_file
-from projects.common.cli import user_message
-from projects.common.convert import write_checkpoint
+from projects.common.cli.report import user_message
+from projects.common.hooks.checkpoint_hook import find_resumable
+from projects.common.weights.checkpoint import load_checkpoint_file
+from projects.common.weights.convert import write_checkpoint
 from projects.pdsl.cues.store import MaskStore
 from projects.pdsl.proposals import ProposalStore, write_store
 from projects.rvse.datasets import RegionStore

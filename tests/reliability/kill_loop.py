@@ -21,8 +21,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from projects.common.checkpoint import find_resumable, load_checkpoint_file
-from projects.common.cli import build_runner, load_config, prepare
+from projects.common.cli.config import load_config
+from projects.common.cli.run import build_runner, prepare
+from projects.common.hooks.checkpoint_hook import find_resumable
+from projects.common.weights.checkpoint import load_checkpoint_file
 from projects.pdsl.cues.store import MaskStore
 from projects.pdsl.proposals import ProposalStore, write_store
 from projects.rvse.retrieval import EmbeddingCache, open_store

@@ -2,7 +2,7 @@
 
 Each reader of the repository reads valid files of which Hypothesis has changed values, removed or
 repeated entries, and damaged bytes. Allowed is a result, or an error of the kinds that the tools
-print as one line (``ValueError``, ``UserError``, ``FileNotFoundError``, ``UnpicklingError``, ...),
+print as one line (``InputError``, ``FileNotFoundError``, ``UnpicklingError``, ...),
 of one line, with the path in it.
 
 `make test` draws a few inputs for each reader, the same ones each time. For longer runs::
@@ -39,22 +39,21 @@ from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
 from mmengine.registry import DATASETS
 
-import projects.pdsl
-import projects.plvl
-import projects.rvse  # noqa: F401
-from projects.common.array_files import _MAT_READER
-from projects.common.checkpoint import find_resumable, load_checkpoint_file
-from projects.common.cli import (
-    USER_KINDS,
-    UserError,
-    add_run_options,
-    check_cfg_options,
-    load_config,
-)
+import projects.pdsl.register
+import projects.plvl.register
+import projects.rvse.register  # noqa: F401
+from projects.common.cli.config import load_config
+from projects.common.cli.options import add_run_options
+from projects.common.cli.overrides import check_cfg_options
+from projects.common.cli.report import USER_KINDS
 from projects.common.config_text import parse_config_text
-from projects.common.convert import read_weights
+from projects.common.errors import InputError
+from projects.common.files.array_files import _MAT_READER
+from projects.common.files.unpickle import load_legacy_torch, load_pickle
+from projects.common.hooks.checkpoint_hook import find_resumable
 from projects.common.text import WordPieceTokenizer
-from projects.common.unpickle import load_legacy_torch, load_pickle
+from projects.common.weights.checkpoint import load_checkpoint_file
+from projects.common.weights.convert import read_weights
 from projects.pdsl.cues.store import MaskStore
 from projects.pdsl.proposals import ProposalStore, read_proposals, tidy, write_store
 from projects.rvse.datasets.butd import butd_offsets, read_butd
@@ -63,7 +62,7 @@ from projects.rvse.text import Vocabulary
 
 SECONDS = float(os.environ.get('FUZZ_SECONDS', 0))
 FAST_EXAMPLES = 15
-REFUSALS = (ValueError, UserError, *USER_KINDS)
+REFUSALS = (InputError, *USER_KINDS)
 
 
 # ------------------------------------------------------------------------------- what may not run
@@ -831,7 +830,7 @@ def test_any_override(repo_root: Path, capsys) -> None:
             except SystemExit as end:
                 assert end.code == 2
                 assert 'error: ' in capsys.readouterr().err
-            except UserError as error:
+            except InputError as error:
                 assert '\n' not in str(error) and '--cfg-options' in str(error)
             else:
                 changed = copy.deepcopy(cfg)

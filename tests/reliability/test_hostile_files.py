@@ -17,13 +17,13 @@ import torch
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import CheckpointLoader
 
-import projects.pdsl
-import projects.plvl
-import projects.rvse  # noqa: F401
-from projects.common.checkpoint import load_checkpoint_file, use_safe_checkpoint_loading
+import projects.pdsl.register
+import projects.plvl.register
+import projects.rvse.register  # noqa: F401
 from projects.common.config_text import config_of_checkpoint
-from projects.common.convert import read_weights
 from projects.common.text import BERTTextEncoder
+from projects.common.weights.checkpoint import load_checkpoint_file, use_safe_checkpoint_loading
+from projects.common.weights.convert import read_weights
 from projects.pdsl import WeakInstanceInferencer
 from projects.pdsl.cues import SegmentFileCue
 from projects.pdsl.cues.store import MaskStore

@@ -10,13 +10,14 @@ import torch
 from mmdet.structures import DetDataSample
 from mmpretrain.structures import DataSample
 
-from projects.common import NonFiniteLossHook
-from projects.common.checkpoint import load_checkpoint_file
-from projects.common.cli import UserError, build_runner, load_config, prepare
-from projects.common.nonfinite_loss_hook import batch_ids
+from projects.common.cli.config import load_config
+from projects.common.cli.run import build_runner, prepare
+from projects.common.errors import InputError
+from projects.common.hooks.nonfinite_loss_hook import NonFiniteLossHook, batch_ids
+from projects.common.weights.checkpoint import load_checkpoint_file
 
 CONFIG = """
-custom_imports = dict(imports=['toy', 'poisoned', 'projects.common'])
+custom_imports = dict(imports=['toy', 'poisoned', 'projects.common.register'])
 model = dict(type='PoisonedModel')
 train_dataloader = dict(
     batch_size=4, num_workers=0, collate_fn=dict(type='poisoned_collate'),
@@ -66,7 +67,7 @@ def same(a: dict, b: dict) -> bool:
 
 
 def test_training_stops_before_the_weights_are_spoiled(toy, poisoned) -> None:
-    with pytest.raises(UserError) as error:
+    with pytest.raises(InputError) as error:
         toy('bad', **{POISON: [9]})
     message = str(error.value)
     for words in (
@@ -121,10 +122,10 @@ def test_the_update_of_a_skipped_last_part_is_left_out(toy) -> None:
 def test_skipping_ends_where_it_is_of_no_use(toy) -> None:
     hook = 'default_hooks__nonfinite_loss__'
     every = {POISON: list(range(24)), f'{hook}mode': 'skip'}
-    with pytest.raises(UserError, match='iteration 4: .*4 batches one after the other'):
+    with pytest.raises(InputError, match='iteration 4: .*4 batches one after the other'):
         toy('all', **every, **{f'{hook}max_in_a_row': 4, f'{hook}max_dumps': 1})
     assert len(list((toy.folder / 'all').glob('*.pth'))) == 2  # the first, and the one that ended
-    with pytest.raises(UserError, match='weights are not finite already .layers.0.weight.'):
+    with pytest.raises(InputError, match='weights are not finite already .layers.0.weight.'):
         toy(**{f'{hook}mode': 'skip', 'optim_wrapper__optimizer__lr': float('inf')})
     with pytest.raises(ValueError, match="found 'ignore'"):
         NonFiniteLossHook('ignore')
@@ -147,7 +148,7 @@ def test_mixed_precision(toy, monkeypatch) -> None:
     expected = toy.weights(**options, model__zero=True)
     assert same(toy.weights(**options, **{MODE: 'skip'}), expected)
     assert toy.runner.optim_wrapper.loss_scaler.get_scale() == 65536  # no overflow was seen
-    with pytest.raises(UserError, match='iteration 3: loss nan'):
+    with pytest.raises(InputError, match='iteration 3: loss nan'):
         toy(**options)
 
 

@@ -14,10 +14,10 @@ from mmdet.structures import DetDataSample
 from mmengine.registry import DATASETS
 from mmengine.structures import InstanceData
 
-import projects.pdsl
-import projects.plvl
-import projects.rvse  # noqa: F401
-from projects.common.cli import user_message
+import projects.pdsl.register
+import projects.plvl.register
+import projects.rvse.register  # noqa: F401
+from projects.common.cli.report import user_message
 from projects.pdsl.proposals import write_store
 from projects.plvl.engine import RefVisualizationHook
 

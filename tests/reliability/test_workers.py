@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from projects.common.checkpoint import find_resumable, load_checkpoint_file
-from projects.common.cli import UserError, user_message
+from projects.common.cli.report import user_message
+from projects.common.errors import InputError
+from projects.common.hooks.checkpoint_hook import find_resumable
+from projects.common.weights.checkpoint import load_checkpoint_file
 from projects.pdsl.proposals import map_unordered
 
 
@@ -45,7 +47,7 @@ def test_a_killed_data_loading_worker_ends_the_run(toy_config, tool, tmp_path: P
 def test_a_killed_process_of_a_pool_ends_the_command() -> None:
     """The third of five tasks kills the process that works at it, as the kernel does for memory."""
     items = [signal.SIGCONT, signal.SIGCONT, signal.SIGKILL, signal.SIGCONT, signal.SIGCONT]
-    with pytest.raises(UserError, match='one of 2 processes was killed.*fewer workers'):
+    with pytest.raises(InputError, match='one of 2 processes was killed.*fewer workers'):
         list(map_unordered(signal.raise_signal, items, workers=2))
 
 

@@ -10,8 +10,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-import projects.rvse  # noqa: F401
-from projects.common.checkpoint import load_checkpoint_file
+import projects.rvse.register  # noqa: F401
+from projects.common.weights.checkpoint import load_checkpoint_file
 from projects.rvse.released_weights import (
     as_released_list,
     check_options,

@@ -78,7 +78,7 @@ log_level = 'WARNING'
 LEAF_CONFIG = """
 _base_ = './host.py'
 custom_imports = dict(
-    imports=['host_of_{scope}', 'projects.rvse'], allow_failed_imports=False
+    imports=['host_of_{scope}', 'projects.rvse.register'], allow_failed_imports=False
 )
 model = dict(loss=dict(_delete_=True, type='SelHNLoss'))
 """

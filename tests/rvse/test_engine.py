@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 
-import projects.rvse  # noqa: F401
+import projects.rvse.register  # noqa: F401
 from projects.rvse.losses import HardNegativeLoss, ITMTripletLoss
 from projects.rvse.text import Vocabulary
 

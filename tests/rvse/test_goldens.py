@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-import projects.rvse  # noqa: F401
+import projects.rvse.register  # noqa: F401
 
 GPO = dict(type='GPO')
 BERT = dict(

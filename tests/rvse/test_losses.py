@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-import projects.rvse  # noqa: F401
+import projects.rvse.register  # noqa: F401
 from projects.rvse.losses import SelHNLoss, both_directions, selhn
 
 # Rows are images, columns captions; margin 0.2.

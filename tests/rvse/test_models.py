@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
-import projects.rvse  # noqa: F401
+import projects.rvse.register  # noqa: F401
 from projects.rvse.models import augment_words, drop_regions
 from projects.rvse.text import Vocabulary
 

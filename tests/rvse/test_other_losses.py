@@ -6,7 +6,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
-import projects.rvse  # noqa: F401
+import projects.rvse.register  # noqa: F401
 from projects.rvse.losses import clean_probability, mine_offline_negatives, soft_margin
 
 

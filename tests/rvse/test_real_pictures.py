@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
-from projects.common.cli import build_runner, prepare
+from projects.common.cli.run import build_runner, prepare
 from projects.common.text import WordPieceTokenizer
 
 TINY = 'configs/rvse/rvse_tiny_1xb40-60e_coco-sample.py'

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from PIL import Image
 
-import projects.rvse  # noqa: F401
+import projects.rvse.register  # noqa: F401
 from projects.rvse import RetrievalInferencer
 from projects.rvse.retrieval import EmbeddingCache, FaissStore, open_store
 from projects.rvse.text import Vocabulary

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 
-import projects.rvse  # noqa: F401
+import projects.rvse.register  # noqa: F401
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'tools/analysis_tools'))
 import published_loops as published

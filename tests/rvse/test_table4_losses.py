@@ -10,7 +10,7 @@ import torch
 from mmengine.registry import MODELS
 from sklearn.mixture import GaussianMixture
 
-import projects.rvse  # noqa: F401
+import projects.rvse.register  # noqa: F401
 from projects.rvse.losses import clean_pairs, clean_probability
 
 MARGIN = 0.2

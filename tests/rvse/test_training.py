@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from sklearn.mixture import GaussianMixture
 
-import projects.rvse  # noqa: F401
+import projects.rvse.register  # noqa: F401
 from projects.rvse.datasets import OfflineNegativesDataset, pairs_then_negatives
 from projects.rvse.engine import (
     CleanSplitHook,

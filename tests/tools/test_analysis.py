@@ -110,7 +110,7 @@ def test_analyze_logs_draws_and_names_what_is_missing(tool, tmp_path: Path) -> N
 
 
 BROWSE = """
-custom_imports = dict(imports=['projects.plvl'], allow_failed_imports=False)
+custom_imports = dict(imports=['projects.plvl.register'], allow_failed_imports=False)
 default_scope = 'mmdet'
 train_dataloader = dict(
     batch_size=1,

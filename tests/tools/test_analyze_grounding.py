@@ -36,7 +36,7 @@ SAMPLES = [
     ('the second cat from the right side of the large table', [0, 0, 100, 100], 'cat', 0.5, 0.4),
 ]
 CONFIG = """
-custom_imports = dict(imports=['projects.plvl'], allow_failed_imports=False)
+custom_imports = dict(imports=['projects.plvl.register'], allow_failed_imports=False)
 default_scope = 'mmdet'
 test_dataloader = dict(dataset=dict(
     type='JSONLinesGroundingDataset', data_root='{root}', ann_file='data.jsonl',

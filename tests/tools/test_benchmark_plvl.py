@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from projects.common.cli import load_config
+from projects.common.cli.config import load_config
 
 CONFIG = 'configs/plvl/plvl_tiny_1xb16-3k_scenes.py'
 

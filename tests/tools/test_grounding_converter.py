@@ -14,8 +14,8 @@ import pycocotools.mask as mask_utils
 import pytest
 import torch
 
+from projects.common.files.unpickle import load_legacy_torch
 from projects.common.scenes import write_dataset
-from projects.common.unpickle import load_legacy_torch
 from projects.plvl.datasets.published import PUBLISHED, compare, published_split
 
 SQUARE = [10.0, 10.0, 30.0, 10.0, 30.0, 20.0, 10.0, 20.0]

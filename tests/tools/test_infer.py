@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-import projects.plvl  # noqa: F401
+import projects.plvl.register  # noqa: F401
 from projects.common.text import WordPieceTokenizer
 
 

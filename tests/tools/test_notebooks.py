@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from mmengine.config import Config
 
-from projects.common.cli import build_runner, prepare
+from projects.common.cli.run import build_runner, prepare
 from projects.common.scenes import write_dataset
 from projects.pdsl.proposals import generate_proposals
 from projects.pdsl.proposals.pictures import list_pictures

@@ -4,9 +4,9 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-import projects.pdsl  # noqa: F401
-from projects.common.convert import read_weights
-from projects.common.unpickle import load_pickle
+import projects.pdsl.register  # noqa: F401
+from projects.common.files.unpickle import load_pickle
+from projects.common.weights.convert import read_weights
 
 TOOL = 'model_converters/pdsl.py'
 

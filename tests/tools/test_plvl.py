@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from projects.common.checkpoint import load_checkpoint_file
 from projects.common.scenes import write_dataset
+from projects.common.weights.checkpoint import load_checkpoint_file
 
 CONFIG = 'configs/plvl/plvl_tiny_1xb8-150e_refcoco.py'
 ANYHOW = '--allow-schedule-mismatch'  # the warm-up is longer than these runs

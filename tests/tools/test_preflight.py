@@ -17,7 +17,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from projects.common.cli import load_config, prepare
+from projects.common.cli.config import load_config
+from projects.common.cli.run import prepare
 from projects.common.preflight.findings import Findings
 from projects.common.preflight.page import page, table_row
 from projects.common.preflight.recipe import check_kept, check_parameters

@@ -14,13 +14,7 @@ from mmengine.config import Config
 from PIL import Image
 from torch import nn
 
-import projects.pdsl
-import projects.pdsl.preflight
-import projects.plvl
-import projects.plvl.preflight
-import projects.rvse
-import projects.rvse.preflight  # noqa: F401
-from projects.common.cli import prepare
+from projects.common.cli.run import prepare
 from projects.common.preflight import RELEASED_RESNET18
 from projects.common.preflight.run import Options, Report, preflight
 from projects.pdsl.models import PDSLMaskHead

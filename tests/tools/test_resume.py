@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from projects.common.checkpoint import load_checkpoint_file
+from projects.common.weights.checkpoint import load_checkpoint_file
 
 # 24 samples of 20 ms: an epoch lasts half a second, a quarter with two workers.
 SLOW = "train_dataloader['dataset']['seconds'] = 0.02\n"

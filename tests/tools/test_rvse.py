@@ -10,14 +10,14 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
-import projects.rvse  # noqa: F401
+import projects.rvse.register  # noqa: F401
 from projects.rvse.datasets import write_regions
 from projects.rvse.engine import MatchingVisualizationHook
 from projects.rvse.text import Vocabulary
 
 CONFIG = """
 _base_ = ['{base}']
-custom_imports = dict(imports=['projects.rvse'], allow_failed_imports=False)
+custom_imports = dict(imports=['projects.rvse.register'], allow_failed_imports=False)
 default_scope = 'mmpretrain'
 model = dict(
     type='ImageTextMatcher',

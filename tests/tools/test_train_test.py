@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from projects.common.checkpoint import load_checkpoint_file
-from projects.common.cli import build_runner, load_config, prepare
+from projects.common.cli.config import load_config
+from projects.common.cli.run import build_runner, prepare
+from projects.common.weights.checkpoint import load_checkpoint_file
 
 
 def losses(folder: Path) -> list[float]:

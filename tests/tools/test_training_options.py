@@ -10,8 +10,8 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.visualization import Visualizer
 
-from projects.common.autocast import BFloat16OptimWrapper
-from projects.common.checkpoint import load_checkpoint_file
+from projects.common.optim.autocast import BFloat16OptimWrapper
+from projects.common.weights.checkpoint import load_checkpoint_file
 
 FIRST = 'train_cfg = dict(by_epoch=True, max_epochs=2)\n'
 OPTIMIZER = 'optim_wrapper = dict(optimizer=dict({}))\n'

@@ -64,7 +64,7 @@ class ToyMetric(BaseMetric):
 
 CONFIG = """
 _base_ = ['{base}']
-custom_imports = dict(imports=['toy', 'projects.common'], allow_failed_imports=False)
+custom_imports = dict(imports=['toy', 'projects.common.register'], allow_failed_imports=False)
 default_scope = 'mmengine'
 data_root = None
 train_sampler = dict(type='DefaultSampler', shuffle=True)

@@ -16,7 +16,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
-from projects.common.cli import OverrideAction, UserError, load_config, report_user_errors
+from projects.common.cli.config import load_config
+from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
 
 
 def main() -> None:
@@ -42,14 +45,14 @@ def main() -> None:
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)
     if not Path(args.predictions).is_file():
-        raise UserError(f'predictions {args.predictions}: no such file')
+        raise InputError(f'predictions {args.predictions}: no such file')
     if cfg.get('test_dataloader') is None:
-        raise UserError(f"config {args.config}: no 'test_dataloader'")
+        raise InputError(f"config {args.config}: no 'test_dataloader'")
 
     from mmengine.registry import DATASETS, DefaultScope
 
-    import projects.plvl  # noqa: F401
-    from projects.common.unpickle import load_pickle
+    import projects.plvl.register  # noqa: F401
+    from projects.common.files.unpickle import load_pickle
     from projects.plvl.evaluation.analysis_page import plot_groups, write_page
     from projects.plvl.evaluation.grounding_analysis import (
         analyze,
@@ -64,7 +67,7 @@ def main() -> None:
         try:
             predictions = json.loads(Path(args.predictions).read_text())
         except ValueError as error:
-            raise UserError(f'predictions {args.predictions}: not JSON ({error})') from error
+            raise InputError(f'predictions {args.predictions}: not JSON ({error})') from error
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         dataset = DATASETS.build({**cfg.test_dataloader.dataset, 'pipeline': []})
     records = match_predictions(dataset, predictions, args.predictions)

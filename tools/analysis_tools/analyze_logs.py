@@ -12,14 +12,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from projects.common.cli import UserError, report_user_errors
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
 
 
 def read_run(path: Path) -> list[dict]:
     """All scalars of a run in order: a work folder (the logs of each start, joined) or one file."""
     files = [path] if path.is_file() else sorted(path.glob('**/vis_data/scalars.json'))
     if not files:
-        raise UserError(f'{path}: neither a scalars.json nor a folder with */vis_data/scalars.json')
+        raise InputError(
+            f'{path}: neither a scalars.json nor a folder with */vis_data/scalars.json'
+        )
     records = []
     for file in files:
         for number, line in enumerate(file.read_text().splitlines(), 1):
@@ -28,7 +31,7 @@ def read_run(path: Path) -> list[dict]:
             except json.JSONDecodeError as error:
                 if number == len(file.read_text().splitlines()):  # cut short by a kill
                     continue
-                raise UserError(f'{file}, line {number}: not JSON ({error})') from error
+                raise InputError(f'{file}, line {number}: not JSON ({error})') from error
     return records
 
 
@@ -88,13 +91,13 @@ def main() -> None:
     )
     args = parser.parse_args()
     if args.names and len(args.names) != len(args.runs):
-        raise UserError(f'--names: {len(args.names)} names for {len(args.runs)} runs')
+        raise InputError(f'--names: {len(args.names)} names for {len(args.runs)} runs')
     names = args.names or [str(run) for run in args.runs]
     runs = {name: read_run(path) for name, path in zip(names, args.runs)}
     available = sorted({key for records in runs.values() for record in records for key in record})
     for key in args.keys:
         if key not in available:
-            raise UserError(f'--keys {key}: no run logs it; there are {", ".join(available)}')
+            raise InputError(f'--keys {key}: no run logs it; there are {", ".join(available)}')
     for name, records in runs.items():
         print(summary(name, records, args.keys))
     if args.out is None:

@@ -30,8 +30,9 @@ from bench_parts.page import write_page
 from bench_parts.table import Row, Table, machine_name, versions
 from bench_parts.work import Settings, Step
 
-from projects.common.allocator import keep_freed_memory
-from projects.common.cli import UserError, report_user_errors
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
+from projects.common.speed.allocator import keep_freed_memory
 
 PARTS = {
     'machine': machine.steps,
@@ -71,16 +72,16 @@ def chosen(only: list[str], settings: Settings) -> Iterator[Step]:
     """Steps of the parts that are asked for.
 
     Raises:
-        UserError: There is no such part, or nothing of it has the words.
+        InputError: There is no such part, or nothing of it has the words.
     """
     for name in only or PARTS:
         part, _, words = name.partition('/')
         if part not in PARTS:
-            raise UserError(f'--only {name}: no such part; expected one of {", ".join(PARTS)}')
+            raise InputError(f'--only {name}: no such part; expected one of {", ".join(PARTS)}')
         steps = [step for step in PARTS[part](settings) if words in step.what]
         if only and not steps:
             why = ' (no CUDA device)' if part == 'gpu' else ''
-            raise UserError(f'--only {name}: nothing to measure here{why}')
+            raise InputError(f'--only {name}: nothing to measure here{why}')
         yield from steps
 
 

@@ -38,8 +38,15 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from projects.common.build import build_quietly
-from projects.common.cli import OverrideAction, UserError, load_config, report_user_errors
-from projects.common.timing import show_table, synchronize, time_in_turn
+from projects.common.cli.config import load_config
+from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
+from projects.common.speed.timing import (
+    show_table,
+    synchronize,
+    time_in_turn,
+)
 from projects.pdsl.cues import CachedCue, GrabCutCue
 from projects.pdsl.cues.grabcut import grabcut_rectangle
 from projects.pdsl.models import use_no_cue
@@ -446,7 +453,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     if args.what in ('cues', 'inference') and not args.images:
-        raise UserError(f'{args.what}: needs --images, a folder of pictures')
+        raise InputError(f'{args.what}: needs --images, a folder of pictures')
     return args
 
 

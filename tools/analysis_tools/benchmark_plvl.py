@@ -38,12 +38,15 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from projects.common import matrix_product
-from projects.common.allocator import keep_freed_memory
-from projects.common.checkpoint import load_checkpoint_file
-from projects.common.cli import OverrideAction, UserError, load_config, report_user_errors
-from projects.common.precision import lower_precision
-from projects.common.timing import show_table, time_in_turn
+from projects.common.cli.config import load_config
+from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
+from projects.common.speed import matrix_product
+from projects.common.speed.allocator import keep_freed_memory
+from projects.common.speed.precision import lower_precision
+from projects.common.speed.timing import show_table, time_in_turn
+from projects.common.weights.checkpoint import load_checkpoint_file
 
 GIB = 2**30
 SENTENCE = 'the man in the red shirt to the left of the dog'
@@ -348,7 +351,7 @@ def data(args: argparse.Namespace, cfg: Config) -> list[dict]:
         options = ['--bf16']
         step_row = _train_in_child(args, cfg, args.images, options)
         if 'images/s' not in step_row:
-            raise UserError(f'the training step failed: {step_row["note"]}')
+            raise InputError(f'the training step failed: {step_row["note"]}')
         row['samples/s of a bf16 training step'] = step_row['images/s']
         row['workers that keep up'] = step_row['images/s'] / row['samples/s of one worker']
     return [row]

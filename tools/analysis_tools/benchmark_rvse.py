@@ -38,10 +38,15 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-import projects.rvse  # noqa: F401
-from projects.common.allocator import keep_freed_memory
-from projects.common.cli import UserError, report_user_errors
-from projects.common.timing import PeakMemory, show_table, time_in_turn
+import projects.rvse.register  # noqa: F401
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
+from projects.common.speed.allocator import keep_freed_memory
+from projects.common.speed.timing import (
+    PeakMemory,
+    show_table,
+    time_in_turn,
+)
 
 REGIONS, CHANNELS = 36, 1024
 # Config of a similarity, and of the released loop what makes a caption's scores.
@@ -207,7 +212,7 @@ def plot(args: argparse.Namespace) -> Iterator[dict]:
     for name, rsum, parts in args.points:
         for part in parts:
             if part not in speeds:
-                raise UserError(f'{args.speeds}: no {part!r}; it has {", ".join(sorted(speeds))}')
+                raise InputError(f'{args.speeds}: no {part!r}; it has {", ".join(sorted(speeds))}')
         # an ensemble's parts score one after the other
         speed = 1 / sum(1 / speeds[part] for part in parts)
         axes.scatter(speed, rsum, s=40)
@@ -248,7 +253,7 @@ def coco_runner(folder: Path, name: str, fold_size: int, launcher: str = 'none')
     from mmengine.config import Config
     from mmengine.runner import Runner
 
-    from projects.common.cli import prepare
+    from projects.common.cli.run import prepare
 
     pool = dict(type='GPO') if name == 'VSE' else None
     pack = dict(

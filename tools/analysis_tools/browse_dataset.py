@@ -15,8 +15,11 @@ import numpy as np
 import torch
 from mmengine.registry import DATASETS, DefaultScope
 
-import projects.common  # noqa: F401
-from projects.common.cli import OverrideAction, UserError, load_config, report_user_errors
+import projects.common.register  # noqa: F401
+from projects.common.cli.config import load_config
+from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
 
 COLOURS = np.array(
     [[66, 133, 244], [219, 68, 55], [15, 157, 88], [244, 180, 0], [171, 71, 188]]
@@ -87,7 +90,7 @@ def main() -> None:
     cfg = load_config(args.config, args.cfg_options)
     loader = cfg.get(f'{args.split}_dataloader')
     if loader is None:
-        raise UserError(f"config {args.config}: no '{args.split}_dataloader'")
+        raise InputError(f"config {args.config}: no '{args.split}_dataloader'")
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         dataset = DATASETS.build(loader.dataset)
     out_dir = Path(args.out_dir)

@@ -17,8 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from projects.common.cli import UserError, report_user_errors
-from projects.common.timing import show_table
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
+from projects.common.speed.timing import show_table
 
 SHOWN = ('i2t/r1', 'i2t/r5', 'i2t/r10', 't2i/r1', 't2i/r5', 't2i/r10', 'rsum')
 
@@ -28,7 +29,7 @@ def load(path: str) -> tuple[np.ndarray, dict]:
     truth = Path(path).with_suffix('.json')
     for file in (Path(path), truth):
         if not file.is_file():
-            raise UserError(
+            raise InputError(
                 f'{file}: no such file; test_cfg.similarity_file of tools/test.py writes it'
             )
     try:
@@ -36,9 +37,9 @@ def load(path: str) -> tuple[np.ndarray, dict]:
         content = json.loads(truth.read_text())
         shape = (max(content['image_of_caption']) + 1, len(content['image_of_caption']))
     except (ValueError, KeyError, TypeError, EOFError) as error:
-        raise UserError(f'{path}: no similarities of a test ({error})') from None
+        raise InputError(f'{path}: no similarities of a test ({error})') from None
     if matrix.shape != shape:
-        raise UserError(f'{path}: shape {matrix.shape}, but {truth.name} is of {shape}')
+        raise InputError(f'{path}: shape {matrix.shape}, but {truth.name} is of {shape}')
     return matrix, content
 
 
@@ -75,7 +76,7 @@ def main() -> None:
     for path, (_, other) in zip(args.similarities, loaded):
         names = {Path(split['source']).name for split in (other, truth)}
         if len(names) > 1 or other['image_of_caption'] != truth['image_of_caption']:
-            raise UserError(
+            raise InputError(
                 f'{path}: of {other["source"]}, but {args.similarities[0]} is of {truth["source"]}'
             )
     scores = {path: matrix_scores(matrix) for path, (matrix, _) in zip(args.similarities, loaded)}

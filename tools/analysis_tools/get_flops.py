@@ -21,7 +21,9 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from projects.common.cli import OverrideAction, load_config, report_user_errors
+from projects.common.cli.config import load_config
+from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.report import report_user_errors
 
 ATTENTION = ('bmm', 'baddbmm', 'scaled_dot_product', 'flash_attention', 'efficient_attention')
 

@@ -26,15 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from mmengine.config import Config
 
-from projects.common.annotation_files import read_lines
-from projects.common.cli import (
-    OverrideAction,
-    UserError,
-    build_runner,
-    load_config,
-    prepare,
-    report_user_errors,
-)
+from projects.common.cli.config import load_config
+from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.report import report_user_errors
+from projects.common.cli.run import build_runner, prepare
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import read_lines
 from projects.rvse.datasets.regions import RegionStore
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'rvse'
@@ -119,7 +116,7 @@ def find_config(model: str) -> tuple[str, Path, dict]:
             return slug(name), CONFIGS / config, encoder
     if not model.endswith('.py'):
         known = ', '.join(map(slug, MODELS))
-        raise UserError(f'--models: {model!r}, expected one of {known}, or a config')
+        raise InputError(f'--models: {model!r}, expected one of {known}, or a config')
     return Path(model).stem, Path(model), {}
 
 
@@ -168,11 +165,11 @@ def make_config(args: argparse.Namespace, model: str, loss: str, seed: int) -> C
 
 
 def check_same_run(folder: Path, cfg: Config) -> None:
-    """Raise UserError where a complete run was trained with another config than ``cfg``."""
+    """Raise InputError where a complete run was trained with another config than ``cfg``."""
     done = Config.fromfile(next(folder.glob('*.py')))
     for key in ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg'):
         if done[key] != cfg[key]:
-            raise UserError(
+            raise InputError(
                 f'{folder}: {key} of the run that is there: {done[key]}, expected {cfg[key]}; '
                 'choose another --out'
             )
@@ -180,7 +177,7 @@ def check_same_run(folder: Path, cfg: Config) -> None:
 
 def train(args: argparse.Namespace) -> None:
     if not (args.features / 'train_ims.npy').is_file():
-        raise UserError(f'{args.features}: found no train_ims.npy')
+        raise InputError(f'{args.features}: found no train_ims.npy')
     models = {find_config(model)[0]: model for model in args.models}
     for seed, (name, model), loss in itertools.product(args.seeds, models.items(), args.losses):
         folder = args.out / f'{name}_{loss}_{seed}'
@@ -212,14 +209,14 @@ def complete_runs(folder: Path) -> dict[str, dict[str, dict[int, Path]]]:
     """Return the folder of every complete run by model, loss and seed, in the order of the tables.
 
     Raises:
-        UserError: There is none.
+        InputError: There is none.
     """
     runs: dict[str, dict[str, dict[int, Path]]] = {}
     for path in folder.glob('*_*_*/test.json'):
         model, loss, seed = path.parent.name.rsplit('_', 2)
         runs.setdefault(model, {}).setdefault(loss, {})[int(seed)] = path.parent
     if not runs:
-        raise UserError(f'{folder}: found no complete run')
+        raise InputError(f'{folder}: found no complete run')
     order = [*map(slug, MODELS), *sorted(runs)]
     return {
         model: {loss: dict(sorted(runs[model][loss].items())) for loss in COLORS if loss in losses}
@@ -231,7 +228,7 @@ def read_curve(folder: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Return iterations and values of ``key`` in the log of a run."""
     log = next(iter(sorted(folder.glob('*/vis_data/scalars.json'))), None)
     if log is None:
-        raise UserError(f'{folder}: holds no log')
+        raise InputError(f'{folder}: holds no log')
     records = [json.loads(line) for line in log.read_text().splitlines()]
     # the test after the training writes no step of its own
     points = {r['step']: r[key] for r in records if key in r and r.get('step')}
@@ -263,7 +260,7 @@ def plot(args: argparse.Namespace) -> None:
     if args.models:
         absent = [model for model in map(slug, args.models) if model not in runs]
         if absent:
-            raise UserError(f'{args.runs}: found no complete run of {absent[0]}')
+            raise InputError(f'{args.runs}: found no complete run of {absent[0]}')
         runs = {model: runs[model] for model in map(slug, args.models)}
     print_table(runs)
     figure = Figure(figsize=(3.1 * len(CURVES), 2.4 * len(runs) + 0.6), layout='constrained')

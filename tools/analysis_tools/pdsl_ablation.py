@@ -21,8 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from mmengine.config import Config
 
-from projects.common.cli import UserError, build_runner, prepare, report_user_errors
-from projects.common.files import write_atomically
+from projects.common.cli.report import report_user_errors
+from projects.common.cli.run import build_runner, prepare
+from projects.common.errors import InputError
+from projects.common.files.atomic import write_atomically
 
 CONFIG = 'configs/pdsl/pdsl_tiny_1xb4-600_scenes.py'
 REFINEMENTS = 'model.roi_head.bbox_head.num_refinements'
@@ -75,7 +77,7 @@ def slug(variant: str) -> str:
 
 def train(args: argparse.Namespace) -> None:
     if not Path(args.scenes, 'proposals').is_dir():
-        raise UserError(f'{args.scenes}: has no proposals; tools/misc/generate_proposals.py')
+        raise InputError(f'{args.scenes}: has no proposals; tools/misc/generate_proposals.py')
     os.environ['SCENES_ROOT'] = args.scenes
     for seed in args.seeds:
         for variant in args.variants:
@@ -113,7 +115,7 @@ def results(out: Path, variant: str) -> list[Path]:
 
 def show(args: argparse.Namespace) -> None:
     if not any(results(args.out, variant) for variant in VARIANTS):
-        raise UserError(f'{args.out}: holds no complete run')
+        raise InputError(f'{args.out}: holds no complete run')
     print('| variant | seeds | ' + ' | '.join(METRICS) + ' |\n|---|---|' + '---|' * len(METRICS))
     for variant in VARIANTS:
         tests = [json.loads((f / 'test.json').read_text()) for f in results(args.out, variant)]

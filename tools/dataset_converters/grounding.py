@@ -16,7 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from projects.common.cli import UserError, report_user_errors
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
 from projects.plvl.datasets.conversion import (
     FORMATS,
     find_format,
@@ -94,12 +95,12 @@ def dataset_options(args: argparse.Namespace, kind: str) -> dict:
     ):
         if value is not None:
             if kind != format_:
-                raise UserError(f'{flag}: only for the format {format_!r}, the source is {kind!r}')
+                raise InputError(f'{flag}: only for the format {format_!r}, the source is {kind!r}')
             options[flag[2:].replace('-', '_')] = value
     if args.source_folders:
         pairs = [pair.partition('=') for pair in args.source_folders]
         if any(not sign or not name for name, sign, _ in pairs):
-            raise UserError(
+            raise InputError(
                 f'--source-folders: found {" ".join(args.source_folders)}, expected NAME=FOLDER ...'
             )
         options['source_folders'] = {name: folder for name, _, folder in pairs}
@@ -123,12 +124,12 @@ def read(args: argparse.Namespace, kind: str) -> dict[str, list[dict]]:
         if args.splits and split not in args.splits:
             continue
         if split in splits:
-            raise UserError(f'{args.source}: two files for the split {split!r}; give one of them')
+            raise InputError(f'{args.source}: two files for the split {split!r}; give one of them')
         splits[split] = read_references(dataset, need_sizes=args.to in ('refer', 'seqtr'))
         if not splits[split]:
-            raise UserError(f'{dataset.ann_file}: no usable sample in the split {split!r}')
+            raise InputError(f'{dataset.ann_file}: no usable sample in the split {split!r}')
     if absent := set(args.splits or ()) - set(found):
-        raise UserError(f'{args.source}: no split {", ".join(sorted(absent))}; it has {found}')
+        raise InputError(f'{args.source}: no split {", ".join(sorted(absent))}; it has {found}')
     return splits
 
 
@@ -151,7 +152,7 @@ def convert(args: argparse.Namespace, kind: str) -> None:
     paths = output_files(args.to, args.out, content, by or '')
     there = [path for path in paths if path.exists()]
     if there and not args.overwrite:
-        raise UserError(f'{there[0]}: exists already; --overwrite replaces it')
+        raise InputError(f'{there[0]}: exists already; --overwrite replaces it')
     WRITERS[args.to](content, paths)
     print_counts(content)
     print(f'wrote {", ".join(map(str, paths))}')
@@ -171,7 +172,7 @@ def guess_name(args: argparse.Namespace, kind: str) -> str | None:
 def verify(args: argparse.Namespace, kind: str) -> None:
     name = args.verify or guess_name(args, kind)
     if args.verify and name not in PUBLISHED:
-        raise UserError(
+        raise InputError(
             f'--verify {name}: there are published counts of {", ".join(PUBLISHED)} only'
         )
     splits = read(args, kind)
@@ -210,7 +211,7 @@ def verify(args: argparse.Namespace, kind: str) -> None:
 
 def missing_pictures(images: str, splits: dict[str, list[dict]]) -> list[str]:
     if not os.path.isdir(images):
-        raise UserError(f'--images {images}: no such folder')
+        raise InputError(f'--images {images}: no such folder')
     lines = []
     for split, references in splits.items():
         names = sorted({ref['img_name'] for ref in references})

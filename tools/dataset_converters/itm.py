@@ -17,8 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from projects.common.cli import UserError, report_user_errors
-from projects.common.progress import progress_bar
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
+from projects.common.hooks.progress import progress_bar
 from projects.rvse.datasets import (
     BaseMatchingDataset,
     CaptionFileMatchingDataset,
@@ -78,14 +79,14 @@ def open_splits(source: Path, wanted: list[str] | None = None) -> dict[str, Base
     if source.is_dir():
         names = sorted(path.name.removesuffix('_caps.txt') for path in source.glob('*_caps.txt'))
         if not names:
-            raise UserError(f'{source}: found no *_caps.txt, expected the precomputed layout')
+            raise InputError(f'{source}: found no *_caps.txt, expected the precomputed layout')
         return {
             name: PrecompMatchingDataset(name, str(source), **options)
             for name in names
             if wanted is None or name in wanted
         }
     if not source.is_file():
-        raise UserError(f'{source}: no such file or folder')
+        raise InputError(f'{source}: no such file or folder')
     if source.suffix != '.json':
         return {'all': CaptionFileMatchingDataset(str(source), **options)}
     if '"sentences"' not in source.read_text(encoding='utf-8'):
@@ -99,7 +100,7 @@ def open_splits(source: Path, wanted: list[str] | None = None) -> dict[str, Base
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
-        raise UserError(f'{path}: exists already; --overwrite replaces it')
+        raise InputError(f'{path}: exists already; --overwrite replaces it')
 
 
 def build_vocabulary(args: argparse.Namespace) -> None:
@@ -108,7 +109,7 @@ def build_vocabulary(args: argparse.Namespace) -> None:
     for source in args.source:
         splits = open_splits(source, args.splits)
         if not splits:
-            raise UserError(f'{source}: none of the splits {", ".join(args.splits)}')
+            raise InputError(f'{source}: none of the splits {", ".join(args.splits)}')
         for split, dataset in splits.items():
             captions += dataset.captions()
             print(f'{source}: {split}: {dataset.text_size:,} captions')
@@ -123,7 +124,7 @@ def feature_places(files: list[Path]) -> dict[str, tuple[str, int]]:
     places: dict[str, tuple[str, int]] = {}
     for file in files:
         if not file.is_file():
-            raise UserError(f'--tsv {file}: no such file')
+            raise InputError(f'--tsv {file}: no such file')
         for image_id, offset in butd_offsets(str(file)).items():
             # Of a picture in several files the last one counts.
             places[image_id] = (str(file), offset)
@@ -136,7 +137,7 @@ def key_of(image: dict, places: dict) -> str:
     keys = (image['ori_id'], stem, stem.lstrip('0'))
     key = next((key for key in keys if key in places), None)
     if key is None:
-        raise UserError(
+        raise InputError(
             f'{os.path.basename(image["img_path"])} (id {image["ori_id"]}): no features of it in '
             f'the {len(places):,} pictures of --tsv'
         )
@@ -161,7 +162,7 @@ def write_precomp(args: argparse.Namespace) -> None:
         images = [dataset.get_data_info(i) for i in range(len(dataset))]
         short = next((image for image in images if len(image['text']) != 5), None)
         if short is not None:
-            raise UserError(
+            raise InputError(
                 f'{args.source}: {short["img_path"]} has {len(short["text"])} captions, the '
                 'layout needs 5'
             )
@@ -190,7 +191,7 @@ def verify(args: argparse.Namespace) -> None:
     for split, dataset in splits.items():
         print(f'{split}: {dataset.img_size:,} pictures, {dataset.text_size:,} captions')
     if name is None:
-        raise UserError(f'{args.source}: --name says which data set it is: {", ".join(PUBLISHED)}')
+        raise InputError(f'{args.source}: --name says which data set it is: {", ".join(PUBLISHED)}')
     problems = compare_counts(name, {split: data.img_size for split, data in splits.items()})
     for problem in problems:
         print(f'MISSING  {problem}')

@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from projects.common.annotation_files import read_lines
-from projects.common.cli import UserError, report_user_errors
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import read_lines
 from projects.rvse.datasets import write_precomputed
 from projects.rvse.text import word_tokenize
 
@@ -110,19 +111,19 @@ def noisy_sets(
 def main() -> None:
     args = parse_args()
     if not args.captions.is_file():
-        raise UserError(f'{args.captions}: no such file of captions')
+        raise InputError(f'{args.captions}: no such file of captions')
     each, shown = args.captions_per_image, args.region_captions
     if not 0 < shown < each:
-        raise UserError(
+        raise InputError(
             f'--region-captions: {shown}, expected 1 to {each - 1} of {each} --captions-per-image'
         )
     for name, least in (('train', 1), ('test', 1), ('regions', 1), ('channels', 1), ('noise', 0)):
         if getattr(args, name) < least:
-            raise UserError(f'--{name}: {getattr(args, name)}, expected {least} or more')
+            raise InputError(f'--{name}: {getattr(args, name)}, expected {least} or more')
     lines = read_lines(args.captions)
     wanted = args.train + args.test
     if len(lines) < wanted * each:
-        raise UserError(
+        raise InputError(
             f'{args.captions}: {len(lines):,} lines, expected {wanted * each:,} or more: {each} '
             f'for each of {wanted:,} images (--train, --test, --captions-per-image)'
         )
@@ -130,7 +131,7 @@ def main() -> None:
     sets = [content_words(group[:shown], args.regions) for group in groups]
     if [] in sets:
         i = sets.index([])
-        raise UserError(f'{args.captions}:{i * each + 1}: found no content word in {shown} lines')
+        raise InputError(f'{args.captions}:{i * each + 1}: found no content word in {shown} lines')
     vectors = word_vectors([w for words in sets for w in words], args.channels, args.seed)
     features = noisy_sets(
         sets, vectors, args.noise, args.regions if args.same_size else None, args.seed

@@ -18,9 +18,12 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
-from projects.common.cli import OverrideAction, UserError, load_config, report_user_errors
-from projects.common.convert import check_weights, read_weights
-from projects.common.progress import progress_bar
+from projects.common.cli.config import load_config
+from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
+from projects.common.hooks.progress import progress_bar
+from projects.common.weights.convert import check_weights, read_weights
 from projects.rvse.datasets import write_precomputed
 
 SPLITS = {'train': 'train', 'val': 'dev', 'test': 'test'}
@@ -45,11 +48,11 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
     if cfg.model.get('backbone') is None:
-        raise UserError(f'{args.config}: model.backbone: found none, expected one')
+        raise InputError(f'{args.config}: model.backbone: found none, expected one')
     for split in args.splits:
         path = args.out / f'{SPLITS[split]}_ims.npy'
         if path.exists() and not args.overwrite:
-            raise UserError(f'{path}: exists already; --overwrite replaces it')
+            raise InputError(f'{path}: exists already; --overwrite replaces it')
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     set_random_seed(args.seed)
     model = MODELS.build(cfg.model).eval()
@@ -80,7 +83,7 @@ def write_split(model, cfg, split: str, out: Path) -> None:
     images = [dataset.get_data_info(i) for i in range(len(dataset))]
     counts = {len(image['text']) for image in images}
     if len(counts) > 1:
-        raise UserError(
+        raise InputError(
             f'{dataset.source}: pictures with {min(counts)} to {max(counts)} captions, the layout '
             'needs equal numbers'
         )

@@ -20,7 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from projects.common.cli import UserError, report_user_errors
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
 from projects.pdsl.proposals import (
     FORMATS,
     read_proposals,
@@ -78,7 +79,7 @@ def read_all(args: argparse.Namespace) -> Iterator[tuple]:
             owner = owners.setdefault(name, source)
             if owner != source:
                 if args.on_duplicate == 'error':
-                    raise UserError(
+                    raise InputError(
                         f'{source}: picture {name!r} is in {owner} as well; --on-duplicate first '
                         'takes the proposals of the source that is named first'
                     )
@@ -92,11 +93,11 @@ def read_all(args: argparse.Namespace) -> Iterator[tuple]:
 def main() -> None:
     args = parse_args()
     if args.names and len(args.names) != len(args.source):
-        raise UserError(f'--names: {len(args.names)} image sets of {len(args.source)} sources')
+        raise InputError(f'--names: {len(args.names)} image sets of {len(args.source)} sources')
     if len(set(args.source)) < len(args.source):
-        raise UserError('a source is named twice')
+        raise InputError('a source is named twice')
     if args.out.exists() and (args.out.is_file() or any(args.out.iterdir())):
-        raise UserError(f'{args.out}: exists already')
+        raise InputError(f'{args.out}: exists already')
     entries = read_all(args)
     if args.to == 'store':
         count = len(write_store(args.out, entries))

@@ -13,7 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from projects.common.cli import UserError, add_trust_option, report_user_errors
+from projects.common.cli.options import add_trust_option
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
 
 
 def main() -> None:
@@ -42,7 +44,7 @@ def main() -> None:
     try:
         require((*EXPORTER, *(() if args.skip_check else RUNTIME)), 'the export to ONNX')
     except ImportError as error:
-        raise UserError(str(error)) from error
+        raise InputError(str(error)) from error
     inferencer = GroundingInferencer(
         args.model, args.weights, 'cpu', trust_checkpoint=args.trust_checkpoint
     )
@@ -55,7 +57,7 @@ def main() -> None:
     for name, error in errors.items():
         print(f'{name}: largest difference from PyTorch {error:.1e}')
     if max(errors.values()) > args.tolerance:
-        raise UserError(f'{args.out}: differs from PyTorch by more than {args.tolerance}')
+        raise InputError(f'{args.out}: differs from PyTorch by more than {args.tolerance}')
 
 
 if __name__ == '__main__':

@@ -29,15 +29,13 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader, Subset
 
 from projects.common.build import build_quietly
-from projects.common.cli import (
-    OverrideAction,
-    UserError,
-    add_trust_option,
-    load_config,
-    report_user_errors,
-)
-from projects.common.convert import check_weights, read_weights
-from projects.common.progress import progress_bar
+from projects.common.cli.config import load_config
+from projects.common.cli.options import add_trust_option
+from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
+from projects.common.hooks.progress import progress_bar
+from projects.common.weights.convert import check_weights, read_weights
 from projects.pdsl.cues.store import file_digest
 from projects.pdsl.models import use_no_cue
 from projects.pdsl.pseudo_label_export import (
@@ -97,11 +95,11 @@ def default_device() -> str:
 def main() -> None:
     args = parse_args()
     if args.out.exists():
-        raise UserError(f'{args.out}: exists already')
+        raise InputError(f'{args.out}: exists already')
     cfg = load_config(args.config, args.cfg_options)
     weights, _ = read_weights(args.checkpoint, args.trust_checkpoint)
     if not cfg.model.get('roi_head', {}).get('type', '').endswith('PDSLRoIHead'):
-        raise UserError(f'config {args.config}: its model is no PDSL')
+        raise InputError(f'config {args.config}: its model is no PDSL')
     use_no_cue(cfg.model)
     cfg.model.test_cfg.rcnn.tags_only = True
     init_default_scope(cfg.get('default_scope', 'mmdet'))

@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from projects.common.cli import report_user_errors
-from projects.common.progress import progress_bar
+from projects.common.cli.report import report_user_errors
+from projects.common.hooks.progress import progress_bar
 from projects.pdsl.proposals import generate_proposals, list_pictures, of_this_rank
 
 

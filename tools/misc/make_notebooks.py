@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from projects.common.cli import UserError, report_user_errors
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
 
 COMMAND = 'python tools/misc/make_notebooks.py'
 KERNEL = {'display_name': 'Python 3', 'language': 'python', 'name': 'python3'}
@@ -56,14 +57,14 @@ def main() -> None:
 
     scripts = sorted((args.root / 'demo/notebooks').glob('*.py'))
     if not scripts:
-        raise UserError(f'{args.root}/demo/notebooks: no script')
+        raise InputError(f'{args.root}/demo/notebooks: no script')
     for script in scripts:
         notebook, path = make(script), script.with_suffix('.ipynb')
         text = nbformat.writes(notebook) + '\n'
         if not path.is_file() or path.read_text(encoding='utf-8') != text:
             if args.check:
                 name = path.relative_to(args.root)
-                raise UserError(f'{name}: is not what its script says; run {COMMAND}')
+                raise InputError(f'{name}: is not what its script says; run {COMMAND}')
             path.write_text(text, encoding='utf-8')
             print(f'written: {path}')
         if args.execute:

@@ -33,7 +33,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from projects.common.cli import UserError, report_user_errors
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
 
 COMMAND = 'python tools/misc/make_zoo.py'
 PAGE = 'docs/model_zoo.md'
@@ -63,7 +64,7 @@ class TextLoader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
-            raise UserError(
+            raise InputError(
                 f'{node.start_mark.name}: line {node.start_mark.line + 1}: {twice} twice'
             )
         return super().construct_mapping(node, deep)
@@ -118,8 +119,8 @@ class Zoo:
                         raise self.error(what, f'no model {part!r}')
                 self._add(entry, [self.entries[part].configs[0] for part in parts])
 
-    def error(self, where: str, text: str) -> UserError:
-        return UserError(f'{self.path}: {where}: {text}')
+    def error(self, where: str, text: str) -> InputError:
+        return InputError(f'{self.path}: {where}: {text}')
 
     def _keys(self, where: str, found: dict, known: set[str], needed: set[str]) -> None:
         for key in sorted(set(found) - known):
@@ -348,14 +349,14 @@ def fill_readme(zoo: Zoo, tables: list[Table]) -> str:
     marks = [mark[2] for mark in MARKED.finditer(text)]
     for name in marks:
         if name not in by_name:
-            raise UserError(f'{path}: marks table {name!r}, which {zoo.path} has not')
+            raise InputError(f'{path}: marks table {name!r}, which {zoo.path} has not')
     for name in by_name:
         if marks.count(name) != 1:
-            raise UserError(
+            raise InputError(
                 f'{path}: marks table {name!r} {marks.count(name)} times, expected once'
             )
     if text.count('<!-- zoo: ') != len(marks) or text.count('<!-- end zoo -->') != len(marks):
-        raise UserError(f'{path}: a "<!-- zoo: NAME -->" without its "<!-- end zoo -->"')
+        raise InputError(f'{path}: a "<!-- zoo: NAME -->" without its "<!-- end zoo -->"')
     return MARKED.sub(lambda m: f'{m[1]}\n{by_name[m[2]].markdown(path.parent)}\n{m[4]}', text)
 
 
@@ -383,7 +384,7 @@ def make(root: Path) -> dict[str, str]:
     """All files, relative to the root, with what belongs into them.
 
     Raises:
-        UserError: A metafile says what it must not; see the module's docstring.
+        InputError: A metafile says what it must not; see the module's docstring.
     """
     files, page = {}, [INTRO]
     for metafile in sorted(root.glob('configs/*/metafile.yml')):
@@ -405,7 +406,7 @@ def main() -> None:
         if path.is_file() and path.read_text(encoding='utf-8') == text:
             continue
         if args.check:
-            raise UserError(f'{name}: is not what the metafiles say; run {COMMAND}')
+            raise InputError(f'{name}: is not what the metafiles say; run {COMMAND}')
         path.write_text(text, encoding='utf-8')
         print(f'written: {name}')
 

@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from projects.common.cli import UserError, report_user_errors
-from projects.common.progress import progress_bar
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
+from projects.common.hooks.progress import progress_bar
 from projects.pdsl.cues import CachedCue, GrabCutCue
 from projects.pdsl.proposals import (
     ProposalStore,
@@ -66,7 +67,7 @@ def main() -> None:
     for name, path in of_this_rank(list(pictures.items())):
         found = store.find(name, *names_of_picture(path))
         if found is None:
-            raise UserError(f'{args.proposals}: no proposals of picture {name!r} ({path})')
+            raise InputError(f'{args.proposals}: no proposals of picture {name!r} ({path})')
         boxes = np.rint(store.read(found)[0][: args.max_proposals]).astype(int).tolist()
         tasks.append((path, [tuple(box) for box in boxes]))
     grabcut = GrabCutCue(args.iterations, args.max_side, num_threads=1, seed=args.seed)

@@ -10,7 +10,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
-from projects.common.cli import OverrideAction, load_config, report_user_errors
+from projects.common.cli.config import load_config
+from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.report import report_user_errors
 
 
 def main() -> None:

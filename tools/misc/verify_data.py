@@ -21,7 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
 
-from projects.common.cli import OverrideAction, load_config, report_user_errors
+from projects.common.cli.config import load_config
+from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.report import report_user_errors
 from projects.pdsl.datasets.published import published_count
 from projects.pdsl.proposals import ProposalStore
 from projects.pdsl.proposals.store import names_of_picture

@@ -17,9 +17,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from projects.common.cli import UserError, add_trust_option, load_config, report_user_errors
-from projects.common.convert import print_names, read_weights, write_checkpoint
-from projects.common.files import write_atomically
+from projects.common.cli.config import load_config
+from projects.common.cli.options import add_trust_option
+from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
+from projects.common.files.atomic import write_atomically
+from projects.common.weights.convert import (
+    print_names,
+    read_weights,
+    write_checkpoint,
+)
 
 
 def main() -> None:
@@ -49,7 +56,7 @@ def main() -> None:
     weights, _ = read_weights(what, args.trust_checkpoint)
     layout, kind = find_layout(weights, what), find_kind(weights)
     if (layout == 'ours') == (args.to == 'ours'):
-        raise UserError(
+        raise InputError(
             f'{what}: is in our layout already; --to released writes the other one'
             if layout == 'ours'
             else f'{what}: is in the released layout already; --to ours writes the other one'
@@ -57,7 +64,7 @@ def main() -> None:
     name = Path(what).name
     if kind == 'imagenet':
         if args.config:
-            raise UserError(f'--config {args.config}: {what} is a backbone, which needs none')
+            raise InputError(f'--config {args.config}: {what} is a backbone, which needs none')
         to = 'caffe2' if args.to == 'released' and args.target.endswith('.pkl') else args.to
         done = convert_imagenet(weights, to, what)
         if to == 'ours':

@@ -13,8 +13,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from projects.common.cli import add_trust_option, load_config, report_user_errors
-from projects.common.convert import print_names, read_weights, write_checkpoint
+from projects.common.cli.config import load_config
+from projects.common.cli.options import add_trust_option
+from projects.common.cli.report import report_user_errors
+from projects.common.weights.convert import (
+    print_names,
+    read_weights,
+    write_checkpoint,
+)
 
 
 def vocabulary_state(model, path: str):

@@ -13,8 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from projects.common.cli import add_trust_option, load_config, report_user_errors
-from projects.common.convert import read_weights, write_checkpoint
+from projects.common.cli.config import load_config
+from projects.common.cli.options import add_trust_option
+from projects.common.cli.report import report_user_errors
+from projects.common.weights.convert import read_weights, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/plvl/plvl_vit-b_4xb20-150e_refcoco.py'

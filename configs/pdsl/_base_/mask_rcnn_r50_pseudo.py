@@ -1,7 +1,7 @@
 # The second stage as released: mmdet's Mask R-CNN from MSRA's ResNet-50 (BGR, norms fixed), SGD
 # 0.02, 8 GPUs x 2 pictures. mmdet downloads the backbone; init_cfg.checkpoint takes a file, too.
 _base_ = ['mmdet::_base_/models/mask-rcnn_r50_fpn.py', './runtime_iters.py']
-custom_imports = dict(imports=['projects.pdsl'], allow_failed_imports=False)
+custom_imports = dict(imports=['projects.pdsl.register'], allow_failed_imports=False)
 model = dict(
     data_preprocessor=dict(mean=[103.530, 116.280, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False),
     backbone=dict(

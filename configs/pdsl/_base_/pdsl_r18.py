@@ -64,4 +64,4 @@ model = dict(
     ),
 )
 tta_model = dict(type='PDSLTTAModel')
-custom_imports = dict(imports=['projects.pdsl'], allow_failed_imports=False)
+custom_imports = dict(imports=['projects.pdsl.register'], allow_failed_imports=False)

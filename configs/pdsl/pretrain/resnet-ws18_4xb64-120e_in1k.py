@@ -1,7 +1,7 @@
 # PDSL section 4.3: ImageNet pre-training of ResNet18-WS, as released (lr 0.1 for 256 pictures)
 _base_ = ['../../_base_/datasets/imagenet_ws_224.py', '../../_base_/default_runtime.py']
 default_scope = 'mmpretrain'
-custom_imports = dict(imports=['projects.pdsl'], allow_failed_imports=False)
+custom_imports = dict(imports=['projects.pdsl.register'], allow_failed_imports=False)
 model = dict(
     type='mmpretrain.ImageClassifier',
     backbone=dict(

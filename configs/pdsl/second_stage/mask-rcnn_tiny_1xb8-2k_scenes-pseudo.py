@@ -5,7 +5,7 @@ _base_ = [
     '../../_base_/datasets/scenes_pseudo_128.py',
     '../../_base_/default_runtime.py',
 ]
-custom_imports = dict(imports=['projects.pdsl'], allow_failed_imports=False)
+custom_imports = dict(imports=['projects.pdsl.register'], allow_failed_imports=False)
 model = dict(
     backbone=dict(
         _delete_=True,

@@ -47,7 +47,7 @@ model = dict(
         seg_weight=1.0,
     ),
 )
-custom_imports = dict(imports=['projects.plvl'], allow_failed_imports=False)
+custom_imports = dict(imports=['projects.plvl.register'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='LearnVocabularyHook', vocab_size=30522),
     dict(type='RefVisualizationHook', num_samples=4),

@@ -28,5 +28,5 @@ model = dict(
     similarity=dict(type='CosineSimilarity'),
     loss=dict(type='SelHNLoss', margin=0.2, eps=0.01),
 )
-custom_imports = dict(imports=['projects.rvse'], allow_failed_imports=False)
+custom_imports = dict(imports=['projects.rvse.register'], allow_failed_imports=False)
 custom_hooks = [dict(type='BuildVocabularyHook', min_count=1), dict(type='GradientNormHook')]

@@ -12,5 +12,5 @@ model = dict(
     similarity=dict(type='SCANSimilarity', direction='t2i', aggregation='AVG'),
     loss=dict(type='HardNegativeLoss', margin=0.2),
 )
-custom_imports = dict(imports=['projects.rvse'], allow_failed_imports=False)
+custom_imports = dict(imports=['projects.rvse.register'], allow_failed_imports=False)
 custom_hooks = [dict(type='BuildVocabularyHook', min_count=4), dict(type='GradientNormHook')]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..build import unwrapped
+from ..errors import InputError
 
 __all__ = ['RELEASED_RESNET18', 'LikePretrained', 'LikePretrainedHook', 'fit_batch_norm']
 
@@ -42,7 +43,7 @@ class LikePretrained:
 
     def __init__(self, module: nn.Module, mean: float, std: float) -> None:
         if not std > 0:
-            raise ValueError(f'like pretrained: standard deviation {std}; expected more than 0')
+            raise InputError(f'like pretrained: standard deviation {std}; expected more than 0')
         self.mean, self.std = mean, std
         self._affine: dict[tuple, tuple[Tensor, Tensor, bool]] = {}
         self._handle = module.register_forward_hook(self._rescale, with_kwargs=True)
@@ -144,7 +145,7 @@ class LikePretrainedHook(Hook):
         try:
             module = model.get_submodule(self.module)
         except AttributeError:
-            raise ValueError(
+            raise InputError(
                 f'LikePretrainedHook.module: {type(model).__name__} has no {self.module!r}; '
                 f'expected one of {", ".join(name for name, _ in model.named_children())}'
             ) from None

@@ -16,6 +16,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from ..errors import InputError
 from .findings import Findings
 
 __all__ = ['MadeUp', 'made_up_dataset', 'makes_up', 'prepare', 'prepares', 'write_instances']
@@ -119,7 +120,7 @@ def made_up_dataset(dataset: dict, made: MadeUp) -> dict:
     """
     kind = DATASETS.get(dataset['type'])
     if kind is None:
-        raise ValueError(f'{dataset["type"]}: no such data set is registered')
+        raise InputError(f'{dataset["type"]}: no such data set is registered')
     makers = dict(_MAKERS)
     for base in kind.__mro__:  # the most specific class first
         if base in makers:
@@ -134,7 +135,7 @@ def made_up_dataset(dataset: dict, made: MadeUp) -> dict:
         }
     if (generic := _generic(kind)) is not None:
         return generic(dataset, made)
-    raise ValueError(
+    raise InputError(
         f'--pictures: no labels can be made up for {dataset["type"]}; register a function with '
         'projects.common.preflight.makes_up'
     )

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
-from ..schedules import schedule_problems
+from ..optim.schedules import schedule_problems
 from .findings import Findings
 
 __all__ = [

@@ -26,8 +26,9 @@ from mmengine.registry import DATASETS
 from torch import nn
 
 from ..build import unwrapped
-from ..loading import Match, recorded_loading
-from ..pictures import pictures_in
+from ..errors import InputError
+from ..files.pictures import pictures_in
+from ..weights.loading import Match, recorded_loading
 from .findings import Findings
 from .image_scale import scale_images
 from .like_pretrained import LikePretrained
@@ -212,7 +213,7 @@ def _simplify(cfg: Config, findings: Findings, options: Options, folder: str) ->
     if options.image_scale != 1:
         loaders = [cfg.get(name) for name in ('train_dataloader', 'val_dataloader')]
         if not scale_images(loaders, options.image_scale):
-            raise ValueError(
+            raise InputError(
                 f'--image-scale {options.image_scale:g}: no transform of this config resizes or '
                 'crops to a size in pixels'
             )
@@ -267,7 +268,7 @@ def _provide_data(run: Config, cfg: Config, options: Options, folder: Path, repo
             dataset[0]
     except (FileNotFoundError, NotADirectoryError) as error:
         if options.pictures is None:
-            raise ValueError(
+            raise InputError(
                 f'{error}; --pictures DIR judges the recipe on images of yours with made-up labels'
             ) from error
     except Exception:  # such as a sample that a hook completes first; training will tell
@@ -277,7 +278,7 @@ def _provide_data(run: Config, cfg: Config, options: Options, folder: Path, repo
     prepare(run, report.findings)
     images = [Path(path).resolve() for path in pictures_in(options.pictures)]
     if not images:
-        raise ValueError(f'--pictures {options.pictures}: no image in it')
+        raise InputError(f'--pictures {options.pictures}: no image in it')
     report.findings.note(
         f"the config's data is absent: {len(images)} images with made-up labels stand in for it"
     )
@@ -430,7 +431,7 @@ def _parts(model: nn.Module, gradients: Mapping[str, torch.Tensor]) -> list:
 
 
 def _steps(run: Config, cfg: Config, options: Options, report: Report, made_up: bool) -> None:
-    from ..cli import build_runner
+    from ..cli.run import build_runner
 
     own = cfg.train_dataloader.get('batch_size') or 1
     report.batch_size = (run.train_dataloader.get('batch_size') or 1, own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import InputError
 from . import render
 from .captions import make_captions
 from .language import make_sentences
@@ -34,16 +35,16 @@ def generate_scene(
         ValueError: an argument is out of its range.
     """
     if split not in SPLITS:
-        raise ValueError(f'split: found {split!r}, expected one of {", ".join(SPLITS)}')
+        raise InputError(f'split: found {split!r}, expected one of {", ".join(SPLITS)}')
     if not 64 <= image_size <= 1024:
-        raise ValueError(f'image_size: found {image_size}, expected 64 to 1024 pixels')
+        raise InputError(f'image_size: found {image_size}, expected 64 to 1024 pixels')
     if not 3 <= min_objects <= max_objects <= 7:
-        raise ValueError(
+        raise InputError(
             f'min_objects, max_objects: found {min_objects}, {max_objects}, '
             'expected 3 <= min_objects <= max_objects <= 7'
         )
     if seed < 0 or index < 0:
-        raise ValueError(f'seed, index: found {seed}, {index}, expected numbers from 0')
+        raise InputError(f'seed, index: found {seed}, {index}, expected numbers from 0')
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     while True:
         specs = sample_specs(rng, min_objects, max_objects)

@@ -28,8 +28,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from ..files import write_atomically
-from ..progress import progress_bar
+from ..errors import InputError
+from ..files.atomic import write_atomically
+from ..hooks.progress import progress_bar
 from .generate import SPLITS, generate_scene
 from .scene import SHAPES, SceneSentence
 
@@ -77,11 +78,11 @@ def write_dataset(
     counts = dict(zip(SPLITS, (num_train, num_val, num_test)))
     for split, count in counts.items():
         if count < 0:
-            raise ValueError(f'num_{split}: found {count}, expected a number from 0')
+            raise InputError(f'num_{split}: found {count}, expected a number from 0')
     if not 64 <= image_size <= 1024:
-        raise ValueError(f'image_size: found {image_size}, expected 64 to 1024 pixels')
+        raise InputError(f'image_size: found {image_size}, expected 64 to 1024 pixels')
     if seed < 0 or workers < 1:
-        raise ValueError(
+        raise InputError(
             f'seed, workers: found {seed}, {workers}, expected seed from 0 and workers from 1'
         )
     out = Path(out_dir)

@@ -14,7 +14,8 @@ from mmengine.registry import MODELS
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from ..loading import Match, record_loading
+from ..errors import InputError
+from ..weights.loading import Match, record_loading
 from .wordpiece import WordPieceTokenizer
 
 
@@ -67,7 +68,7 @@ class BERTTextEncoder(BaseModule):
 
     @classmethod
     def weight_semantics(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the weights mean; see :mod:`projects.common.loading`."""
+        """Return what the weights mean; see :mod:`projects.common.weights.loading`."""
         meaning = {'lowercase': arguments['lowercase']}
         if arguments.get('bert') and not arguments.get('pretrained'):
             meaning['bert.num_attention_heads'] = arguments['bert'].get('num_attention_heads')
@@ -86,7 +87,7 @@ class BERTTextEncoder(BaseModule):
         """
         rows = self.bert.config.vocab_size
         if len(tokenizer) > rows:
-            raise ValueError(
+            raise InputError(
                 f'text_encoder: the vocabulary has {len(tokenizer)} tokens, '
                 f'but bert.vocab_size is {rows}'
             )
@@ -137,14 +138,14 @@ def _load_pretrained(source: str) -> BertModel:
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(
+        raise InputError(
             f'text_encoder.pretrained={source!r}: neither a folder with BERT weights '
             f'nor a hub id that can be reached ({reason})'
         ) from None
     missing = sorted(loaded['missing_keys'])
     total = len(model.state_dict())
     if missing:  # transformers would leave them random, with a warning
-        raise ValueError(
+        raise InputError(
             f'text_encoder.pretrained={source!r}: {total - len(missing)} of {total} tensors of '
             f'BERT match; the first that does not is {missing[0]}, which the weights lack'
         )

@@ -10,7 +10,8 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 from torch import Tensor
 
-from ..annotation_files import read_lines
+from ..errors import InputError
+from ..files.annotation_files import read_lines
 
 SPECIAL_TOKENS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 
@@ -36,10 +37,10 @@ class WordPieceTokenizer:
     def __init__(self, vocabulary: Sequence[str], lowercase: bool = True) -> None:
         missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
         if missing:
-            raise ValueError(f'vocabulary: {missing[0]!r} is missing; BERT needs {SPECIAL_TOKENS}')
+            raise InputError(f'vocabulary: {missing[0]!r} is missing; BERT needs {SPECIAL_TOKENS}')
         ids = {token: i for i, token in enumerate(vocabulary)}
         if len(ids) != len(vocabulary):
-            raise ValueError(
+            raise InputError(
                 f'vocabulary: {len(vocabulary)} tokens, but only {len(ids)} different ones'
             )
         self.vocabulary = list(vocabulary)
@@ -68,7 +69,7 @@ class WordPieceTokenizer:
         try:
             return cls(tokens, lowercase)
         except ValueError as error:
-            raise ValueError(f'{path}: {error}') from None
+            raise InputError(f'{path}: {error}') from None
 
     @classmethod
     def learn(
@@ -90,7 +91,7 @@ class WordPieceTokenizer:
         characters = sorted({character for word in counts for character in word})
         pieces = [*SPECIAL_TOKENS, *characters, *(f'##{character}' for character in characters)]
         if len(pieces) > vocab_size:
-            raise ValueError(
+            raise InputError(
                 f'vocab_size {vocab_size}: the sentences have {len(characters)} different '
                 f'characters, which need {len(pieces)} tokens'
             )

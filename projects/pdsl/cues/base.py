@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from projects.common.errors import InputError
+
 __all__ = [
     'BottomUpCue',
     'check_boxes',
@@ -59,7 +61,7 @@ def check_boxes(boxes: Any, image: np.ndarray) -> np.ndarray:
             shape or not finite.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(
+        raise InputError(
             f'image of a cue: found {image.dtype} of shape {image.shape}, expected uint8 of shape '
             '(height, width, 3)'
         )
@@ -67,11 +69,11 @@ def check_boxes(boxes: Any, image: np.ndarray) -> np.ndarray:
     if not boxes.size:
         return np.zeros((0, 4))
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f'boxes of a cue: found shape {boxes.shape}, expected (n, 4)')
+        raise InputError(f'boxes of a cue: found shape {boxes.shape}, expected (n, 4)')
     finite = np.isfinite(boxes).all(axis=1)
     if not finite.all():
         index = int(np.flatnonzero(~finite)[0])
-        raise ValueError(f'boxes of a cue: box {index} is {boxes[index].tolist()}, not finite')
+        raise InputError(f'boxes of a cue: box {index} is {boxes[index].tolist()}, not finite')
     return boxes
 
 
@@ -94,7 +96,7 @@ def view_matrix(
     if matrix is not None:
         return np.asarray(matrix, dtype=np.float64)
     if metainfo.get('flip') or (original is not None and tuple(original) != tuple(view)):
-        raise ValueError(
+        raise InputError(
             f'{cue}: {metainfo.get("img_path")} was resized or flipped, and the metainfo has no '
             "homography_matrix; add it to PackDetInputs' meta_keys"
         )

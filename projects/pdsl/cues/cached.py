@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from mmengine.registry import MODELS
 
-from projects.common.pictures import read_image
+from projects.common.errors import InputError
+from projects.common.files.pictures import read_image
 
 from ..geometry import pairwise_iou, project_boxes
 from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box, view_matrix
@@ -71,7 +72,7 @@ class CachedCue(BottomUpCue):
         """
         boxes = check_boxes(boxes, image)
         if not metainfo or not metainfo.get('img_path'):
-            raise ValueError(
+            raise InputError(
                 'CachedCue: the metainfo has no img_path, which the cache needs; add it to '
                 "PackDetInputs' meta_keys, or use the cue without a cache"
             )
@@ -115,7 +116,7 @@ class CachedCue(BottomUpCue):
             return found
         image = read_image(img_path)  # EXIF orientation applied, as in the data pipelines
         if image is None:
-            raise ValueError(f'{img_path}: not a readable picture')
+            raise InputError(f'{img_path}: not a readable picture')
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]
             masks = dict(zip(chunk, self.cue(image, np.array(chunk), dict(img_path=img_path))))

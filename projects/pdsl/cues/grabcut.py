@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from mmengine.registry import MODELS
 
+from projects.common.errors import InputError
+
 from .base import BottomUpCue, check_boxes, fill_box, resize_mask
 
 __all__ = ['GrabCutCue', 'grabcut_rectangle']
@@ -62,7 +64,7 @@ class GrabCutCue(BottomUpCue):
             ('num_threads', num_threads),
         ):
             if value is not None and value < 1:
-                raise ValueError(f'GrabCutCue: {name} is {value}, expected 1 or more')
+                raise InputError(f'GrabCutCue: {name} is {value}, expected 1 or more')
         self.iterations = iterations
         self.max_side = max_side
         self.num_threads = num_threads

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from mmengine.registry import MODELS
 
+from projects.common.errors import InputError
+
 from ..geometry import pairwise_iou
 from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box, view_matrix
 from .cached import warp_mask
@@ -61,7 +63,7 @@ class SegmentFileCue(BottomUpCue):
         boxes = check_boxes(boxes, image)
         height, width = image.shape[:2]
         if not metainfo or not metainfo.get('img_path'):
-            raise ValueError('SegmentFileCue: the metainfo has no img_path; it names the mask file')
+            raise InputError('SegmentFileCue: the metainfo has no img_path; it names the mask file')
         segments = self._read(Path(metainfo['img_path']).stem)
         original = segments.shape[1:] if len(segments) else None
         matrix = view_matrix(metainfo, (height, width), original, 'SegmentFileCue')
@@ -89,7 +91,7 @@ class SegmentFileCue(BottomUpCue):
             with np.load(arrays, allow_pickle=False) as file:
                 masks = file['masks'] if 'masks' in file else np.zeros(0)
             if masks.ndim != 3:
-                raise ValueError(
+                raise InputError(
                     f"{arrays}: field 'masks' has shape {masks.shape}, expected (m, height, width)"
                 )
             return masks.astype(bool)
@@ -98,7 +100,7 @@ class SegmentFileCue(BottomUpCue):
 
             with Image.open(labels) as picture:
                 if picture.mode not in ('L', 'P'):
-                    raise ValueError(f'{labels}: mode {picture.mode}, expected 8-bit labels (L, P)')
+                    raise InputError(f'{labels}: mode {picture.mode}, expected 8-bit labels (L, P)')
                 values = np.asarray(picture)
             numbers = [value for value in np.unique(values) if 0 < value < 255]
             return np.array([values == number for number in numbers]).reshape(-1, *values.shape)

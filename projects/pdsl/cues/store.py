@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.logging import print_log
 
-from projects.common.files import locked, write_atomically
+from projects.common.files.atomic import locked, write_atomically
 
 __all__ = ['Box', 'MaskStore', 'file_digest']
 

@@ -17,7 +17,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from projects.common.annotation_files import (
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import (
     IDENTIFIER,
     by_id,
     check_fields,
@@ -27,8 +28,8 @@ from projects.common.annotation_files import (
     read_xml,
     shown,
 )
-from projects.common.array_files import read_mat
-from projects.common.pictures import naming_broken_picture
+from projects.common.files.array_files import read_mat
+from projects.common.files.pictures import naming_broken_picture
 
 __all__ = [
     'BaseTagDataset',
@@ -107,7 +108,7 @@ class BaseTagDataset(BaseDataset):
             )
         entries = [(name, img_id, list(tags)) for name, img_id, tags in self.iter_tags()]
         if not entries:
-            raise ValueError(f'{self.ann_file}: names no pictures')
+            raise InputError(f'{self.ann_file}: names no pictures')
         if self._metainfo.get('classes') is None:
             self._metainfo['classes'] = self.default_classes([tags for _, _, tags in entries])
         number = {name: index for index, name in enumerate(self._metainfo['classes'])}
@@ -124,7 +125,7 @@ class BaseTagDataset(BaseDataset):
             samples.append(dict(img_path=path, img_id=img_id, tags=known))
         if unknown and not self.ignore_unknown:
             tag = next(iter(unknown))
-            raise ValueError(
+            raise InputError(
                 f'{self.ann_file}: tag {tag!r} is none of the {len(number)} classes '
                 f'({", ".join(list(number)[:5])}, ...); metainfo=dict(classes=...) sets them, '
                 'ignore_unknown=True leaves others out'
@@ -263,7 +264,7 @@ class COCOTagDataset(BaseTagDataset):
         content = read_json(self.ann_file)
         for field in ('images', 'annotations', 'categories'):
             if not isinstance(content, Mapping) or not isinstance(content.get(field), list):
-                raise ValueError(f'{self.ann_file}: no list {field!r}, expected COCO instances')
+                raise InputError(f'{self.ann_file}: no list {field!r}, expected COCO instances')
         categories = by_id(content, 'categories', self.ann_file, name=str)
         images = by_id(content, 'images', self.ann_file, file_name=str)
         names = {key: category['name'] for key, category in categories.items()}
@@ -280,7 +281,7 @@ class COCOTagDataset(BaseTagDataset):
             image, category = annotation['image_id'], annotation['category_id']
             if image not in tags or category not in names:
                 field = 'category_id' if image in tags else 'image_id'
-                raise ValueError(
+                raise InputError(
                     f'{self.ann_file}: annotation {shown(annotation.get("id"))} has {field} '
                     f'{shown(annotation[field])}, which the file does not list'
                 )
@@ -329,14 +330,14 @@ class SBDTagDataset(BaseTagDataset):
                     numbers = np.ravel(found[0][field])
                     break
             else:
-                raise ValueError(f'{path}: no GTcls.CategoriesPresent and no GTinst.Categories')
+                raise InputError(f'{path}: no GTcls.CategoriesPresent and no GTinst.Categories')
             if numbers.dtype.kind not in 'uif' or not np.isfinite(numbers).all():
-                raise ValueError(
+                raise InputError(
                     f'{path}: {struct}.{field}: found {numbers.dtype}, expected numbers'
                 )
             numbers = numbers.astype(int).tolist()
             if bad := [number for number in numbers if not 1 <= number <= len(classes)]:
-                raise ValueError(f'{path}: category {bad[0]}, expected 1 to {len(classes)}')
+                raise InputError(f'{path}: category {bad[0]}, expected 1 to {len(classes)}')
             yield f'{name}.jpg', name, [classes[number - 1] for number in numbers]
 
 
@@ -366,7 +367,7 @@ class TagFileDataset(BaseTagDataset):
                 try:
                     lines = list(csv.reader(io.StringIO(text, newline='')))
                 except csv.Error as error:
-                    raise ValueError(f'{path}: not a CSV file ({error})') from None
+                    raise InputError(f'{path}: not a CSV file ({error})') from None
             else:
                 lines = [
                     line.split('\t') if '\t' in line else line.split() for line in text.splitlines()
@@ -378,9 +379,9 @@ class TagFileDataset(BaseTagDataset):
         seen: set[str] = set()
         for name, tags in rows:
             if not Path(name).name:
-                raise ValueError(f'{path}: picture {shown(name)}, expected the name of a file')
+                raise InputError(f'{path}: picture {shown(name)}, expected the name of a file')
             if name in seen:
-                raise ValueError(f'{path}: picture {shown(name)} comes twice')
+                raise InputError(f'{path}: picture {shown(name)} comes twice')
             seen.add(name)
             yield name, Path(name).with_suffix('').as_posix(), tags
 
@@ -392,14 +393,14 @@ class TagFileDataset(BaseTagDataset):
         elif isinstance(content, dict):
             rows = list(content.items())
         else:
-            raise ValueError(f'{path}: holds a {type(content).__name__}, expected a dict or dicts')
+            raise InputError(f'{path}: holds a {type(content).__name__}, expected a dict or dicts')
         for name, tags in rows:
             if not isinstance(name, str) or not isinstance(tags, list):
-                raise ValueError(
+                raise InputError(
                     f'{path}: {shown(name)}: {shown(tags)}, expected a file name and a list'
                 )
             if not all(isinstance(tag, str) for tag in tags):
-                raise ValueError(
+                raise InputError(
                     f'{path}: tags of {shown(name)} are {shown(tags)}, expected strings'
                 )
         return rows

@@ -8,6 +8,8 @@ from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 from mmengine.registry import TRANSFORMS
 
+from projects.common.errors import InputError
+
 from ..geometry import project_boxes
 from ..proposals.store import ProposalStore, names_of_picture
 
@@ -39,7 +41,7 @@ class LoadStoredProposals(BaseTransform):
         self, folder: str, max_proposals: int | None = None, missing: str = 'error'
     ) -> None:
         if missing not in ('error', 'empty'):
-            raise ValueError(
+            raise InputError(
                 f"LoadStoredProposals: missing is 'error' or 'empty', found {missing!r}"
             )
         self.folder = folder
@@ -58,7 +60,7 @@ class LoadStoredProposals(BaseTransform):
         names = names_of_picture(results['img_path'], results.get('img_id'))
         name = self._store.find(*names)
         if name is None and self.missing == 'error':
-            raise ValueError(
+            raise InputError(
                 f'{self.folder}: no proposals of {results["img_path"]} (looked for '
                 f'{", ".join(names)}); make them with '
                 "tools/misc/generate_proposals.py, or set missing='empty'"
@@ -144,7 +146,7 @@ class RandomExposureSaturation(BaseTransform):
 
     def __init__(self, factor: float = 1.5, space: str = 'hsv') -> None:
         if factor < 1 or space not in ('hsv', 'blend'):
-            raise ValueError(
+            raise InputError(
                 f'RandomExposureSaturation: factor {factor}, space {space!r}; expected 1 or more '
                 "and 'hsv' or 'blend'"
             )

@@ -11,6 +11,8 @@ from mmengine.registry import DATASETS
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from projects.common.errors import InputError
+
 from .tag_datasets import read_image_set
 
 __all__ = ['VOCInstanceDataset']
@@ -78,14 +80,14 @@ class VOCInstanceDataset(VOCDataset):
         with Image.open(path) as picture:
             values = np.asarray(picture)
         if values.shape != (sample['height'], sample['width']):
-            raise ValueError(
+            raise InputError(
                 f'{path}: {values.shape} pixels, its picture has '
                 f'{(sample["height"], sample["width"])}'
             )
         count = len(sample['instances'])
         known = (values <= count) | (values == 255)
         if not known.all():
-            raise ValueError(
+            raise InputError(
                 f'{path}: value {values[~known][0]}, but the XML file has {count} objects'
             )
         for number, instance in enumerate(sample['instances'], 1):

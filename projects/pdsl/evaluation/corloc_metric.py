@@ -9,6 +9,8 @@ from mmdet.evaluation.functional import bbox_overlaps
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
+from projects.common.errors import InputError
+
 __all__ = ['CorLocMetric']
 
 
@@ -67,7 +69,7 @@ class CorLocMetric(BaseMetric):
         """
         for sample in data_samples:
             if 'instances' not in sample:
-                raise ValueError(
+                raise InputError(
                     f"CorLocMetric: {sample.get('img_path', 'a data sample')} has no 'instances'; "
                     "add it to PackDetInputs' meta_keys, with a data set that knows boxes"
                 )
@@ -101,6 +103,6 @@ class CorLocMetric(BaseMetric):
             if hits:
                 metrics[f'corloc/{name}'] = 100 * float(np.mean(hits))
         if not metrics:
-            raise ValueError('CorLocMetric: no picture has an object of the classes')
+            raise InputError('CorLocMetric: no picture has an object of the classes')
         mean = float(np.mean(list(metrics.values())))
         return dict(corloc=mean, **(metrics if self.classwise else {}))

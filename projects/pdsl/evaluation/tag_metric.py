@@ -11,6 +11,8 @@ from mmengine.logging import print_log
 from mmengine.registry import METRICS
 from sklearn.metrics import average_precision_score
 
+from projects.common.errors import InputError
+
 __all__ = ['TagMetric']
 
 
@@ -57,13 +59,13 @@ class TagMetric(BaseMetric):
             where = f'TagMetric: {sample.get("img_path", "a data sample")}'
             scores = sample['pred_instances'].get('image_scores')
             if scores is None:
-                raise ValueError(f"{where} has no 'image_scores' in its pred_instances")
+                raise InputError(f"{where} has no 'image_scores' in its pred_instances")
             if 'tags' in sample:
                 tags = sample['tags']
             elif 'instances' in sample:
                 tags = [ann['bbox_label'] for ann in sample['instances']]
             else:
-                raise ValueError(
+                raise InputError(
                     f"{where} has neither 'tags' nor 'instances'; add one to PackDetInputs' "
                     'meta_keys'
                 )

@@ -11,7 +11,8 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from projects.common.matrix_product import FastLinear
+from projects.common.errors import InputError
+from projects.common.speed.matrix_product import FastLinear
 
 
 @MODELS.register_module()
@@ -49,7 +50,7 @@ class PDSLBoxHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if num_classes < 1 or num_refinements < 0:
-            raise ValueError(
+            raise InputError(
                 f'bbox_head: num_classes {num_classes}, num_refinements {num_refinements}; '
                 'expected at least 1 and 0'
             )

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from projects.common.errors import InputError
+
 CLAMP = 1e-6  # how near to 0 and 1 an image-level score may come
 REDUCTIONS = ('sum', 'mean', 'batch_mean')
 
@@ -120,4 +122,4 @@ def reduce_images(
         return (total / over.clamp(min=1)).mean()
     if reduction == 'batch_mean':
         return total.sum() / over.sum().clamp(min=1)
-    raise ValueError(f'reduction: {reduction!r}; expected one of {REDUCTIONS}')
+    raise InputError(f'reduction: {reduction!r}; expected one of {REDUCTIONS}')

@@ -6,6 +6,8 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from projects.common.errors import InputError
+
 
 @MODELS.register_module()
 class PDSLMaskHead(FCNMaskHead):
@@ -23,7 +25,7 @@ class PDSLMaskHead(FCNMaskHead):
         kwargs.setdefault('loss_mask', dict(type='mmdet.CrossEntropyLoss', use_mask=True))
         super().__init__(class_agnostic=class_agnostic, **kwargs)
         if num_specific < 0:
-            raise ValueError(f'mask_head.num_specific: {num_specific}; expected 0 or more')
+            raise InputError(f'mask_head.num_specific: {num_specific}; expected 0 or more')
         self.class_agnostic = False  # of what is predicted: see :meth:`predict_logits`
         channels = self.conv_logits.in_channels
         self.specific_logits = nn.ModuleList(

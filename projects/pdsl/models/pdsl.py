@@ -14,6 +14,8 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from projects.common.errors import InputError
+
 from .gradient_masks import threshold_heatmaps
 
 
@@ -54,21 +56,21 @@ class PDSL(FastRCNN):
         **kwargs,
     ) -> None:
         if learning not in ('parallel', 'cascade'):
-            raise ValueError(f"model.learning: {learning!r}; expected 'parallel' or 'cascade'")
+            raise InputError(f"model.learning: {learning!r}; expected 'parallel' or 'cascade'")
         super().__init__(
             backbone=backbone, roi_head=roi_head, train_cfg=train_cfg, test_cfg=test_cfg, **kwargs
         )
         self.learning = learning
         self.cue: Any = MODELS.build(cue) if isinstance(cue, dict) else cue
         if learning == 'parallel' and self.with_mask and self.cue is None:
-            raise ValueError('model.cue: None; parallel learning of masks needs one (GrabCutCue)')
+            raise InputError('model.cue: None; parallel learning of masks needs one (GrabCutCue)')
 
     @staticmethod
     def _proposals(batch_data_samples: SampleList) -> list[InstanceData]:
         proposals = []
         for sample in batch_data_samples:
             if sample.get('proposals', None) is None:
-                raise ValueError(
+                raise InputError(
                     f'data sample of {sample.metainfo.get("img_path", "an image")}: no '
                     "'proposals'; expected InstanceData(bboxes, scores)"
                 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from projects.common.matrix_product import linear
+from projects.common.speed.matrix_product import linear
 
 #: RoI features (n, D) of feature maps and of tensors with a row for each RoI.
 Pool = Callable[..., Tensor]

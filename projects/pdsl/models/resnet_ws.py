@@ -12,6 +12,8 @@ from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from projects.common.errors import InputError
+
 
 class DilatedBasicBlock(BasicBlock):
     """mmdet's block with both of its convolutions dilated."""
@@ -84,9 +86,9 @@ class ResNetWS(ResNet):
     ) -> None:
         for name in ('strides', 'deep_stem', 'avg_down'):
             if name in kwargs:
-                raise ValueError(f'backbone.{name}: ResNetWS has none; see its pools')
+                raise InputError(f'backbone.{name}: ResNetWS has none; see its pools')
         if len(pools) != num_stages or any(pool not in (0, 1, 2) for pool in pools):
-            raise ValueError(
+            raise InputError(
                 f'backbone.pools: {tuple(pools)}; expected {num_stages} strides of 0, 1 or 2'
             )
         super().__init__(

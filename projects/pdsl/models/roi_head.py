@@ -17,6 +17,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from projects.common.errors import InputError
+
 from ..cues.roi_targets import crop_masks, threshold_in_roi
 from .losses import (
     CLAMP,
@@ -110,7 +112,7 @@ class PDSLRoIHead(StandardRoIHead):
         for name in loss_weights or {}:
             _check('loss_weights', name, _LOSSES)
         if num_seeds < 1:
-            raise ValueError(f'roi_head.num_seeds: {num_seeds}; expected 1 or more')
+            raise InputError(f'roi_head.num_seeds: {num_seeds}; expected 1 or more')
         self.num_seeds = num_seeds
         self.iou_thr = iou_thr
         self.reduction = reduction
@@ -228,7 +230,7 @@ class PDSLRoIHead(StandardRoIHead):
 
         if self.with_mask:
             if pseudo_masks is None:
-                raise ValueError('roi_head.loss: no pseudo_masks, which the mask head learns from')
+                raise InputError('roi_head.loss: no pseudo_masks, which the mask head learns from')
             found = [self._assign(*each) for each in zip(previous, proposals, tags, image_scores)]
             detections = [each[0].detach() for each in previous]
             losses.update(self._mask_losses(x, proposals, detections, found, pseudo_masks))
@@ -237,10 +239,10 @@ class PDSLRoIHead(StandardRoIHead):
     def _tags(self, sample, device: torch.device) -> Tensor:
         where = f'data sample of {sample.metainfo.get("img_path", "an image")}'
         if 'tags' not in sample.metainfo:
-            raise ValueError(f"{where}: no 'tags' in its metainfo; expected the image's classes")
+            raise InputError(f"{where}: no 'tags' in its metainfo; expected the image's classes")
         tags = sorted({int(tag) for tag in sample.metainfo['tags']})
         if tags and not 0 <= tags[0] <= tags[-1] < self.num_classes:
-            raise ValueError(f'{where}: tags {tags}; expected 0 to {self.num_classes - 1}')
+            raise InputError(f'{where}: tags {tags}; expected 0 to {self.num_classes - 1}')
         return torch.tensor(tags, dtype=torch.long, device=device)
 
     def _mil_loss(
@@ -505,7 +507,7 @@ def known_tags(meta: Mapping, test_cfg: Mapping) -> Sequence[int] | None:
     if not test_cfg.get('tags_only', False):
         return None
     if 'tags' not in meta:
-        raise ValueError(
+        raise InputError(
             f"{meta.get('img_path', 'an image')}: test_cfg.rcnn.tags_only without 'tags' in its "
             "metainfo; add it to PackDetInputs' meta_keys"
         )
@@ -564,4 +566,4 @@ def detections(
 
 def _check(name: str, value: str, expected: Sequence[str]) -> None:
     if value not in expected:
-        raise ValueError(f'roi_head.{name}: {value!r}; expected one of {tuple(expected)}')
+        raise InputError(f'roi_head.{name}: {value!r}; expected one of {tuple(expected)}')

@@ -13,6 +13,8 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from projects.common.errors import InputError
+
 from .roi_head import detections, known_tags
 
 
@@ -57,7 +59,7 @@ class PDSLTTAModel(BaseTTAModel):
                 if len(totals) < len(samples):
                     totals.append((probs, boxes, image_scores))
                 elif len(probs) != len(totals[i][0]):
-                    raise ValueError(
+                    raise InputError(
                         f'views of {sample.metainfo.get("img_path", "an image")}: '
                         f'{len(totals[i][0])} and {len(probs)} proposals; expected the same in '
                         'all: ProjectProposals(min_side=0, deduplicate=False)'

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from projects.common.annotation_files import shown
-from projects.common.array_files import read_mat
-from projects.common.files import write_atomically
-from projects.common.unpickle import load_pickle
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import shown
+from projects.common.files.array_files import read_mat
+from projects.common.files.atomic import write_atomically
+from projects.common.files.unpickle import load_pickle
 
 from .store import ProposalStore, tidy
 
@@ -41,7 +42,7 @@ def find_format(path: str | os.PathLike, trust_pickle: bool = False) -> str:
             return 'store'
         if next(path.glob('*.mat'), None):
             return 'mcg'
-        raise ValueError(f'{path}: holds neither index.json nor .mat files of MCG')
+        raise InputError(f'{path}: holds neither index.json nor .mat files of MCG')
     if not path.is_file():
         raise FileNotFoundError(f'{path}: does not exist')
     if path.suffix == '.mat':
@@ -84,7 +85,7 @@ def read_proposals(
     """
     format = format or find_format(path, trust_pickle)
     if format not in FORMATS:
-        raise ValueError(f'format of proposals: found {format!r}, expected one of {FORMATS}')
+        raise InputError(f'format of proposals: found {format!r}, expected one of {FORMATS}')
     path = Path(path)
     if format == 'store':
         store = ProposalStore(path)
@@ -95,7 +96,7 @@ def read_proposals(
         return _read_selective_search(path, names)
     content = load_pickle(path, trust=trust_pickle)
     if not isinstance(content, Mapping):
-        raise ValueError(f'{path}: holds a {type(content).__name__}, expected a dict')
+        raise InputError(f'{path}: holds a {type(content).__name__}, expected a dict')
     return (_read_detectron if format == 'detectron' else _read_mmdet)(path, content)
 
 
@@ -107,7 +108,7 @@ def _field(where: str, content: Mapping, fields: Sequence[str]) -> Any:
     field = _pick(content, fields)
     if field is None:
         found = ', '.join(str(key) for key in list(content)[:8] if not str(key).startswith('__'))
-        raise ValueError(f'{where}: no field {" or ".join(fields)}; it has {found or "none"}')
+        raise InputError(f'{where}: no field {" or ".join(fields)}; it has {found or "none"}')
     return content[field]
 
 
@@ -117,7 +118,7 @@ def _from_matlab(where: str, boxes: Any) -> np.ndarray:
     if not boxes.size:
         return np.zeros((0, 4), dtype=np.float32)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in 'iuf':
-        raise ValueError(f'{where}: boxes are {boxes.dtype} {boxes.shape}, expected numbers (n, 4)')
+        raise InputError(f'{where}: boxes are {boxes.dtype} {boxes.shape}, expected numbers (n, 4)')
     return boxes[:, [1, 0, 3, 2]].astype(np.float32) - 1
 
 
@@ -130,7 +131,7 @@ def _array(where: str, values: Any, dtype: type = np.float32) -> np.ndarray:
     try:
         return np.asarray(values, dtype=dtype)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f'{where}: found {shown(values)}, expected numbers') from None
+        raise InputError(f'{where}: found {shown(values)}, expected numbers') from None
 
 
 def _numbers(where: str, boxes: Any, scores: Any) -> tuple[np.ndarray, np.ndarray | None]:
@@ -143,13 +144,13 @@ def _numbers(where: str, boxes: Any, scores: Any) -> tuple[np.ndarray, np.ndarra
     boxes = boxes.reshape(0, 4) if not boxes.size else boxes
     scores = None if scores is None else np.ravel(_array(where, scores, np.float64))
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f'{where}: boxes of shape {boxes.shape}, expected (n, 4)')
+        raise InputError(f'{where}: boxes of shape {boxes.shape}, expected (n, 4)')
     if scores is not None and len(scores) != len(boxes):
-        raise ValueError(f'{where}: {len(boxes)} boxes with {len(scores)} scores')
+        raise InputError(f'{where}: {len(boxes)} boxes with {len(scores)} scores')
     with np.errstate(over='ignore'):  # scores are stored as float32
         finite = scores is None or np.isfinite(scores.astype(np.float32)).all()
     if not finite or not np.isfinite(boxes).all():
-        raise ValueError(f'{where}: a box or score is not finite')
+        raise InputError(f'{where}: a box or score is not finite')
     return boxes, scores
 
 
@@ -168,9 +169,9 @@ def _read_selective_search(path: Path, names: Sequence[str] | None) -> Iterator[
     if names is None and 'images' in content:
         names = [str(next(iter(np.ravel(name)), '')) for name in np.ravel(content['images'])]
     if names is None:
-        raise ValueError(f'{path}: the file names no pictures; give the image set it was made for')
+        raise InputError(f'{path}: the file names no pictures; give the image set it was made for')
     if len(names) != len(cells):
-        raise ValueError(f'{path}: proposals of {len(cells)} pictures, image set of {len(names)}')
+        raise InputError(f'{path}: proposals of {len(cells)} pictures, image set of {len(names)}')
     for name, boxes in zip(names, cells):
         where = f'{path}, {shown(name)}'
         yield str(name), *_numbers(where, _from_matlab(where, boxes), None)
@@ -180,16 +181,16 @@ def _read_detectron(path: Path, content: Mapping) -> Iterator[_Entry]:
     lists = [_field(str(path), content, fields) for fields in (_BOXES, _IDS, _SCORES)]
     if not all(isinstance(entries, (list, tuple, np.ndarray)) for entries in lists):
         kinds = ', '.join(type(entries).__name__ for entries in lists)
-        raise ValueError(f'{path}: boxes, ids and scores are {kinds}, expected lists')
+        raise InputError(f'{path}: boxes, ids and scores are {kinds}, expected lists')
     all_boxes, ids, all_scores = (
         list(np.atleast_1d(entries)) if isinstance(entries, np.ndarray) else list(entries)
         for entries in lists
     )
     mode = content.get('bbox_mode', _XYXY_ABS)
     if not isinstance(mode, (int, np.integer)) or mode not in (_XYXY_ABS, _XYWH_ABS):
-        raise ValueError(f'{path}: bbox_mode is {shown(mode)}, expected 0 (XYXY) or 1 (XYWH)')
+        raise InputError(f'{path}: bbox_mode is {shown(mode)}, expected 0 (XYXY) or 1 (XYWH)')
     if not len(all_boxes) == len(ids) == len(all_scores):
-        raise ValueError(
+        raise InputError(
             f'{path}: {len(ids)} ids, {len(all_boxes)} boxes, {len(all_scores)} scores'
         )
     for name, boxes, scores in zip(ids, all_boxes, all_scores):
@@ -207,7 +208,7 @@ def _read_mmdet(path: Path, content: Mapping) -> Iterator[_Entry]:
         else:
             boxes, scores = _array(where, entry), None
             if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
-                raise ValueError(f'{where}: shape {boxes.shape}, expected (n, 4) or (n, 5)')
+                raise InputError(f'{where}: shape {boxes.shape}, expected (n, 4) or (n, 5)')
             boxes, scores = boxes[:, :4], boxes[:, 4] if boxes.shape[1] == 5 else None
         boxes, scores = _numbers(where, boxes, scores)
         yield str(name), boxes, scores

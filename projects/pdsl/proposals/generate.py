@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from projects.common.files import locked, write_atomically
-from projects.common.pictures import read_image
+from projects.common.errors import InputError
+from projects.common.files.atomic import locked, write_atomically
+from projects.common.files.pictures import read_image
 
 from .pictures import map_unordered, of_this_rank
 from .selective_search import selective_search
@@ -69,14 +70,14 @@ def generate_proposals(
         found = json.loads(note.read_text())
         if found != settings:
             changed = [key for key in settings if found.get(key) != settings[key]]
-            raise ValueError(
+            raise InputError(
                 f'{note}: made with another {", ".join(changed)} '
                 f'({", ".join(str(found.get(key)) for key in changed)}); give a new folder'
             )
         if (out / 'index.json').is_file():
             return ProposalStore(out)
     elif out.is_dir() and any(not _is_ours(path.name) for path in out.iterdir()):
-        raise ValueError(f'{out}: holds something else; give a new folder')
+        raise InputError(f'{out}: holds something else; give a new folder')
     parts = out / 'parts'
     if 'RANK' not in os.environ or os.environ['RANK'] == '0':
         write_atomically(note, json.dumps(settings).encode())
@@ -113,7 +114,7 @@ def _search(task: tuple[str, str, Path], options: dict) -> None:
     _, path, part = task
     image = read_image(path)
     if image is None:
-        raise ValueError(f'{path}: not a readable picture')
+        raise InputError(f'{path}: not a readable picture')
     buffer = io.BytesIO()
     np.save(buffer, selective_search(image, **options), allow_pickle=False)
     write_atomically(part, buffer.getbuffer())

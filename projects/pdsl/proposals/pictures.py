@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import cv2
 
-from projects.common.cli import UserError
-from projects.common.pictures import PICTURE_SUFFIXES
+from projects.common.errors import InputError
+from projects.common.files.pictures import PICTURE_SUFFIXES
 
 __all__ = ['list_pictures', 'map_unordered', 'of_this_rank']
 
@@ -45,7 +45,7 @@ def list_pictures(
         if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
             name = path.relative_to(folder).with_suffix('').as_posix()
             if name in found:
-                raise ValueError(f'{path}: has the same name as {found[name]}')
+                raise InputError(f'{path}: has the same name as {found[name]}')
             found[name] = str(path)
     if names_file is not None:
         words = [line.split() for line in Path(names_file).read_text().splitlines()]
@@ -59,7 +59,7 @@ def list_pictures(
             chosen[key] = found[key]
         found = chosen
     if not found:
-        raise ValueError(f'{names_file or folder}: no pictures ({", ".join(PICTURE_SUFFIXES)})')
+        raise InputError(f'{names_file or folder}: no pictures ({", ".join(PICTURE_SUFFIXES)})')
     return found
 
 
@@ -73,7 +73,7 @@ def map_unordered(function: Callable, items: Sequence[Any], workers: int) -> Ite
     """Results in any order, from as many processes as ``workers``.
 
     Raises:
-        UserError: A process was killed.
+        InputError: A process was killed.
     """
     if workers <= 1 or len(items) < 2:
         yield from map(function, items)
@@ -92,7 +92,7 @@ def map_unordered(function: Callable, items: Sequence[Any], workers: int) -> Ite
                 for future in done:
                     yield future.result()
         except BrokenProcessPool:
-            raise UserError(
+            raise InputError(
                 f'one of {workers} processes was killed, mostly because memory ran out: take fewer '
                 'workers. The same command goes on where it was'
             ) from None

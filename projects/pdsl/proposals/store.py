@@ -10,9 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from projects.common.annotation_files import check_fields, read_json, shown
-from projects.common.array_files import read_npy
-from projects.common.files import write_atomically
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import (
+    check_fields,
+    read_json,
+    shown,
+)
+from projects.common.files.array_files import read_npy
+from projects.common.files.atomic import write_atomically
 
 __all__ = ['ProposalStore', 'names_of_picture', 'tidy', 'write_store']
 
@@ -56,11 +61,11 @@ def tidy(
     scores = np.zeros(len(boxes)) if scores is None else np.asarray(scores)
     scores = scores.astype(np.float32).reshape(-1)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or len(scores) != len(boxes):
-        raise ValueError(
+        raise InputError(
             f'boxes of shape {boxes.shape} with {len(scores)} scores, expected (n, 4) and n'
         )
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise ValueError('a box or score is not finite')
+        raise InputError('a box or score is not finite')
     order = np.argsort(-scores, kind='stable')
     order = order[(boxes[order, 2] > boxes[order, 0]) & (boxes[order, 3] > boxes[order, 1])]
     first = np.unique(np.rint(boxes[order]), axis=0, return_index=True)[1]
@@ -95,24 +100,24 @@ class ProposalStore:
         content = read_json(index)
         check_fields(content, str(index), format=str, names=list)
         if content['format'] != _FORMAT:
-            raise ValueError(
+            raise InputError(
                 f"{index}: field 'format' is {shown(content['format'])}, expected {_FORMAT!r}"
             )
         names = content['names']
         if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-            raise ValueError(f'{index}: names: expected texts, each once')
+            raise InputError(f'{index}: names: expected texts, each once')
         self._rows = {name: row for row, name in enumerate(names)}
         self._offsets = read_npy(self.folder / 'offsets.npy')
         self._boxes: np.ndarray | None = None
         self._scores: np.ndarray | None = None
         if self._offsets.shape != (len(self._rows) + 1,):
-            raise ValueError(
+            raise InputError(
                 f'{self.folder}: {len(self._rows)} names with {self._offsets.size} offsets, '
                 f'expected {len(self._rows) + 1}'
             )
         steps = np.diff(self._offsets)
         if self._offsets.dtype.kind not in 'iu' or self._offsets[0] != 0 or (steps < 0).any():
-            raise ValueError(f'{self.folder}/offsets.npy: expected integers that rise from 0')
+            raise InputError(f'{self.folder}/offsets.npy: expected integers that rise from 0')
 
     @property
     def names(self) -> list[str]:
@@ -133,7 +138,7 @@ class ProposalStore:
             boxes, scores = (read_npy(self.folder / f'{n}.npy', 'r') for n in ('boxes', 'scores'))
             count = int(self._offsets[-1])
             if boxes.shape != (count, 4) or scores.shape != (count,):
-                raise ValueError(
+                raise InputError(
                     f'{self.folder}: boxes {boxes.shape} and scores {scores.shape}, '
                     f'expected {(count, 4)} and {(count,)}'
                 )
@@ -167,12 +172,12 @@ def write_store(
     all_boxes, all_scores, ends = [], [], [0]
     for name, boxes, scores in proposals:
         if name in names:
-            raise ValueError(f'{folder}: two pictures are called {name!r}')
+            raise InputError(f'{folder}: two pictures are called {name!r}')
         names[name] = None
         try:
             boxes, scores = tidy(boxes, scores, max_proposals)
         except ValueError as error:
-            raise ValueError(f'proposals of {name!r}: {error}') from None
+            raise InputError(f'proposals of {name!r}: {error}') from None
         all_boxes.append(boxes)
         all_scores.append(scores)
         ends.append(ends[-1] + len(boxes))

@@ -10,7 +10,8 @@ import numpy as np
 import pycocotools.mask as mask_utils
 from PIL import Image
 
-from projects.common.annotation_files import shown
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import shown
 
 __all__ = [
     'InvalidSampleError',
@@ -181,7 +182,7 @@ def _check_rle(mask: dict, height: int | None, width: int | None) -> dict:
     try:
         runs = counts if isinstance(counts, list) else _decode_counts(counts)
         if any(run < 0 for run in runs) or sum(runs) != h * w:
-            raise ValueError('its counts do not add up to its size')
+            raise InputError('its counts do not add up to its size')
         if isinstance(counts, list):
             counts = mask_utils.frPyObjects({'size': [h, w], 'counts': counts}, h, w)['counts']
     except (TypeError, ValueError, IndexError, OverflowError, UnicodeError) as error:
@@ -204,7 +205,7 @@ def _decode_counts(text: str | bytes) -> list[int]:
     for code in codes:
         bits = code - 48
         if not 0 <= bits < 64:
-            raise ValueError(f'character {chr(code)!r}')
+            raise InputError(f'character {chr(code)!r}')
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
@@ -213,7 +214,7 @@ def _decode_counts(text: str | bytes) -> list[int]:
             runs.append(value + runs[-2] if len(runs) > 2 else value)
             value = shift = 0
     if shift:
-        raise ValueError('it ends within a number')
+        raise InputError('it ends within a number')
     return runs
 
 

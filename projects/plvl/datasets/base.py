@@ -14,7 +14,8 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from projects.common.pictures import image_problem
+from projects.common.errors import InputError
+from projects.common.files.pictures import image_problem
 
 from .annotations import (
     InvalidSampleError,
@@ -123,16 +124,16 @@ class BaseGroundingDataset(BaseDataset):
         **kwargs,
     ) -> None:
         if sentence_shuffle not in (None, 'other_object'):
-            raise ValueError(
+            raise InputError(
                 f"sentence_shuffle={sentence_shuffle!r}: expected None or 'other_object'"
             )
         if sentence_shuffle and not kwargs.get('test_mode', False):
-            raise ValueError(
+            raise InputError(
                 'sentence_shuffle gives wrong sentences on purpose and needs test_mode=True'
             )
         data_prefix = dict(img='') if data_prefix is None else data_prefix
         if set(data_prefix) != {'img'}:
-            raise ValueError(f"data_prefix={dict(data_prefix)}: expected dict(img='folder')")
+            raise InputError(f"data_prefix={dict(data_prefix)}: expected dict(img='folder')")
         self.skip_invalid = skip_invalid
         self.check_images = check_images
         self.trust_pickle = trust_pickle
@@ -198,7 +199,7 @@ class BaseGroundingDataset(BaseDataset):
         samples = [sample for _, made in self.valid_references() for sample in made]
         if not samples:
             message = self._left_out_message() if self._left_out else 'it holds none'
-            raise ValueError(f'{self.ann_file}: no usable sample: {message}')
+            raise InputError(f'{self.ann_file}: no usable sample: {message}')
         if self.sentence_shuffle:
             samples = self._shuffle_sentences(samples)
         return samples
@@ -251,7 +252,7 @@ class BaseGroundingDataset(BaseDataset):
         source = reference.get('source') or self.image_source
         if source is not None and self.source_folders:
             if source not in self.source_folders:
-                raise ValueError(
+                raise InputError(
                     f'{reference["where"]}: a picture of {source!r}, which is not in '
                     f'source_folders {sorted(self.source_folders)}'
                 )
@@ -290,7 +291,7 @@ class BaseGroundingDataset(BaseDataset):
         """
         message = ' '.join(f'{where}: {error}'.splitlines())
         if not self.skip_invalid:
-            raise ValueError(f'{message} (skip_invalid=True leaves such samples out)') from None
+            raise InputError(f'{message} (skip_invalid=True leaves such samples out)') from None
         self._left_out.setdefault(error.reason, [0, message])[0] += max(num_sentences, 1)
 
     def _left_out_message(self) -> str:
@@ -363,7 +364,7 @@ class BaseGroundingDataset(BaseDataset):
             'current',
         )
         if not shuffled:
-            raise ValueError(f'{self.ann_file}: no picture has sentences about two objects')
+            raise InputError(f'{self.ann_file}: no picture has sentences about two objects')
         return shuffled
 
     def get_data_info(self, idx: int) -> dict:
@@ -398,7 +399,7 @@ class BaseGroundingDataset(BaseDataset):
         ids = ', '.join(f'{key} {info[key]}' for key in ('img_id', 'ref_id', 'ann_id'))
         message = f'{info["img_path"]} ({ids}): {problem}'
         if self.test_mode or not self.skip_invalid:
-            raise ValueError(message)
+            raise InputError(message)
         if info['img_path'] not in self._broken_files:
             self._broken_files.add(info['img_path'])
             print_log(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
-from projects.common.unpickle import load_pickle
+from projects.common.errors import InputError
+from projects.common.files.unpickle import load_pickle
 
 from .base import BaseGroundingDataset
 from .image_identity import ImageKey
@@ -49,7 +50,7 @@ def find_format(path: Path) -> str:
         return 'jsonl'
     elif (path / 'instances.json').is_file():
         return 'seqtr'
-    raise ValueError(
+    raise InputError(
         f'{path}: found no refs(*).p, *.pth, *.jsonl, instances.json, region_descriptions.json, or '
         'Annotations/ with Sentences/; say --from'
     )
@@ -68,7 +69,7 @@ def find_refs(folder: Path, by: str | None) -> Path:
     found = sorted(file.name for file in folder.glob('refs(*).p'))
     if by is not None or len(found) != 1:
         wanted = f'refs({by}).p' if by is not None else 'one refs(*).p, or --by to choose'
-        raise ValueError(f'{folder}: found {found or "no refs(*).p"}, expected {wanted}')
+        raise InputError(f'{folder}: found {found or "no refs(*).p"}, expected {wanted}')
     return folder / found[0]
 
 
@@ -105,7 +106,7 @@ def iter_splits(
     )
     configs = list(_split_configs(path, kind, by, trust_pickle))
     if not configs:
-        raise ValueError(f'{path}: nothing of the format {kind!r} found')
+        raise InputError(f'{path}: nothing of the format {kind!r} found')
     for split, cfg in configs:
         yield split, DATASETS.build({**base, **cfg})
 
@@ -117,7 +118,7 @@ def _split_configs(
         split_file = find_refs(path, by)
         refs = load_pickle(split_file, trust=trust_pickle)
         if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
-            raise ValueError(f'{split_file}: expected a pickled list of references (dicts)')
+            raise InputError(f'{split_file}: expected a pickled list of references (dicts)')
         for split in dict.fromkeys(str(ref.get('split')) for ref in refs):
             yield (
                 split,
@@ -179,7 +180,7 @@ def read_references(dataset: BaseGroundingDataset, need_sizes: bool = False) -> 
             continue
         reference = _complete(raw, samples, dataset.image_keys[samples[0]['img_path']][0])
         if need_sizes and reference['height'] is None:
-            raise ValueError(
+            raise InputError(
                 f'{raw["where"]}: the size of the picture is not annotated, and the format to '
                 'write needs it; say --images to read it from there'
             )

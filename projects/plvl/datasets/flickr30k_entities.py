@@ -10,7 +10,12 @@ from collections.abc import Iterator
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from projects.common.annotation_files import read_text, read_xml, shown
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import (
+    read_text,
+    read_xml,
+    shown,
+)
 
 from .base import BaseGroundingDataset
 
@@ -111,7 +116,7 @@ class Flickr30kEntitiesDataset(BaseGroundingDataset):
                     boxes.setdefault(int(name.text or ''), []).append([x1 - 1, y1 - 1, x2, y2])
         except (TypeError, ValueError) as error:
             reason = ' '.join(str(error).split())
-            raise ValueError(
+            raise InputError(
                 f'{path}: not an annotation of Flickr30K Entities; size and objects with name '
                 f'and bndbox were expected ({reason})'
             ) from None

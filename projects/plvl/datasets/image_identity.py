@@ -7,7 +7,8 @@ import os
 import re
 from typing import Any
 
-from projects.common.annotation_files import check_fields, read_json
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import check_fields, read_json
 
 __all__ = ['ImageKey', 'canonical_source', 'image_keys', 'read_vg_images']
 
@@ -63,7 +64,7 @@ def image_keys(
     keys: list[ImageKey] = [(source, number)]
     if source == 'vg' and vg_images is not None:
         if number not in vg_images:
-            raise ValueError(f'{img_path}: no image {number} in image_data.json')
+            raise InputError(f'{img_path}: no image {number} in image_data.json')
         entry = vg_images[number]
         keys += [
             (other, int(entry[field]))
@@ -89,7 +90,7 @@ def read_vg_images(path: str) -> dict[int, dict]:
     """
     entries = read_json(path)
     if not isinstance(entries, list):
-        raise ValueError(
+        raise InputError(
             f"{path}: not Visual Genome's image_data.json; a list of entries with image_id and "
             'coco_id was expected'
         )
@@ -98,5 +99,5 @@ def read_vg_images(path: str) -> dict[int, dict]:
         where = f'{path}: entry {i}'
         check_fields(entry, where, image_id=int, coco_id=number_or_none, flickr_id=number_or_none)
         if 'coco_id' not in entry:
-            raise ValueError(f"{where}: no field 'coco_id'")
+            raise InputError(f"{where}: no field 'coco_id'")
     return {entry['image_id']: entry for entry in entries}

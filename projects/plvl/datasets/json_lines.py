@@ -11,8 +11,13 @@ import numpy as np
 import pycocotools.mask as mask_utils
 from mmengine.registry import DATASETS
 
-from projects.common.annotation_files import parse_json, read_lines, shown
-from projects.common.pictures import read_image
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import (
+    parse_json,
+    read_lines,
+    shown,
+)
+from projects.common.files.pictures import read_image
 
 from .annotations import InvalidSampleError, mask_box
 from .base import BaseGroundingDataset
@@ -112,14 +117,14 @@ class JSONLinesGroundingDataset(BaseGroundingDataset):
 
         def expect(ok: bool, field: str, expected: str, found: Any) -> None:
             if not ok:
-                raise ValueError(f'{where}: {field}: expected {expected}, found {shown(found)}')
+                raise InputError(f'{where}: {field}: expected {expected}, found {shown(found)}')
 
         fields = parse_json(line, where, 'a JSON object on one line')
         expect(isinstance(fields, dict), 'line', 'a JSON object', fields)
         for key in fields.keys() - _KEYS:
             near = difflib.get_close_matches(key, _KEYS, n=1)
             hint = f'did you mean {near[0]!r}?' if near else "put further data under 'meta'"
-            raise ValueError(f'{where}: unknown field {shown(key)}; {hint}')
+            raise InputError(f'{where}: unknown field {shown(key)}; {hint}')
 
         def is_number(value: Any) -> bool:
             return isinstance(value, (int, float)) and not isinstance(value, bool)

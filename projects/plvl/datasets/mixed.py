@@ -10,6 +10,8 @@ from mmengine.dataset import ConcatDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
+from projects.common.errors import InputError
+
 from .base import BaseGroundingDataset
 from .image_identity import ImageKey
 
@@ -60,7 +62,7 @@ class MixedGroundingDataset(ConcatDataset):
         lazy_init: bool = False,
     ) -> None:
         if not datasets:
-            raise ValueError('MixedGroundingDataset: datasets is empty')
+            raise InputError('MixedGroundingDataset: datasets is empty')
         default = {} if pipeline is None else dict(pipeline=pipeline)
         members = [self._build({**default, **cfg, 'lazy_init': True}) for cfg in datasets]
         self.exclude = [
@@ -73,7 +75,7 @@ class MixedGroundingDataset(ConcatDataset):
     def _build(cfg: dict) -> BaseGroundingDataset:
         dataset = DATASETS.build(cfg)
         if not isinstance(dataset, BaseGroundingDataset):
-            raise ValueError(
+            raise InputError(
                 f'MixedGroundingDataset: {type(dataset).__name__} is no grounding data set'
             )
         return dataset
@@ -101,7 +103,7 @@ class MixedGroundingDataset(ConcatDataset):
             print_log('\n  '.join(lines), 'current')
         self.datasets = [dataset for dataset in self.datasets if len(dataset)]
         if not self.datasets:
-            raise ValueError(
+            raise InputError(
                 'MixedGroundingDataset: nothing is left: every picture is among those to exclude'
             )
         self.exclude = []
@@ -113,7 +115,7 @@ class MixedGroundingDataset(ConcatDataset):
         if dataset.vg_image_data is None and any(
             key[0] == 'vg' for keys in dataset.image_keys.values() for key in keys
         ):
-            raise ValueError(
+            raise InputError(
                 f"{dataset.ann_file}: it has pictures of Visual Genome, some of which are COCO's; "
                 "set vg_image_data of this data set to Visual Genome's image_data.json, which "
                 'says which'

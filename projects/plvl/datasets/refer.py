@@ -8,8 +8,15 @@ from typing import Any
 
 from mmengine.registry import DATASETS
 
-from projects.common.annotation_files import IDENTIFIER, by_id, check_fields, read_json, shown
-from projects.common.unpickle import load_pickle
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import (
+    IDENTIFIER,
+    by_id,
+    check_fields,
+    read_json,
+    shown,
+)
+from projects.common.files.unpickle import load_pickle
 
 from .annotations import InvalidSampleError
 from .base import BaseGroundingDataset
@@ -70,7 +77,7 @@ class ReferGroundingDataset(BaseGroundingDataset):
         **kwargs,
     ) -> None:
         if sentence_key not in ('sent', 'raw'):
-            raise ValueError(f"sentence_key={sentence_key!r}: expected 'sent' or 'raw'")
+            raise InputError(f"sentence_key={sentence_key!r}: expected 'sent' or 'raw'")
         self.split_file = split_file
         self.split = split
         self.sentence_key = sentence_key
@@ -89,10 +96,10 @@ class ReferGroundingDataset(BaseGroundingDataset):
         """See :meth:`BaseGroundingDataset.iter_references`."""
         refs = load_pickle(self.split_file, trust=self.trust_pickle)
         if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
-            raise ValueError(f'{self.split_file}: expected a pickled list of references (dicts)')
+            raise InputError(f'{self.split_file}: expected a pickled list of references (dicts)')
         splits = {str(ref.get('split')) for ref in refs}
         if self.split not in splits:
-            raise ValueError(
+            raise InputError(
                 f'{self.split_file}: no split {self.split!r}; it has {shown(sorted(splits), 200)}'
             )
         images, annotations, categories = self._index_annotations()
@@ -102,7 +109,7 @@ class ReferGroundingDataset(BaseGroundingDataset):
                 continue
             self._check_reference(ref, index)
             if seen.setdefault(ref['ref_id'], ref) is not ref:
-                raise ValueError(
+                raise InputError(
                     f'{self.split_file}: reference {index} (ref_id {ref["ref_id"]}): an earlier '
                     'one has that ref_id'
                 )
@@ -122,14 +129,14 @@ class ReferGroundingDataset(BaseGroundingDataset):
         for sentence in ref['sentences']:
             check_fields(sentence, where, sent_id=IDENTIFIER, kind=(str, type(None)))
             if self.sentence_key not in sentence:
-                raise ValueError(f'{where}: no field {self.sentence_key!r} in a sentence')
+                raise InputError(f'{where}: no field {self.sentence_key!r} in a sentence')
 
     def _index_annotations(self) -> tuple[dict, dict, dict]:
         """Images, annotations and category names of ``ann_file`` by their ids."""
         path = self.ann_file
         coco = read_json(path)
         if not isinstance(coco, dict) or 'images' not in coco or 'annotations' not in coco:
-            raise ValueError(
+            raise InputError(
                 f'{path}: not a COCO annotation file; images and annotations with ids were expected'
             )
         categories = by_id({'categories': [], **coco}, 'categories', path, name=str)
@@ -177,7 +184,7 @@ class ReferGroundingDataset(BaseGroundingDataset):
             iscrowd=(int, type(None)),
         )
         if 'bbox' not in annotation:
-            raise ValueError(f"{where}: no field 'bbox'")
+            raise InputError(f"{where}: no field 'bbox'")
         if annotation['image_id'] != ref['image_id']:
             reference['error'] = InvalidSampleError(
                 f'no annotation: ann_id {ref["ann_id"]} is of image {annotation["image_id"]}, '

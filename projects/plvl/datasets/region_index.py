@@ -15,8 +15,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from mmengine.logging import print_log
 
-from projects.common.annotation_files import IDENTIFIER, NUMBER, check_fields, iter_json_list
-from projects.common.files import folder_locked, open_atomically
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import (
+    IDENTIFIER,
+    NUMBER,
+    check_fields,
+    iter_json_list,
+)
+from projects.common.files.atomic import folder_locked, open_atomically
 
 from .annotations import InvalidSampleError
 from .image_identity import read_vg_images
@@ -78,12 +84,12 @@ class RegionIndex:
         images_start = layout[1] * _REGION.itemsize
         texts_start = images_start + layout[2] * _IMAGE.itemsize
         if not 0 < images_start < texts_start <= layout[0]:
-            raise ValueError(f'{self.path}: damaged index of regions (its parts do not fit)')
+            raise InputError(f'{self.path}: damaged index of regions (its parts do not fit)')
         self.regions = data[:images_start].view(_REGION)
         self.images = data[images_start:texts_start].view(_IMAGE)
         self._texts = data[texts_start:]
         if footer['checksum'] != _checksum(data):
-            raise ValueError(f'{self.path}: damaged index of regions (wrong checksum)')
+            raise InputError(f'{self.path}: damaged index of regions (wrong checksum)')
 
     def __reduce__(self) -> tuple:
         """Pickle the path, not a copy of what is in the file."""
@@ -106,14 +112,14 @@ class RegionIndex:
                 tail = file.read(_TAIL)
                 size = int.from_bytes(tail[:8], 'little')
                 if end < 0 or tail[8:] != _MAGIC or size > end:
-                    raise ValueError('its end is missing')
+                    raise InputError('its end is missing')
                 file.seek(end - size)
                 footer = json.loads(file.read(size))
             check_fields(
                 footer, 'footer', regions=int, images=int, checksum=int, reasons=list, sources=list
             )
         except ValueError as error:
-            raise ValueError(f'{self.path}: damaged index of regions ({error})') from None
+            raise InputError(f'{self.path}: damaged index of regions ({error})') from None
         return footer, np.memmap(self.path, np.uint8, 'r', shape=(end - size,))
 
     def _text(self, start: int, size: int) -> str:
@@ -265,7 +271,7 @@ def _make(
             for region in content['regions']:
                 writer.add(region, entry, where, vg_images, image_file)
         if not writer.rows:
-            raise ValueError(f'{ann_file}: no usable sample: it holds none')
+            raise InputError(f'{ann_file}: no usable sample: it holds none')
         writer.finish(sources)
 
 
@@ -298,10 +304,10 @@ class _Writer:
         )
         image_id, region_id = region['image_id'], region['region_id']
         if image_id not in vg_images:
-            raise ValueError(f'{where}: no image {image_id!r} in {image_file}')
+            raise InputError(f'{where}: no image {image_id!r} in {image_file}')
         for field, value in (('image_id', image_id), ('region_id', region_id)):
             if not isinstance(value, int) or abs(value) > _LIMIT:
-                raise ValueError(f'{where}: {field}: expected a number of 64 bits, found {value!r}')
+                raise InputError(f'{where}: {field}: expected a number of 64 bits, found {value!r}')
         if image_id not in self.rows:
             self._add_image(image_id, vg_images[image_id], image_file)
         row = self.rows[image_id]
@@ -337,7 +343,7 @@ class _Writer:
         ids = [_NONE if image.get(key) is None else image[key] for key in ('coco_id', 'flickr_id')]
         numbers = (image_id, *ids, image['height'], image['width'])
         if any(abs(number) > _LIMIT for number in numbers if number != _NONE):
-            raise ValueError(f'{where}: a number of more than 64 bits')
+            raise InputError(f'{where}: a number of more than 64 bits')
         self.rows[image_id] = len(self.images)
         self.names.append(name)
         self.images.append((*numbers, *self._add_text(name)))

@@ -8,7 +8,14 @@ from typing import Any
 
 from mmengine.registry import DATASETS
 
-from projects.common.annotation_files import IDENTIFIER, NUMBER, check_fields, read_json, shown
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import (
+    IDENTIFIER,
+    NUMBER,
+    check_fields,
+    read_json,
+    shown,
+)
 
 from .base import BaseGroundingDataset
 from .image_identity import canonical_source
@@ -24,11 +31,11 @@ def load_seqtr(path: str | os.PathLike) -> dict[str, list]:
     """
     content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
-        raise ValueError(
+        raise InputError(
             f"{path}: not a file of SeqTR's; a list of records for each split was expected"
         )
     if 'images' in content and 'annotations' in content:
-        raise ValueError(f"{path}: a COCO annotation file, not one of SeqTR's")
+        raise InputError(f"{path}: a COCO annotation file, not one of SeqTR's")
     return content
 
 
@@ -75,7 +82,7 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
         """See :meth:`BaseGroundingDataset.iter_references`."""
         splits = load_seqtr(self.ann_file)
         if self.split not in splits:
-            raise ValueError(f'{self.ann_file}: no split {self.split!r}; it has {sorted(splits)}')
+            raise InputError(f'{self.ann_file}: no split {self.split!r}; it has {sorted(splits)}')
         sent_id = 0
         for index, record in enumerate(splits[self.split]):
             where = f'{self.ann_file}: {self.split}[{index}]'
@@ -86,7 +93,7 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
             for field in ('width', 'height'):
                 value = record.get(field)
                 if value is not None and (not isinstance(value, int) or value <= 0):
-                    raise ValueError(
+                    raise InputError(
                         f'{where}: {field}: expected a positive integer, found {shown(value)}'
                     )
             yield dict(
@@ -113,7 +120,7 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
     def _sentences(record: Any, where: str) -> tuple[list, list, list | None]:
         """Expressions, their kinds, and their ids where the record has them."""
         if not isinstance(record, dict):
-            raise ValueError(f'{where}: expected a record (dict), found {shown(record)}')
+            raise InputError(f'{where}: expected a record (dict), found {shown(record)}')
         nothing = type(None)
         check_fields(
             *(record, where),
@@ -127,14 +134,14 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
         )
         texts = record.get('expressions')
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(
+            raise InputError(
                 f'{where}: expressions: expected a list of strings, found {shown(texts)}'
             )
         kinds = record.get('kinds') or [None] * len(texts)
         sent_ids = record.get('sent_ids')
         for field, values in (('kinds', kinds), ('sent_ids', sent_ids)):
             if values is not None and (not isinstance(values, list) or len(values) != len(texts)):
-                raise ValueError(
+                raise InputError(
                     f'{where}: {field}: expected one for each of the {len(texts)} expressions, '
                     f'found {shown(values)}'
                 )
@@ -144,7 +151,7 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
         """Collection and file name."""
         source = record.get('data_source')
         if source is not None and not isinstance(source, str):
-            raise ValueError(f'{where}: data_source: expected a string, found {shown(source)}')
+            raise InputError(f'{where}: data_source: expected a string, found {shown(source)}')
         name = record.get('file_name')
         if source is not None:
             source = canonical_source(source)
@@ -153,18 +160,18 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
         if name is None:
             name = self._name_by_id(source, record.get('image_id'), where)
         elif not isinstance(name, str):
-            raise ValueError(f'{where}: file_name: expected a string, found {shown(name)}')
+            raise InputError(f'{where}: file_name: expected a string, found {shown(name)}')
         return source, name
 
     def _name_by_id(self, source: str | None, image_id: Any, where: str) -> str:
         if source not in self.IMAGE_NAMES:
-            raise ValueError(
+            raise InputError(
                 f'{where}: data_source: expected one of {sorted(self.IMAGE_NAMES)}, or a '
                 f'file_name beside it; found {shown(source)}'
             )
         try:
             return self.IMAGE_NAMES[source].format(int(image_id))
         except (TypeError, ValueError):
-            raise ValueError(
+            raise InputError(
                 f'{where}: image_id: expected a number, found {shown(image_id)}'
             ) from None

@@ -17,6 +17,8 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.registry import TRANSFORMS
 from torch.nn import functional as F
 
+from projects.common.errors import InputError
+
 from .annotations import InvalidSampleError, check_box, check_mask_meets_box
 from .json_lines import read_mask_file
 
@@ -125,7 +127,7 @@ class GroundingResize(Resize):
         self.align_corners = align_corners
         found = (self.keep_ratio, self.backend, self.interpolation)
         if align_corners and found != (False, 'cv2', 'bilinear'):
-            raise ValueError(
+            raise InputError(
                 'GroundingResize: align_corners=True stretches by torch, bilinearly; found '
                 f'keep_ratio={found[0]}, backend={found[1]!r}, interpolation={found[2]!r}'
             )
@@ -268,9 +270,9 @@ class RandomSafeCrop(BaseTransform):
         backend: str = 'cv2',
     ) -> None:
         if not 0 <= prob <= 1:
-            raise ValueError(f'RandomSafeCrop: prob={prob}: expected a number from 0 to 1')
+            raise InputError(f'RandomSafeCrop: prob={prob}: expected a number from 0 to 1')
         if not 0 < crop_range[0] <= crop_range[1]:
-            raise ValueError(f'RandomSafeCrop: crop_range={crop_range}: expected (min, max)')
+            raise InputError(f'RandomSafeCrop: crop_range={crop_range}: expected (min, max)')
         self.prob = prob
         self.short_sides = short_sides
         self.crop_range = crop_range

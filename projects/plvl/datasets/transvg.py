@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from mmengine.registry import DATASETS
 
-from projects.common.annotation_files import shown
-from projects.common.unpickle import load_legacy_torch
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import shown
+from projects.common.files.unpickle import load_legacy_torch
 
 from .annotations import InvalidSampleError
 from .base import BaseGroundingDataset
@@ -55,7 +56,7 @@ class TransVGGroundingDataset(BaseGroundingDataset):
 
     def __init__(self, ann_file: str, box_format: str | None = None, **kwargs) -> None:
         if box_format not in (None, 'xywh', 'xyxy'):
-            raise ValueError(f"box_format={box_format!r}: expected None, 'xywh' or 'xyxy'")
+            raise InputError(f"box_format={box_format!r}: expected None, 'xywh' or 'xyxy'")
         self.box_format = box_format
         super().__init__(ann_file=ann_file, **kwargs)
 
@@ -63,14 +64,14 @@ class TransVGGroundingDataset(BaseGroundingDataset):
         """See :meth:`BaseGroundingDataset.iter_references`."""
         entries = load_legacy_torch(self.ann_file, trust=self.trust_pickle)
         if not isinstance(entries, (list, tuple)):
-            raise ValueError(
+            raise InputError(
                 f'{self.ann_file}: expected a list of tuples, found {type(entries).__name__}'
             )
         is_referit = os.path.basename(self.ann_file).startswith('referit')
         for index, entry in enumerate(entries):
             where = f'{self.ann_file}: entry {index}'
             if not isinstance(entry, (tuple, list)) or len(entry) not in (3, 5):
-                raise ValueError(
+                raise InputError(
                     f'{where}: expected (picture, mask file or collection, box, sentence, '
                     f'attributes) or (picture, box, phrase), found {shown(entry, 80)}'
                 )
@@ -83,7 +84,7 @@ class TransVGGroundingDataset(BaseGroundingDataset):
                 if source is None and is_referit:
                     source = 'saiapr'
             if not isinstance(img_name, str):
-                raise ValueError(f'{where}: picture: expected a file name, found {shown(img_name)}')
+                raise InputError(f'{where}: picture: expected a file name, found {shown(img_name)}')
             reference = dict(
                 where=f'{where} ({shown(img_name)})',
                 img_name=img_name,
@@ -106,7 +107,7 @@ class TransVGGroundingDataset(BaseGroundingDataset):
     def _parse_second(second: Any, where: str) -> tuple[str | None, int | None]:
         """Collection and annotation id, of which the field holds one or neither."""
         if not isinstance(second, (str, int, np.integer)):
-            raise ValueError(
+            raise InputError(
                 f"{where}: second field: expected a mask file ('225429.pth') or a collection "
                 f"('coco', 'flickr', 'vg'), found {shown(second)}"
             )

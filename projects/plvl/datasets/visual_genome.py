@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from mmengine.registry import DATASETS
 
+from projects.common.errors import InputError
+
 from .annotations import check_text
 from .base import BaseGroundingDataset, make_instance, make_sample
 from .region_index import RegionIndex, open_region_index
@@ -147,7 +149,7 @@ class VisualGenomeRegionDataset(BaseGroundingDataset):
         self._end_loading()
         samples = replace(regions, rows=regions.rows[found == 0])
         if not len(samples):
-            raise ValueError(f'{self.ann_file}: no usable sample: {message}')
+            raise InputError(f'{self.ann_file}: no usable sample: {message}')
         if self.sentence_shuffle:
             return self._shuffle_sentences(list(samples))
         return samples

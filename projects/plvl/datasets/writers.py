@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_utils
 
-from projects.common.annotation_files import shown
-from projects.common.files import write_atomically
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import shown
+from projects.common.files.atomic import write_atomically
 
 __all__ = ['META_FIELDS', 'WRITERS', 'output_files']
 
@@ -31,7 +32,7 @@ def output_files(kind: str, out: Path, splits: Iterable[str], by: str) -> list[P
     splits = list(splits)
     for split in splits if kind == 'jsonl' else ():
         if not _SPLIT.fullmatch(split):
-            raise ValueError(f'{out}: the split {shown(split)} cannot name a file; choose --splits')
+            raise InputError(f'{out}: the split {shown(split)} cannot name a file; choose --splits')
     names = {
         'refer': ['instances.json', f'refs({by}).p'],
         'seqtr': ['instances.json'],

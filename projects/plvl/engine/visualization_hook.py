@@ -13,6 +13,8 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from projects.common.errors import InputError
+
 from ..visualization import draw_data_sample
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class RefVisualizationHook(Hook):
         draw: bool = True,
     ) -> None:
         if interval < 1:
-            raise ValueError(f'RefVisualizationHook: interval={interval}: expected >= 1')
+            raise InputError(f'RefVisualizationHook: interval={interval}: expected >= 1')
         self.num_samples = num_samples
         self.interval = interval
         self.out_dir = out_dir

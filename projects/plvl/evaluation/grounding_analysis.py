@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from projects.common.errors import InputError
+
 from ..datasets.base import BaseGroundingDataset
 from ..datasets.mixed import MixedGroundingDataset
 from ..datasets.transforms import LoadGroundingAnnotations
@@ -74,7 +76,7 @@ class Record:
         """
         found = self.box_iou if self.box_iou is not None else self.mask_iou
         if found is None:
-            raise ValueError(f'{self.sample["text"]!r}: neither two boxes nor two masks')
+            raise InputError(f'{self.sample["text"]!r}: neither two boxes nor two masks')
         return found
 
     @property
@@ -130,11 +132,11 @@ def match_predictions(
         ValueError: A prediction is of no sample of the data set, or a sample has none.
     """
     if not isinstance(predictions, list) or not all(isinstance(p, dict) for p in predictions):
-        raise ValueError(f'{what}: expected a list of predictions, as tools/test.py --out writes')
+        raise InputError(f'{what}: expected a list of predictions, as tools/test.py --out writes')
     by_identity = {}
     for prediction in predictions:
         if 'pred_instances' not in prediction or 'text' not in prediction:
-            raise ValueError(
+            raise InputError(
                 f'{what}: an entry without pred_instances or text, expected what tools/test.py '
                 '--out writes of a grounding model'
             )
@@ -147,7 +149,7 @@ def match_predictions(
         sample = dataset.get_data_info(i)
         prediction = by_identity.pop(_identity(sample), None)
         if prediction is None:
-            raise ValueError(
+            raise InputError(
                 f'{what}: no prediction for {sample["text"]!r}, {sample["img_path"]}: it is not of '
                 f'this data set ({files}, {len(dataset)} sentences)'
             )
@@ -156,13 +158,13 @@ def match_predictions(
             records.append(record)
     if by_identity:
         first = next(iter(by_identity.values()))
-        raise ValueError(
+        raise InputError(
             f'{what}: {len(by_identity)} predictions are of no sample of this data set '
             f'({files}, {len(dataset)} sentences); first: {first["text"]!r}, '
             f'{first.get("img_path")}'
         )
     if not records:
-        raise ValueError(f'{what}: neither boxes nor masks that could be compared')
+        raise InputError(f'{what}: neither boxes nor masks that could be compared')
     return records
 
 

@@ -14,6 +14,8 @@ from mmengine.logging import print_log
 from mmengine.registry import METRICS
 from terminaltables import AsciiTable
 
+from projects.common.errors import InputError
+
 __all__ = ['GroundingMetric', 'box_iou', 'mask_areas']
 
 _IDENTITY_KEYS = ('img_path', 'img_id', 'ref_id', 'sent_id', 'ann_id', 'text', 'subset')
@@ -121,7 +123,7 @@ class GroundingMetric(BaseMetric):
         collect_dir: str | None = None,
     ) -> None:
         if protocol not in ('original', 'released'):
-            raise ValueError(
+            raise InputError(
                 f"GroundingMetric: protocol={protocol!r}: expected 'original' or 'released'"
             )
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
@@ -143,12 +145,12 @@ class GroundingMetric(BaseMetric):
         where = f'GroundingMetric: {sample.get("img_path")}, {sample.get("text")!r}'
         for field in ('pred_instances', 'gt_instances'):
             if sample.get(field) is None:
-                raise ValueError(f'{where}: no {field} in the data sample')
+                raise InputError(f'{where}: no {field} in the data sample')
         pred, truth = sample['pred_instances'], sample['gt_instances']
         if 'bboxes' not in pred and 'masks' not in pred and 'pred_mask_probs' not in sample:
-            raise ValueError(f'{where}: pred_instances has neither bboxes nor masks')
+            raise InputError(f'{where}: pred_instances has neither bboxes nor masks')
         if self.group_by is not None and self.group_by not in sample:
-            raise ValueError(
+            raise InputError(
                 f'{where}: group_by={self.group_by!r} is no metainfo key; add it to meta_keys of '
                 'PackDetInputs'
             )
@@ -173,7 +175,7 @@ class GroundingMetric(BaseMetric):
         truth = _to_array(sample['gt_instances']['bboxes'])
         pred = _to_array(sample['pred_instances']['bboxes'])
         if len(truth) != 1:
-            raise ValueError(f'{where}: {len(truth)} ground-truth boxes, expected one')
+            raise InputError(f'{where}: {len(truth)} ground-truth boxes, expected one')
         if len(pred) == 0:
             return 0.0
         box = pred[best].astype(np.float64)
@@ -185,21 +187,21 @@ class GroundingMetric(BaseMetric):
     def _mask_areas(self, sample: dict, best: int, where: str) -> tuple[int, int]:
         truth = _to_array(sample['gt_instances']['masks'])
         if len(truth) != 1:
-            raise ValueError(f'{where}: {len(truth)} ground-truth masks, expected one')
+            raise InputError(f'{where}: {len(truth)} ground-truth masks, expected one')
         truth = truth[0]
         if self.protocol == 'released':
             if 'pred_mask_probs' not in sample:
-                raise ValueError(f"{where}: protocol='released' needs pred_mask_probs")
+                raise InputError(f"{where}: protocol='released' needs pred_mask_probs")
             pred = _to_array(sample['pred_mask_probs']) >= 0.5
             size = (pred.shape[1], pred.shape[0])
             truth = cv2.resize(truth.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         else:
             masks = _to_array(sample['pred_instances'].get('masks', ()))
             if 'masks' not in sample['pred_instances']:
-                raise ValueError(f"{where}: protocol='original' needs pred_instances.masks")
+                raise InputError(f"{where}: protocol='original' needs pred_instances.masks")
             pred = masks[best] if len(masks) else np.zeros_like(truth)
         if pred.shape != truth.shape:
-            raise ValueError(
+            raise InputError(
                 f'{where}: predicted mask of shape {pred.shape}, ground truth {truth.shape} '
                 '(both are expected in pixels of the original picture)'
             )

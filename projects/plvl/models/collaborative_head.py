@@ -13,6 +13,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
+from projects.common.errors import InputError
+
 from .center_targets import center_heatmaps
 from .losses import mask_losses
 
@@ -62,7 +64,7 @@ class CollaborativeHead(BaseModule):
 
     @classmethod
     def weight_semantics(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the channels that each task reads; see :mod:`projects.common.loading`."""
+        """Return the channels that each task reads; see :mod:`projects.common.weights.loading`."""
         groups = arguments['groups']
         width = arguments['group_channels'] or arguments['in_channels'] // len(groups)
         return {
@@ -95,16 +97,16 @@ class CollaborativeHead(BaseModule):
         self.groups = tuple(tuple(group) for group in groups)
         self.tasks = _check_tasks(self.groups)
         if decode_at not in ('prediction', 'target'):
-            raise ValueError(f"head.decode_at: {decode_at!r}; expected 'prediction' or 'target'")
+            raise InputError(f"head.decode_at: {decode_at!r}; expected 'prediction' or 'target'")
         if group_channels is None:
             if in_channels % len(self.groups):
-                raise ValueError(
+                raise InputError(
                     f'head.in_channels: {in_channels} is no multiple of the {len(self.groups)} '
                     'groups'
                 )
             group_channels = in_channels // len(self.groups)
         if group_channels * len(self.groups) > in_channels:
-            raise ValueError(
+            raise InputError(
                 f'head.group_channels: {len(self.groups)} groups of {group_channels} channels, '
                 f'but in_channels is {in_channels}'
             )
@@ -258,7 +260,7 @@ class CollaborativeHead(BaseModule):
                 losses.update(self._loss_boxes(outputs, boxes_norm.float()))
             if self.predicts_masks:
                 if masks is None:
-                    raise ValueError('head.loss: no masks, which the head learns from')
+                    raise InputError('head.loss: no masks, which the head learns from')
                 losses.update(self._loss_masks(outputs['mask'], masks, with_mask))
         return losses
 
@@ -306,12 +308,12 @@ def _check_tasks(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
     tasks = tuple(task for group in groups for task in group)
     for task in tasks:
         if task not in TASKS:
-            raise ValueError(f'head.groups: unknown task {task!r}; expected one of {TASKS}')
+            raise InputError(f'head.groups: unknown task {task!r}; expected one of {TASKS}')
         if tasks.count(task) > 1:
-            raise ValueError(f'head.groups: {task!r} stands {tasks.count(task)} times')
+            raise InputError(f'head.groups: {task!r} stands {tasks.count(task)} times')
     boxes = [task for task in TASKS[:3] if task in tasks]
     if len(boxes) not in (0, 3) or not tasks:
-        raise ValueError(
+        raise InputError(
             f'head.groups: {tasks or "no task"}; expected center, offset and size together, '
             'mask, or all four'
         )

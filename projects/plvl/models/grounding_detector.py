@@ -14,7 +14,8 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from projects.common.matrix_product import use_fast_linear
+from projects.common.errors import InputError
+from projects.common.speed.matrix_product import use_fast_linear
 
 
 class GroundingDetector(BaseDetector):
@@ -151,7 +152,7 @@ class GroundingDetector(BaseDetector):
         """
         if input_ids is None or attention_mask is None:
             if batch_data_samples is None:
-                raise ValueError('neither data samples with sentences nor token ids are given')
+                raise InputError('neither data samples with sentences nor token ids are given')
             input_ids, attention_mask = self._tokenize(batch_data_samples)
         return self.head(self.extract_feat(batch_inputs, input_ids, attention_mask))
 

@@ -7,7 +7,8 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from projects.common.loading import check_torch_loading
+from projects.common.errors import InputError
+from projects.common.weights.loading import check_torch_loading
 
 
 @MODELS.register_module()
@@ -62,7 +63,7 @@ class LanguageFreeBackbone(BaseModule):
         outputs = self.backbone(images)
         last = outputs[-1] if isinstance(outputs, (tuple, list)) else outputs
         if last.dim() != 4:
-            raise ValueError(
+            raise InputError(
                 f'backbone.backbone: {type(self.backbone).__name__} gives {tuple(last.shape)} '
                 "last, expected a map (B, C, h, w); mmpretrain's transformers need "
                 "out_type='featmap'"

@@ -15,7 +15,8 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from projects.common.matrix_product import linear
+from projects.common.errors import InputError
+from projects.common.speed.matrix_product import linear
 
 from .relative_position import (
     folded_attention,
@@ -214,7 +215,7 @@ def _patch_embedding(
         return nn.Conv2d(3, channels, patch_size, stride=patch_size)
     stride = math.prod(step for _, step in stem)
     if stride != patch_size:
-        raise ValueError(
+        raise InputError(
             f'backbone.stem: its strides make {stride} pixels, but a patch has {patch_size}'
         )
     layers: list[nn.Module] = []
@@ -307,10 +308,10 @@ class LanguageGuidedViT(BaseModule):
         ):
             wrong = [i for i in indexes if not 0 <= i < depth]
             if wrong:
-                raise ValueError(f'backbone.{name}: {wrong[0]}, but depth is {depth}')
+                raise InputError(f'backbone.{name}: {wrong[0]}, but depth is {depth}')
         local = sorted(set(language_indexes) - set(global_indexes))
         if local:
-            raise ValueError(
+            raise InputError(
                 f'backbone.language_indexes: block {local[0]} is not in global_indexes; '
                 'language enters global blocks only (section 3.2)'
             )

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from projects.common.annotation_files import shown
-from projects.common.pictures import naming_broken_picture
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import shown
+from projects.common.files.pictures import naming_broken_picture
 
 __all__ = ['BaseMatchingDataset']
 
@@ -91,7 +92,7 @@ class BaseMatchingDataset(BaseDataset):
         self._require(self.ann_file, 'ann_file')
         images = self.load_images()[: self.max_images]
         if not images:
-            raise ValueError(f'{self.ann_file}: it holds no picture with a caption')
+            raise InputError(f'{self.ann_file}: it holds no picture with a caption')
         if self.check_images and 'img_path' in images[0]:
             self._check_images(images)
         counts = [len(image['captions']) for image in images]
@@ -151,5 +152,5 @@ class BaseMatchingDataset(BaseDataset):
             ValueError: It is empty or no text.
         """
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f'{where}: caption {shown(text)}, expected a text that is not empty')
+            raise InputError(f'{where}: caption {shown(text)}, expected a text that is not empty')
         return text.strip()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from projects.common.errors import InputError
+
 __all__ = ['ButdPicture', 'butd_offsets', 'read_butd', 'read_butd_at']
 
 _FIELDS = ('image_id', 'image_w', 'image_h', 'num_boxes', 'boxes', 'features')
@@ -52,7 +54,7 @@ def butd_offsets(path: str) -> dict[str, int]:
     for start, number, line in _lines(path):
         image_id = line.split(b'\t', 1)[0].decode('ascii', 'replace').strip()
         if image_id in offsets:
-            raise ValueError(f'{path}:{number}: the picture {image_id!r} stands in the file twice')
+            raise InputError(f'{path}:{number}: the picture {image_id!r} stands in the file twice')
         offsets[image_id] = start
     return offsets
 
@@ -77,7 +79,7 @@ def _lines(path: str) -> Iterator[tuple[int, int, bytes]]:
 def _parse(line: bytes, where: str) -> ButdPicture:
     fields = line.rstrip(b'\r\n').split(b'\t')
     if len(fields) != len(_FIELDS):
-        raise ValueError(f'{where}: {len(fields)} fields, expected {", ".join(_FIELDS)}')
+        raise InputError(f'{where}: {len(fields)} fields, expected {", ".join(_FIELDS)}')
     try:
         count = int(fields[3])
         boxes, features = (
@@ -86,7 +88,7 @@ def _parse(line: bytes, where: str) -> ButdPicture:
         )
         boxes, features = boxes.reshape(count, 4), features.reshape(count, -1)
     except (ValueError, binascii.Error) as error:
-        raise ValueError(
+        raise InputError(
             f'{where}: num_boxes {fields[3][:20].decode("ascii", "replace")!r} with boxes and '
             f'features that are not base64 of so many rows of float32 ({error})'
         ) from None

@@ -11,6 +11,8 @@ from mmengine.registry import DATASETS, FUNCTIONS
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from projects.common.errors import InputError
+
 __all__ = ['OfflineNegativesDataset', 'fingerprint', 'pairs_then_negatives']
 
 
@@ -55,7 +57,7 @@ class OfflineNegativesDataset(Dataset):
         self.owners = owners
         captions = len(self.dataset.image_of_caption)
         if len(self.dataset) != captions:
-            raise ValueError(
+            raise InputError(
                 f'OfflineNegativesDataset: {len(self.dataset):,} samples, expected one for each of '
                 f'{captions:,} captions (all_captions=False, test_mode=False, no indices)'
             )

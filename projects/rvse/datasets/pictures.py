@@ -8,7 +8,8 @@ from typing import Any
 
 from mmengine.registry import DATASETS
 
-from projects.common.annotation_files import (
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import (
     IDENTIFIER,
     by_id,
     check_fields,
@@ -46,7 +47,7 @@ class KarpathyMatchingDataset(BaseMatchingDataset):
         self, ann_file: str, split: str, max_captions: int | None = None, **kwargs
     ) -> None:
         if split not in ('train', 'val', 'test'):
-            raise ValueError(f"split={split!r}: expected 'train', 'val' or 'test'")
+            raise InputError(f"split={split!r}: expected 'train', 'val' or 'test'")
         self.split = split
         self.max_captions = max_captions
         super().__init__(ann_file=ann_file, **kwargs)
@@ -71,12 +72,12 @@ class KarpathyMatchingDataset(BaseMatchingDataset):
                 check_fields(sentence, f'{where}.sentences[{j}]', raw=str)
                 captions.append(self._caption(sentence['raw'], f'{where}.sentences[{j}]'))
             if not captions:
-                raise ValueError(f'{where}: {shown(entry["filename"])} has no sentences')
+                raise InputError(f'{where}: {shown(entry["filename"])} has no sentences')
             parts = (self.data_prefix['img'], entry.get('filepath') or '', entry['filename'])
             ori_id = str(entry.get('cocoid', entry.get('imgid', i)))
             images.append(dict(captions=captions, ori_id=ori_id, img_path=os.path.join(*parts)))
         if not images:
-            raise ValueError(f'{self.ann_file}: no picture of the split {self.split!r}')
+            raise InputError(f'{self.ann_file}: no picture of the split {self.split!r}')
         return images
 
 
@@ -107,13 +108,13 @@ class COCOCaptionsMatchingDataset(BaseMatchingDataset):
             for number, entry in entries.items()
         ]
         if captions:
-            raise ValueError(
+            raise InputError(
                 f'{self.ann_file}: captions of the picture {next(iter(captions))!r}, which is not '
                 'among its images'
             )
         bare = [image['ori_id'] for image in images if not image['captions']]
         if bare:
-            raise ValueError(
+            raise InputError(
                 f'{self.ann_file}: {len(bare):,} pictures without captions, the first is {bare[0]}'
             )
         return images
@@ -147,7 +148,7 @@ class CaptionFileMatchingDataset(BaseMatchingDataset):
     def _read_tabs(self, line: str, where: str) -> tuple[str, list[Any]]:
         name, tab, text = line.partition('\t')
         if not tab or not name.strip():
-            raise ValueError(f'{where}: {line[:60]!r}, expected picture<TAB>caption')
+            raise InputError(f'{where}: {line[:60]!r}, expected picture<TAB>caption')
         return re.sub(r'#\d+$', '', name.strip()), [text]
 
     def _read_jsonl(self, line: str, where: str) -> tuple[str, list[Any]]:
@@ -155,12 +156,12 @@ class CaptionFileMatchingDataset(BaseMatchingDataset):
         check_fields(entry, where, image=str, caption=(str, list))
         texts = entry['caption'] if isinstance(entry['caption'], list) else [entry['caption']]
         if not texts:
-            raise ValueError(f'{where}: image {shown(entry["image"])} without captions')
+            raise InputError(f'{where}: image {shown(entry["image"])} without captions')
         return entry['image'], texts
 
 
 def _read_json(path: str, *keys: str) -> dict[str, list]:
     content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in keys):
-        raise ValueError(f'{path}: expected json with lists {" and ".join(map(repr, keys))}')
+        raise InputError(f'{path}: expected json with lists {" and ".join(map(repr, keys))}')
     return content

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from mmengine.registry import DATASETS
 
-from projects.common.annotation_files import read_lines
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import read_lines
 
 from .base import BaseMatchingDataset
 from .regions import RegionStore, write_regions
@@ -82,7 +83,7 @@ class PrecompMatchingDataset(BaseMatchingDataset):
             for j in range(1, each)
         ):
             return each
-        raise ValueError(
+        raise InputError(
             f'{self.region_file}: features of {len(store):,} pictures, but '
             f'{os.path.basename(self.ann_file)} has {num_captions:,} captions; expected '
             f'{each} for each picture (captions_per_image)'
@@ -96,7 +97,7 @@ class PrecompMatchingDataset(BaseMatchingDataset):
         if len(ids) == count * self.captions_per_image != count:
             ids = ids[:: self.captions_per_image]
         if len(ids) != count:
-            raise ValueError(
+            raise InputError(
                 f'{path}: {len(ids):,} ids, expected one for each of {count:,} pictures or of '
                 f'{count * self.captions_per_image:,} captions'
             )

@@ -11,7 +11,8 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from projects.common.array_files import read_npy
+from projects.common.errors import InputError
+from projects.common.files.array_files import read_npy
 
 __all__ = ['LoadRegions', 'RegionStore', 'write_regions']
 
@@ -39,7 +40,7 @@ class RegionStore:
         self.offsets = np.asarray(_map(offsets)) if os.path.isfile(offsets) else None
         wanted = (2, 3) if self.offsets is None else (2,)
         if self.features.ndim not in wanted or self.features.dtype.kind != 'f':
-            raise ValueError(
+            raise InputError(
                 f'{path}: {self.features.dtype} of shape {self.features.shape}, expected floats '
                 f'with {" or ".join(map(str, wanted))} axes'
             )
@@ -51,7 +52,7 @@ class RegionStore:
             or self.offsets[-1] != len(self.features)
             or (np.diff(self.offsets) < 1).any()
         ):
-            raise ValueError(
+            raise InputError(
                 f'{offsets}: expected increasing numbers from 0 to the {len(self.features)} rows '
                 f'of {path}'
             )
@@ -99,20 +100,20 @@ def write_regions(path: str, pictures: Iterable[np.ndarray]) -> int:
         with open(raw, 'wb') as file:
             for features in pictures:
                 if features.ndim != 2 or not len(features):
-                    raise ValueError(
+                    raise InputError(
                         f'{path}: picture {len(counts)} has features of shape {features.shape}, '
                         'expected (regions, channels)'
                     )
                 channels = channels or features.shape[1]
                 if features.shape[1] != channels:
-                    raise ValueError(
+                    raise InputError(
                         f'{path}: picture {len(counts)} has {features.shape[1]} channels, '
                         f'those before {channels}'
                     )
                 file.write(np.ascontiguousarray(features, dtype='<f4').tobytes())
                 counts.append(len(features))
         if not counts:
-            raise ValueError(f'{path}: no picture to write')
+            raise InputError(f'{path}: no picture to write')
         equal = len(set(counts)) == 1
         shape = (len(counts), counts[0], channels) if equal else (sum(counts), channels)
         offsets = Path(offsets_file(path))

@@ -14,7 +14,8 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor
 
 from projects.common.build import unwrapped
-from projects.common.reproducibility import SeededIndex
+from projects.common.errors import InputError
+from projects.common.hooks.reproducibility import SeededIndex
 from projects.rvse.losses import clean_pairs, clean_probability
 from projects.rvse.models import CoTrainedMatcher
 
@@ -67,7 +68,7 @@ class CoTrainLoop(EpochBasedTrainLoop):
     ) -> None:
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         if not 0 <= warm_up_epochs < max_epochs:
-            raise ValueError(
+            raise InputError(
                 f'CoTrainLoop: warm_up_epochs={warm_up_epochs}, expected less than '
                 f'max_epochs={max_epochs}, which counts them'
             )
@@ -91,7 +92,7 @@ class CoTrainLoop(EpochBasedTrainLoop):
             )
         counts = getattr(self.runner.optim_wrapper, '_accumulative_counts', 1)
         if counts != 1:
-            raise ValueError(
+            raise InputError(
                 f'CoTrainLoop: optim_wrapper.accumulative_counts={counts}, expected 1: the '
                 'networks take turns'
             )

@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from projects.common.build import unwrapped
+from projects.common.errors import InputError
 
 __all__ = ['GradientNormHook']
 
@@ -45,7 +46,7 @@ class GradientNormHook(Hook):
         model = unwrapped(runner.model)
         parameters = dict(model.named_parameters())
         if self.parameter not in parameters or not parameters[self.parameter].requires_grad:
-            raise ValueError(
+            raise InputError(
                 f'GradientNormHook: parameter={self.parameter!r}, '
                 f'which {type(model).__name__} does not train'
             )

@@ -16,10 +16,11 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from projects.common.build import build_quietly, unwrapped
-from projects.common.checkpoint import load_checkpoint_file
 from projects.common.config_index import find_config
-from projects.common.files import write_atomically
-from projects.common.progress import progress_bar
+from projects.common.errors import InputError
+from projects.common.files.atomic import write_atomically
+from projects.common.hooks.progress import progress_bar
+from projects.common.weights.checkpoint import load_checkpoint_file
 from projects.rvse.datasets import OfflineNegativesDataset, fingerprint
 from projects.rvse.evaluation import FeatureFile
 from projects.rvse.losses import mine_offline_negatives
@@ -74,7 +75,7 @@ class OfflineMiningHook(Hook):
     ) -> None:
         if miner is not None and set(miner) not in MINERS:
             kinds = ', '.join(' and '.join(sorted(kind)) for kind in MINERS)
-            raise ValueError(
+            raise InputError(
                 f'OfflineMiningHook: miner has {sorted(miner)}, expected one of: {kinds}; or None'
             )
         self.miner = miner
@@ -131,24 +132,24 @@ class OfflineMiningHook(Hook):
     def _read(self, path: Path, mined_for: str) -> tuple[Tensor, Tensor]:
         with np.load(path, allow_pickle=False) as arrays:
             if missing := {'captions', 'images', 'mined_for', 'mined_by'} - set(arrays):
-                raise ValueError(
+                raise InputError(
                     f'{path}: no {sorted(missing)[0]!r}; it is of an older version: delete it'
                 )
             captions, images = arrays['captions'], arrays['images']
             found = str(arrays['mined_for'])
             if found != mined_for:
-                raise ValueError(
+                raise InputError(
                     f'{path}: mined_for: {found}, expected {mined_for}: its negatives belong to '
                     'other training data; delete it or take another work_dir'
                 )
             if str(arrays['mined_by']) != self.source:
-                raise ValueError(
+                raise InputError(
                     f'{path}: mined_by: {arrays["mined_by"]}, expected {self.source}; delete it or '
                     'take another work_dir'
                 )
         shown = (captions.shape[1], images.shape[1])
         if shown != tuple(self.top.values()):
-            raise ValueError(
+            raise InputError(
                 f'{path}: {shown[0]} captions and {shown[1]} images each, expected '
                 f'{self.top["top_captions"]} and {self.top["top_images"]}; delete it or take '
                 'another work_dir'
@@ -178,12 +179,12 @@ class OfflineMiningHook(Hook):
         ):
             array, top = _array(path), self.top[field]
             if array.ndim != 2 or len(array) != rows or array.shape[1] < top:
-                raise ValueError(
+                raise InputError(
                     f'{path}: shape {array.shape}, expected ({rows}, {field}={top} or more)'
                 )
             chosen = torch.from_numpy(np.asarray(array[:, :top], dtype=np.int64))
             if chosen.min() < 0 or chosen.max() >= limit:
-                raise ValueError(
+                raise InputError(
                     f'{path}: indices {chosen.min()} to {chosen.max()}, expected 0 to {limit - 1}'
                 )
             own = (
@@ -193,7 +194,7 @@ class OfflineMiningHook(Hook):
             )
             if own.any():
                 row = int(own.any(dim=1).nonzero()[0])
-                raise ValueError(
+                raise InputError(
                     f'{path}: row {row} names what belongs to it, expected negatives; is it of '
                     'another data set?'
                 )
@@ -208,9 +209,9 @@ class OfflineMiningHook(Hook):
         arrays = [_array(path) for path in parts]
         for path, array, rows in zip(parts, arrays, (num_images, len(owner))):
             if array.ndim != 2 or len(array) != rows:
-                raise ValueError(f'{path}: shape {array.shape}, expected {rows} rows')
+                raise InputError(f'{path}: shape {array.shape}, expected {rows} rows')
         if len(arrays) == 2 and arrays[0].shape[1] != arrays[1].shape[1]:
-            raise ValueError(
+            raise InputError(
                 f'{parts[1]}: {arrays[1].shape[1]} channels, expected those of {parts[0]}, '
                 f'{arrays[0].shape[1]}'
             )
@@ -234,7 +235,7 @@ class OfflineMiningHook(Hook):
         try:
             model.load_state_dict(state)
         except (RuntimeError, AttributeError) as error:
-            raise ValueError(
+            raise InputError(
                 f'OfflineMiningHook: miner.checkpoint {checkpoint} is not one of '
                 f'{Path(config).stem}: {" ".join(str(error).split())[:200]}'
             ) from None
@@ -293,4 +294,4 @@ def _array(path: str) -> np.ndarray:
     try:
         return np.load(path, mmap_mode='r', allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f'{path}: expected an array file (.npy): {error}') from None
+        raise InputError(f'{path}: expected an array file (.npy): {error}') from None

@@ -10,7 +10,8 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from projects.common.progress import progress_bar
+from projects.common.errors import InputError
+from projects.common.hooks.progress import progress_bar
 from projects.rvse.visualization import Answers, Card, draw_answers
 
 __all__ = ['MatchingVisualizationHook']
@@ -47,7 +48,7 @@ class MatchingVisualizationHook(Hook):
         image_pattern: str | None = None,
     ) -> None:
         if image_pattern is not None and '{ori_id' not in image_pattern:
-            raise ValueError(
+            raise InputError(
                 f'MatchingVisualizationHook: image_pattern={image_pattern!r}, expected a path '
                 'with {ori_id}'
             )

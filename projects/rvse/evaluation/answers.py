@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from projects.common.errors import InputError
+
 from .ranks import RetrievalRanks
 
 __all__ = ['best_answers']
@@ -34,7 +36,7 @@ def best_answers(dataset, ranks: RetrievalRanks) -> list[dict]:
     best_captions, best_images = ranks.best_captions, ranks.best_images
     caption_scores, image_scores = ranks.best_captions_scores, ranks.best_images_scores
     if best_captions is None or best_images is None:
-        raise ValueError('best_answers: the ranks were counted without top_k')
+        raise InputError('best_answers: the ranks were counted without top_k')
     assert caption_scores is not None and image_scores is not None
     infos = [dataset.get_data_info(i) for i in range(dataset.img_size)]
     texts = [text for info in infos for text in info['text']]

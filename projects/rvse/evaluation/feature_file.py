@@ -10,6 +10,8 @@ import torch
 from mmengine import dist
 from torch import Tensor
 
+from projects.common.errors import InputError
+
 __all__ = ['FeatureFile']
 
 
@@ -77,7 +79,7 @@ class FeatureFile:
             self._rank[ids], self._start[ids], self._size[ids] = rank, starts, lengths
         if (self._rank < 0).any():
             missing = np.flatnonzero(self._rank < 0)
-            raise ValueError(
+            raise InputError(
                 f'{self.paths[0]}: {len(missing)} of {count} entries were not encoded, the first '
                 f'is {missing[0]}'
             )

@@ -16,6 +16,7 @@ from mmengine.runner import BaseLoop, TestLoop, ValLoop, autocast
 from torch import Tensor
 
 from projects.common.build import unwrapped
+from projects.common.errors import InputError
 
 from .answers import best_answers
 from .feature_file import FeatureFile
@@ -99,7 +100,7 @@ class _MatchingEvaluation(BaseLoop):
         hook = self.runner.call_hook
         dataset = self.dataloader.dataset
         if not getattr(dataset, 'test_mode', False):
-            raise ValueError(
+            raise InputError(
                 f'{type(dataset).__name__}: {type(self).__name__} needs test_mode=True'
             )
         if self.num_folds:

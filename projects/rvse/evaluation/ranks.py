@@ -12,7 +12,8 @@ import torch
 from mmengine import dist
 from torch import Tensor
 
-from projects.common.progress import progress_bar
+from projects.common.errors import InputError
+from projects.common.hooks.progress import progress_bar
 
 __all__ = ['RetrievalRanks', 'ScoreFunction', 'matrix_scores', 'mean_scores', 'retrieval_ranks']
 
@@ -93,7 +94,7 @@ def mean_scores(scores: Sequence[ScoreFunction]) -> ScoreFunction:
         ValueError: There is none.
     """
     if not scores:
-        raise ValueError('mean_scores: found no models, expected one or more')
+        raise InputError('mean_scores: found no models, expected one or more')
 
     def mean(images: Tensor, captions: Tensor) -> Tensor:
         total = scores[0](images, captions).double()
@@ -165,12 +166,12 @@ def retrieval_ranks(
     def scored(images: Tensor, captions: Tensor) -> Tensor:
         values = score(images, captions).to('cpu', torch.float64)
         if values.shape != (len(images), len(captions)):
-            raise ValueError(
+            raise InputError(
                 f'similarities: found shape {tuple(values.shape)} for {len(images)} images and '
                 f'{len(captions)} captions'
             )
         if values.isnan().any():
-            raise ValueError(
+            raise InputError(
                 f'similarities: NaN among images {images[0]} to {images[-1]}; a rank is undefined'
             )
         if best_captions is not None and best_images is not None:
@@ -223,17 +224,17 @@ def retrieval_ranks(
 def _check(owner: Tensor, num_images: int, fold_size: int | None) -> None:
     counts = torch.zeros(num_images, dtype=torch.int64)
     if len(owner) and not 0 <= owner.min() <= owner.max() < num_images:
-        raise ValueError(
+        raise InputError(
             f'image_of_caption: found indices {owner.min()} to {owner.max()} for '
             f'{num_images} images'
         )
     counts.index_add_(0, owner, torch.ones_like(owner))
     if (counts == 0).any():
-        raise ValueError(
+        raise InputError(
             f'image_of_caption: image {int(counts.argmin())} of {num_images} has no caption; '
             'its rank is undefined'
         )
     if fold_size and num_images % fold_size:
-        raise ValueError(
+        raise InputError(
             f'fold_size: {num_images} images are no whole number of folds of {fold_size}'
         )

@@ -6,6 +6,8 @@ import os
 
 import numpy as np
 
+from projects.common.errors import InputError
+
 from .ranks import RetrievalRanks
 
 __all__ = ['check_folds', 'fold_summary', 'rank_summary', 'retrieval_summary']
@@ -45,7 +47,7 @@ def fold_summary(ranks: RetrievalRanks) -> list[dict[str, float]]:
         ValueError: The ranks were counted without folds.
     """
     if ranks.fold_i2t is None or ranks.fold_t2i is None or ranks.fold_of_image is None:
-        raise ValueError('fold_summary: the ranks were counted without fold_size')
+        raise InputError('fold_summary: the ranks were counted without fold_size')
     return [
         retrieval_summary(
             ranks.fold_i2t[ranks.fold_of_image == fold],
@@ -74,7 +76,7 @@ def check_folds(num_images: int, num_folds: int, fold_size: int, source: str) ->
     hint = ''
     if num_images < expected and name.startswith('test') and not name.startswith('testall'):
         hint = f'; expected testall{name[4:]}, which holds all test images'
-    raise ValueError(
+    raise InputError(
         f'{source}: it has {num_images:,} images, but {num_folds} folds of {fold_size:,} need '
         f'{expected:,}{hint}'
     )

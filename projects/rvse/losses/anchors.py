@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from projects.common.errors import InputError
+
 
 class Anchors(NamedTuple):
     """One direction of a batch of B pairs; every row is an anchor.
@@ -51,11 +53,11 @@ def both_directions(S: Tensor, positives: Tensor | None = None) -> tuple[Anchors
             matrix of its shape.
     """
     if S.dim() != 2 or S.shape[0] != S.shape[1] or not len(S):
-        raise ValueError(f'S: shape {tuple(S.shape)}, expected (B, B) with one pair a row')
+        raise InputError(f'S: shape {tuple(S.shape)}, expected (B, B) with one pair a row')
     own = torch.eye(len(S), dtype=torch.bool, device=S.device)
     if positives is not None:
         if positives.shape != S.shape or positives.dtype != torch.bool:
-            raise ValueError(
+            raise InputError(
                 f'positives: {positives.dtype} of shape {tuple(positives.shape)}, '
                 f'expected torch.bool of shape {tuple(S.shape)}'
             )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor
+
+from projects.common.errors import InputError
+from projects.common.registry import MODELS
 
 from .anchors import Anchors, both_directions
 from .base import MatchingLoss
@@ -52,7 +54,7 @@ class AOQLoss(MatchingLoss):
     ) -> None:
         super().__init__(margin, reduction, loss_weight, patience)
         if terms not in (5, 6):
-            raise ValueError(f'AOQLoss: terms={terms!r}, expected 5 or 6')
+            raise InputError(f'AOQLoss: terms={terms!r}, expected 5 or 6')
         self.beta = beta
         self.alpha = alpha
         self.offline_margin = offline_margin
@@ -81,7 +83,7 @@ class AOQLoss(MatchingLoss):
         expected = (self.terms - 2, len(S))
         if offline is None or offline.shape != expected:
             found = None if offline is None else tuple(offline.shape)
-            raise ValueError(
+            raise InputError(
                 f'AOQLoss: offline scores of shape {found}, expected {expected}; '
                 'OfflineNegativesMatcher computes them'
             )
@@ -129,7 +131,7 @@ def mine_offline_negatives(
     best: tuple[Tensor, Tensor] | None = None  # scores and images (T, top_images), for captions
     for block in blocks:
         if block.shape[1] != len(image_of_caption):
-            raise ValueError(
+            raise InputError(
                 f'mine_offline_negatives: scores of {block.shape[1]:,} captions, expected '
                 f'{len(image_of_caption):,}'
             )
@@ -146,7 +148,7 @@ def mine_offline_negatives(
         highest, chosen = columns.topk(min(top_images, columns.shape[1]), dim=1)
         best = highest, candidates.gather(1, chosen)
     if best is None:
-        raise ValueError('mine_offline_negatives: there are no blocks')
+        raise InputError('mine_offline_negatives: there are no blocks')
     _top(best[0], top_images, 'a caption', 'top_images')
     return torch.cat(captions), best[1]
 
@@ -154,7 +156,7 @@ def mine_offline_negatives(
 def _top(scores: Tensor, top: int, what: str, field: str) -> tuple[Tensor, Tensor]:
     fewest = int((~scores.isneginf()).sum(dim=1).min())
     if fewest < top:
-        raise ValueError(
+        raise InputError(
             f'mine_offline_negatives: {what} has {fewest} negatives, expected {field}={top} or more'
         )
     return scores.topk(top, dim=1)

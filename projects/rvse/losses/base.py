@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
+
+from projects.common.errors import InputError
+from projects.common.registry import log_warning
 
 from .anchors import Anchors, both_directions
 
@@ -46,7 +46,7 @@ class MatchingLoss(nn.Module):
     ) -> None:
         super().__init__()
         if reduction not in REDUCTIONS:
-            raise ValueError(
+            raise InputError(
                 f'{type(self).__name__}: reduction={reduction!r}, expected one of {REDUCTIONS}'
             )
         self.margin = margin
@@ -112,11 +112,9 @@ class MatchingLoss(nn.Module):
         self._calls += 1
         if self._calls % self.patience == 0 and int(self._stuck) >= self.patience:
             self._warned = True
-            print_log(
+            log_warning(
                 f'{type(self).__name__} (reduction={self.reduction!r}): for {int(self._stuck)} '
                 'iterations the hardest negatives have scored like the positives, where this loss '
                 f'is {self._of_equal_scores(directions[0]):.4g} and the gradients of hard '
                 f'negatives vanish; {self.plateau_advice}',
-                logger='current',
-                level=logging.WARNING,
             )

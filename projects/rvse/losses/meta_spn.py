@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from projects.common.registry import MODELS
 
 from .anchors import Anchors, both_directions
 from .base import MatchingLoss

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor
+
+from projects.common.errors import InputError
+from projects.common.registry import MODELS
 
 from .anchors import Anchors, both_directions
 from .base import MatchingLoss
 from .triplet import hard_negative, triplet
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SPLITS = ('mean', 'hardest')
 
@@ -53,7 +58,7 @@ class NCRLoss(MatchingLoss):
     ) -> None:
         super().__init__(margin, reduction, loss_weight, patience)
         if split not in SPLITS:
-            raise ValueError(f'NCRLoss: split={split!r}, expected one of {SPLITS}')
+            raise InputError(f'NCRLoss: split={split!r}, expected one of {SPLITS}')
         self.base = base
         self.split = split
 
@@ -126,6 +131,7 @@ def clean_probability(
     Returns:
         (N,) in [0, 1].
     """
+    import numpy as np
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
@@ -151,5 +157,7 @@ def clean_pairs(probability: np.ndarray, threshold: float = 0.5) -> np.ndarray:
         (N,) bool.
     """
     if probability.min() > threshold:
+        import numpy as np
+
         threshold = np.sort(probability)[len(probability) // 100]
     return probability > threshold

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor
+
+from projects.common.errors import InputError
+from projects.common.registry import MODELS
 
 from .anchors import Anchors
 from .base import MatchingLoss
@@ -65,7 +67,7 @@ class SelHNLoss(MatchingLoss):
     ) -> None:
         super().__init__(margin, reduction, loss_weight, patience)
         if normalizer not in NORMALIZERS:
-            raise ValueError(f'SelHNLoss: normalizer={normalizer!r}, expected one of {NORMALIZERS}')
+            raise InputError(f'SelHNLoss: normalizer={normalizer!r}, expected one of {NORMALIZERS}')
         self.eps = eps
         self.normalizer = normalizer
 

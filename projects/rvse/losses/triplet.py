@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor
+
+from projects.common.registry import MODELS
 
 from .anchors import Anchors, hinge
 from .base import MatchingLoss

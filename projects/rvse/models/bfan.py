@@ -6,6 +6,8 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from projects.common.errors import InputError
+
 from .blockwise import BlockwiseSimilarity
 from .scan import pool_cosines
 from .stacked_attention import context_cosines, gram_matrices, pair_products
@@ -54,7 +56,7 @@ class BFANSimilarity(BlockwiseSimilarity):
     ) -> None:
         super().__init__(workspace)
         if focus not in FOCUS:
-            raise ValueError(f'BFANSimilarity: focus={focus!r}, expected equal or prob')
+            raise InputError(f'BFANSimilarity: focus={focus!r}, expected equal or prob')
         self.focus_name = focus
         self.focus = FOCUS[focus]
         self.smooth = smooth

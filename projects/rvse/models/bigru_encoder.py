@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from projects.common.errors import InputError
 from projects.rvse.text import Vocabulary
 
 from .gru import run_gru
@@ -57,7 +58,7 @@ class BiGRUTextEncoder(BaseModule):
         vocabulary = Vocabulary.from_file(vocab_file) if vocab_file else None
         if vocab_size is None:
             if vocabulary is None:
-                raise ValueError('text_encoder: set vocab_file, or vocab_size to load one later')
+                raise InputError('text_encoder: set vocab_file, or vocab_size to load one later')
             vocab_size = len(vocabulary) + bool(mask_rate)
         self.embed = nn.Embedding(vocab_size, word_channels)
         self.dropout = nn.Dropout(word_dropout)
@@ -79,7 +80,7 @@ class BiGRUTextEncoder(BaseModule):
         """
         needed = len(vocabulary) + bool(self.mask_rate)
         if needed > self.embed.num_embeddings:
-            raise ValueError(
+            raise InputError(
                 f'text_encoder: the vocabulary needs {needed} rows'
                 f'{" with <mask>" if self.mask_rate else ""}, '
                 f'but vocab_size is {self.embed.num_embeddings}'

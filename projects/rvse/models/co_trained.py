@@ -11,6 +11,8 @@ from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from projects.common.errors import InputError
+
 from .matcher import Features
 
 
@@ -85,9 +87,9 @@ class CoTrainedMatcher(BaseModel):
         if mode == 'tensor':
             return self.extract_feat(inputs, data_samples)
         if mode != 'loss':
-            raise ValueError(f"mode={mode!r}, expected 'loss' or 'tensor'")
+            raise InputError(f"mode={mode!r}, expected 'loss' or 'tensor'")
         if data_samples is None:
-            raise ValueError("mode='loss' needs data_samples")
+            raise InputError("mode='loss' needs data_samples")
         return self.loss(inputs, data_samples)
 
     def extract_feat(

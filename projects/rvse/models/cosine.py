@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from projects.common.matrix_product import linear
+from projects.common.speed.matrix_product import linear
 
 
 @MODELS.register_module()

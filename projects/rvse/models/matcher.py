@@ -11,7 +11,8 @@ from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from projects.common.matrix_product import use_fast_linear
+from projects.common.errors import InputError
+from projects.common.speed.matrix_product import use_fast_linear
 
 from .sequences import pad_sets
 
@@ -73,9 +74,9 @@ class ImageTextMatcher(BaseModel):
         if mode == 'tensor':
             return self.extract_feat(inputs, data_samples)
         if mode not in ('loss', 'predict'):
-            raise ValueError(f"mode={mode!r}, expected 'loss', 'predict' or 'tensor'")
+            raise InputError(f"mode={mode!r}, expected 'loss', 'predict' or 'tensor'")
         if data_samples is None:
-            raise ValueError(f'mode={mode!r} needs data_samples')
+            raise InputError(f'mode={mode!r} needs data_samples')
         if mode == 'loss':
             return self.loss(inputs, data_samples)
         return self.predict(inputs, data_samples)
@@ -145,7 +146,7 @@ class ImageTextMatcher(BaseModel):
             texts = sample.get('text')
             texts = [texts] if isinstance(texts, str) else texts
             if not (isinstance(texts, list) and texts and all(isinstance(t, str) for t in texts)):
-                raise ValueError(
+                raise InputError(
                     f'data_samples[{i}].text: {sample.get("text")!r}, expected a caption or a '
                     'list of captions'
                 )
@@ -165,7 +166,7 @@ class ImageTextMatcher(BaseModel):
         if self.mask_repeats:
             ids = [sample.get('image_id') for sample in data_samples]
             if None in ids:
-                raise ValueError(f'data_samples[{ids.index(None)}]: mask_repeats needs image_id')
+                raise InputError(f'data_samples[{ids.index(None)}]: mask_repeats needs image_id')
         number = {image_id: i for i, image_id in enumerate(ids)}
         row = torch.tensor([number[image_id] for image_id in ids])[owner]
         return row[:, None] == row

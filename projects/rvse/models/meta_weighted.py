@@ -8,6 +8,8 @@ from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from projects.common.errors import InputError
+
 from .matcher import ImageTextMatcher
 
 
@@ -49,7 +51,7 @@ class MetaWeightedMatcher(ImageTextMatcher):
         inputs, samples = batch['inputs'], batch['data_samples']
         half = len(samples) // 2
         if half < 2:
-            raise ValueError(
+            raise InputError(
                 f'MetaWeightedMatcher: a batch of {len(samples)} pairs, expected 4 or more'
             )
         with optim_wrapper.optim_context(self):

@@ -9,6 +9,8 @@ from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from projects.common.errors import InputError
+
 from .matcher import ImageTextMatcher
 
 GROUP = 8  # pairs that are scored at once, all with all
@@ -57,7 +59,7 @@ class OfflineNegativesMatcher(ImageTextMatcher):
         groups = self.criterion.terms - 3
         batch = len(data_samples) // groups
         if len(data_samples) % groups or not batch:
-            raise ValueError(
+            raise InputError(
                 f'OfflineNegativesMatcher: a batch of {len(data_samples)}, expected B pairs and '
                 f'{groups - 1} x B samples mined for them: OfflineNegativesDataset with '
                 f'owners={groups == 3} and collate_fn=dict(type="pairs_then_negatives")'

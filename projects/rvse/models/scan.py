@@ -6,6 +6,8 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from projects.common.errors import InputError
+
 from .blockwise import BlockwiseSimilarity
 from .sequences import length_mask
 from .stacked_attention import context_cosines, gram_matrices, pair_products
@@ -60,9 +62,9 @@ class SCANSimilarity(BlockwiseSimilarity):
     ) -> None:
         super().__init__(workspace)
         if direction not in DEFAULTS:
-            raise ValueError(f'SCANSimilarity: direction={direction!r}, expected t2i or i2t')
+            raise InputError(f'SCANSimilarity: direction={direction!r}, expected t2i or i2t')
         if aggregation not in ('AVG', 'LSE', 'max', 'sum'):
-            raise ValueError(
+            raise InputError(
                 f'SCANSimilarity: aggregation={aggregation!r}, expected AVG, LSE, max or sum'
             )
         self.direction = direction

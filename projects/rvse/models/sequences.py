@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from projects.common.errors import InputError
+
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
     """(B, size) bool, True in the first ``lengths[i]`` places of row i."""
@@ -35,7 +37,7 @@ def pad_sets(sets: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """
     for i, item in enumerate(sets):
         if item.dim() != 2 or not len(item):
-            raise ValueError(
+            raise InputError(
                 f'inputs[{i}]: shape {tuple(item.shape)}, expected (N, C) with N of 1 or more'
             )
     sizes = torch.tensor([len(item) for item in sets], device=sets[0].device)

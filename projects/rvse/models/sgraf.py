@@ -11,7 +11,12 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from projects.common.matrix_product import FastLinear, linear, packed_linear
+from projects.common.errors import InputError
+from projects.common.speed.matrix_product import (
+    FastLinear,
+    linear,
+    packed_linear,
+)
 
 from .blockwise import BlockwiseSimilarity
 from .sequences import l2norm, length_mask
@@ -196,7 +201,7 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         """
         expected = self.v_global_w.num_regions
         if images.shape[1] != expected or not (image_lengths == expected).all():
-            raise ValueError(
+            raise InputError(
                 f'{type(self).__name__}: pictures of {int(image_lengths.min())} to '
                 f'{int(image_lengths.max())} regions, expected {expected} for each'
             )

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from projects.common.matrix_product import linear
+from projects.common.speed.matrix_product import linear
 
 from .sequences import length_mask
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from projects.common.errors import InputError
+
 __all__ = ['EmbeddingCache']
 
 
@@ -50,9 +52,9 @@ class EmbeddingCache:
         except sqlite3.OperationalError as error:
             if 'locked' in str(error) or 'full' in str(error):
                 raise
-            raise ValueError(self._damaged(error)) from None
+            raise InputError(self._damaged(error)) from None
         except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
-            raise ValueError(self._damaged(error)) from None
+            raise InputError(self._damaged(error)) from None
 
     def _damaged(self, reason: object) -> str:
         reason = ' '.join(str(reason).split())
@@ -70,7 +72,7 @@ class EmbeddingCache:
         if row is None:
             return None
         if not isinstance(row[0], bytes) or len(row[0]) % 4:
-            raise ValueError(self._damaged('an entry is no vector'))
+            raise InputError(self._damaged('an entry is no vector'))
         return np.frombuffer(row[0], dtype='<f4')
 
     def put(self, keys: list[bytes], vectors: np.ndarray) -> None:

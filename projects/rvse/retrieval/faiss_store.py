@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from projects.common.annotation_files import check_fields, read_json
-from projects.common.files import folder_locked, write_atomically
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import check_fields, read_json
+from projects.common.files.atomic import folder_locked, write_atomically
 
 from .store import Hit, VectorStore, check_vectors
 
@@ -56,7 +57,7 @@ class FaissStore(VectorStore):
             with folder_locked(self.folder, shared=True):
                 self._load()
         elif self.folder.is_dir() and not all(map(_is_ours, self.folder.iterdir())):
-            raise ValueError(f'store {self.folder}: the folder is not empty and has no store.json')
+            raise InputError(f'store {self.folder}: the folder is not empty and has no store.json')
         elif not create:
             raise FileNotFoundError(f'store {self.folder}: does not exist; index something first')
 
@@ -73,17 +74,17 @@ class FaissStore(VectorStore):
             self.index = self.faiss.read_index(str(self._file('vectors', 'faiss')))
             numbers = self.faiss.vector_to_array(self.index.id_map)
         except (OSError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
-            raise ValueError(f'{where}: damaged ({" ".join(str(error).split())})') from None
+            raise InputError(f'{where}: damaged ({" ".join(str(error).split())})') from None
         if space != self.space:
-            raise ValueError(
+            raise InputError(
                 f'{where}: made by another model or other weights; use those, or another store'
             )
         if factory != self.factory:
-            raise ValueError(f'{where}: factory={self.factory!r}, but it has {factory!r}')
+            raise InputError(f'{where}: factory={self.factory!r}, but it has {factory!r}')
         if self.index.ntotal != len(self._names):
-            raise ValueError(f'{where}: {self.index.ntotal} vectors, but {len(self._names)} names')
+            raise InputError(f'{where}: {self.index.ntotal} vectors, but {len(self._names)} names')
         if not np.array_equal(np.sort(numbers), sorted(self._names)):
-            raise ValueError(f'{where}: damaged (its vectors have other numbers than its names)')
+            raise InputError(f'{where}: damaged (its vectors have other numbers than its names)')
         self._ids = {name: number for number, name in self._names.items()}
         self._next = max(self._names, default=-1) + 1
 
@@ -106,7 +107,7 @@ class FaissStore(VectorStore):
         # a name that comes twice keeps its last vector
         last = {name: i for i, name in enumerate(names)}
         if len(names) != len(vectors):
-            raise ValueError(f'store {self.folder}: {len(names)} names, {len(vectors)} vectors')
+            raise InputError(f'store {self.folder}: {len(names)} names, {len(vectors)} vectors')
         if not last:
             return
         if self.index is None:
@@ -119,7 +120,7 @@ class FaissStore(VectorStore):
         known = [self._ids[name] for name in last if name in self._ids]
         if known:
             if self.factory != 'Flat':
-                raise ValueError(
+                raise InputError(
                     f'store {self.folder}: {self._names[known[0]]!r} is there already, and an '
                     f'index {self.factory!r} cannot replace it'
                 )
@@ -137,7 +138,7 @@ class FaissStore(VectorStore):
     def search(self, queries: np.ndarray, top_k: int) -> list[list[Hit]]:
         """As the base class has it, exactly or as the factory approximates."""
         if not len(self):
-            raise ValueError(f'store {self.folder}: it is empty; index something first')
+            raise InputError(f'store {self.folder}: it is empty; index something first')
         queries = check_vectors(queries, self.index.d, f'store {self.folder}')
         scores, numbers = self.index.search(queries, min(top_k, len(self)))
         return [
@@ -161,7 +162,7 @@ class FaissStore(VectorStore):
         note = self.folder / 'store.json'
         there = read_json(note)['generation'] if note.is_file() else 0
         if there != self._generation:
-            raise ValueError(
+            raise InputError(
                 f'store {self.folder}: another process has saved into it since it was opened; '
                 'open it again'
             )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from projects.common.errors import InputError
+
 from .store import Hit, VectorStore, check_vectors
 
 __all__ = ['MilvusStore']
@@ -39,7 +41,7 @@ class MilvusStore(VectorStore):
         token: str = '',
     ) -> None:
         if '://' not in place and not place.endswith('.db'):
-            raise ValueError(f'store milvus:{place}: expected a file that ends in .db, or a URL')
+            raise InputError(f'store milvus:{place}: expected a file that ends in .db, or a URL')
         self.milvus = _import_milvus()
         missing = f'store milvus:{place}: does not exist; index something first'
         if '://' not in place:
@@ -58,7 +60,7 @@ class MilvusStore(VectorStore):
             self.client.load_collection(self.collection)
         elif others:
             self.close()
-            raise ValueError(
+            raise InputError(
                 f'store milvus:{place}: made by another model or other weights; use those, or '
                 'another store'
             )
@@ -94,12 +96,12 @@ class MilvusStore(VectorStore):
         """
         vectors = check_vectors(vectors, self._channels, f'store milvus:{self.place}')
         if len(names) != len(vectors):
-            raise ValueError(
+            raise InputError(
                 f'store milvus:{self.place}: {len(names)} names, {len(vectors)} vectors'
             )
         long = next((name for name in names if len(name.encode()) > NAME_BYTES), None)
         if long is not None:
-            raise ValueError(
+            raise InputError(
                 f'store milvus:{self.place}: a name of {len(long.encode())} bytes, expected at '
                 f'most {NAME_BYTES}: {long[:60]!r}'
             )
@@ -113,7 +115,7 @@ class MilvusStore(VectorStore):
     def search(self, queries: np.ndarray, top_k: int) -> list[list[Hit]]:
         """As the base class has it, by the index that the collection has."""
         if not len(self):
-            raise ValueError(f'store milvus:{self.place}: it is empty; index something first')
+            raise InputError(f'store milvus:{self.place}: it is empty; index something first')
         queries = check_vectors(queries, self._channels, f'store milvus:{self.place}')
         found = self.client.search(
             self.collection, data=list(queries), limit=top_k, output_fields=['name']

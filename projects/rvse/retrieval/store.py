@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from projects.common.errors import InputError
+
 __all__ = ['Hit', 'VectorStore', 'check_vectors', 'open_store']
 
 
@@ -95,7 +97,7 @@ def open_store(uri: str | os.PathLike, space: str, create: bool = True, **kwargs
     if colon and scheme == 'faiss':
         return FaissStore(place, space, create, **kwargs)
     if '://' in uri:
-        raise ValueError(f'store {uri}: expected a folder, faiss:FOLDER, milvus:FILE.db or '
+        raise InputError(f'store {uri}: expected a folder, faiss:FOLDER, milvus:FILE.db or '
                          'milvus:http://HOST:PORT')  # fmt: skip
     return FaissStore(uri, space, create, **kwargs)
 
@@ -108,9 +110,9 @@ def check_vectors(vectors: np.ndarray, channels: int | None, where: str) -> np.n
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or channels not in (None, vectors.shape[1]):
-        raise ValueError(
+        raise InputError(
             f'{where}: vectors of shape {vectors.shape}, expected (N, {channels or "C"})'
         )
     if not np.isfinite(vectors).all():
-        raise ValueError(f'{where}: vectors with NaN or infinity')
+        raise InputError(f'{where}: vectors with NaN or infinity')
     return vectors

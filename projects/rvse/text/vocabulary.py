@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from projects.common.annotation_files import read_json
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import read_json
 
 from .word_tokenize import word_tokenize
 
@@ -44,14 +45,14 @@ class Vocabulary:
 
     def __init__(self, words: Sequence[str]) -> None:
         if tuple(words[:4]) != SPECIAL_WORDS:
-            raise ValueError(
+            raise InputError(
                 f'vocabulary: it begins with {list(words[:4])}, expected {list(SPECIAL_WORDS)}'
             )
         self.words = list(words)
         self._ids = {word: i for i, word in enumerate(self.words)}
         if len(self._ids) != len(self.words):
             twice = next(word for word, n in Counter(self.words).items() if n > 1)
-            raise ValueError(f'vocabulary: {twice!r} stands in it twice')
+            raise InputError(f'vocabulary: {twice!r} stands in it twice')
 
     def __len__(self) -> int:
         """Number of words, ``<mask>`` not counted."""
@@ -91,17 +92,17 @@ class Vocabulary:
             words = sorted(ids, key=ids.__getitem__)
             found = [ids[word] for word in words]
         except (KeyError, TypeError, AttributeError):
-            raise ValueError(
+            raise InputError(
                 f"{path}: expected json with 'word2idx', a dict of words and their ids"
             ) from None
         if found != list(range(len(words))):
-            raise ValueError(
+            raise InputError(
                 f'{path}: the {len(words)} ids of word2idx are not 0 to {len(words) - 1}'
             )
         try:
             return cls(words)
         except ValueError as error:
-            raise ValueError(f'{path}: {error}') from None
+            raise InputError(f'{path}: {error}') from None
 
     def save(self, path: str | Path) -> None:
         """Writes the released json, which the released code reads too."""

@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 from torch import nn
 
-from projects.common.precision import lower_precision
+from projects.common.speed.precision import lower_precision
 
 from .pictures import photographs
 from .stages import Stage, staged

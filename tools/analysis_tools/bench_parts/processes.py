@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from projects.common.cli import UserError
+from projects.common.errors import InputError
 
 from .table import Row
 from .work import Settings, Step
@@ -68,5 +68,5 @@ def launch(project: str, count: int, folder: str, settings: Settings) -> dict[st
     )
     if done.returncode:
         sys.stderr.write(done.stderr)
-        raise UserError(f'{project} with {count} processes failed')
+        raise InputError(f'{project} with {count} processes failed')
     return json.loads(next(x for x in done.stdout.splitlines() if x.startswith('{"seconds"')))

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from projects.common.timing import PeakMemory, synchronize
+from projects.common.speed.timing import PeakMemory, synchronize
 
 from .table import Row
 from .work import Settings, work

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from projects.common.cli import UserError
+from projects.common.errors import InputError
 
 COLUMNS = (
     'project', 'what', 'size_name', 'size', 'ours', 'baseline', 'unit', 'ratio', 'against',
@@ -64,7 +64,7 @@ class Table:
         path: The file; it need not be there.
 
     Raises:
-        UserError: It has other columns.
+        InputError: It has other columns.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +78,7 @@ class Table:
             path.write_text(whole, encoding='utf-8')
         reader = csv.DictReader(io.StringIO(whole))
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UserError(
+            raise InputError(
                 f'{path}: columns {", ".join(reader.fieldnames or ["none"])}; expected '
                 f'{", ".join(COLUMNS)}; move the file away to measure anew'
             )

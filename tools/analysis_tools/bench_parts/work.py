@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from projects.common import matrix_product
-from projects.common.cli import load_config
-from projects.common.timing import PeakMemory, time_in_turn
+from projects.common.cli.config import load_config
+from projects.common.speed import matrix_product
+from projects.common.speed.timing import PeakMemory, time_in_turn
 
 from .table import Row
 

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 import torch.distributed as dist
 
-from projects.common.allocator import keep_freed_memory
-from projects.common.cli import leave_process_group
+from projects.common.cli.run import leave_process_group
+from projects.common.speed.allocator import keep_freed_memory
 
 
 def plvl(args: argparse.Namespace) -> Callable[[], object]:

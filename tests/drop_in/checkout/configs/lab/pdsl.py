@@ -4,7 +4,9 @@ _base_ = [
     '../mmtriad/_base_/datasets/scenes_tags_128.py',
     '../mmtriad/pdsl/_base_/pdsl_tiny.py',
 ]
-custom_imports = dict(imports=['projects.pdsl', 'projects.lab'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['projects.pdsl.register', 'projects.lab'], allow_failed_imports=False
+)
 custom_hooks = [dict(type='LabWhatRanHook')]
 model = dict(
     cue=dict(_delete_=True, type='GrabCutCue', iterations=1),

@@ -4,7 +4,9 @@ _base_ = [
     '../mmtriad/_base_/datasets/scenes_128.py',
     '../mmtriad/plvl/_base_/plvl_tiny.py',
 ]
-custom_imports = dict(imports=['projects.plvl', 'projects.lab'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['projects.plvl.register', 'projects.lab'], allow_failed_imports=False
+)
 custom_hooks = [
     dict(type='LearnVocabularyHook', vocab_size=1024),
     dict(type='LabWhatRanHook'),

@@ -1,6 +1,8 @@
 # mmdet's own detector on our backbone.
 _base_ = '../_base_/default_runtime.py'
-custom_imports = dict(imports=['projects.pdsl', 'projects.lab'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['projects.pdsl.register', 'projects.lab'], allow_failed_imports=False
+)
 custom_hooks = [dict(type='LabWhatRanHook')]
 model = dict(
     type='RetinaNet',

@@ -4,7 +4,9 @@ _base_ = [
     '../mmtriad/rvse/_base_/scenes_128_captions.py',
     '../mmtriad/rvse/_base_/rvse_tiny.py',
 ]
-custom_imports = dict(imports=['projects.rvse', 'projects.lab'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['projects.rvse.register', 'projects.lab'], allow_failed_imports=False
+)
 custom_hooks = [dict(type='BuildVocabularyHook', min_count=1), dict(type='LabWhatRanHook')]
 train_dataloader = dict(batch_size=4)
 test_dataloader = dict(dataset=dict(ann_file='annotations/captions_val.json'))  # as validated

@@ -1,6 +1,8 @@
 # A model of mmpretrain with SelHN for its loss: each channel of one view against all of the other.
 _base_ = 'mmpretrain::_base_/default_runtime.py'
-custom_imports = dict(imports=['projects.rvse', 'projects.lab'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['projects.rvse.register', 'projects.lab'], allow_failed_imports=False
+)
 custom_hooks = [dict(type='LabWhatRanHook')]
 model = dict(
     type='BarlowTwins',

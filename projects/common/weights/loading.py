@@ -35,8 +35,9 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner.loops import BaseLoop
 from torch import Tensor, nn
 
-from .build import unwrapped
-from .config_text import config_of_checkpoint
+from ..build import unwrapped
+from ..config_text import config_of_checkpoint
+from ..errors import InputError
 from .layouts import recognise
 
 __all__ = [
@@ -243,7 +244,7 @@ def load_weights(
     name = type(module).__name__
     none = match.expected > 0 and not match.matched
     if none or not (match.fits or allow_partial):
-        raise ValueError(_misfit(match, name, content, source, prefix))
+        raise InputError(_misfit(match, name, content, source, prefix))
     line = f'{source}: {len(match.matched)} of {match.expected} tensors of {name} loaded'
     for reason, names in match.excused.items():
         line += f'; {len(names)} by design not: {reason}'
@@ -315,7 +316,7 @@ def check_semantics(content: Any, model: Mapping, scope: str, source: str | os.P
         return
     with DefaultScope.overwrite_default_scope(scope):
         for where, (found, expected) in _differences(theirs, model, 'model'):
-            raise ValueError(
+            raise InputError(
                 f'checkpoint {source}: {where} is {found!r} in its config, but {expected!r} here; '
                 'the shapes of the weights are the same and their meaning is not'
             )

@@ -14,9 +14,9 @@ from mmengine.registry import HOOKS
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from .build import unwrapped
-from .cli import UserError
-from .convert import write_checkpoint
+from ..build import unwrapped
+from ..errors import InputError
+from ..weights.convert import write_checkpoint
 
 __all__ = ['NonFiniteLossHook']
 
@@ -37,7 +37,7 @@ class NonFiniteLossHook(Hook):
     The dump, ``nonfinite_loss_iter_<n>_rank_<r>.pth`` in the work folder, has what is needed to
     compute the loss again: ``iter``, ``epoch``, ``seed``, ``ids``, ``losses``, the ``batch``, and
     with ``'stop'`` the ``state_dict``. It is plain data, which
-    :func:`~projects.common.checkpoint.load_checkpoint_file` reads.
+    :func:`~projects.common.weights.checkpoint.load_checkpoint_file` reads.
 
     Args:
         mode: ``'stop'`` or ``'skip'``.
@@ -45,7 +45,7 @@ class NonFiniteLossHook(Hook):
         max_dumps: Of the first so many batches that are skipped there is a dump.
 
     Raises:
-        UserError: At the loss, as above; or, with ``'skip'``, when skipping is of no use, because
+        InputError: At the loss, as above; or, with ``'skip'``, when skipping is of no use, because
             the weights themselves are not finite or ``max_in_a_row`` is reached.
     """
 
@@ -53,7 +53,7 @@ class NonFiniteLossHook(Hook):
 
     def __init__(self, mode: str = 'stop', max_in_a_row: int = 20, max_dumps: int = 3) -> None:
         if mode not in ('stop', 'skip'):
-            raise ValueError(f"NonFiniteLossHook: mode is 'stop' or 'skip', found {mode!r}")
+            raise InputError(f"NonFiniteLossHook: mode is 'stop' or 'skip', found {mode!r}")
         self.mode = mode
         self.max_in_a_row = max_in_a_row
         self.max_dumps = max_dumps
@@ -124,7 +124,7 @@ class NonFiniteLossHook(Hook):
             where = f'; dump: {self._dump(runner, ids, with_weights=reason is not None)}'
         what = f'{what}; batch: {ids or "without ids"}{where}'
         if reason is not None:
-            raise UserError(f'{what}; {reason}')
+            raise InputError(f'{what}; {reason}')
         runner.message_hub.update_info('num_skipped_batches', count)
         runner.message_hub.update_scalar('train/num_skipped_batches', count)
         runner.logger.warning(f'{what}; left out, {count} so far')

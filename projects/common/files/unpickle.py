@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from .files import is_zip
+from ..errors import InputError
+from .atomic import is_zip
 
 __all__ = ['UntrustedPickleError', 'load_legacy_torch', 'load_pickle']
 
@@ -40,14 +41,14 @@ class _DType:
 
     def __init__(self, code: str) -> None:
         if code not in ('O8', 'O') and not _NUMBER_DTYPE.fullmatch(code):
-            raise ValueError(f'dtype {code!r} is not one of plain numbers or strings')
+            raise InputError(f'dtype {code!r} is not one of plain numbers or strings')
         self.code = code
         self.byteorder: Literal['<', '>', '|', '='] = '='
 
     def __setstate__(self, state: tuple) -> None:
         byteorder, subdtype, names, fields = state[1:5]
         if byteorder not in ('<', '>', '|', '=') or (subdtype, names, fields) != (None, None, None):
-            raise ValueError('structured dtypes are not admitted')
+            raise InputError('structured dtypes are not admitted')
         self.byteorder = byteorder
 
     @property
@@ -56,7 +57,7 @@ class _DType:
 
     def resolve(self) -> np.dtype:
         if self.is_object:
-            raise ValueError('an object dtype cannot be read from bytes')
+            raise InputError('an object dtype cannot be read from bytes')
         return np.dtype(self.code).newbyteorder(self.byteorder)
 
 
@@ -77,10 +78,10 @@ class _Array:
 def _build_array(raw: Any, dtype: _DType, shape: tuple, order: Literal['C', 'F']) -> np.ndarray:
     """Array of ``shape`` from bytes, or from a list of (already plain) values for objects."""
     if not isinstance(dtype, _DType) or not isinstance(shape, tuple):
-        raise ValueError('malformed array state')
+        raise InputError('malformed array state')
     if dtype.is_object:
         if not isinstance(raw, list) or len(raw) != math.prod(shape):
-            raise ValueError('malformed object array')
+            raise InputError('malformed object array')
         flat = np.empty(len(raw), dtype=object)
         for i, value in enumerate(raw):
             flat[i] = value
@@ -152,14 +153,14 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _bytes(kind: Any, *values: Any) -> Any:
     if any(isinstance(value, int) for value in values):  # so many zeros
-        raise ValueError('bytes of a given number')
+        raise InputError('bytes of a given number')
     return kind(*values)
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
     # Python 3 writes bytes in this way in protocols below 3.
     if encoding not in ('latin1', 'latin-1'):
-        raise ValueError(f'codec {encoding!r} is not admitted')
+        raise InputError(f'codec {encoding!r} is not admitted')
     return text.encode('latin1')
 
 
@@ -167,7 +168,7 @@ def _replace_arrays(value: Any, done: dict[int, Any]) -> Any:
     """Replace each ``_Array`` inside nested containers by its array; lists and dicts in place."""
     if isinstance(value, _Array):
         if value.value is None:
-            raise ValueError('an array without a state')
+            raise InputError('an array without a state')
         if value.value.dtype == object and id(value) not in done:
             done[id(value)] = value.value
             flat = value.value.reshape(-1, order='A')
@@ -246,7 +247,7 @@ def _check_memo(data: bytes) -> None:
 
 def _check_number(number: int, size: int) -> None:
     if number > size:
-        raise ValueError('an object is remembered by a number larger than the file')
+        raise InputError('an object is remembered by a number larger than the file')
 
 
 def _read(file: BinaryIO, name: str, trust: bool, encoding: str) -> Any:

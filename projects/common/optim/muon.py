@@ -12,7 +12,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import Tensor, nn
 
-from .build import unwrapped
+from ..build import unwrapped
+from ..errors import InputError
 
 # Jordan et al., 2024: the quintic whose five rounds bring singular values near 1 fastest.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -83,7 +84,7 @@ class MuonAdamW(torch.optim.AdamW):
             group.setdefault('momentum', momentum)
             for parameter in group['params']:
                 if parameter.ndim < 2 or parameter.shape[0] % group['parts']:
-                    raise ValueError(
+                    raise InputError(
                         f'a parameter of shape {tuple(parameter.shape)} is not '
                         f'{group["parts"]} matrices, as Muon needs'
                     )
@@ -154,7 +155,7 @@ class MuonAdamWConstructor:
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         if paramwise_cfg:
-            raise ValueError(
+            raise InputError(
                 f'optim_wrapper.paramwise_cfg: found {paramwise_cfg}; '
                 'MuonAdamW has one learning rate for all parameters'
             )

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import InputError
+from ..files.atomic import is_zip, write_atomically
+from ..files.unpickle import load_pickle
 from .checkpoint import load_checkpoint_file
-from .files import is_zip, write_atomically
 from .layouts import recognise
-from .unpickle import load_pickle
 
 __all__ = [
     'Conversion',
@@ -108,7 +109,7 @@ def _rename_all(tensors: Mapping[str, _T], rename: Callable[[str], str | None]) 
     for key, value in tensors.items():
         name = rename(key)
         if name is None:
-            raise ValueError(f'{key}: the other layout has no such tensor')
+            raise InputError(f'{key}: the other layout has no such tensor')
         renamed[name] = value
     return renamed
 
@@ -150,14 +151,14 @@ def read_weights(
     if not isinstance(content, Mapping) or not content:
         layout = recognise(whole)
         found = f'; {layout.advice}' if layout else ''
-        raise ValueError(f'{path}: holds no weights, expected tensors by name{found}')
+        raise InputError(f'{path}: holds no weights, expected tensors by name{found}')
     weights = {}
     for key, value in content.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf' and value.itemsize <= 8:
             value = torch.from_numpy(value.astype(value.dtype.newbyteorder('='), copy=False))
         if not isinstance(value, Tensor):
             layout = recognise(whole)
-            raise ValueError(
+            raise InputError(
                 f'{path}: {layout.advice}'
                 if layout
                 else f'{path}: entry {key!r} is of type {type(value).__name__}, expected a tensor; '
@@ -207,7 +208,7 @@ def check_weights(
     """
     problem = describe_mismatch(found, expected)
     if problem:
-        raise ValueError(f'{what}: of {len(expected)} tensors {problem}')
+        raise InputError(f'{what}: of {len(expected)} tensors {problem}')
 
 
 def print_names(names: Sequence[str], what: str) -> None:

@@ -14,6 +14,8 @@ from mmengine.registry import HOOKS
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ..errors import InputError
+
 __all__ = ['ProgressBarHook', 'progress_bar']
 
 
@@ -88,7 +90,7 @@ class ProgressBarHook(Hook):
 
     def __init__(self, style: str = 'auto', interval: float = 30.0) -> None:
         if style not in ('auto', 'bar', 'lines'):
-            raise ValueError(f"ProgressBarHook: style is 'auto', 'bar' or 'lines', found {style!r}")
+            raise InputError(f"ProgressBarHook: style is 'auto', 'bar' or 'lines', found {style!r}")
         self.style = style
         self.interval = interval
         self.bars: dict[str, Any] = {}

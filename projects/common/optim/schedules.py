@@ -17,7 +17,8 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
-from .build import unwrapped
+from ..build import unwrapped
+from ..errors import InputError
 
 __all__ = ['PolynomialLR', 'ResumeScheduleHook', 'ScheduleCheckHook', 'schedule_problems']
 
@@ -131,7 +132,7 @@ class ScheduleCheckHook(Hook):
         for problem in schedule_problems(
             runner.param_schedulers, runner.max_epochs, runner.max_iters, counts_epochs
         ):
-            raise ValueError(f'{problem}. --allow-schedule-mismatch trains anyhow')
+            raise InputError(f'{problem}. --allow-schedule-mismatch trains anyhow')
 
 
 # -------------------------------------------------------------------------------------- resuming
@@ -185,7 +186,7 @@ class ResumeScheduleHook(Hook):
         if difference is None:
             return
         if not self.take_config:
-            raise ValueError(
+            raise InputError(
                 f"{source}: {difference}. Resuming goes on with the checkpoint's; --new-schedule "
                 "takes the config's learning rates, weight decay and schedule"
             )
@@ -210,14 +211,14 @@ def _check_optimizer(ours: list[dict], theirs: list[dict], source: str) -> None:
     """Refuses the state of an optimizer of another kind or with other groups."""
     found, expected = ([len(group['params']) for group in groups] for groups in (theirs, ours))
     if found != expected:
-        raise ValueError(
+        raise InputError(
             f'{source}: its optimizer has {len(found)} groups with {sum(found)} parameters, the '
             f"config's {len(expected)} with {sum(expected)}; load_from takes the weights alone"
         )
     kinds_of = [_OF_A_KIND.intersection(groups[0]) for groups in (theirs, ours)]
     if kinds_of[0] != kinds_of[1]:
         found_kind, expected_kind = (', '.join(sorted(kind)) for kind in kinds_of)
-        raise ValueError(
+        raise InputError(
             f'{source}: its optimizer is of another kind (settings: {found_kind}) than the '
             f"config's ({expected_kind}); load_from takes the weights alone"
         )

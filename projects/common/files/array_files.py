@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..errors import InputError
+
 __all__ = ['read_mat', 'read_npy']
 
 
@@ -31,9 +33,9 @@ def read_npy(path: str | os.PathLike, mmap_mode: Literal['r'] | None = None) -> 
         raise
     except Exception as error:  # NumPy evaluates the header with Python's parser
         reason = ' '.join(str(error).split()) or type(error).__name__
-        raise ValueError(f'{path}: no .npy of numbers ({reason})') from None
+        raise InputError(f'{path}: no .npy of numbers ({reason})') from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in 'biuf':
-        raise ValueError(f'{path}: no .npy of numbers')
+        raise InputError(f'{path}: no .npy of numbers')
     return array
 
 
@@ -108,5 +110,5 @@ def read_mat(path: str | os.PathLike) -> dict[str, Any]:
     if read:
         return found
     if found is None:
-        raise ValueError(f'{path}: a MATLAB 7.3 file, expected one of version 7 or older')
-    raise ValueError(f'{path}: not a readable .mat file ({found})')
+        raise InputError(f'{path}: a MATLAB 7.3 file, expected one of version 7 or older')
+    raise InputError(f'{path}: not a readable .mat file ({found})')

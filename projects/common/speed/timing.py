@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .cli import UserError
+from ..errors import InputError
 
 __all__ = ['PeakMemory', 'show_table', 'synchronize', 'time_in_turn']
 
@@ -60,7 +60,7 @@ class PeakMemory:
         device: Whose memory.
 
     Raises:
-        UserError: The system is not Linux.
+        InputError: The system is not Linux.
     """
 
     peak: int
@@ -102,7 +102,7 @@ def _anonymous_bytes() -> int:
     for line in status.read_text().splitlines() if status.is_file() else ():
         if line.startswith('RssAnon:'):
             return int(line.split()[1]) * 1024
-    raise UserError('/proc/self/status: no RssAnon; memory is measured on Linux only')
+    raise InputError('/proc/self/status: no RssAnon; memory is measured on Linux only')
 
 
 def show_table(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -95,7 +95,7 @@ def recognise(content: Any) -> Layout | None:
 
 def recognise_pickle(path: str | os.PathLike) -> Layout | None:
     """Return the layout of a pickle of arrays, as Caffe2 and detectron2 write; None for others."""
-    from .unpickle import load_pickle
+    from ..files.unpickle import load_pickle
 
     try:
         return recognise(load_pickle(path))

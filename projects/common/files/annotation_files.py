@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from ..errors import InputError
+
 __all__ = [
     'IDENTIFIER',
     'NUMBER',
@@ -44,7 +46,7 @@ def _open(path: str | os.PathLike) -> BinaryIO:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError):
         raise
     except (OSError, ValueError) as error:  # names that are too long, or have a zero byte
-        raise ValueError(f'{shown(os.fspath(path), 200)}: {error.args[-1]}') from None
+        raise InputError(f'{shown(os.fspath(path), 200)}: {error.args[-1]}') from None
 
 
 def _read(path: str | os.PathLike) -> bytes:
@@ -52,7 +54,7 @@ def _read(path: str | os.PathLike) -> bytes:
         try:
             return file.read()
         except OSError as error:
-            raise ValueError(f'{shown(os.fspath(path), 200)}: {error.args[-1]}') from None
+            raise InputError(f'{shown(os.fspath(path), 200)}: {error.args[-1]}') from None
 
 
 def read_text(path: str | os.PathLike, encoding: str = 'utf-8') -> str:
@@ -65,7 +67,7 @@ def read_text(path: str | os.PathLike, encoding: str = 'utf-8') -> str:
     try:
         return _read(path).decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f'{path}: not UTF-8 text ({error.reason} at byte {error.start})') from None
+        raise InputError(f'{path}: not UTF-8 text ({error.reason} at byte {error.start})') from None
 
 
 def read_lines(path: str | os.PathLike) -> list[str]:
@@ -98,7 +100,7 @@ def parse_json(text: str, where: str | os.PathLike, expected: str = 'a JSON file
         reason = 'nested too deeply'
     except ValueError as error:
         reason = str(error)
-    raise ValueError(f'{where}: not {expected} ({reason})')
+    raise InputError(f'{where}: not {expected} ({reason})')
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -153,7 +155,7 @@ def iter_json_list(
                 more = decode(data, final=not data)
             except UnicodeDecodeError as error:
                 at = max(start - len(error.object) + len(data), 0) + error.start
-                raise ValueError(f'{path}: not UTF-8 text ({error.reason} at byte {at})') from None
+                raise InputError(f'{path}: not UTF-8 text ({error.reason} at byte {at})') from None
             offset += position
             text, position = text[position:] + more, 0
             return bool(data)
@@ -172,7 +174,7 @@ def iter_json_list(
         first = following()
         if first != '[':
             found = 'nothing' if not first else f'a file that begins with {shown(text[:20])}'
-            raise ValueError(f'{path}: expected {expected}, found {found}')
+            raise InputError(f'{path}: expected {expected}, found {found}')
         position += 1
         decoder = json.JSONDecoder()
         has_more = following() != ']'
@@ -181,7 +183,7 @@ def iter_json_list(
             if mark != '{':
                 if mark and mark not in ',]}':
                     entry = shown(text[position : position + 60])
-                    raise ValueError(f'{path}: expected {expected}, found {entry} in the list')
+                    raise InputError(f'{path}: expected {expected}, found {entry} in the list')
                 raise misplaced('Expecting value')
             while True:
                 try:
@@ -219,7 +221,7 @@ def read_xml(path: str | os.PathLike) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(content)
     except (ElementTree.ParseError, LookupError, ValueError) as error:  # unknown encodings
-        raise ValueError(f'{path}: not readable XML ({error})') from None
+        raise InputError(f'{path}: not readable XML ({error})') from None
 
 
 def check_fields(entry: Any, where: str, /, **kinds: type | tuple[type, ...]) -> None:
@@ -235,16 +237,16 @@ def check_fields(entry: Any, where: str, /, **kinds: type | tuple[type, ...]) ->
         ValueError: It is no dict, or a field is absent or of another type.
     """
     if not isinstance(entry, Mapping):
-        raise ValueError(f'{where}: expected a dict with {", ".join(kinds)}, found {shown(entry)}')
+        raise InputError(f'{where}: expected a dict with {", ".join(kinds)}, found {shown(entry)}')
     for field, kind in kinds.items():
         value = entry.get(field)
         if isinstance(value, kind) and not isinstance(value, bool):
             continue
         if field not in entry:
-            raise ValueError(f'{where}: no field {field!r}')
+            raise InputError(f'{where}: no field {field!r}')
         names = kind if isinstance(kind, tuple) else (kind,)
         expected = ' or '.join(dict.fromkeys(_NAMES.get(name, 'a number') for name in names))
-        raise ValueError(f'{where}: {field}: expected {expected}, found {shown(value)}')
+        raise InputError(f'{where}: {field}: expected {expected}, found {shown(value)}')
 
 
 def by_id(content: Mapping, field: str, where: str, **kinds: Any) -> dict[Any, dict]:
@@ -266,7 +268,7 @@ def by_id(content: Mapping, field: str, where: str, **kinds: Any) -> dict[Any, d
     for i, entry in enumerate(content[field]):
         check_fields(entry, f'{where}: {field}[{i}]', id=IDENTIFIER, **kinds)
         if found.setdefault(entry['id'], entry) != entry:
-            raise ValueError(
+            raise InputError(
                 f"{where}: {field}[{i}]: the id {shown(entry['id'])} is an earlier entry's"
             )
     return found

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..errors import InputError
+
 __all__ = [
     'MAX_PIXELS',
     'PICTURE_SUFFIXES',
@@ -33,7 +35,7 @@ def pictures_in(folder: str | os.PathLike) -> list[Path]:
     """
     files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
     if not files:
-        raise ValueError(f'image folder {folder}: holds no picture ({", ".join(PICTURE_SUFFIXES)})')
+        raise InputError(f'image folder {folder}: holds no picture ({", ".join(PICTURE_SUFFIXES)})')
     return files
 
 
@@ -74,7 +76,7 @@ def naming_broken_picture(path: str | None) -> Iterator[None]:
         reason = None if path is None else image_problem(path)
         if reason is None:
             raise
-        raise ValueError(f'{path}: broken image: {reason}') from error
+        raise InputError(f'{path}: broken image: {reason}') from error
 
 
 def check_size(
@@ -94,11 +96,11 @@ def check_size(
         with Image.open(path, formats=formats) as image:
             width, height = image.size
     except Image.DecompressionBombError as error:
-        raise ValueError(f'image {path}: {error}; expected at most {max_pixels:,}') from None
+        raise InputError(f'image {path}: {error}; expected at most {max_pixels:,}') from None
     except Exception as error:  # parsers raise almost any exception on damaged files
-        raise ValueError(f'image {path}: not readable ({type(error).__name__}: {error})') from error
+        raise InputError(f'image {path}: not readable ({type(error).__name__}: {error})') from error
     if width * height > max_pixels:
-        raise ValueError(
+        raise InputError(
             f'image {path}: {width:,} x {height:,} pixels; expected at most {max_pixels:,} in all'
         )
     return width, height
@@ -113,7 +115,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
         ValueError: Its values are 32-bit, whose white nothing states.
     """
     if image.mode in ('I', 'F'):
-        raise ValueError(f'image of mode {image.mode!r}: expected 8 or 16 bits a channel')
+        raise InputError(f'image of mode {image.mode!r}: expected 8 or 16 bits a channel')
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith('I;16'):  # Pillow would clip to 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -1,0 +1,45 @@
+"""Options that several tools share."""
+
+from __future__ import annotations
+
+import argparse
+
+from .overrides import OverrideAction
+
+__all__ = ['add_run_options', 'add_trust_option']
+
+
+def add_trust_option(parser: argparse.ArgumentParser) -> None:
+    """`--trust-checkpoint`, which is False unless it is given."""
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle checkpoints freely, which runs any code in them; only for files whose '
+        'maker you trust',
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser, example: str) -> None:
+    """The options that training and testing share.
+
+    Args:
+        parser: Parser to add them to.
+        example: An override that makes sense for the command.
+    """
+    add_trust_option(parser)
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=OverrideAction,
+        metavar='KEY=VALUE',
+        help=f'override config settings, e.g. {example}',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by some launchers'
+    )

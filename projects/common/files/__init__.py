@@ -1,0 +1,1 @@
+"""Reading files from outside without running them, and writing files whole."""

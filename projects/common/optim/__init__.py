@@ -1,0 +1,1 @@
+"""Optimizers, mixed precision and schedules."""

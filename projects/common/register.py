@@ -1,0 +1,13 @@
+"""Register the classes of ``projects.common`` with MMEngine; every project's ``register`` does."""
+
+from . import prediction_dump, text  # noqa: F401
+from .hooks import (  # noqa: F401
+    checkpoint_hook,
+    logger_hook,
+    mean_loss_hook,
+    nonfinite_loss_hook,
+    progress,
+    reproducibility,
+)
+from .optim import autocast, muon, schedules  # noqa: F401
+from .preflight import like_pretrained  # noqa: F401

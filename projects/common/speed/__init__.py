@@ -1,0 +1,1 @@
+"""Speed on a CPU: matrix products, shorter formats, memory and timing."""

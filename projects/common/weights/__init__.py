@@ -1,0 +1,1 @@
+"""Checkpoints: loading them safely, comparing them with a model and converting them."""
