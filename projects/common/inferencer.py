@@ -31,6 +31,7 @@ from .files.pictures import (
     image_problem,
     pictures_in,
 )
+from .speed.products import fast_products
 from .weights.convert import read_weights
 from .weights.loading import check_semantics, load_weights
 
@@ -156,6 +157,11 @@ class ImageInferencer(BaseInferencer):
 
     def _init_visualizer(self, cfg: Config) -> None:
         return None  # pictures are drawn by the projects' own functions
+
+    def forward(self, inputs: Any, **kwargs: Any) -> Any:
+        """Run the model's ``test_step`` on a batch."""
+        with fast_products():
+            return super().forward(inputs, **kwargs)
 
     # ---------------------------------------------------------------------------- pictures
 

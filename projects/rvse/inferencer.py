@@ -19,6 +19,7 @@ from torch import nn
 from projects.common.errors import InputError
 from projects.common.hooks.progress import progress_bar
 from projects.common.inferencer import ImageInferencer, ImageInput
+from projects.common.speed.products import fast_products
 
 from . import register  # noqa: F401
 from .models import CosineSimilarity, ImageTextMatcher
@@ -178,7 +179,8 @@ class RetrievalInferencer(ImageInferencer):
         )
         with progress_bar(len(batches), what, 'batch', **quiet) as bar:
             for part in batches:
-                made = encode([items[i] for i in part]).float().cpu().numpy()
+                with fast_products():
+                    made = encode([items[i] for i in part]).float().cpu().numpy()
                 if self.cache is not None:
                     kept = [j for j, i in enumerate(part) if i in keys]
                     self.cache.put([keys[part[j]] for j in kept], made[kept])

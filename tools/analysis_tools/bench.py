@@ -33,6 +33,7 @@ from bench_parts.work import Settings, Step
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.speed.allocator import keep_freed_memory
+from projects.common.speed.products import fast_products
 
 PARTS = {
     'machine': machine.steps,
@@ -149,5 +150,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with report_user_errors():
+    with report_user_errors(), fast_products():
         main()

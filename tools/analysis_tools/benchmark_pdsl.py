@@ -42,6 +42,7 @@ from projects.common.cli.config import load_config
 from projects.common.cli.overrides import OverrideAction
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.speed.products import fast_products
 from projects.common.speed.timing import (
     show_table,
     synchronize,
@@ -478,5 +479,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with report_user_errors():
+    with report_user_errors(), fast_products():
         main()

@@ -42,9 +42,10 @@ from projects.common.cli.config import load_config
 from projects.common.cli.overrides import OverrideAction
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
-from projects.common.speed import matrix_product
+from projects.common.speed import products
 from projects.common.speed.allocator import keep_freed_memory
 from projects.common.speed.precision import lower_precision
+from projects.common.speed.products import fast_products
 from projects.common.speed.timing import show_table, time_in_turn
 from projects.common.weights.checkpoint import load_checkpoint_file
 
@@ -136,7 +137,7 @@ def latency(args: argparse.Namespace, cfg: Config) -> list[dict]:
             outputs[name] = network.head.predict(features(*inputs))
 
     def plain() -> None:
-        with plain_attention(), mock.patch.object(matrix_product, '_ONEDNN', None):
+        with plain_attention(), mock.patch.object(products, '_ONEDNN', None):
             run('plain', model, model.extract_feat, contextlib.nullcontext)
 
     variants = {
@@ -449,5 +450,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with report_user_errors():
+    with report_user_errors(), fast_products():
         main()

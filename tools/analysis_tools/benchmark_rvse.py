@@ -42,6 +42,7 @@ import projects.rvse.register  # noqa: F401
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.speed.allocator import keep_freed_memory
+from projects.common.speed.products import fast_products
 from projects.common.speed.timing import (
     PeakMemory,
     show_table,
@@ -453,5 +454,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with report_user_errors():
+    with report_user_errors(), fast_products():
         main()

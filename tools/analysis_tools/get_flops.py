@@ -8,7 +8,6 @@ with the square of the number of tokens; many counters leave it out. Both sums a
 
 import argparse
 import contextlib
-import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -32,10 +31,6 @@ def _cpu_attention(query_shape, key_shape, value_shape, *args, out_shape=None, *
     return sdpa_flop_count(query_shape, key_shape, value_shape)
 
 
-def _onednn_linear(x_shape, weight_shape, *args, out_shape=None, **kwargs) -> int:
-    return 2 * math.prod(x_shape) * weight_shape[0]
-
-
 def parts(model: nn.Module, depth: int) -> list[str]:
     """Names of the submodules down to `depth` levels, in the model's order."""
     return [name for name, _ in model.named_modules() if name and name.count('.') < depth]
@@ -54,10 +49,8 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
 @contextlib.contextmanager
 def operations_counter() -> Iterator[FlopCounterMode]:
     """Counts the floating-point operations of products, wherever this code base computes them."""
-    # torch counts its GPU kernels of attention, not the one for CPUs, nor oneDNN's products.
+    # torch counts its GPU kernels of attention, not the one for CPUs.
     extra = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
-    if hasattr(torch.ops.mkldnn, '_linear_pointwise'):
-        extra[torch.ops.mkldnn._linear_pointwise] = _onednn_linear
     # The fused attention layer of evaluation would hide its products from the counter.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

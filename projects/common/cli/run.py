@@ -82,10 +82,12 @@ def build_runner(cfg: Config, allow_partial: bool = False, hooks: Iterable[Any] 
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
+    from ..speed.products import FastProductsHook
     from ..weights.loading import CheckLoadingHook
 
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    for hook in (CheckLoadingHook(allow_partial), *hooks):
+    fast = FastProductsHook((cfg.get('env_cfg') or {}).get('fast_products'))
+    for hook in (CheckLoadingHook(allow_partial), fast, *hooks):
         runner.register_hook(hook)
     return runner
 

@@ -12,7 +12,6 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from projects.common.errors import InputError
-from projects.common.speed.matrix_product import FastLinear
 
 
 @MODELS.register_module()
@@ -58,15 +57,15 @@ class PDSLBoxHead(BaseModule):
         self.with_reg = with_reg
         self.bbox_coder = TASK_UTILS.build(bbox_coder)
         sizes = [in_channels * roi_feat_size**2, *fc_channels]
-        self.fcs = nn.ModuleList(FastLinear(*pair) for pair in zip(sizes[:-1], sizes[1:]))
+        self.fcs = nn.ModuleList(nn.Linear(*pair) for pair in zip(sizes[:-1], sizes[1:]))
         self.dropout = nn.Dropout(dropout)
-        self.classification = FastLinear(sizes[-1], num_classes)
-        self.detection = FastLinear(sizes[-1], num_classes)
+        self.classification = nn.Linear(sizes[-1], num_classes)
+        self.detection = nn.Linear(sizes[-1], num_classes)
         self.refinements = nn.ModuleList()
         for _ in range(num_refinements):
-            head = nn.ModuleDict({'cls': FastLinear(sizes[-1], num_classes + 1)})
+            head = nn.ModuleDict({'cls': nn.Linear(sizes[-1], num_classes + 1)})
             if with_reg:
-                head['reg'] = FastLinear(sizes[-1], 4 * num_classes)
+                head['reg'] = nn.Linear(sizes[-1], 4 * num_classes)
             self.refinements.append(head)
 
         self.optional_in_pretrained: dict[str, str] = {

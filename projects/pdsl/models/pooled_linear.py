@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-
-from projects.common.speed.matrix_product import linear
 
 #: RoI features (n, D) of feature maps and of tensors with a row for each RoI.
 Pool = Callable[..., Tensor]
@@ -58,7 +57,7 @@ class _PooledLinear(torch.autograd.Function):
         ctx.pool, ctx.size, ctx.count = pool, size, count
         ctx.save_for_backward(weight, *rest)
         parts = zip(*(each.split(size) for each in rows))
-        return torch.cat([linear(pool(maps, *part), weight, bias) for part in parts])
+        return torch.cat([F.linear(pool(maps, *part), weight, bias) for part in parts])
 
     @staticmethod
     @once_differentiable
@@ -77,7 +76,7 @@ class _PooledLinear(torch.autograd.Function):
             if of_weight is not None:
                 of_weight.addmm_(of_part.T.to(weight.dtype), pooled.detach().to(weight.dtype))
             if pooled.requires_grad:
-                of_pooled = linear(of_part, weight.to(of_part.dtype).T).to(pooled.dtype)
+                of_pooled = F.linear(of_part, weight.to(of_part.dtype).T).to(pooled.dtype)
                 inputs = [asked[i] for i in learnt]
                 found = torch.autograd.grad(pooled, inputs, of_pooled, allow_unused=True)
                 for i, gradient in zip(learnt, found):

@@ -15,7 +15,6 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from projects.common.errors import InputError
-from projects.common.speed.matrix_product import use_fast_linear
 
 
 class GroundingDetector(BaseDetector):
@@ -51,7 +50,6 @@ class GroundingDetector(BaseDetector):
         self.backbone = MODELS.build(backbone)
         self.decoder = MODELS.build(decoder)
         self.head = MODELS.build(head)
-        use_fast_linear(self)
 
     def extract_feat(
         self,

@@ -16,7 +16,6 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from projects.common.errors import InputError
-from projects.common.speed.matrix_product import linear
 
 from .relative_position import (
     folded_attention,
@@ -105,7 +104,7 @@ class LanguageCrossAttention(nn.MultiheadAttention):
         else:
             weights = self.in_proj_weight.chunk(3)
         q, k, v = (
-            linear(tokens, weight, bias).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            F.linear(tokens, weight, bias).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
             for tokens, weight, bias in zip(
                 (query, words, words), weights, self.in_proj_bias.chunk(3), strict=True
             )
@@ -117,7 +116,7 @@ class LanguageCrossAttention(nn.MultiheadAttention):
             attn_mask=None if padding is None else ~padding[:, None, None],
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return linear(x.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
+        return F.linear(x.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
 
 
 class LanguageGuidedBlock(nn.Module):

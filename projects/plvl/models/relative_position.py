@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -91,7 +93,7 @@ def resize_position_embedding(pos_embed: Tensor, size: tuple[int, int]) -> Tenso
         (1, H, W, C).
     """
     grid = pos_embed[:, 1:]
-    side = round(grid.shape[1] ** 0.5)
+    side = math.isqrt(int(grid.shape[1]))
     grid = grid.unflatten(1, (side, side))
     if (side, side) != tuple(size):
         grid = F.interpolate(

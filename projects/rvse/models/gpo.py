@@ -7,8 +7,8 @@ import math
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from .gru import run_gru
 from .sequences import length_mask
 
 
@@ -44,12 +44,12 @@ class GPO(nn.Module):
 
     def pool_weights(self, lengths: Tensor, size: int) -> Tensor:
         """Weights (B, size) of the ranks of sets of ``lengths`` (B,): rows sum to 1, 0 at pads."""
-        sizes, row = lengths.unique(return_inverse=True)
-        encoding = sinusoids(size, self.d_pe).to(self.linear.weight)
-        packed = pack_padded_sequence(
-            encoding.expand(len(sizes), -1, -1), sizes.cpu(), batch_first=True, enforce_sorted=False
-        )
-        hidden, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=size)
+        if torch.compiler.is_compiling():  # the number of different sizes depends on the data
+            sizes, row = lengths, torch.arange(len(lengths), device=lengths.device)
+        else:
+            sizes, row = lengths.unique(return_inverse=True)
+        encoding = sinusoids(size, self.d_pe).to(self.gru.weight_ih_l0)
+        hidden = run_gru(self.gru, encoding.expand(len(sizes), -1, -1), sizes)
         forward, backward = hidden.chunk(2, dim=-1)
         scores = self.linear((forward + backward) / 2).squeeze(-1)
         # float32 even under autocast: the temperature makes large numbers of small errors

@@ -17,7 +17,8 @@ def run_gru(rnn: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
 
     Training on a CPU does without packed sequences. PyTorch's kernel takes a view of the packed
     input for every step, and the gradient of each view is as large as the whole input, so that the
-    backward pass is quadratic in the length. Padded sequences give the same numbers.
+    backward pass is quadratic in the length. Padded sequences give the same numbers. An exported
+    graph has no packed sequences either.
 
     Args:
         rnn: With ``batch_first`` and biases, of one layer and one or both directions.
@@ -28,6 +29,8 @@ def run_gru(rnn: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
         Hidden states (B, L, C), or (B, L, 2 * C) of the forward and the backward direction, zero
         beyond a sequence.
     """
+    if torch.compiler.is_compiling():
+        return _hidden(rnn, x, lengths)
     if x.device.type != 'cpu' or not torch.is_grad_enabled():
         packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
@@ -41,7 +44,7 @@ def run_gru(rnn: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _hidden(rnn: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
-    step = torch.arange(x.shape[1])
+    step = torch.arange(x.shape[1], device=x.device)
     inside = step < lengths[:, None]
     forward = _one_direction(rnn, x, '')
     if not rnn.bidirectional:

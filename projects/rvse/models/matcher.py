@@ -12,7 +12,6 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from projects.common.errors import InputError
-from projects.common.speed.matrix_product import use_fast_linear
 
 from .sequences import pad_sets
 
@@ -57,7 +56,6 @@ class ImageTextMatcher(BaseModel):
         self.text_encoder = MODELS.build(text_encoder)
         self.similarity = MODELS.build(similarity)
         self.criterion: Any = MODELS.build(loss) if loss else None
-        use_fast_linear(self)
         self.mask_repeats = mask_repeats
 
     def forward(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,11 +11,6 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from projects.common.errors import InputError
-from projects.common.speed.matrix_product import (
-    FastLinear,
-    linear,
-    packed_linear,
-)
 
 from .blockwise import BlockwiseSimilarity
 from .sequences import l2norm, length_mask
@@ -27,7 +21,7 @@ from .stacked_attention import (
     squared_lengths,
 )
 
-NODES = 2**12  # what is reasoned about at once on a CPU
+CHUNK = 2**20  # elements of the differences that are computed at once on a CPU: its cache
 
 
 class _SelfAttention(nn.Module):
@@ -54,15 +48,15 @@ class VisualSelfAttention(_SelfAttention):
         super().__init__()
         self.num_regions = num_regions
         self.embedding_local = nn.Sequential(
-            FastLinear(channels, channels),
+            nn.Linear(channels, channels),
             nn.BatchNorm1d(num_regions),
             nn.Tanh(),
             nn.Dropout(dropout),
         )
         self.embedding_global = nn.Sequential(
-            FastLinear(channels, channels), nn.BatchNorm1d(channels), nn.Tanh(), nn.Dropout(dropout)
+            nn.Linear(channels, channels), nn.BatchNorm1d(channels), nn.Tanh(), nn.Dropout(dropout)
         )
-        self.embedding_common = nn.Sequential(FastLinear(channels, 1))
+        self.embedding_common = nn.Sequential(nn.Linear(channels, 1))
 
     def forward(self, regions: Tensor) -> Tensor:
         """(I, num_regions, C) to (I, C), L2-normalised."""
@@ -78,12 +72,12 @@ class TextSelfAttention(_SelfAttention):
     def __init__(self, channels: int, dropout: float = 0.4) -> None:
         super().__init__()
         self.embedding_local = nn.Sequential(
-            FastLinear(channels, channels), nn.Tanh(), nn.Dropout(dropout)
+            nn.Linear(channels, channels), nn.Tanh(), nn.Dropout(dropout)
         )
         self.embedding_global = nn.Sequential(
-            FastLinear(channels, channels), nn.Tanh(), nn.Dropout(dropout)
+            nn.Linear(channels, channels), nn.Tanh(), nn.Dropout(dropout)
         )
-        self.embedding_common = nn.Sequential(FastLinear(channels, 1))
+        self.embedding_common = nn.Sequential(nn.Linear(channels, 1))
 
     def forward(self, words: Tensor, lengths: Tensor) -> Tensor:
         """(T, L, C), zero beyond ``lengths`` (T,), to (T, C), L2-normalised."""
@@ -93,37 +87,22 @@ class TextSelfAttention(_SelfAttention):
 
 
 class GraphReasoning(nn.Module):
-    """One step of SGR: nodes attend one another, unscaled, then a linear layer and ReLU.
+    """One step of SGR: nodes attend to one another, unscaled, then a linear layer and ReLU.
 
-    Node i attends j by (W_q n_i + b_q)^T (W_k n_j + b_k). What does not depend on j changes no
-    softmax, and of the rest, (W_k^T W_q n_i + W_k^T b_q)^T n_j, one product serves both layers
-    where nothing is trained.
+    Args:
+        channels: Channels of a node.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.graph_query_w = FastLinear(channels, channels)
-        self.graph_key_w = FastLinear(channels, channels)
-        self.sim_graph_w = FastLinear(channels, channels)
+        self.graph_query_w = nn.Linear(channels, channels)
+        self.graph_key_w = nn.Linear(channels, channels)
+        self.sim_graph_w = nn.Linear(channels, channels)
 
     def forward(self, nodes: Tensor, queries: int | None = None) -> Tensor:
-        """(N, K, S) to (N, Q, S), the first Q nodes after the step; None is all K."""
-        if not self.training:
-            return self.prepared(nodes.shape[0] * nodes.shape[1])(nodes, queries)
+        """Map nodes (N, K, S) to the first ``queries`` (all if None) after the step, (N, Q, S)."""
         edges = self.graph_query_w(nodes[:, :queries]) @ self.graph_key_w(nodes).transpose(1, 2)
         return F.relu(self.sim_graph_w(edges.softmax(dim=-1) @ nodes))
-
-    def prepared(self, rows: int) -> Callable[..., Tensor]:
-        """The step, of an untrained layer, for many calls of about so many nodes in all."""
-        query, key = self.graph_query_w, self.graph_key_w
-        asked = packed_linear(key.weight.T @ query.weight, key.weight.T @ query.bias, rows)
-        mix = self.sim_graph_w.packed(rows)
-
-        def step(nodes: Tensor, queries: int | None = None) -> Tensor:
-            edges = asked(nodes[:, :queries]) @ nodes.transpose(1, 2)
-            return F.relu(mix(edges.softmax(dim=-1) @ nodes))
-
-        return step
 
 
 class AttentionFiltration(nn.Module):
@@ -131,7 +110,7 @@ class AttentionFiltration(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.attn_sim_w = FastLinear(channels, 1)
+        self.attn_sim_w = nn.Linear(channels, 1)
         self.bn = nn.BatchNorm1d(1)
 
     def forward(self, nodes: Tensor) -> Tensor:
@@ -175,9 +154,9 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         self.smooth = smooth
         self.v_global_w = VisualSelfAttention(channels, num_regions, dropout)
         self.t_global_w = TextSelfAttention(channels, dropout)
-        self.sim_tranloc_w = FastLinear(channels, sim_channels)
-        self.sim_tranglo_w = FastLinear(channels, sim_channels)
-        self.sim_eval_w = FastLinear(sim_channels, 1)
+        self.sim_tranloc_w = nn.Linear(channels, sim_channels)
+        self.sim_tranglo_w = nn.Linear(channels, sim_channels)
+        self.sim_eval_w = nn.Linear(sim_channels, 1)
 
     def init_weights(self) -> None:
         """Linear layers Xavier-uniform with bias 0, batch norms 1 and 0, as released."""
@@ -249,51 +228,33 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         # Weights divided by their context's length make contexts of length 1.
         norm = squared_lengths(weights, terms).clamp(min=1e-16).sqrt() + 1e-8
         weights = (weights / norm[:, None]).flatten(2).transpose(1, 2)  # (I, T * L, R)
-        if images.is_cuda or torch.is_grad_enabled():
-            every = words.flatten(0, 1).expand(len(images), -1, -1)
-            local = self.sim_tranloc_w(torch.baddbmm(every, weights, images, beta=-1) ** 2)
-            local = l2norm(local).unflatten(1, words.shape[:2])
-            nodes = torch.cat([whole[:, :, None], local], dim=2)
-            return self.reason(nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2])
-        return self.vectors_by_picture(weights, images, words, whole)
+        every = words.flatten(0, 1)
+        size = len(images)
+        if images.device.type == 'cpu':
+            size = max(1, CHUNK // every.numel())
+        parts = zip(weights.split(size), images.split(size), whole.split(size))
+        return torch.cat([self._reason_about(*part, words, every) for part in parts])
 
-    def vectors_by_picture(
-        self, weights: Tensor, images: Tensor, words: Tensor, whole: Tensor
+    def _reason_about(
+        self, weights: Tensor, images: Tensor, whole: Tensor, words: Tensor, every: Tensor
     ) -> Tensor:
-        """What the last layer reads, (I, T, S), without gradients.
-
-        Differences are taken of a picture at a time and reasoned about a few pictures at a time, so
-        that they stay in a CPU's caches.
+        """Compute the vectors (I, T, S) that the last layer reads.
 
         Args:
-            weights: (I, T * L, R), of each word over the regions of each picture.
+            weights: (I, T * L, R), the weights of each word over the regions of each image.
             images: (I, R, C).
+            whole: (I, T, S), the similarity vectors of the global vectors.
             words: (T, L, C).
-            whole: (I, T, S), the vectors of the whole.
+            every: ``words`` as (T * L, C).
         """
-        every = words.flatten(0, 1)
-        size = max(1, NODES // (len(every) + len(words)))
-        layer = self.sim_tranloc_w.packed(len(every))
-        reason = self.prepared_reason(size * (len(every) + len(words)))
-        found = []
-        for rows, regions, first in zip(
-            weights.split(size), images.mT.split(size), whole.split(size)
-        ):
-            nodes = whole.new_empty(*first.shape[:2], 1 + words.shape[1], first.shape[2])
-            nodes[:, :, 0] = first
-            for row, region, out in zip(rows, regions, nodes[:, :, 1:]):
-                local = layer(linear(row, region).sub_(every).square_())
-                out.copy_(l2norm(local).view_as(out))
-            found.append(reason(nodes.flatten(0, 1)).unflatten(0, first.shape[:2]))
-        return torch.cat(found)
+        differences = torch.baddbmm(every.expand(len(images), -1, -1), weights, images, beta=-1)
+        local = l2norm(self.sim_tranloc_w(differences.square())).unflatten(1, words.shape[:2])
+        nodes = torch.cat([whole[:, :, None], local], dim=2)
+        return self.reason(nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2])
 
     def reason(self, nodes: Tensor) -> Tensor:
         """(N, 1 + L, S), the vector of the whole first, to (N, S)."""
         raise NotImplementedError
-
-    def prepared_reason(self, rows: int) -> Callable[[Tensor], Tensor]:
-        """:meth:`reason` without gradients, for many calls of about so many nodes in all."""
-        return self.reason
 
 
 @MODELS.register_module()
@@ -316,17 +277,6 @@ class SGRSimilarity(SGRAFSimilarity):
         for step in self.SGR_module[:-1]:
             nodes = step(nodes)
         return self.SGR_module[-1](nodes, queries=1)[:, 0]
-
-    def prepared_reason(self, rows: int) -> Callable[[Tensor], Tensor]:
-        """See :meth:`SGRAFSimilarity.prepared_reason`."""
-        *steps, last = [step.prepared(rows) for step in self.SGR_module]
-
-        def reason(nodes: Tensor) -> Tensor:
-            for step in steps:
-                nodes = step(nodes)
-            return last(nodes, queries=1)[:, 0]
-
-        return reason
 
 
 @MODELS.register_module()

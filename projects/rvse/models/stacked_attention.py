@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from projects.common.speed.matrix_product import linear
-
 from .sequences import length_mask
 
 Focus = Callable[[Tensor, Tensor], Tensor]
@@ -24,7 +22,7 @@ Focus = Callable[[Tensor, Tensor], Tensor]
 
 def pair_products(context: Tensor, query: Tensor) -> Tensor:
     """Products (K, P, M, Q) of all vectors of sets (K, P, C) with all of sets (M, Q, C)."""
-    products = linear(context.flatten(0, 1), query.flatten(0, 1))
+    products = F.linear(context.flatten(0, 1), query.flatten(0, 1))
     return products.view(*context.shape[:2], *query.shape[:2])
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from projects.common.speed.matrix_product import linear
+from projects.common.speed.products import linear
 
 from .work import Row, Settings, Step, beside
 

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from projects.common.cli.config import load_config
-from projects.common.speed import matrix_product
+from projects.common.speed import products
 from projects.common.speed.timing import PeakMemory, time_in_turn
 
 from .table import Row
@@ -102,7 +102,7 @@ def work(run: Run) -> Row:
 @contextmanager
 def plain_products() -> Iterator[None]:
     """Matrix products as PyTorch gives them to its libraries."""
-    with mock.patch.object(matrix_product, '_ONEDNN', None):
+    with mock.patch.object(products, '_ONEDNN', None):
         yield
 
 
