@@ -8,9 +8,10 @@ default_hooks = dict(
     # A task's config adds save_best='<its metric>' and rule.
     checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    mean_loss=dict(type='MeanLossHook'),
-    # mode='skip' leaves batches with a NaN out and counts them.
+    # mode='skip' leaves batches with a NaN out and counts them. It comes before mean_loss, which
+    # mixes the losses of the processes.
     nonfinite_loss=dict(type='NonFiniteLossHook', mode='stop'),
+    mean_loss=dict(type='MeanLossHook'),
     progress=dict(type='ProgressBarHook'),
     # Not in custom_hooks, which leaf configs replace.
     reproducibility=dict(type='ReproducibilityHook'),

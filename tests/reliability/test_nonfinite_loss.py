@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -13,7 +14,11 @@ from mmpretrain.structures import DataSample
 from projects.common.cli.config import load_config
 from projects.common.cli.run import build_runner, prepare
 from projects.common.errors import InputError
-from projects.common.hooks.nonfinite_loss_hook import NonFiniteLossHook, batch_ids
+from projects.common.hooks.nonfinite_loss_hook import (
+    FiniteLossMixin,
+    NonFiniteLossHook,
+    batch_ids,
+)
 from projects.common.weights.checkpoint import load_checkpoint_file
 
 CONFIG = """
@@ -150,6 +155,19 @@ def test_mixed_precision(toy, monkeypatch) -> None:
     assert toy.runner.optim_wrapper.loss_scaler.get_scale() == 65536  # no overflow was seen
     with pytest.raises(InputError, match='iteration 3: loss nan'):
         toy(**options)
+
+
+def test_the_model_can_be_copied_and_saved_while_it_is_on(toy, tmp_path) -> None:
+    options = {MODE: 'skip', POISON: [9]}
+    averaging = [dict(type='EMAHook', momentum=0.5)]
+    runner = toy('copied', custom_hooks=averaging, **options)
+    copied = copy.deepcopy(runner.model)
+    assert same(copied.state_dict(), runner.model.state_dict())
+    torch.save(runner.model, tmp_path / 'whole.pth')
+    loaded = torch.load(tmp_path / 'whole.pth', weights_only=False)
+    assert same(loaded.state_dict(), runner.model.state_dict())
+    assert 'parse_losses' not in vars(runner.model)
+    assert isinstance(runner.optim_wrapper, FiniteLossMixin)
 
 
 def test_ids_of_the_projects_samples() -> None:

@@ -1,8 +1,9 @@
-"""Losses that are NaN or infinite never reach the weights: training stops, or leaves them out."""
+"""Losses that are NaN or infinite: stop, or leave them out, before they reach the weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.structures import BaseDataElement
 from torch import Tensor
@@ -18,35 +20,70 @@ from ..build import unwrapped
 from ..errors import InputError
 from ..weights.convert import write_checkpoint
 
-__all__ = ['NonFiniteLossHook']
+__all__ = ['FiniteLossMixin', 'NonFiniteLossHook']
+
+
+class FiniteLossMixin:
+    """Make an ``OptimWrapper`` leave out every loss that is not finite in all processes."""
+
+    #: Whether a loss was left out since the flag was last set to False.
+    left_out = False
+
+    def update_params(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Update the parameters if the loss is finite, else drop the accumulated gradients."""
+        finite = torch.isfinite(loss.detach()).all().float()
+        if get_world_size() > 1:
+            all_reduce(finite, op='min')
+        wrapper: Any = super()
+        if bool(finite):
+            wrapper.update_params(loss, *args, **kwargs)
+            return
+        self.left_out = True
+        wrapper.zero_grad()
+        # as a backward pass would: the schedule of updates stays
+        self._inner_count: int = self._inner_count + 1
+
+
+@cache
+def _checking(wrapper: type) -> type:
+    """Return the class of an optimizer wrapper with :class:`FiniteLossMixin` in front."""
+    return type(wrapper.__name__, (FiniteLossMixin, wrapper), {'__module__': wrapper.__module__})
+
+
+def _wrappers(runner: Any) -> list[Any]:
+    """Return the optimizer wrappers of a runner, those inside an ``OptimWrapperDict`` as well."""
+    wrapper = runner.optim_wrapper
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
 
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
-    """Looks at every loss before its gradient is taken.
+    """Check every loss before its gradient is taken.
 
-    mmdet's ``CheckInvalidLossHook`` looks when the optimizer has spoiled the weights already.
+    mmdet's ``CheckInvalidLossHook`` checks it after the optimizer has spoiled the weights.
 
-    With ``mode='stop'`` training ends with the batch's ids and a dump; the last checkpoint is one
-    of finite weights. With ``mode='skip'`` the batch is left out: it has no gradient, and neither
-    have those that gradient accumulation had gathered for the same update; a warning names it,
-    its losses do not enter the logged means, and the log counts such batches as
-    ``num_skipped_batches``, which a resumed run goes on with. All processes stop or skip
-    together, whichever of them met the loss.
+    With ``mode='stop'``, training ends with the ids of the batch and a dump, and the last
+    checkpoint has finite weights. With ``mode='skip'``, the batch is left out: it has no gradient,
+    and neither have the batches whose gradients were accumulated for the same update. A warning
+    names the batch, its losses do not enter the logged means, and the log counts the batches that
+    were left out as ``num_skipped_batches``, also across resumed runs. All processes stop or skip
+    together, even if the loss of only one of them is not finite.
 
-    The dump, ``nonfinite_loss_iter_<n>_rank_<r>.pth`` in the work folder, has what is needed to
+    The dump, ``nonfinite_loss_iter_<n>_rank_<r>.pth`` in the work folder, contains what is needed to
     compute the loss again: ``iter``, ``epoch``, ``seed``, ``ids``, ``losses``, the ``batch``, and
     with ``'stop'`` the ``state_dict``. It is plain data, which
     :func:`~projects.common.weights.checkpoint.load_checkpoint_file` reads.
 
+    The optimizer wrapper becomes a :class:`FiniteLossMixin`; the model is not touched.
+
     Args:
         mode: ``'stop'`` or ``'skip'``.
-        max_in_a_row: So many skipped batches, one after the other, stop the training all the same.
-        max_dumps: Of the first so many batches that are skipped there is a dump.
+        max_in_a_row: Stop after this many consecutive skipped batches.
+        max_dumps: Dump at most this many skipped batches.
 
     Raises:
-        InputError: At the loss, as above; or, with ``'skip'``, when skipping is of no use, because
-            the weights themselves are not finite or ``max_in_a_row`` is reached.
+        InputError: A loss is not finite and ``mode`` is ``'stop'``, or skipping is of no use,
+            because the weights themselves are not finite or ``max_in_a_row`` is reached.
     """
 
     priority = 'HIGHEST'  # before RuntimeInfoHook writes losses down
@@ -57,53 +94,33 @@ class NonFiniteLossHook(Hook):
         self.mode = mode
         self.max_in_a_row = max_in_a_row
         self.max_dumps = max_dumps
-        self._batch: Any = None
-        self._losses: dict[str, Tensor] = {}
         self._in_a_row = 0
 
     def before_train(self, runner) -> None:
-        """Puts the look at the loss before the model's and the optimizer wrapper's methods."""
-        model, wrapper = unwrapped(runner.model), runner.optim_wrapper
-        parse_losses, update_params = model.parse_losses, wrapper.update_params
-
-        def parse(losses: dict) -> tuple[Tensor, dict[str, Tensor]]:
-            loss, self._losses = parse_losses(losses)
-            return loss, self._losses
-
-        def update(loss: Tensor, **kwargs: Any) -> None:
-            if self._is_finite(loss):
-                self._in_a_row = 0
-                update_params(loss, **kwargs)
-                return
-            self._leave_out(runner)
-            wrapper.zero_grad()
-            wrapper._inner_count += 1  # as a backward pass would: the schedule of updates stays
-
-        model.parse_losses, wrapper.update_params = parse, update
-
-    def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Keeps the batch at hand."""
-        self._batch = data_batch
+        """Let the optimizer wrapper check the losses."""
+        for wrapper in _wrappers(runner):
+            if not isinstance(wrapper, FiniteLossMixin):
+                wrapper.__class__ = _checking(type(wrapper))
 
     def after_train_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Takes the losses of a batch that was left out away from those that log them."""
-        if self._in_a_row and outputs is not None:
+        """Stop, or report the batch that was left out and remove its losses from ``outputs``."""
+        wrappers = _wrappers(runner)
+        if not any(wrapper.left_out for wrapper in wrappers):
+            self._in_a_row = 0
+            return
+        for wrapper in wrappers:
+            wrapper.left_out = False
+        self._leave_out(runner, data_batch, outputs or {})
+        if outputs is not None:
             outputs.clear()
-        self._batch, self._losses = None, {}
 
-    @staticmethod
-    def _is_finite(loss: Tensor) -> bool:
-        """Whether the loss is finite in all processes."""
-        finite = torch.isfinite(loss.detach()).all().float()
-        if get_world_size() > 1:
-            all_reduce(finite, op='min')
-        return bool(finite)
-
-    def _leave_out(self, runner) -> None:
-        ids = batch_ids(self._batch)
-        losses = {name: value.detach().float().mean() for name, value in self._losses.items()}
+    def _leave_out(self, runner, batch: Any, outputs: Mapping[str, Any]) -> None:
+        ids = batch_ids(batch)
+        losses = {
+            name: torch.as_tensor(value).detach().float().mean() for name, value in outputs.items()
+        }
         found = {name: value.item() for name, value in losses.items() if not value.isfinite()}
         count = runner.message_hub.runtime_info.get('num_skipped_batches', 0) + 1
         self._in_a_row += 1
@@ -121,7 +138,7 @@ class NonFiniteLossHook(Hook):
             reason = f'the weights are not finite already ({spoiled}): a step before spoiled them'
         where = ''
         if reason is not None or count <= self.max_dumps:
-            where = f'; dump: {self._dump(runner, ids, with_weights=reason is not None)}'
+            where = f'; dump: {self._dump(runner, batch, ids, outputs, reason is not None)}'
         what = f'{what}; batch: {ids or "without ids"}{where}'
         if reason is not None:
             raise InputError(f'{what}; {reason}')
@@ -129,15 +146,22 @@ class NonFiniteLossHook(Hook):
         runner.message_hub.update_scalar('train/num_skipped_batches', count)
         runner.logger.warning(f'{what}; left out, {count} so far')
 
-    def _dump(self, runner, ids: dict[str, list], with_weights: bool) -> Path:
+    def _dump(
+        self,
+        runner,
+        batch: Any,
+        ids: dict[str, list],
+        outputs: Mapping[str, Any],
+        with_weights: bool,
+    ) -> Path:
         path = Path(runner.work_dir, f'nonfinite_loss_iter_{runner.iter + 1}_rank_{get_rank()}.pth')
         content = dict(
             iter=runner.iter + 1,
             epoch=runner.epoch + 1,
             seed=runner.seed,
             ids=ids,
-            losses=_plain(dict(self._losses)),
-            batch=_plain(self._batch),
+            losses=_plain(dict(outputs)),
+            batch=_plain(batch),
         )
         if with_weights:
             content['state_dict'] = unwrapped(runner.model).state_dict()
