@@ -6,6 +6,7 @@ python tools/train.py configs/plvl/plvl_vit-b_4xb20-150e_refcoco.py --resume
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from projects.common.cli.config import load_config
 from projects.common.cli.options import add_run_options
 from projects.common.cli.report import report_user_errors
 from projects.common.cli.run import prepare, run
+from projects.common.config_text import parse_literal
 from projects.common.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
     from mmengine.hooks import Hook
 
 PRECISIONS = ('fp16', 'bf16')
+# option: name, visualisation backend, package
+BACKENDS = {
+    'tensorboard': ('TensorBoard', 'TensorboardVisBackend', 'tensorboard'),
+    'wandb': ('Weights & Biases', 'WandbVisBackend', 'wandb'),
+    'mlflow': ('MLflow', 'MLflowVisBackend', 'mlflow'),
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -72,8 +80,35 @@ def parse_args() -> argparse.Namespace:
         help="scale the learning rate with the batch size, by the config's "
         'auto_scale_lr.base_batch_size',
     )
+    for name, (title, _, _) in BACKENDS.items():
+        parser.add_argument(
+            f'--{name}', action='store_true', help=f'log to {title} beside the local log'
+        )
     parser.add_argument(
-        '--tensorboard', action='store_true', help='write TensorBoard events beside the local log'
+        '--ema',
+        nargs='?',
+        type=float,
+        const=2e-4,
+        metavar='MOMENTUM',
+        help='average the weights exponentially and validate the averages; default momentum: '
+        '%(const)s',
+    )
+    parser.add_argument(
+        '--early-stop',
+        nargs='?',
+        type=int,
+        const=5,
+        metavar='PATIENCE',
+        help="stop after this many validations without a better first metric of the config's "
+        'save_best; default: %(const)s',
+    )
+    parser.add_argument(
+        '--hook',
+        action='append',
+        default=[],
+        metavar='DICT',
+        help="a further hook, such as dict(type='ProfilerHook', by_epoch=False, profile_times=3); "
+        'can be given several times',
     )
     add_run_options(
         parser,
@@ -134,6 +169,59 @@ def set_precision(cfg: Config, config_path: str, precision: str | None) -> None:
         raise InputError(f'{where}: needs a GPU, and none is available here; --amp bf16 does not')
 
 
+def add_backends(cfg: Config, names: list[str]) -> None:
+    """Let the visualizer write to further services.
+
+    Raises:
+        InputError: The package of one is not installed.
+    """
+    visualizer = cfg.setdefault(
+        'visualizer', dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    )
+    for name in names:
+        _, backend, package = BACKENDS[name]
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f'--{name}: needs the package {package}, which is not installed')
+        if all(each['type'] != backend for each in visualizer.vis_backends):
+            visualizer.vis_backends.append(dict(type=backend))
+
+
+def add_hooks(cfg: Config, args: argparse.Namespace) -> None:
+    """Append the hooks that the options ask for to ``custom_hooks``.
+
+    Raises:
+        InputError: ``--early-stop`` finds no metric, or ``--hook`` is no dict with a type.
+    """
+    hooks = list(cfg.get('custom_hooks') or [])
+    if args.ema is not None:
+        if not 0 < args.ema < 1:
+            raise InputError(f'--ema {args.ema}: expected a momentum between 0 and 1')
+        hooks.append(dict(type='EMAHook', momentum=args.ema))
+    if args.early_stop is not None:
+        checkpoint = cfg.get('default_hooks', {}).get('checkpoint') or {}
+        best = checkpoint.get('save_best')
+        rules = checkpoint.get('rule')
+        monitor = best[0] if isinstance(best, (list, tuple)) else best
+        if not monitor or monitor == 'auto':
+            raise InputError(
+                f"--early-stop: the config's default_hooks.checkpoint.save_best is {best!r}, "
+                'expected a metric'
+            )
+        rule = rules[0] if isinstance(rules, (list, tuple)) else rules
+        hooks.append(
+            dict(type='EarlyStoppingHook', monitor=monitor, rule=rule, patience=args.early_stop)
+        )
+    for text in args.hook:
+        try:
+            hook = parse_literal(text)
+        except (SyntaxError, ValueError) as error:
+            raise InputError(f'--hook {text}: no Python literal ({error})') from None
+        if not isinstance(hook, dict) or 'type' not in hook:
+            raise InputError(f"--hook {text}: expected a dict with 'type'")
+        hooks.append(hook)
+    cfg.custom_hooks = hooks
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
@@ -148,14 +236,8 @@ def main() -> None:
                 f"--auto-scale-lr: config {args.config} has no 'auto_scale_lr.base_batch_size'"
             )
         cfg.auto_scale_lr.enable = True
-    if args.tensorboard:
-        visualizer = cfg.setdefault(
-            'visualizer', dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
-        )
-        if not any(
-            backend['type'] == 'TensorboardVisBackend' for backend in visualizer.vis_backends
-        ):
-            visualizer.vis_backends.append(dict(type='TensorboardVisBackend'))
+    add_backends(cfg, [name for name in BACKENDS if getattr(args, name)])
+    add_hooks(cfg, args)
     apply_resume(cfg, args.resume, args.trust_checkpoint)
 
     from projects.common.optim.schedules import ResumeScheduleHook, ScheduleCheckHook

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 from .errors import InputError
 
@@ -52,6 +53,8 @@ def parse_config_text(text: str, where: str) -> Config:
     Raises:
         ValueError: The text has anything but assignments of numbers, strings and containers.
     """
+    from mmengine.config import Config
+
     values: dict[str, Any] = {}
     try:
         for statement in ast.parse(text).body:

@@ -69,7 +69,7 @@ class NonFiniteLossHook(Hook):
     were left out as ``num_skipped_batches``, also across resumed runs. All processes stop or skip
     together, even if the loss of only one of them is not finite.
 
-    The dump, ``nonfinite_loss_iter_<n>_rank_<r>.pth`` in the work folder, contains what is needed to
+    The dump, ``nonfinite_loss_iter_<n>_rank_<r>.pth`` in the work folder, has what is needed to
     compute the loss again: ``iter``, ``epoch``, ``seed``, ``ids``, ``losses``, the ``batch``, and
     with ``'stop'`` the ``state_dict``. It is plain data, which
     :func:`~projects.common.weights.checkpoint.load_checkpoint_file` reads.
