@@ -175,15 +175,14 @@ def add_backends(cfg: Config, names: list[str]) -> None:
     Raises:
         InputError: The package of one is not installed.
     """
-    visualizer = cfg.setdefault(
-        'visualizer', dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
-    )
+    if names and cfg.get('visualizer') is None:
+        cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
     for name in names:
         _, backend, package = BACKENDS[name]
         if importlib.util.find_spec(package) is None:
             raise InputError(f'--{name}: needs the package {package}, which is not installed')
-        if all(each['type'] != backend for each in visualizer.vis_backends):
-            visualizer.vis_backends.append(dict(type=backend))
+        if all(each['type'] != backend for each in cfg.visualizer.vis_backends):
+            cfg.visualizer.vis_backends.append(dict(type=backend))
 
 
 def add_hooks(cfg: Config, args: argparse.Namespace) -> None:
