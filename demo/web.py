@@ -60,7 +60,7 @@ def find_weights(name: str, given: Path | None) -> Path | None:
         UserError: There is no such file.
     """
     if given is not None:
-        if not given.is_file():
+        if not given.exists():  # a checkpoint, or the folder of a published model
             raise UserError(f'--{name} {given}: no such file')
         return given
     found = sorted((QUICKSTARTS / name).glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
