@@ -35,7 +35,8 @@ def parse_args() -> argparse.Namespace:
             f'--{name}',
             type=Path,
             metavar='CHECKPOINT',
-            help=f'model of {task}; default: that of `make quickstart PROJECT={name}`',
+            help=f'model of {task}: a checkpoint or the folder of a published model; default: that '
+            f'of `make quickstart PROJECT={name}`',
         )
     parser.add_argument(
         '--photos', type=Path, help='folder of pictures to search; default: example scenes'
