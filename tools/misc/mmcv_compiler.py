@@ -42,6 +42,7 @@ def write_script(folder: Path, compiler: str) -> Path:
         ValueError: The compiler is not g++, or the script does not run. The message says why, in
             words that follow "because".
     """
+    folder = Path(os.path.abspath(folder))  # ninja calls it from elsewhere
     if any(character.isspace() for character in str(folder)):
         raise ValueError(f'{folder} has a space in its name')  # torch and ninja would split it
     folder.mkdir(parents=True)
