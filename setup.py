@@ -24,5 +24,6 @@ class BuildWithConfigs(build_py):
 
 setup(
     packages=find_namespace_packages(include=['projects.*']),
+    package_data={'': ['py.typed']},
     cmdclass={'build_py': BuildWithConfigs},
 )

@@ -36,7 +36,8 @@ def parse_args() -> argparse.Namespace:
             f'--{name}',
             type=Path,
             metavar='CHECKPOINT',
-            help=f'model of {task}; default: that of `make quickstart PROJECT={name}`',
+            help=f'model of {task}: a checkpoint or the folder of a published model; default: that '
+            f'of `make quickstart PROJECT={name}`',
         )
     parser.add_argument(
         '--photos', type=Path, help='folder of pictures to search; default: example scenes'
@@ -61,7 +62,7 @@ def find_weights(name: str, given: Path | None) -> Path | None:
         InputError: There is no such file.
     """
     if given is not None:
-        if not given.is_file():
+        if not given.exists():  # a checkpoint, or the folder of a published model
             raise InputError(f'--{name} {given}: no such file')
         return given
     found = sorted((QUICKSTARTS / name).glob('best_*.pth'), key=lambda path: path.stat().st_mtime)

@@ -22,7 +22,7 @@ def entries(*folders: str) -> set[str]:
         path.name
         for folder in folders
         for path in (ROOT / folder).iterdir()
-        if path.name not in ('__init__.py', '__pycache__', 'README.md')
+        if path.name not in ('__init__.py', '__pycache__', 'README.md', 'py.typed')
     }
 
 

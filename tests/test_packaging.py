@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 
 def python(*arguments: str, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess:
@@ -47,6 +49,8 @@ def test_wheel_holds_every_module_and_no_projects_init(wheel: Path, repo_root: P
     modules = {str(path.relative_to(repo_root)) for path in (repo_root / 'projects').rglob('*.py')}
     assert modules <= names
     assert 'projects/__init__.py' not in names
+    packages = {path.parent.name for path in (repo_root / 'projects').glob('*/__init__.py')}
+    assert {f'projects/{name}/py.typed' for name in packages} <= names  # type checkers look there
     assert all(name.startswith(('projects/', 'mmtriad-')) for name in names)
 
 
@@ -110,3 +114,39 @@ def test_editable_install_imports_from_the_checkout(copy_sources, tmp_path: Path
     done = python('-c', code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1].startswith(str(source))
+
+
+# ------------------------------------------------------------- files that other programs read
+
+
+def test_citation(repo_root: Path) -> None:
+    """Has what version 1.2.0 of the format requires, this version, and a paper for each project."""
+    cited = yaml.safe_load((repo_root / 'CITATION.cff').read_text())
+    assert {'cff-version', 'message', 'title', 'authors'} <= cited.keys()
+    (version,) = re.findall(r"^version = '(.*)'", (repo_root / 'pyproject.toml').read_text(), re.M)
+    assert cited['version'] == version
+    papers = cited['references']
+    assert [each['notes'] for each in papers] == ['projects/plvl', 'projects/pdsl', 'projects/rvse']
+    for paper in papers:
+        assert {'type', 'title', 'authors', 'year'} <= paper.keys()
+        assert all({'given-names', 'family-names'} == set(each) for each in paper['authors'])
+
+
+def test_image_and_workflow_name_what_is_there(repo_root: Path) -> None:
+    """What the Dockerfile copies is enough for `make env`; the targets of the workflow exist."""
+    text = (repo_root / 'Dockerfile').read_text()
+    copied = [name for line in re.findall(r'^COPY (.*) \S+$', text, re.M) for name in line.split()]
+    assert all((repo_root / name).exists() for name in copied)
+    script = (repo_root / 'tools/misc/setup_env.py').read_text()
+    needed = set(re.findall(r'tools/misc/\w+\.py', script)) | {'tools/misc/setup_env.py'}
+    needed |= {f'tools/misc/{name}.py' for name in re.findall(r'^import (mmcv_\w+)', script, re.M)}
+    assert len(needed) == 3 and needed <= set(copied)
+
+    targets = re.findall(r'^([a-z-]+):', (repo_root / 'Makefile').read_text(), re.M)
+    workflow = yaml.safe_load((repo_root / '.github/workflows/tests.yml').read_text())
+    steps = workflow['jobs']['tests']['steps']
+    called = [step['run'].split()[1] for step in steps if 'run' in step]
+    assert called == ['env', 'lint', 'docs', 'test'] and set(called) <= set(targets)
+    container = json.loads((repo_root / '.devcontainer/devcontainer.json').read_text())
+    folder = container['workspaceFolder']
+    assert f'WORKDIR {folder}\n' in text and f'target={folder}/.venv' in container['mounts'][0]

@@ -95,7 +95,9 @@ def add_source(parser: argparse.ArgumentParser, part: str = '', whose: str = '')
         help=f'config file or name (`models` lists them){whose}; default: that in the weights',
     )
     parser.add_argument(
-        f'--{part}weights', help=f'checkpoint{whose}; without one the model is random'
+        f'--{part}weights',
+        help=f'checkpoint{whose}, or the folder or Hugging Face hub id of a published model; '
+        'without it the model is random',
     )
 
 

@@ -23,7 +23,14 @@ START = (
     'projects/*/README.md',
     'configs/*/README.md',
 )
-LANGUAGES = {'.py': 'python', '.sh': 'bash', '.yml': 'yaml', '.toml': 'toml', '.json': 'json'}
+LANGUAGES = {
+    '.py': 'python',
+    '.sh': 'bash',
+    '.yml': 'yaml',
+    '.cff': 'yaml',
+    '.toml': 'toml',
+    '.json': 'json',
+}
 PLAIN = {'.txt', '.csv', ''}  # shown as they are; any other file is copied
 
 _FENCE = re.compile(r'^( *)(`{3,}|~{3,}).*?^\1\2`*\s*?$', re.M | re.S)

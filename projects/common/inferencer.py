@@ -34,6 +34,7 @@ from .files.pictures import (
 from .speed.products import fast_products
 from .weights.convert import read_weights
 from .weights.loading import check_semantics, load_weights
+from .weights.published import find_published, read_published
 
 __all__ = [
     'ImageInferencer',
@@ -56,8 +57,9 @@ class ImageInferencer(BaseInferencer):
     Args:
         model: A config file, a name of :func:`projects.common.list_models`, or a config; None
             takes the config that our training leaves in the checkpoint.
-        weights: A checkpoint file. Without one the model is random, which only serves to try
-            things out; a warning says so.
+        weights: A checkpoint file, the folder of a published model (``publish_model.py``) or the
+            Hugging Face hub id of one. Without weights the model is random, which only serves to
+            try things out; a warning says so.
         device: Such as 'cpu' or 'cuda:0'; None takes the fastest that is there.
         show_progress: Whether to show a progress bar where there are several batches.
         trust_checkpoint: Unpickle the checkpoint freely, which runs any code in it.
@@ -83,16 +85,19 @@ class ImageInferencer(BaseInferencer):
     ) -> None:
         self._weights: dict[str, torch.Tensor] = {}  # those of the file, while the model is built
         self._names: dict[str, str] = {}  # name of an output -> picture
-        rest: dict = {}
         self.checkpoint_meta: dict = {}  # what training wrote: classes, config, iteration
         if weights is not None:
             refuse_url('weights', weights, 'the checkpoint')
-            self._weights, rest = read_weights(weights, trust_checkpoint)
-            self.checkpoint_meta = rest.get('meta') or {}
+            published = find_published(weights)
+            if published is not None:
+                self._weights, self.checkpoint_meta = read_published(published)
+            else:
+                self._weights, rest = read_weights(weights, trust_checkpoint)
+                self.checkpoint_meta = rest.get('meta') or {}
         if model is None:
             if weights is None:
                 raise InputError(f'{type(self).__name__}: neither a model nor weights are given')
-            cfg = config_of_checkpoint(rest, os.fspath(weights))
+            cfg = config_of_checkpoint(dict(meta=self.checkpoint_meta), os.fspath(weights))
         elif isinstance(model, (Config, ConfigDict)):
             cfg = copy.deepcopy(model)
         else:

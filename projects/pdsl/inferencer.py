@@ -39,8 +39,9 @@ class WeakInstanceInferencer(ImageInferencer):
     Args:
         model: A config file, a name of :func:`projects.common.list_models`, or a config; None
             takes the config that our training leaves in the checkpoint.
-        weights: A checkpoint file. Without one the model is random, which only serves to try
-            things out; a warning says so.
+        weights: A checkpoint file, the folder of a published model (``publish_model.py``) or the
+            Hugging Face hub id of one. Without weights the model is random, which only serves to
+            try things out; a warning says so.
         device: Such as 'cpu' or 'cuda:0'; None takes the fastest that is there.
         show_progress: Whether to show a progress bar where there are several batches.
         trust_checkpoint: Unpickle the checkpoint freely, which runs any code in it.

@@ -34,8 +34,9 @@ class GroundingInferencer(ImageInferencer):
     Args:
         model: A config file, a name of :func:`projects.common.list_models`, or a config; None
             takes the config that our training leaves in the checkpoint.
-        weights: A checkpoint file. Without one the model is random, which only serves to try
-            things out; a warning says so.
+        weights: A checkpoint file, the folder of a published model (``publish_model.py``) or the
+            Hugging Face hub id of one. Without weights the model is random, which only serves to
+            try things out; a warning says so.
         device: Such as 'cpu' or 'cuda:0'; None takes the fastest that is there.
         show_progress: Whether to show a progress bar where there are several batches.
         trust_checkpoint: Unpickle the checkpoint freely, which runs any code in it.
@@ -58,6 +59,8 @@ class GroundingInferencer(ImageInferencer):
         encoder = model.get('text_encoder', {})
         if not Path(encoder.get('pretrained') or '').is_dir():
             encoder['pretrained'] = None  # a hub id: the checkpoint has BERT's weights
+        if encoder.get('vocab_file') and not Path(encoder['vocab_file']).is_file():
+            encoder['vocab_file'] = None  # a path of another machine: check_model looks for tokens
 
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
         """Raises ``ValueError`` for a model without a vocabulary."""

@@ -34,8 +34,9 @@ class RetrievalInferencer(ImageInferencer):
     Args:
         model: A config file, a name of :func:`projects.common.list_models`, or a config; None
             takes the config that our training leaves in the checkpoint.
-        weights: A checkpoint file. Without one the model is random, which only serves to try
-            things out; a warning says so.
+        weights: A checkpoint file, the folder of a published model (``publish_model.py``) or the
+            Hugging Face hub id of one. Without weights the model is random, which only serves to
+            try things out; a warning says so.
         device: Such as 'cpu' or 'cuda:0'; None takes the fastest that is there.
         cache_dir: Folder of the embeddings' cache; None computes each anew.
         show_progress: Whether to show a progress bar.

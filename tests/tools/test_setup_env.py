@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,6 +81,7 @@ def test_mmcv_is_built_once_and_kept(env, monkeypatch) -> None:
     arguments, variables = calls[0]
     assert {'--no-build-isolation', '--no-deps'} <= set(arguments)
     assert int(variables['MAX_JOBS']) >= 1
+    assert variables['CXX'].endswith('.building/cxx/c++')
     assert [p.name for p in wheel.parent.iterdir() if p.suffix == '.whl'] == [wheel.name]
 
 
@@ -88,6 +92,157 @@ def test_an_interrupted_build_leaves_no_wheel(env, monkeypatch) -> None:
     assert not list((env.CACHE / 'torch2.11.0-cp311').glob('*.whl'))
     fake_build(env, monkeypatch)
     assert env.mmcv_wheel().is_file()
+
+
+# ----------------------------------------------------------------- mmcv's precompiled header
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A folder laid out like mmcv's sources: one header, and two files that include it."""
+    if not shutil.which('g++'):
+        pytest.fail('g++ is needed: `make env` compiles mmcv with it')
+    folder = tmp_path / 'csrc' / 'pytorch'
+    folder.mkdir(parents=True)
+    common = tmp_path / 'csrc' / 'common'
+    common.mkdir()
+    guarded = '#ifndef HELPER\n#define HELPER\n#include <vector>\nstruct Shape {};\n#endif\n'
+    (common / 'pytorch_cpp_helper.hpp').write_text(guarded)
+    (folder / 'first.cpp').write_text('#include "pytorch_cpp_helper.hpp"\nShape first;\n')
+    (folder / 'second.cpp').write_text(
+        '#include <string>\n#include "pytorch_cpp_helper.hpp"\nShape second;\n'
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def compiler(env):
+    """The module of the compiler, as `setup_env.py` has it."""
+    return env.mmcv_compiler
+
+
+def recording_compiler(folder: Path) -> Path:
+    """A compiler in the place of g++ that writes down how it was called."""
+    path = folder / 'recorder'
+    path.write_text(f'#!/bin/sh\necho "$@" >> {folder}/calls.txt\nexec g++ "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def start(script: Path, tree: Path, name: str, *flags: str) -> subprocess.Popen:
+    source = tree / 'csrc' / 'pytorch' / name
+    command = [script, '-MMD', '-MF', tree / f'{name}.d', f'-I{tree}/csrc/common', '-g', *flags]
+    return subprocess.Popen(
+        [*map(str, command), '-c', '-c', str(source), '-o', str(tree / f'{name}.o')],
+        cwd=tree,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def compiled(script: Path, tree: Path, name: str, *flags: str) -> subprocess.CompletedProcess:
+    process = start(script, tree, name, *flags)
+    _, err = process.communicate(timeout=100)
+    return subprocess.CompletedProcess(process.args, process.returncode, None, err)
+
+
+def test_both_files_use_the_precompiled_header(compiler, tree: Path) -> None:
+    """The second one although it includes another header before."""
+    script = compiler.write_script(tree / 'cxx', str(recording_compiler(tree)))
+    for name in ('first.cpp', 'second.cpp'):
+        done = compiled(script, tree, name)
+        assert done.returncode == 0 and done.stderr == ''
+        assert (tree / f'{name}.o').is_file() and (tree / f'{name}.d').is_file()
+    assert compiler.summary(tree / 'cxx') == '2 of 2 files used the precompiled header'
+    _, header, *files = (tree / 'calls.txt').read_text().splitlines()  # the first asks for macros
+    assert 'c++-header' in header and '.cpp' not in header
+    assert len(files) == 2
+    for call in (header, *files):
+        assert '-g' not in call.split() and call.split().count('-g0') == 1
+    assert files[0].split()[-1] == '-g0'
+
+
+def test_parallel_calls_precompile_once(compiler, tree: Path) -> None:
+    script = compiler.write_script(tree / 'cxx', str(recording_compiler(tree)))
+    running = [start(script, tree, name) for name in ('first.cpp', 'second.cpp')]
+    for process in running:
+        process.communicate(timeout=100)
+        assert process.returncode == 0
+    assert (tree / 'calls.txt').read_text().count('c++-header') == 1
+    assert compiler.summary(tree / 'cxx').startswith('2 of 2')
+
+
+def test_an_invalid_precompiled_header_is_left_aside(compiler, tree: Path) -> None:
+    script = compiler.write_script(tree / 'cxx', 'g++')
+    assert compiled(script, tree, 'first.cpp').returncode == 0
+    (made,) = (tree / 'cxx').glob('*/*.gch')
+    made.write_bytes(b'no precompiled header')
+    done = compiled(script, tree, 'second.cpp')
+    assert done.returncode == 0 and done.stderr == ''
+    assert (tree / 'second.cpp.o').is_file()
+    text = compiler.summary(tree / 'cxx')
+    assert text.startswith('1 of 2 files used the precompiled header (second.cpp: ')
+    assert 'gch' in text and '\n' not in text
+
+
+def test_a_header_that_does_not_compile_is_tried_once(compiler, tree: Path) -> None:
+    """The files compile by the plain command: they define what the header asks for."""
+    header = tree / 'csrc/common/pytorch_cpp_helper.hpp'
+    header.write_text('#ifndef READY\n#error not ready\n#endif\nstruct Shape {};\n')
+    for path in (tree / 'csrc' / 'pytorch').iterdir():
+        path.write_text(f'#define READY\n{path.read_text()}')
+    script = compiler.write_script(tree / 'cxx', str(recording_compiler(tree)))
+    for name in ('first.cpp', 'second.cpp'):
+        assert compiled(script, tree, name).returncode == 0
+    text = compiler.summary(tree / 'cxx')
+    assert text.startswith('0 of 2 files used') and '#error not ready' in text
+    assert (tree / 'calls.txt').read_text().count('c++-header') == 1
+
+
+def test_other_commands_and_real_errors_pass_through(compiler, tree: Path) -> None:
+    script = compiler.write_script(tree / 'cxx', 'g++')
+    plain = tree / 'plain.cpp'
+    plain.write_text('int main() { return 7; }\n')
+    subprocess.run([script, plain, '-g', '-o', tree / 'program'], check=True)
+    assert subprocess.run([tree / 'program']).returncode == 7
+    assert 'did not call' in compiler.summary(tree / 'cxx')
+    (tree / 'csrc/pytorch/first.cpp').write_text('#include "pytorch_cpp_helper.hpp"\nShap first;')
+    done = compiled(script, tree, 'first.cpp')
+    assert done.returncode == 1 and 'Shap' in done.stderr
+
+
+def test_only_gcc_gets_the_script(compiler, tree: Path) -> None:
+    other = tree / 'other'
+    other.write_text('#!/bin/sh\necho "#define __GNUC__ 4"; echo "#define __clang__ 1"\n')
+    other.chmod(0o755)
+    with pytest.raises(ValueError, match='other is not g..$'):
+        compiler.write_script(tree / 'cxx', str(other))
+    with pytest.raises(ValueError, match='has a space in its name'):
+        compiler.write_script(tree / 'a folder', 'g++')
+
+
+def test_the_users_compiler_is_the_real_one(env, tree: Path, monkeypatch, capsys) -> None:
+    """`CXX` may have arguments; what it is not fit for is built as before."""
+    calls = fake_build(env, monkeypatch)
+    monkeypatch.setattr(env.mmcv_compiler, 'summary', lambda folder: script_of(folder))
+
+    def script_of(folder: Path) -> str:
+        assert compiled(folder / 'c++', tree, 'first.cpp').returncode == 0
+        return 'the summary'
+
+    monkeypatch.setenv('CXX', f'{recording_compiler(tree)} -DUSERS')
+    env.mmcv_wheel()
+    assert (tree / 'calls.txt').read_text().count('-DUSERS') == 3  # macros, header, file
+    assert 'mmcv: the summary' in capsys.readouterr().out
+
+    shutil.rmtree(env.CACHE)
+    monkeypatch.setenv('CXX', 'true')
+    env.mmcv_wheel()
+    assert 'CXX' not in calls[-1][1] and os.environ['CXX'] == 'true'
+    assert 'no precompiled header, because true is not g++' in capsys.readouterr().out
+
+
+# -------------------------------------------------------------------------------- the rest
 
 
 def test_an_unfit_python_is_named(env, monkeypatch) -> None:

@@ -72,7 +72,9 @@ def test_one_line_for_what_does_not_fit(hooks_of, options, words):
 
 def test_backends(train, monkeypatch):
     cfg = Config(dict())
-    monkeypatch.setattr(train.importlib.util, 'find_spec', lambda name: name != 'mlflow')
+    monkeypatch.setattr(
+        train.importlib.util, 'find_spec', lambda name: None if name == 'mlflow' else name
+    )
     for _ in range(2):
         train.add_backends(cfg, ['tensorboard', 'wandb'])
     names = [backend['type'] for backend in cfg.visualizer.vis_backends]

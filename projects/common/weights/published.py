@@ -1,0 +1,196 @@
+"""Published models: a folder with a model's weights, config and vocabulary, and nothing to run.
+
+``tools/misc/publish_model.py`` writes such a folder and the inferencers read it, from the disk or
+from the Hugging Face hub. The weights are safetensors, which cannot hold code, and the config is
+read as plain values, never executed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from ..config_text import parse_config_text
+from ..errors import InputError
+from ..files.atomic import write_atomically
+
+__all__ = ['CONFIG', 'DTYPES', 'WEIGHTS', 'find_published', 'read_published', 'write_published']
+
+WEIGHTS, CONFIG = 'model.safetensors', 'config.py'
+DTYPES = {'float32': torch.float32, 'float16': torch.float16}
+VOCABULARY_KEY = '_extra_state'
+"""End of a state dict's key whose tensor (n,) uint8 is a vocabulary: UTF-8, a token a line."""
+HEADER = 'mmtriad'
+"""Entry of the weights file's header: JSON with the vocabularies' files and the classes."""
+ABOUT_A_MACHINE = ('work_dir', 'load_from', 'resume', 'launcher')
+
+_HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*')
+_FILE = re.compile(r'\.(pth|pt|pkl|ckpt|bin|safetensors|py)$')
+_VOCABULARY_FILE = re.compile(r'vocab(_\d+)?\.txt')
+
+
+# ------------------------------------------------------------------------------------ writing
+
+
+def write_published(
+    folder: str | os.PathLike,
+    weights: Mapping[str, Tensor],
+    config: Config,
+    dataset_meta: Mapping[str, Any] | None = None,
+    dtype: str = 'float32',
+) -> list[Path]:
+    """Write ``model.safetensors``, ``config.py`` and the vocabulary of a model into a folder.
+
+    Args:
+        folder: The folder, which is made; files of the same names are replaced.
+        weights: The state dict.
+        config: The model's config. Its settings that belong to the machine that trained it, such as
+            ``work_dir``, are left out.
+        dataset_meta: What the data set said of itself; the names and colours of classes are kept.
+        dtype: 'float32' or 'float16', for all floating-point tensors.
+
+    Returns:
+        The paths of the files.
+
+    Raises:
+        ValueError: A weight is too large for ``dtype``, or the config has more than plain values.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    tensors: dict[str, Tensor] = {}
+    vocabularies: dict[str, bytes] = {}
+    for key, value in weights.items():
+        if key.rpartition('.')[2] == VOCABULARY_KEY:
+            if value.numel():  # a model without one has an empty tensor
+                vocabularies[key] = bytes(value.cpu().tolist())
+        else:
+            tensors[key] = _as_dtype(key, value, dtype)
+    names = {key: f'vocab_{i}.txt' if i else 'vocab.txt' for i, key in enumerate(vocabularies)}
+    classes = {
+        key.lower(): value
+        for key, value in (dataset_meta or {}).items()
+        if key.lower() in ('classes', 'palette')
+    }
+    header = json.dumps(dict(vocabularies=names, dataset_meta=classes))
+    text = _portable(config).pretty_text
+    parse_config_text(text, CONFIG)  # what cannot be read back is not written
+
+    contents = {CONFIG: text.encode()}
+    contents.update((names[key], content + b'\n') for key, content in vocabularies.items())
+    contents[WEIGHTS] = save(tensors, metadata={'format': 'pt', HEADER: header})  # complete: last
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    return [folder / name for name in contents]
+
+
+def _as_dtype(key: str, value: Tensor, dtype: str) -> Tensor:
+    """Return a contiguous copy: safetensors does not take tensors that share memory."""
+    value = value.detach().cpu()
+    if not value.is_floating_point():
+        return value.clone(memory_format=torch.contiguous_format)
+    cast = value.to(DTYPES[dtype], copy=True, memory_format=torch.contiguous_format)
+    if not torch.equal(cast.isfinite(), value.isfinite()):
+        largest = value[value.isfinite()].abs().max().item()
+        raise InputError(f'{key}: a value of {largest:g} is too large for {dtype}')
+    return cast
+
+
+def _portable(config: Config) -> Config:
+    values = config.to_dict()
+    return Config({key: value for key, value in values.items() if key not in ABOUT_A_MACHINE})
+
+
+# ------------------------------------------------------------------------------------ reading
+
+
+def find_published(source: str | os.PathLike) -> Path | None:
+    """Return the folder of a published model, after downloading it where a hub id names it.
+
+    Args:
+        source: A folder, or an ``owner/name`` of the Hugging Face hub. The latter is asked for only
+            if neither ``source`` nor a folder ``owner`` exists here.
+
+    Returns:
+        The folder; None where ``source`` can only be the path of a file.
+
+    Raises:
+        ValueError: The hub cannot be reached, or has no such model.
+    """
+    path, text = Path(source), os.fspath(source)
+    if path.is_dir():
+        return path
+    is_id = _HUB_ID.fullmatch(text) and not _FILE.search(text)
+    if path.exists() or not is_id or path.parent.exists():
+        return None
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(text, allow_patterns=[WEIGHTS, CONFIG, 'vocab*.txt']))
+    except Exception as error:  # of many classes: no network, no such model, no access
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f'weights {text}: no such file or folder here, and the Hugging Face hub does not give '
+            f'it ({reason}); download it elsewhere and give its folder, with {WEIGHTS} and {CONFIG}'
+        ) from None
+
+
+def read_published(folder: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a published model.
+
+    Args:
+        folder: A folder that :func:`write_published` has written.
+
+    Returns:
+        The state dict, and an entry ``meta`` as MMEngine leaves it in checkpoints: ``cfg``, the
+        text of the config, and ``dataset_meta``.
+
+    Raises:
+        FileNotFoundError: A file is missing; the message names it.
+        ValueError: A file is damaged or is not of a published model.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    folder = Path(folder)
+    text = _read(folder, CONFIG).decode(errors='replace')
+    parse_config_text(text, str(folder / CONFIG))
+    path = _existing(folder, WEIGHTS)
+    try:
+        with safe_open(path, framework='pt') as file:
+            metadata = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  no dict
+    except SafetensorError as error:
+        raise InputError(f'{path}: damaged or not a safetensors file ({error})') from None
+    try:
+        header = json.loads(metadata.get(HEADER, '{}'))
+        vocabularies = dict(header.get('vocabularies', {}))
+        dataset_meta = dict(header.get('dataset_meta', {}))
+    except (ValueError, TypeError, AttributeError):
+        raise InputError(f'{path}: entry {HEADER} of its header is damaged') from None
+    for key, name in vocabularies.items():
+        if not _VOCABULARY_FILE.fullmatch(str(name)):  # a path could lead out of the folder
+            raise InputError(f'{path}: its header names {name!r}, expected vocab.txt')
+        content = _read(folder, name).removesuffix(b'\n')
+        weights[key] = torch.tensor(list(content), dtype=torch.uint8)
+    return weights, dict(cfg=text, dataset_meta=dataset_meta)
+
+
+def _existing(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise FileNotFoundError(
+            f'weights {folder}: the folder lacks {name}; expected one that '
+            'tools/misc/publish_model.py has written'
+        )
+    return folder / name
+
+
+def _read(folder: Path, name: str) -> bytes:
+    return _existing(folder, name).read_bytes()
