@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from ..atomic import is_zip
+from .atomic import is_zip
 from ..errors import InputError
 
 __all__ = ['UntrustedPickleError', 'load_legacy_torch', 'load_pickle']

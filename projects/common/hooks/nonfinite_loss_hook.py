@@ -45,7 +45,7 @@ class FiniteLossMixin:
 
 
 @cache
-def _checking(wrapper: type) -> type:
+def _checking(wrapper: Any) -> Any:
     """Return the class of an optimizer wrapper with :class:`FiniteLossMixin` in front."""
     return type(wrapper.__name__, (FiniteLossMixin, wrapper), {'__module__': wrapper.__module__})
 
@@ -100,7 +100,8 @@ class NonFiniteLossHook(Hook):
         """Let the optimizer wrapper check the losses."""
         for wrapper in _wrappers(runner):
             if not isinstance(wrapper, FiniteLossMixin):
-                wrapper.__class__ = _checking(type(wrapper))
+                cls: Any = type(wrapper)
+                wrapper.__class__ = _checking(cls)
 
     def after_train_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None

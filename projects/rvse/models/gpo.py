@@ -48,7 +48,7 @@ class GPO(nn.Module):
             sizes, row = lengths, torch.arange(len(lengths), device=lengths.device)
         else:
             sizes, row = lengths.unique(return_inverse=True)
-        encoding = sinusoids(size, self.d_pe).to(self.gru.weight_ih_l0)
+        encoding = sinusoids(size, self.d_pe).to(next(self.gru.parameters()))
         hidden = run_gru(self.gru, encoding.expand(len(sizes), -1, -1), sizes)
         forward, backward = hidden.chunk(2, dim=-1)
         scores = self.linear((forward + backward) / 2).squeeze(-1)
