@@ -20,7 +20,8 @@ def _load(name: str, path: Path) -> ModuleType:
 
 
 _tools = _load('tools_conftest', HERE.parent / 'tools' / 'conftest.py')
-tool, toy_config, free_port = _tools.tool, _tools.toy_config, _tools.free_port
+tool, tool_server = _tools.tool, _tools.tool_server
+toy_config, free_port = _tools.toy_config, _tools.free_port
 
 
 @pytest.fixture(scope='session')
