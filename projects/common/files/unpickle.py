@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from .atomic import is_zip
 from ..errors import InputError
+from .atomic import is_zip
 
 __all__ = ['UntrustedPickleError', 'load_legacy_torch', 'load_pickle']
 
