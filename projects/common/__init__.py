@@ -1,7 +1,7 @@
-"""Parts that two or more of the projects use.
+"""Code shared by two or more of the projects.
 
-Importing this package imports the standard library alone; :mod:`projects.common.register` registers
-its classes with MMEngine.
+Importing this package loads only the standard library. Import :mod:`projects.common.register` to
+register its classes with MMEngine.
 """
 
 from .config_index import find_config, list_models

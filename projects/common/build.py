@@ -1,4 +1,4 @@
-"""Models: built from configs whose weights follow, and taken out of their wrappers."""
+"""Build models from configs and unwrap them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ['build_quietly', 'copies_of', 'refresh_averages', 'unwrapped']
 
 
 def build_quietly(model: ConfigDict, scope: str) -> nn.Module:
-    """A model of its config, without the notes that its parts start from random weights.
+    """Build a model from its config without logging that its parts start from random weights.
 
     Args:
         model: Config of the model.
-        scope: The ``default_scope`` to look names up in.
+        scope: The ``default_scope`` in which names are looked up.
     """
     disabled = logging.root.manager.disable
     logging.disable(max(logging.INFO, disabled))
@@ -31,22 +31,22 @@ def build_quietly(model: ConfigDict, scope: str) -> nn.Module:
 
 
 def unwrapped(model: nn.Module) -> Any:
-    """The model itself, out of a wrapper such as DistributedDataParallel."""
+    """Return the model inside a wrapper such as ``DistributedDataParallel``."""
     return model.module if is_model_wrapper(model) else model
 
 
 def _models_of(runner: Any) -> Iterator[nn.Module]:
-    """Iterate over a runner's model and the models that its hooks hold, averaged ones for one."""
+    """Iterate over a runner's model and the models held by its hooks, such as averaged ones."""
     yield runner.model
     for hook in getattr(runner, 'hooks', ()):
         yield from (value for value in vars(hook).values() if isinstance(value, nn.Module))
 
 
 def copies_of(module: nn.Module, runner: Any) -> list[Any]:
-    """Return all modules of the class of ``module`` in a run, in averaged models as well.
+    """Return all modules in a run that have the class of ``module``, including averaged models.
 
     Args:
-        module: Some part of the runner's model; it is among those returned.
+        module: A module of the runner's model. It is part of the result.
         runner: The runner.
     """
     found = {
@@ -59,13 +59,13 @@ def copies_of(module: nn.Module, runner: Any) -> list[Any]:
 
 
 def refresh_averages(runner: Any) -> None:
-    """Make averaged models average what their state dicts have now.
+    """Update averaged models to average their current state dicts.
 
-    MMEngine's ``BaseAveragedModel(update_buffers=True)`` keeps the state dict of its first moment,
-    whose vocabulary may have been empty.
+    MMEngine's ``BaseAveragedModel(update_buffers=True)`` keeps the state dict from the time it was
+    created, when the vocabulary may still have been empty.
 
     Args:
-        runner: The runner, whose hooks hold the averaged models.
+        runner: The runner whose hooks hold the averaged models.
     """
     for model in _models_of(runner):
         for part in model.modules():

@@ -1,4 +1,4 @@
-"""Which configs there are, in a checkout and in an installed wheel."""
+"""Find the available configs, both in a checkout and in an installed wheel."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _HERE = Path(__file__).resolve()
 
 
 def config_folder() -> Path:
-    """The folder of the configs: beside ``projects/``, or where the wheel puts them."""
-    installed = _HERE.parent / '.mim' / 'configs'  # setup.py; the ecosystem's name for it
+    """Return the folder of the configs: next to ``projects/``, or where the wheel installs them."""
+    installed = _HERE.parent / '.mim' / 'configs'  # set by setup.py; the name follows OpenMMLab
     return installed if installed.is_dir() else _HERE.parents[2] / 'configs'
 
 
 def _leaf_configs() -> dict[str, Path]:
-    """All configs but the ``_base_`` parts, by name."""
+    """Return all configs except the ``_base_`` files, by name."""
     found = sorted(config_folder().rglob('*.py'))
     return {path.stem: path for path in found if '_base_' not in path.parts}
 
 
 def list_models(pattern: str = '*') -> list[str]:
-    """Names of the configs, as :func:`find_config` and the inferencers take them.
+    """Return the names of the configs, as accepted by :func:`find_config` and the inferencers.
 
     Args:
         pattern: Shell-style wildcards, such as ``'plvl_*refcoco*'``.
@@ -34,10 +34,10 @@ def list_models(pattern: str = '*') -> list[str]:
 
 
 def find_config(model: str | os.PathLike) -> Path:
-    """The file of a config that is given by path or by name.
+    """Return the path of a config specified by path or by name.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no such config.
     """
     path = Path(model)
     if path.is_file():

@@ -1,4 +1,4 @@
-"""Configs that checkpoints carry as text, read without running them."""
+"""Read the config text stored in checkpoints without executing it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ['config_of_checkpoint', 'parse_config_text', 'parse_literal']
 
 
 class _DictCalls(ast.NodeTransformer):
-    """``dict(a=1)`` as ``{'a': 1}``, which ``ast.literal_eval`` takes."""
+    """Rewrite ``dict(a=1)`` as ``{'a': 1}``, which ``ast.literal_eval`` accepts."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -32,26 +32,26 @@ def _literal(node: ast.expr) -> Any:
 
 
 def parse_literal(text: str) -> Any:
-    """Return the value of a Python literal, in which dicts may be written ``dict(key=value)``.
+    """Return the value of a Python literal in which dicts may be written as ``dict(key=value)``.
 
     Raises:
-        SyntaxError: The text is no expression.
-        ValueError: It is one, but no literal.
+        SyntaxError: The text is not an expression.
+        ValueError: The expression is not a literal.
     """
     return _literal(ast.parse(text, mode='eval').body)
 
 
 def parse_config_text(text: str, where: str) -> Config:
-    """A config from ``Config.pretty_text``: assignments of plain values, nothing else.
+    """Parse the text of ``Config.pretty_text``, which may only assign plain values.
 
-    MMEngine's ``Config.fromstring`` would run the text as a Python file.
+    MMEngine's ``Config.fromstring`` would execute the text as a Python file.
 
     Args:
         text: The text.
-        where: What messages call it.
+        where: The name of the text in error messages.
 
     Raises:
-        ValueError: The text has anything but assignments of numbers, strings and containers.
+        ValueError: The text contains anything but assignments of numbers, strings and containers.
     """
     from mmengine.config import Config
 
@@ -71,10 +71,10 @@ def parse_config_text(text: str, where: str) -> Config:
 
 
 def config_of_checkpoint(checkpoint: dict, where: str) -> Config:
-    """The config that MMEngine's runner leaves in a checkpoint's ``meta``.
+    """Return the config that MMEngine's runner stores in a checkpoint's ``meta``.
 
     Raises:
-        ValueError: There is none, or it has more than plain values.
+        ValueError: There is no config, or it contains more than plain values.
     """
     text = (checkpoint.get('meta') or {}).get('cfg')
     if not isinstance(text, str):

@@ -1,4 +1,4 @@
-"""Errors whose cause is what the user gave."""
+"""Errors caused by user input."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ __all__ = ['InputError']
 
 
 class InputError(ValueError):
-    """Report something that the user can put right: an argument, a config, a file, an entry of one.
+    """Report a problem that the user can fix, such as a bad argument, config, file or file entry.
 
-    The message is one line that names the place (file and field), what was found and what was
-    expected. The command-line tools print it without a traceback; every other exception is a
-    fault of the program and keeps its traceback.
+    The message is one line that names the place (file and field), the actual value and the expected
+    one. The command-line tools print it without a traceback; every other exception is a bug in the
+    program and keeps its traceback.
     """

@@ -1,4 +1,4 @@
-"""What the inferencers of all projects share: configs, weights, pictures, names of outputs."""
+"""The base of all inferencers: configs, weights, images and names of output files."""
 
 from __future__ import annotations
 
@@ -49,31 +49,31 @@ _URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
 
 
 class ImageInferencer(BaseInferencer):
-    """Base of objects that take pictures and a trained model, as ``mmdet.apis.DetInferencer``.
+    """Run a trained model on images, as a base class like ``mmdet.apis.DetInferencer``.
 
-    A subclass writes ``__call__`` and says with :meth:`prepare_model` and :meth:`check_model` what
-    its models need beyond their weights.
+    Subclasses implement ``__call__``, and override :meth:`prepare_model` and :meth:`check_model` if
+    their models need more than weights.
 
     Args:
-        model: A config file, a name of :func:`projects.common.list_models`, or a config; None
-            takes the config that our training leaves in the checkpoint.
-        weights: A checkpoint file, the folder of a published model (``publish_model.py``) or the
-            Hugging Face hub id of one. Without weights the model is random, which only serves to
-            try things out; a warning says so.
-        device: Such as 'cpu' or 'cuda:0'; None takes the fastest that is there.
-        show_progress: Whether to show a progress bar where there are several batches.
-        trust_checkpoint: Unpickle the checkpoint freely, which runs any code in it.
+        model: A config file, a name from :func:`projects.common.list_models`, or a config. None
+            uses the config that our training stores in the checkpoint.
+        weights: A checkpoint file, the folder of a published model (``publish_model.py``) or its
+            Hugging Face Hub id. Without weights, the model is random, which is only useful for
+            trying things out; a warning says so.
+        device: A device such as 'cpu' or 'cuda:0'. None selects the fastest available device.
+        show_progress: Whether to show a progress bar if there are several batches.
+        trust_checkpoint: Unpickle the checkpoint without restrictions, which runs any code in it.
 
     Raises:
-        FileNotFoundError: There is no such config or checkpoint.
-        ValueError: The weights are not this model's.
+        FileNotFoundError: The config or checkpoint does not exist.
+        ValueError: The weights do not belong to this model.
     """
 
     META_KEYS: Sequence[str] = ('img_path', 'ori_shape', 'img_shape', 'scale_factor')
-    """What data samples tell of a picture."""
+    """Meta keys of an image that data samples carry."""
 
     max_pixels = MAX_PIXELS
-    """Picture files with more are refused before they are decoded."""
+    """Image files with more pixels are rejected before they are decoded."""
 
     def __init__(
         self,
@@ -83,9 +83,9 @@ class ImageInferencer(BaseInferencer):
         show_progress: bool = True,
         trust_checkpoint: bool = False,
     ) -> None:
-        self._weights: dict[str, torch.Tensor] = {}  # those of the file, while the model is built
-        self._names: dict[str, str] = {}  # name of an output -> picture
-        self.checkpoint_meta: dict = {}  # what training wrote: classes, config, iteration
+        self._weights: dict[str, torch.Tensor] = {}  # those of the file, during the build
+        self._names: dict[str, str] = {}  # output name -> image
+        self.checkpoint_meta: dict = {}  # as stored by training: classes, config, iteration
         if weights is not None:
             refuse_url('weights', weights, 'the checkpoint')
             published = find_published(weights)
@@ -111,16 +111,16 @@ class ImageInferencer(BaseInferencer):
 
     @staticmethod
     def list_models(patterns: str = '*') -> list[str]:
-        """Names of the configs that ``model`` may be, by shell-style wildcards."""
+        """Return the config names accepted as ``model``, filtered by shell-style wildcards."""
         return list_models(patterns)
 
     # ---------------------------------------------------------------------------- building
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
-        """Changes the model's config, in place, for the weights that will be loaded."""
+        """Adapt the model config, in place, to the weights that will be loaded."""
 
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
-        """Raises ``ValueError`` where a model lacks what inference needs."""
+        """Raise ``ValueError`` if a model lacks something that inference needs."""
 
     def _init_model(
         self, cfg: Config, weights: str | os.PathLike | None, device: str | torch.device
@@ -142,7 +142,7 @@ class ImageInferencer(BaseInferencer):
         return model.to(device).eval()
 
     def _init_pipeline(self, cfg: Config) -> Compose:
-        """The test pipeline without annotations; the picture is given, not loaded."""
+        """Return the test pipeline without annotations, for images that are already loaded."""
         steps = []
         loader = dict(type='LoadImageFromFile')
         for step in inner_pipeline(cfg.test_dataloader.dataset):
@@ -158,20 +158,20 @@ class ImageInferencer(BaseInferencer):
         return Compose(steps)
 
     def _init_collate(self, cfg: Config) -> None:
-        return None  # subclasses make their batches
+        return None  # subclasses build their batches
 
     def _init_visualizer(self, cfg: Config) -> None:
-        return None  # pictures are drawn by the projects' own functions
+        return None  # each project draws images with its own functions
 
     def forward(self, inputs: Any, **kwargs: Any) -> Any:
         """Run the model's ``test_step`` on a batch."""
         with fast_products():
             return super().forward(inputs, **kwargs)
 
-    # ---------------------------------------------------------------------------- pictures
+    # ---------------------------------------------------------------------------- images
 
     def _inputs_to_list(self, inputs: Any) -> list:
-        """One picture, a list of them or a folder, as a list."""
+        """Convert an image, a list of images or a folder to a list."""
         if isinstance(inputs, (list, tuple)):
             return list(inputs)
         if isinstance(inputs, (str, os.PathLike)) and Path(inputs).is_dir():
@@ -179,7 +179,7 @@ class ImageInferencer(BaseInferencer):
         return [inputs]
 
     def _load(self, image: ImageInput, **fields: Any) -> tuple[np.ndarray, dict]:
-        """The picture (H, W, 3) in BGR, and what the pipeline makes of it and of ``fields``."""
+        """Return the image (H, W, 3) in BGR, and the pipeline's result for it and ``fields``."""
         if isinstance(image, (str, os.PathLike)):
             image = os.fspath(image)
             refuse_url('image', image, 'the picture')
@@ -212,7 +212,7 @@ class ImageInferencer(BaseInferencer):
     # ----------------------------------------------------------------------------- outputs
 
     def _output_name(self, image: ImageInput) -> str:
-        """A file name of its own for each picture; the same again for the same path."""
+        """Return a unique file name for each image, and the same name again for the same path."""
         source, stem = f'array {len(self._names)}', 'image'
         if isinstance(image, (str, os.PathLike)):
             source, stem = os.path.abspath(image), Path(image).stem
@@ -223,29 +223,29 @@ class ImageInferencer(BaseInferencer):
         return name
 
     def visualize(self, *args: Any, **kwargs: Any) -> None:
-        """Not a step of its own here; raises ``NotImplementedError``."""
+        """Raise ``NotImplementedError``: visualization is not a separate step here."""
         raise NotImplementedError('call the inferencer with return_vis=True')
 
     def postprocess(self, *args: Any, **kwargs: Any) -> None:
-        """Not a step of its own here; raises ``NotImplementedError``."""
+        """Raise ``NotImplementedError``: postprocessing is not a separate step here."""
         raise NotImplementedError('call the inferencer')
 
 
 def write_predictions(path: Path, predictions: Sequence[dict[str, Any]]) -> None:
-    """A JSON file with a list, one prediction a line."""
+    """Write a JSON file that holds a list with one prediction per line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(prediction, ensure_ascii=False) for prediction in predictions)
     path.write_text('[\n' + ',\n'.join(lines) + '\n]\n', encoding='utf-8')
 
 
 def refuse_url(field: str, value: str | os.PathLike, what: str) -> None:
-    """Raises ``ValueError`` for a URL: nothing is downloaded."""
+    """Raise ``ValueError`` for a URL, because nothing is downloaded."""
     if _URL.match(os.fspath(value)):
         raise InputError(f'{field} {value}: URLs are not read; download {what} and give its path')
 
 
 def inner_pipeline(dataset: ConfigDict) -> list[dict]:
-    """The pipeline of a dataset config, of the first one inside where it wraps others."""
+    """Return the pipeline of a dataset config, or of the first dataset inside a wrapper."""
     while dataset.get('pipeline') is None:
         inner = dataset.get('dataset') or (dataset.get('datasets') or [None])[0]
         if inner is None:

@@ -1,4 +1,4 @@
-"""A metric that writes predictions to a file instead of scoring them."""
+"""Write predictions to a file instead of scoring them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ['PredictionDump', 'encode_mask']
 
 @METRICS.register_module()
 class PredictionDump(BaseMetric):
-    """Writes each sample's metainfo and predictions (`pred_*`) as plain data.
+    """Write each sample's metainfo and predictions (`pred_*`) as plain data.
 
-    `tools/test.py --out` adds it to the evaluators.
+    `tools/test.py --out` adds this metric to the evaluators.
 
-    Masks become COCO run-length encodings, other tensors lists. Dense maps (a tensor of more than
-    `max_numbers` numbers) are left out: they would fill gigabytes.
+    Masks are stored as COCO run-length encodings and other tensors as lists. Dense maps (tensors
+    with more than `max_numbers` elements) are left out because they would fill gigabytes.
 
     Args:
-        out_file: Ends in `.json` or `.pkl`.
-        max_numbers: The largest tensor that is written.
+        out_file: Path of the file, which ends in `.json` or `.pkl`.
+        max_numbers: Number of elements of the largest tensor that is written.
     """
 
-    default_prefix = ''  # it has no values to name, and MMEngine warns of None
+    default_prefix = ''  # there are no values to name, and MMEngine warns about None
 
     def __init__(
         self, out_file: str, max_numbers: int = 10_000, collect_device: str = 'cpu'
@@ -43,7 +43,7 @@ class PredictionDump(BaseMetric):
         self.max_numbers = max_numbers
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keeps the metainfo and the predictions of each sample, as plain data."""
+        """Store the metainfo and the predictions of each sample as plain data."""
         for sample in data_samples:
             kept = {k: v for k, v in sample.items() if not k.startswith(('gt_', 'ignored_', '_'))}
             self.results.append(self._plain(kept))
@@ -65,13 +65,13 @@ class PredictionDump(BaseMetric):
         return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
     def compute_metrics(self, results: list) -> dict:
-        """Writes the file; there is nothing to score."""
+        """Write the file and return no scores."""
         mmengine.dump(results, self.out_file)
         return {}
 
 
 def encode_mask(mask: np.ndarray) -> dict:
-    """COCO run-length encoding of a boolean mask (H, W), its counts as text."""
+    """Encode a boolean mask (H, W) in COCO run-length encoding, with the counts as a string."""
     from pycocotools import mask as coco_mask
 
     encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))

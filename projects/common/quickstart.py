@@ -1,4 +1,4 @@
-"""What the projects' quick starts share: config, pictures, summary file and printed table."""
+"""Shared parts of the quick starts: config, images, summary file and printed table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
+    """Return the versions of Python and of the packages that affect results."""
     found = {'python': platform.python_version()}
     for name in _PACKAGES:
         for candidate in (name, name.removeprefix('onedl-').replace('mmdetection', 'mmdet')):
@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes the summary as JSON, with two digits behind the point, and returns it so."""
+    """Write the summary as JSON, rounded to two decimals, and return it in this form."""
     rounded = json.loads(json.dumps(summary), parse_float=lambda text: round(float(text), 2))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rounded, indent=2) + '\n')
@@ -50,7 +50,10 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_quietly(config: str, seed: int) -> Config:
-    """The config with its seed; the progress bar tells enough, the losses are in vis_data."""
+    """Load a config with a seed and without loss logs.
+
+    The progress bar shows enough, and the losses are in vis_data.
+    """
     cfg = Config.fromfile(config)
     cfg.randomness.seed = seed
     cfg.log_level = 'WARNING'
@@ -58,15 +61,15 @@ def load_quietly(config: str, seed: int) -> Config:
 
 
 def predict_one(runner: Any, index: int) -> tuple[dict, Any, np.ndarray]:
-    """A sample of the test set.
+    """Predict one sample of the test set.
 
     Args:
-        runner: Whose model, in evaluation mode, predicts.
-        index: The sample's.
+        runner: A runner whose model is in evaluation mode.
+        index: Index of the sample.
 
     Returns:
-        The sample as the data set packs it, the data sample with predictions in the original
-        picture's pixels, and that picture (H, W, 3) uint8, RGB.
+        The sample as packed by the data set, the data sample with predictions in pixels of the
+        original image, and this image (H, W, 3) uint8, RGB.
     """
     packed = runner.test_dataloader.dataset[index]
     batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
@@ -77,15 +80,15 @@ def predict_one(runner: Any, index: int) -> tuple[dict, Any, np.ndarray]:
 def save_pictures(
     folder: Path, pictures: Mapping[str, np.ndarray], overview: np.ndarray
 ) -> list[Path]:
-    """Writes PNGs in place of those of an earlier run.
+    """Write images as PNG files, replacing those of an earlier run.
 
     Args:
-        folder: Where to; it is made.
-        pictures: (h, w, 3) uint8, RGB, by the name of the file.
-        overview: The same, written as ``overview``.
+        folder: Output folder, which is created if necessary.
+        pictures: Images (h, w, 3) uint8, RGB, by file name.
+        overview: An image of the same kind, written as ``overview``.
 
     Returns:
-        The files, the overview last.
+        The paths of the files, with the overview last.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob('*.png'):
@@ -100,7 +103,7 @@ def save_pictures(
 def print_results(
     title: str, rows: Sequence[tuple[str, float]], summary: Mapping[str, Any], *notes: str
 ) -> None:
-    """Prints percentages by name between two rules; below, notes, seconds and seed."""
+    """Print named percentages between two rules, followed by notes, duration and seed."""
     width = max(len(name) for name, _ in rows)
     print(f'\n{title}')
     print('-' * (width + 10))

@@ -1,4 +1,7 @@
-"""Register the classes of ``projects.common`` with MMEngine; every project's ``register`` does."""
+"""Register the classes of ``projects.common`` with MMEngine.
+
+The ``register`` module of every project imports this module.
+"""
 
 from . import prediction_dump, text  # noqa: F401
 from .hooks import (  # noqa: F401

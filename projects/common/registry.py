@@ -1,6 +1,6 @@
-"""MMEngine's registry of models, or a stand-in where MMEngine is not installed.
+"""MMEngine's model registry, or a stand-in if MMEngine is not installed.
 
-The losses of :mod:`projects.rvse.losses` are usable with PyTorch alone.
+With it, the losses of :mod:`projects.rvse.losses` need only PyTorch.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ except ModuleNotFoundError as error:
         raise
 
     class _NoRegistry:
-        """Leave classes as they are."""
+        """Leave classes unregistered."""
 
         @staticmethod
         def register_module(*args: Any, **kwargs: Any) -> Callable[[type], type]:
-            """Return a decorator that returns its class."""
+            """Return a decorator that returns the class unchanged."""
             return lambda cls: cls
 
     MODELS = _NoRegistry()
 
 
 def log_warning(message: str) -> None:
-    """Write a warning to MMEngine's current logger, to Python's where MMEngine is not installed."""
+    """Log a warning to MMEngine's current logger, or to Python's if MMEngine is not installed."""
     try:
         from mmengine.logging import print_log
     except ModuleNotFoundError:

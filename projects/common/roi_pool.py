@@ -19,9 +19,12 @@ __all__ = ['PortableRoIExtractor', 'onnx_translations']
 
 
 class _ExportableRoIAlign(RoIAlign):
-    """mmcv's layer; exporters and compilers see torchvision's operator, whose shapes they know."""
+    """Use torchvision's operator in mmcv's layer when a model is exported or compiled.
 
-    def forward(self, input: Tensor, rois: Tensor) -> Tensor:  # mmcv calls it so
+    Exporters and compilers know the output shapes of torchvision's operator.
+    """
+
+    def forward(self, input: Tensor, rois: Tensor) -> Tensor:  # mmcv's names
         if not torch.compiler.is_compiling() or self.pool_mode != 'avg':
             return super().forward(input, rois)
         ratio = self.sampling_ratio or -1
@@ -30,20 +33,20 @@ class _ExportableRoIAlign(RoIAlign):
 
 @MODELS.register_module()
 class PortableRoIExtractor(SingleRoIExtractor):
-    """mmdet's extractor of RoI features, whose ``RoIPool`` also runs without a GPU.
+    """Extend mmdet's RoI feature extractor with a ``RoIPool`` that also runs without a GPU.
 
-    It is torchvision's on every device. mmcv's has no implementation for CPUs, and on GPUs it
-    pools other cells: where Fast R-CNN, torchvision and the released code round a box's corners
-    to cells, mmcv's kernel takes them as they are, the lower right one a pixel further. A model
-    trained with one on a GPU would see other features with the other on a CPU. Other layers
-    remain mmcv's. Arguments are mmdet's.
+    ``RoIPool`` is torchvision's on every device. mmcv has no CPU implementation, and its GPU kernel
+    pools different cells: Fast R-CNN, torchvision and the released code round the corners of a box
+    to cells, but mmcv's kernel uses them unrounded, with the lower right corner one pixel further
+    out. A model trained with mmcv's layer on a GPU would see different features with torchvision's
+    on a CPU. All other layers are mmcv's. The arguments are those of mmdet's extractor.
     """
 
     def build_roi_layers(self, layer_cfg: dict, featmap_strides: Sequence[int]) -> nn.ModuleList:
-        """One layer per stride.
+        """Build one layer per stride.
 
         Raises:
-            ValueError: ``RoIPool`` is given more than ``output_size``.
+            ValueError: ``RoIPool`` has arguments other than ``output_size``.
         """
         if layer_cfg['type'] == 'RoIAlign':
             options = {key: value for key, value in layer_cfg.items() if key != 'type'}
@@ -63,8 +66,8 @@ class PortableRoIExtractor(SingleRoIExtractor):
 def onnx_translations() -> dict[Any, Callable]:
     """Return the ``custom_translation_table`` of ``torch.onnx.export`` for ``RoIPool``.
 
-    The exporter's own translation (onnxscript 0.7) expects one argument for the output's height and
-    width, where torchvision's operator has two, and raises ``TypeError``.
+    The exporter's own translation (onnxscript 0.7) expects a single argument for the output's
+    height and width, but torchvision's operator has two, so it raises ``TypeError``.
 
     Raises:
         ImportError: onnxscript is not installed.
@@ -77,6 +80,6 @@ def onnx_translations() -> dict[Any, Callable]:
         pooled = opset18.MaxRoiPool(
             features, rois, pooled_shape=(height, width), spatial_scale=spatial_scale
         )
-        return pooled, opset18.Cast(pooled, to=6)  # the places of the maxima, which nothing reads
+        return pooled, opset18.Cast(pooled, to=6)  # the argmax output, which nothing reads
 
     return {torch.ops.torchvision.roi_pool.default: roi_pool}

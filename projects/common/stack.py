@@ -1,6 +1,6 @@
-"""Imports the OpenMMLab libraries without announcements that no user can act on.
+"""Import the OpenMMLab libraries without notices that users cannot act on.
 
-Importing this module imports them; anything else that they print is passed on.
+Importing this module imports them. All other output is passed on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib
 import io
 import warnings
 
-_PRINTED_AT_IMPORT = 'Could not import OneDL'  # an optional service of the stack's publisher
+_PRINTED_AT_IMPORT = 'Could not import OneDL'  # an optional service of OpenMMLab
 _WARNED_AT_IMPORT = 'faster_coco_eval is not installed'  # an optional metric
 
 

@@ -1,7 +1,7 @@
 """PLVL: multi-task visual grounding (REC and RES).
 
-Importing this package imports neither mmdet nor transformers. Its classes are registered with
-MMEngine by :mod:`projects.plvl.register`.
+Importing this package imports neither mmdet nor transformers. :mod:`projects.plvl.register`
+registers its classes with MMEngine.
 """
 
 from typing import Any
@@ -10,9 +10,9 @@ __all__ = ['GroundingInferencer']
 
 
 def __getattr__(name: str) -> Any:
-    """Import the inferencer, and all that it needs, when it is asked for."""
+    """Import the inferencer and its dependencies on first access."""
     if name == 'GroundingInferencer':
-        from . import register  # noqa: F401  first: it keeps the libraries' announcements quiet
+        from . import register  # noqa: F401  import first to silence library messages
         from .inferencer import GroundingInferencer
 
         return GroundingInferencer

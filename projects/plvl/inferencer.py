@@ -1,4 +1,4 @@
-"""One object for use: pictures and sentences in, boxes and masks out."""
+"""Inference with a grounding model: boxes and masks for images and sentences."""
 
 from __future__ import annotations
 
@@ -29,22 +29,24 @@ SENTENCES_AT_ONCE = 16
 
 
 class GroundingInferencer(ImageInferencer):
-    """Finds and cuts out what a sentence names, as ``mmdet.apis.DetInferencer`` finds classes.
+    """Localize and segment the objects that sentences refer to.
+
+    The interface follows ``mmdet.apis.DetInferencer``, with sentences in place of classes.
 
     Args:
-        model: A config file, a name of :func:`projects.common.list_models`, or a config; None
-            takes the config that our training leaves in the checkpoint.
-        weights: A checkpoint file, the folder of a published model (``publish_model.py``) or the
-            Hugging Face hub id of one. Without weights the model is random, which only serves to
-            try things out; a warning says so.
-        device: Such as 'cpu' or 'cuda:0'; None takes the fastest that is there.
-        show_progress: Whether to show a progress bar where there are several batches.
-        trust_checkpoint: Unpickle the checkpoint freely, which runs any code in it.
+        model: A config file, a name from :func:`projects.common.list_models`, or a config. None
+            uses the config that training with this project stores in the checkpoint.
+        weights: A checkpoint file, the directory of a published model (``publish_model.py``) or
+            the Hugging Face Hub id of one. Without weights the model is random, which is only
+            useful for trying things out; a warning says so.
+        device: For example 'cpu' or 'cuda:0'. None uses the fastest available device.
+        show_progress: Whether to show a progress bar when there are several batches.
+        trust_checkpoint: Unpickle the checkpoint without restrictions, which runs any code in it.
 
     Raises:
-        FileNotFoundError: There is no such config or checkpoint.
-        ValueError: The weights are not this model's, or neither they nor the config bring a
-            vocabulary.
+        FileNotFoundError: If the config or the checkpoint does not exist.
+        ValueError: If the weights do not belong to this model, or neither they nor the config
+            provide a vocabulary.
 
     Examples:
         >>> inferencer = GroundingInferencer(weights='best.pth')           # doctest: +SKIP
@@ -55,15 +57,15 @@ class GroundingInferencer(ImageInferencer):
     """
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
-        """Takes the path of BERT's weights out, which the checkpoint has."""
+        """Remove the path of the BERT weights, because the checkpoint contains them."""
         encoder = model.get('text_encoder', {})
         if not Path(encoder.get('pretrained') or '').is_dir():
-            encoder['pretrained'] = None  # a hub id: the checkpoint has BERT's weights
+            encoder['pretrained'] = None  # a hub id: the checkpoint contains BERT
         if encoder.get('vocab_file') and not Path(encoder['vocab_file']).is_file():
-            encoder['vocab_file'] = None  # a path of another machine: check_model looks for tokens
+            encoder['vocab_file'] = None  # from another machine; check_model checks for a tokenizer
 
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
-        """Raises ``ValueError`` for a model without a vocabulary."""
+        """Raise ``ValueError`` if the model has no vocabulary."""
         if getattr(model.text_encoder, 'tokenizer', None) is None:
             raise InputError(
                 f'weights {weights}: hold no vocabulary, and neither text_encoder.vocab_file nor '
@@ -72,7 +74,7 @@ class GroundingInferencer(ImageInferencer):
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(H, W) in pixels to which pictures are stretched."""
+        """Return the size (H, W) in pixels to which images are stretched."""
         _, packed = self._load(np.zeros((8, 8, 3), np.uint8))
         return tuple(packed['inputs'].shape[1:])
 
@@ -90,33 +92,34 @@ class GroundingInferencer(ImageInferencer):
         no_save_pred: bool = False,
         print_result: bool = False,
     ) -> dict[str, list]:
-        """Grounds sentences in pictures.
+        """Ground sentences in images.
 
         Args:
-            inputs: One picture or a list of them: paths, a folder, arrays (H, W, 3) uint8 in BGR
-                as OpenCV reads them, or PIL images.
-            sentences: For a picture or a folder, a sentence or a list of them. For a list of
-                pictures, one sentence for all of them, or a list with an entry for each picture:
-                a sentence or a list.
-                Several sentences about a picture share what depends on the picture alone.
-            batch_size: Pictures at once.
-            return_vis: Return drawn pictures, (H, W, 3) uint8, RGB.
-            return_datasamples: Return ``DetDataSample`` s in place of plain values.
-            out_dir: Folder to write to: ``preds/<picture>.json`` with the list of a picture's
-                predictions, ``vis/<picture>_<number>.jpg`` with mask, box and score map of each.
-            no_save_vis: Write no pictures.
-            no_save_pred: Write no JSON.
+            inputs: One image or a list of images: paths, a directory, arrays (H, W, 3) uint8 in BGR
+                order as read by OpenCV, or PIL images.
+            sentences: For one image or a directory, a sentence or a list of sentences. For a list
+                of images, one sentence for all of them, or a list with one entry per image, which
+                is a sentence or a list of sentences. Computation that depends only on the image is
+                shared by its sentences.
+            batch_size: Number of images processed at once.
+            return_vis: Return the drawn images, (H, W, 3) uint8, RGB.
+            return_datasamples: Return ``DetDataSample`` objects instead of plain values.
+            out_dir: Directory to write to: ``preds/<image>.json`` lists the predictions for an
+                image, ``vis/<image>_<number>.jpg`` shows the mask, box and score map of each
+                prediction.
+            no_save_vis: Do not write images.
+            no_save_pred: Do not write JSON files.
             print_result: Print the predictions.
 
         Returns:
-            'predictions', one for each sentence in order: ``image`` (path or None), ``sentence``,
-            and what the model predicts of ``bbox`` [x1, y1, x2, y2] in pixels, ``score`` from 0
-            to 1 and ``mask``, a COCO run-length encoding; 'visualization', the pictures if asked
-            for.
+            A dict with two lists. 'predictions' has one entry per sentence, in order: ``image``
+            (path or None), ``sentence``, ``score`` from 0 to 1 and, depending on the model,
+            ``bbox`` [x1, y1, x2, y2] in pixels and ``mask``, a COCO run-length encoding.
+            'visualization' holds the drawn images if requested.
 
         Raises:
-            FileNotFoundError: There is no such picture.
-            ValueError: A picture cannot be read, or the sentences do not fit the pictures.
+            FileNotFoundError: If an image does not exist.
+            ValueError: If an image cannot be read, or the sentences do not match the images.
         """
         images = self._inputs_to_list(inputs)
         for_all = not isinstance(inputs, (list, tuple))
@@ -151,7 +154,7 @@ class GroundingInferencer(ImageInferencer):
         return results
 
     def _collate(self, loaded: list[tuple]) -> dict[str, list]:
-        """A batch with an entry for each sentence; those of a picture share its tensor."""
+        """Build a batch with one entry per sentence; sentences of one image share its tensor."""
         batch: dict[str, list] = {'inputs': [], 'data_samples': []}
         for _, _, packed, texts in loaded:
             self._warn_of_long(texts)
@@ -174,7 +177,7 @@ class GroundingInferencer(ImageInferencer):
                 )
 
     def pred2dict(self, sample: DetDataSample) -> dict[str, Any]:
-        """A prediction as plain values, for JSON."""
+        """Convert a prediction to plain values for JSON."""
         prediction: dict[str, Any] = dict(image=sample.get('img_path'), sentence=sample.text)
         instance = sample.pred_instances
         if 'bboxes' in instance:
@@ -186,7 +189,7 @@ class GroundingInferencer(ImageInferencer):
 
 
 def _sentences_of_images(sentences: Any, count: int, for_all: bool) -> list[list[str]]:
-    """The sentences of each of ``count`` pictures; a flat list may be ``for_all`` of them."""
+    """Return the sentences of each of ``count`` images; ``for_all`` applies a flat list to all."""
     if isinstance(sentences, str):
         per_image = [[sentences]] * count
     elif for_all:
@@ -210,7 +213,7 @@ def _sentences_of_images(sentences: Any, count: int, for_all: bool) -> list[list
 def _chunks(
     images: list, per_image: list[list[str]], batch_size: int
 ) -> Iterator[list[tuple[Any, list[str]]]]:
-    """Batches of pictures with their sentences, a bounded number of sentences at once."""
+    """Yield batches of images with their sentences, limiting the number of sentences per batch."""
     most = max(batch_size, SENTENCES_AT_ONCE)
     chunk: list[tuple[Any, list[str]]] = []
     count = 0

@@ -1,4 +1,4 @@
-"""Checkpoint layouts that PLVL's converters read."""
+"""Checkpoint layouts that the PLVL converters recognize."""
 
 from projects.common.weights.layouts import Layout
 

@@ -1,4 +1,4 @@
-"""PLVL as one ONNX graph: picture and token ids in, box, score and mask out."""
+"""ONNX export of PLVL: image and token ids as input, box, score and mask as output."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ RUNTIME = ('onnxruntime',)
 
 
 class GroundingGraph(nn.Module):
-    """The whole model, from pixels, as a function of tensors.
+    """Wrap the whole model, from pixels, as a function of tensors.
 
     Args:
         model: The detector, with :class:`CollaborativeHead`.
 
     Raises:
-        ValueError: Another kind of model.
+        ValueError: If the model is of another kind.
     """
 
     mean: Tensor
@@ -47,29 +47,29 @@ class GroundingGraph(nn.Module):
             )
         self.model = model
         preprocessor = model.data_preprocessor
-        # Pipelines load BGR; without conversion that is what the model reads.
+        # Pipelines load BGR, and the model reads BGR if the preprocessor does not convert it.
         self.flip_channels = not preprocessor._channel_conversion
         self.register_buffer('mean', preprocessor.mean.clone())
         self.register_buffer('std', preprocessor.std.clone())
 
     @property
     def output_names(self) -> list[str]:
-        """Names of what :meth:`forward` returns, in its order."""
+        """Return the names of the outputs of :meth:`forward`, in order."""
         names = ['box', 'score'] if self.model.head.predicts_boxes else []
         return names + (['mask_logits'] if self.model.head.predicts_masks else [])
 
     def forward(
         self, image: Tensor, input_ids: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, ...]:
-        """What the head predicts.
+        """Compute the predictions from pixels and tokens.
 
         Args:
-            image: (B, 3, H, W) float, RGB from 0 to 255, stretched to the model's size.
+            image: (B, 3, H, W) float, RGB from 0 to 255, stretched to the input size of the model.
             input_ids: (B, L) int64.
             attention_mask: (B, L) int64, 0 on padding.
 
         Returns:
-            What the head predicts of box (B, 4), XYXY in parts of the image and inside it;
+            Those that the head predicts of box (B, 4), normalized XYXY clamped to the image;
             score (B,); mask logits (B, h, w).
         """
         image = image.flip(1) if self.flip_channels else image
@@ -86,7 +86,7 @@ class GroundingGraph(nn.Module):
 
 
 def require(modules: tuple[str, ...], what: str) -> None:
-    """Raises an ImportError that says what to install, where a module is not there."""
+    """Raise an ``ImportError`` that names the missing modules and how to install them."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f'{what} needs {", ".join(missing)}: pip install {" ".join(missing)}')
@@ -94,9 +94,9 @@ def require(modules: tuple[str, ...], what: str) -> None:
 
 @contextlib.contextmanager
 def _exporting() -> Iterator[None]:
-    """Without fused inference kernels, which ONNX does not have, and without the exporter's notes.
+    """Disable fused inference kernels, which ONNX lacks, and silence the exporter's notes.
 
-    It reports each folding of constants that it leaves undone.
+    The exporter reports every constant folding that it skips.
     """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -115,7 +115,7 @@ def _exporting() -> Iterator[None]:
 def example_inputs(
     graph: GroundingGraph, image_size: tuple[int, int], batch: int, seed: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise pictures and sentences of random tokens, of differing lengths."""
+    """Generate noise images and random token sentences of different lengths."""
     encoder = graph.model.text_encoder
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand((batch, 3, *image_size), generator=generator) * 255
@@ -129,20 +129,20 @@ def example_inputs(
 def export_onnx(
     model: PLVL, path: str | os.PathLike, image_size: tuple[int, int], opset: int = 18
 ) -> None:
-    """Writes the model as ONNX, for any batch size, and its vocabulary beside it.
+    """Export the model to ONNX for any batch size, with its vocabulary next to it.
 
-    Inputs and outputs are :class:`GroundingGraph`'s, by these names. ``<path>.vocab.txt`` holds
+    Inputs and outputs are named as in :class:`GroundingGraph`. ``<path>.vocab.txt`` holds
     the word pieces in the order of their ids.
 
     Args:
-        model: On the CPU.
+        model: The model, on the CPU.
         path: File to write.
         image_size: (H, W) of the images, in pixels.
         opset: ONNX opset.
 
     Raises:
-        ImportError: The exporter is not installed; the message says what to install.
-        ValueError: The model cannot be exported.
+        ImportError: If the exporter is not installed; the message tells what to install.
+        ValueError: If the model cannot be exported.
     """
     require(EXPORTER, 'the export to ONNX')
     graph = GroundingGraph(model).eval()
@@ -172,19 +172,19 @@ def export_onnx(
 def compare(
     model: PLVL, path: str | os.PathLike, image_size: tuple[int, int], batches: tuple = (1, 3)
 ) -> dict[str, float]:
-    """Largest differences between the file in onnxruntime and the model, on noise.
+    """Compute the largest differences between the model and its export in onnxruntime on noise.
 
     Args:
-        model: On the CPU.
-        path: What :func:`export_onnx` wrote.
+        model: The model, on the CPU.
+        path: File written by :func:`export_onnx`.
         image_size: (H, W) of the images, in pixels.
-        batches: Batch sizes to try.
+        batches: Batch sizes to test.
 
     Returns:
-        By output.
+        The largest absolute difference of each output, by name.
 
     Raises:
-        ImportError: onnxruntime is not installed.
+        ImportError: If onnxruntime is not installed.
     """
     require(RUNTIME, 'the comparison')
     import onnxruntime

@@ -1,4 +1,4 @@
-"""Made-up sentences about random boxes, for tools/preflight.py."""
+"""Synthetic sentences about random boxes for ``tools/preflight.py``."""
 
 from __future__ import annotations
 

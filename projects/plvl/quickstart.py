@@ -1,4 +1,4 @@
-"""``make quickstart``: a small PLVL learns to find and cut out what a sentence names."""
+"""``make quickstart``: train a small PLVL to localize and segment objects named by sentences."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ PICTURES_PER_KIND = 4
 
 
 def main(work_dir: Path, seed: int) -> dict:
-    """Runs all of it and returns what ``<work_dir>/summary.json`` holds.
+    """Run the quick start and return the contents of ``<work_dir>/summary.json``.
 
     Args:
-        work_dir: Folder of the results.
-        seed: Seed of the training; the scenes are the same for all seeds.
+        work_dir: Output directory.
+        seed: Seed of the training. The scenes are the same for all seeds.
     """
     print(f'1/4  Scenes: pictures with sentences, in {SCENES}', flush=True)
     write_dataset(SCENES, num_train=8000, num_val=100, num_test=500, image_size=128, workers=2)
@@ -88,7 +88,7 @@ def _samples(runner: Runner) -> list[dict]:
 
 
 def _test_other_sentences(runner: Runner, cfg: Config) -> dict:
-    """Each sentence replaced by one about another object: who reads it must now fail."""
+    """Test with each sentence replaced by one about another object, which readers must fail."""
     loader = deepcopy(cfg.test_dataloader)
     loader.dataset.sentence_shuffle = 'other_object'
     return TestLoop(runner, loader, cfg.test_evaluator).run()
@@ -96,7 +96,7 @@ def _test_other_sentences(runner: Runner, cfg: Config) -> dict:
 
 @torch.no_grad()
 def _draw(runner: Runner, folder: Path) -> list[Path]:
-    """One picture of each of the first few samples of every kind, and a sheet of them all."""
+    """Draw the first samples of every kind, one per image, and a sheet with one of each kind."""
     chosen: dict[str, list[int]] = {}
     seen = set()
     for i, sample in enumerate(_samples(runner)):

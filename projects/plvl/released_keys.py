@@ -1,4 +1,4 @@
-"""Names of the tensors of released checkpoints, and ours."""
+"""Mapping between the tensor names of released checkpoints and of this project."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from projects.common.weights.convert import KeyMap
 
 
 def _backbone_rules(theirs: str, ours: str) -> list[tuple[str, str]]:
-    """ViTDet's names below two prefixes."""
+    """Return the renaming rules for ViTDet tensors below two prefixes."""
     return [
         (f'{theirs}pos_embed', f'{ours}pos_embed'),
         (f'{theirs}patch_embed.proj.weight', f'{ours}patch_embed.weight'),
@@ -21,7 +21,7 @@ def _backbone_rules(theirs: str, ours: str) -> list[tuple[str, str]]:
 
 
 _BODY = 'visumodel.backbone.0.body.'
-#: The released PLVL checkpoint and :class:`~projects.plvl.models.PLVL`.
+#: Maps the released PLVL checkpoint to :class:`~projects.plvl.models.PLVL`.
 PLVL_KEYS = KeyMap(
     [
         ('textmodel.bert.', 'text_encoder.bert.'),
@@ -48,15 +48,15 @@ PLVL_KEYS = KeyMap(
     ]
 )
 #: Tensors of the released checkpoint that no forward pass uses. The norms of blocks without
-#: language are dead as well.
+#: language are unused as well.
 DEAD_KEYS = (
     r'textmodel\.bert\.pooler\.',
     r'mask_head\.',
     r'mask_cnn\.',
 )
-#: detectron2's ViTDet and :class:`~projects.plvl.models.LanguageGuidedViT`.
+#: Maps detectron2's ViTDet to :class:`~projects.plvl.models.LanguageGuidedViT`.
 VITDET_KEYS = KeyMap(_backbone_rules('backbone.net.', ''))
-#: The rest of a ViTDet detector: feature pyramid, proposals, heads, pixel statistics.
+#: The rest of a ViTDet detector: feature pyramid, proposals, heads and pixel statistics.
 VITDET_DETECTOR_KEYS = (
     r'backbone\.simfp_',
     r'proposal_generator\.',
@@ -66,10 +66,10 @@ VITDET_DETECTOR_KEYS = (
 
 
 def from_released_key(key: str) -> str | None:
-    """Our name of a tensor of the released PLVL checkpoint; None for a dead one.
+    """Return the name in this project for a tensor of the released PLVL checkpoint, None if unused.
 
     Raises:
-        KeyError: The released checkpoint has no such tensor.
+        ValueError: If the released checkpoint has no such tensor.
     """
     if any(re.match(pattern, key) for pattern in DEAD_KEYS):
         return None

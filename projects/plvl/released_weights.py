@@ -1,4 +1,4 @@
-"""Released PLVL checkpoints and detectron2's ViTDet as our weights, and ours as released ones."""
+"""Conversion of released PLVL and ViTDet checkpoints to this project, and of PLVL back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RELEASED_GROUPS = (('center', 'mask'), ('offset', 'size'))
 
 
 def empty_model(cfg: Config) -> nn.Module:
-    """The model of a config without memory for its weights; no pretrained weights are read."""
+    """Build the model of a config on the meta device, without reading pretrained weights."""
     model = deepcopy(cfg.model)
     for part in ('text_encoder', 'backbone'):
         for source in ('pretrained', 'vocab_file', 'init_cfg'):
@@ -42,24 +42,24 @@ def convert_plvl(
     vocabulary: Tensor | None = None,
     what: str = 'checkpoint',
 ) -> Conversion:
-    """Brings weights from the released layout to ours, or from ours to the released one.
+    """Convert weights from the released layout to ours, or from ours to the released one.
 
     The released layout has tensors that no forward pass uses (BERT's pooler, an old mask head,
-    norms of blocks without language). They are dropped on the way to ours; on the way back they
-    are taken from ``original``, or made as zeros and, for the norms, ones. Our layout holds
-    the vocabulary, which is dropped on the way back.
+    norms of blocks without language). They are dropped on conversion to our layout. On conversion
+    back they are taken from ``original``, or created as zeros and, for the norms, ones. Our layout
+    holds the vocabulary, which is dropped on conversion back.
 
     Args:
         weights: Tensors by name.
-        model: The :class:`PLVL` that our weights are for; only its structure is read.
+        model: The :class:`PLVL` that our weights belong to; only its structure is read.
         to: 'ours' or 'released'.
-        original: Weights in the released layout to take the dead tensors from.
-        vocabulary: What ``text_encoder.get_extra_state()`` gives, for our layout; None leaves it
-            empty, and the config then has to name a vocabulary.
-        what: What messages call the weights.
+        original: Weights in the released layout that provide the unused tensors.
+        vocabulary: Result of ``text_encoder.get_extra_state()``, for our layout. None leaves it
+            empty, and the config must then name a vocabulary.
+        what: Name of the weights in error messages.
 
     Raises:
-        ValueError: A tensor is missing, unexpected or misshapen, or the model has no released
+        ValueError: If a tensor is missing, unexpected or misshapen, or the model has no released
             counterpart.
     """
     if to not in ('ours', 'released'):
@@ -90,21 +90,22 @@ def convert_plvl(
 def convert_vitdet(
     weights: Mapping[str, Tensor], backbone: LanguageGuidedViT, what: str = 'checkpoint'
 ) -> Conversion:
-    """Brings detectron2's ViTDet (``backbone.net.*``) to :class:`LanguageGuidedViT`.
+    """Convert detectron2's ViTDet (``backbone.net.*``) to :class:`LanguageGuidedViT`.
 
-    Feature pyramid, proposals and heads of the detector are dropped. What reads language (cross-
-    attention and adapters) is not in it and keeps its initialisation; it is not in the result.
+    The feature pyramid, proposals and heads of the detector are dropped. Modules that read language
+    (cross-attention and adapters) do not exist in ViTDet. They keep their initialization and are
+    not part of the result.
 
     Args:
         weights: Tensors by name.
-        backbone: What the weights are for; only its structure is read.
-        what: What messages call the weights.
+        backbone: The backbone that the weights are for; only its structure is read.
+        what: Name of the weights in error messages.
 
     Returns:
-        Weights for ``LanguageGuidedViT(pretrained=...)``; ``made`` names what they lack.
+        Weights for ``LanguageGuidedViT(pretrained=...)``; ``made`` lists the missing tensors.
 
     Raises:
-        ValueError: A tensor is missing, unexpected or misshapen.
+        ValueError: If a tensor is missing, unexpected or misshapen.
     """
     shapes = {key: value.shape for key, value in _tensors(backbone).items()}
     language = [key for key in shapes if re.match(r'blocks\.\d+\.(cross_attn|adapter)\.', key)]
@@ -134,10 +135,10 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _check_model(model: nn.Module) -> PLVL:
-    """The model, unless the released code cannot express it."""
+    """Return the model, or raise if the released code cannot express it."""
     if not isinstance(model, PLVL) or not isinstance(model.backbone, LanguageGuidedViT):
         raise InputError(f'{type(model).__name__}: only PLVL on LanguageGuidedViT was released')
-    # Another grouping has tensors of the same shapes with another meaning.
+    # Another grouping has tensors of the same shapes with a different meaning.
     groups = getattr(model.head, 'groups', None)
     if groups != RELEASED_GROUPS:
         raise InputError(f'head.groups: {groups}; the released layout has {RELEASED_GROUPS}')
@@ -149,7 +150,7 @@ def _check_model(model: nn.Module) -> PLVL:
 
 
 def _dead_tensors(model: PLVL) -> dict[str, Tensor]:
-    """What the released layout has and nothing uses, as new tensors."""
+    """Create the unused tensors of the released layout."""
     text, fused = model.text_encoder.out_channels, model.decoder.out_channels
     patch = model.head.patch_size**2
     shapes = {

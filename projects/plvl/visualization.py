@@ -1,4 +1,4 @@
-"""Pictures of a grounding: input, ground truth, prediction and score map side by side."""
+"""Visualization of groundings: input, ground truth, prediction and score map side by side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ['PRED_COLOR', 'draw_data_sample', 'draw_grounding', 'draw_object', 'lay_out']
 
-# RGB. Told apart also without colour vision: green is dark, orange light.
+# RGB. The colors also differ in brightness for color-blind readers: dark green, light orange.
 TRUTH_COLOR = (0, 158, 96)
 PRED_COLOR = (255, 122, 0)
 _INK = (25, 25, 30)
@@ -52,8 +52,8 @@ def draw_grounding(
 ) -> np.ndarray:
     """Draw one grounding as a row of panels below its sentence, as in Figure 5 of the paper.
 
-    Panels for which nothing is given are left out. With both ground truth and prediction the
-    IoUs of box and mask are written above the prediction.
+    Panels without data are left out. If both ground truth and prediction are passed, the IoUs of
+    box and mask are written above the prediction.
 
     Args:
         image: (H, W, 3) uint8, RGB.
@@ -62,16 +62,16 @@ def draw_grounding(
         gt_mask: (H, W), nonzero inside the object.
         pred_box: [x1, y1, x2, y2] in pixels of ``image``.
         pred_mask: (H, W), nonzero inside the object.
-        score_map: (h, w) of any size, stretched over the picture; the peak is marked.
+        score_map: (h, w) of any size, stretched over the image. Its peak is marked.
         score: Confidence of the prediction, from 0 to 1.
-        min_side: Smaller pictures are enlarged until their short side has this many pixels.
-        max_side: Larger pictures are reduced until their long side has this many pixels.
+        min_side: Smaller images are enlarged until their short side has this many pixels.
+        max_side: Larger images are reduced until their long side has this many pixels.
 
     Returns:
-        (h, w, 3) uint8, RGB.
+        The drawing, (h, w, 3) uint8, RGB.
 
     Raises:
-        ValueError: ``image`` is no (H, W, 3) uint8 array, or a mask has another size.
+        ValueError: If ``image`` is not an (H, W, 3) uint8 array, or a mask differs from it in size.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(
@@ -122,20 +122,20 @@ def draw_object(
     """Tint the mask, trace its outline and draw the box.
 
     Args:
-        picture: (H, W, 3) uint8, RGB; stays as it is.
-        box: [x1, y1, x2, y2], to be scaled by ``scale_xy`` to pixels of ``picture``.
+        picture: (H, W, 3) uint8, RGB. It is not modified.
+        box: [x1, y1, x2, y2], scaled by ``scale_xy`` to pixels of ``picture``.
         mask: (h, w) of any size, nonzero inside the object, stretched over ``picture``.
         color: RGB.
-        scale_xy: Pixels of ``picture`` for one of the box, across and down.
+        scale_xy: Pixels of ``picture`` per unit of the box, horizontally and vertically.
 
     Returns:
-        (H, W, 3) uint8, RGB.
+        The drawing, (H, W, 3) uint8, RGB.
     """
     picture = picture.copy()
     height, width = picture.shape[:2]
     line = max(2, round(min(height, width) / 160))
     if mask is not None and np.any(mask):
-        # Enlarged as a smooth field, so that the edge of a small mask is no staircase.
+        # Enlarge the mask as a smooth field to avoid staircase edges on small masks.
         field = cv2.resize(np.asarray(mask).astype(np.float32), (width, height))
         inside = field >= 0.5
         tinted = 0.5 * picture[inside] + 0.5 * np.array(color)
@@ -147,7 +147,8 @@ def draw_object(
     if box is not None:
         x1, x2 = (round(float(box[i]) * scale_xy[0]) for i in (0, 2))
         y1, y2 = (round(float(box[i]) * scale_xy[1]) for i in (1, 3))
-        # A white rim keeps the line visible on any background; a box at the border stays inside.
+        # A white rim keeps the line visible on any background. The inset keeps boxes at the
+        # border inside the image.
         inset = line // 2 + 1
         x1, x2 = np.clip((x1, x2), inset, width - 1 - inset).tolist()
         y1, y2 = np.clip((y1, y2), inset, height - 1 - inset).tolist()
@@ -157,10 +158,10 @@ def draw_object(
 
 
 def _draw_score_map(picture: np.ndarray, score_map: np.ndarray) -> np.ndarray:
-    """Blend a heat map over the greyed picture and mark its peak with a cross.
+    """Blend a heat map over the grayscale image and mark its peak with a cross.
 
-    A cell stands for the centres that round to it (center_heatmaps): it lies at its upper left
-    corner, not at its middle.
+    A cell represents the centers that round to it (``center_heatmaps``), so it is drawn at its
+    upper left corner, not at its middle.
     """
     height, width = picture.shape[:2]
     scores = np.asarray(score_map, dtype=np.float32)
@@ -189,15 +190,16 @@ def _draw_score_map(picture: np.ndarray, score_map: np.ndarray) -> np.ndarray:
 def lay_out(
     panels: Sequence[tuple[np.ndarray, str, str]], sentence: str, columns: int | None = None
 ) -> np.ndarray:
-    """Panels in rows, a title above each, and the sentence above all.
+    """Arrange panels in rows with a title above each, and the sentence above all of them.
 
     Args:
-        panels: (h, w, 3) uint8, RGB, all of one size; above each a title and, right, a note.
-        sentence: Broken into lines where it is long.
-        columns: Panels in a row; None puts all in one.
+        panels: (h, w, 3) uint8, RGB, all of one size, each with a title and a right-aligned note
+            to draw above it.
+        sentence: Sentence to draw, wrapped if it is long.
+        columns: Number of panels per row; None puts all of them in one row.
 
     Returns:
-        (H, W, 3) uint8, RGB.
+        The drawing, (H, W, 3) uint8, RGB.
     """
     height, width = panels[0][0].shape[:2]
     columns = min(columns or len(panels), len(panels))
@@ -215,7 +217,7 @@ def lay_out(
     draw = ImageDraw.Draw(canvas)
     for i, text in enumerate(lines):
         draw.text((gap, gap + i * line_height), text, font=sentence_font, fill=_INK)
-    # One size for all titles: the largest at which title and note fit above their panel.
+    # Use one size for all titles: the largest at which title and note fit above each panel.
     for size in range(font_size, 7, -1):
         title_font, note_font = _font(size, bold=True), _font(size)
         needed = (title_font.getlength(t) + size + note_font.getlength(n) for _, t, n in panels)
@@ -232,10 +234,10 @@ def lay_out(
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break a text into lines of at most ``width`` pixels, between words where that is possible."""
+    """Break text into lines of at most ``width`` pixels, between words where possible."""
     lines = ['']
     for word in text.split():
-        while font.getlength(word) > width:  # one word longer than a line
+        while font.getlength(word) > width:  # the word is longer than a line
             fitting = next(n for n in range(len(word), 0, -1) if font.getlength(word[:n]) <= width)
             lines += [word[:fitting], '']
             word = word[fitting:]
@@ -248,12 +250,12 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 
 def draw_data_sample(image: np.ndarray, data_sample: DetDataSample, **kwargs) -> np.ndarray:
-    """:func:`draw_grounding` of what a data sample holds.
+    """Apply :func:`draw_grounding` to the contents of a data sample.
 
     Args:
-        image: The original picture, (H, W, 3) uint8, RGB.
-        data_sample: With ``text`` and, where they exist, ``gt_instances`` and ``pred_instances``
-            in original pixels, ``with_mask`` and ``pred_score_map``.
+        image: The original image, (H, W, 3) uint8, RGB.
+        data_sample: A sample with ``text`` and, if available, ``gt_instances`` and
+            ``pred_instances`` in original pixels, ``with_mask`` and ``pred_score_map``.
         kwargs: Further arguments of :func:`draw_grounding`.
     """
     fields: dict = {}

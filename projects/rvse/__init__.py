@@ -1,6 +1,6 @@
 """RVSE++ and SelHN: image-text matching.
 
-Importing this package imports neither mmdet nor transformers. Its classes are registered with
+Importing this package does not import mmdet or transformers. Its classes are registered with
 MMEngine by :mod:`projects.rvse.register`.
 """
 
@@ -10,9 +10,9 @@ __all__ = ['RetrievalInferencer']
 
 
 def __getattr__(name: str) -> Any:
-    """Import the inferencer, and all that it needs, when it is asked for."""
+    """Import the inferencer and its dependencies on first access."""
     if name == 'RetrievalInferencer':
-        from . import register  # noqa: F401  first: it keeps the libraries' announcements quiet
+        from . import register  # noqa: F401  imported first to silence the libraries
         from .inferencer import RetrievalInferencer
 
         return RetrievalInferencer

@@ -1,4 +1,4 @@
-"""One object for use: index pictures and ask with sentences, or the other way round."""
+"""Inference: index images and search them with sentences, or the other way round."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ __all__ = ['RetrievalInferencer']
 
 
 class RetrievalInferencer(ImageInferencer):
-    """Finds pictures for sentences and sentences for pictures.
+    """Find images for sentences and sentences for images.
 
     Args:
-        model: A config file, a name of :func:`projects.common.list_models`, or a config; None
-            takes the config that our training leaves in the checkpoint.
-        weights: A checkpoint file, the folder of a published model (``publish_model.py``) or the
-            Hugging Face hub id of one. Without weights the model is random, which only serves to
-            try things out; a warning says so.
-        device: Such as 'cpu' or 'cuda:0'; None takes the fastest that is there.
-        cache_dir: Folder of the embeddings' cache; None computes each anew.
+        model: A config file, a name listed by :func:`projects.common.list_models`, or a config.
+            None uses the config that our training stores in the checkpoint.
+        weights: A checkpoint file, the folder of a published model (``publish_model.py``) or its
+            Hugging Face Hub id. Without weights the model is randomly initialised, which is only
+            useful for trying things out, and a warning is logged.
+        device: The device, for example 'cpu' or 'cuda:0'. None selects the fastest one available.
+        cache_dir: Folder of the embedding cache. None disables caching.
         show_progress: Whether to show a progress bar.
-        trust_checkpoint: Unpickle the checkpoint freely, which runs any code in it.
+        trust_checkpoint: Unpickle the checkpoint without restrictions. This executes any code it
+            contains.
 
     Raises:
-        FileNotFoundError: There is no such config or checkpoint.
-        ValueError: The weights are not this model's, there is no vocabulary, or the model has no
-            single embedding of a picture (as SCAN, BFAN and SGRAF have not).
+        FileNotFoundError: The config or checkpoint does not exist.
+        ValueError: The weights do not fit the model, there is no vocabulary, or the model does not
+            produce a single embedding per image (SCAN, BFAN and SGRAF do not).
 
     Examples:
         >>> inferencer = RetrievalInferencer(weights='best.pth')            # doctest: +SKIP
@@ -68,10 +69,10 @@ class RetrievalInferencer(ImageInferencer):
         self.cache = EmbeddingCache(cache_dir, self.space) if cache_dir is not None else None
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
-        """Takes paths out that do not exist here: the checkpoint has vocabulary and weights."""
+        """Clear missing paths: the checkpoint contains the vocabulary and the weights."""
         text = model.get('text_encoder', {})
         bert = text.get('encoder') or {}
-        for part in (text, bert):  # the checkpoint has the vocabulary and BERT's weights
+        for part in (text, bert):
             for source in ('pretrained', 'vocab_file'):
                 if part.get(source) and not os.path.exists(part[source]):
                     part[source] = None
@@ -80,7 +81,7 @@ class RetrievalInferencer(ImageInferencer):
             text['vocab_size'] = len(embedding)
 
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
-        """Raises ``ValueError`` for a model without a vocabulary or one embedding a picture."""
+        """Raise ``ValueError`` unless the model has a vocabulary and one embedding per image."""
         if not isinstance(model, ImageTextMatcher):
             raise InputError(f'{type(model).__name__}: expected an ImageTextMatcher')
         if not isinstance(model.similarity, CosineSimilarity):
@@ -99,11 +100,11 @@ class RetrievalInferencer(ImageInferencer):
 
     def _init_pipeline(self, cfg: Config):
         if cfg.model.get('backbone') is None:
-            return None  # regions: refused where a picture is given
+            return None  # a model of regions cannot load images
         return super()._init_pipeline(cfg)
 
     def _space(self) -> str:
-        """Names what embeddings depend on besides their content: model, weights, pipeline."""
+        """Hash everything embeddings depend on besides the input: model, weights and pipeline."""
         steps = [] if self.pipeline is None else [self._file_loader, *self.pipeline.transforms]
         digest = hashlib.sha256(_settings(self.cfg.model).encode())
         digest.update('\n'.join(map(repr, steps)).encode())
@@ -117,11 +118,15 @@ class RetrievalInferencer(ImageInferencer):
     def encode_pictures(
         self, inputs: ImageInput | Sequence[ImageInput], batch_size: int = 32
     ) -> np.ndarray:
-        """Embeddings (N, C) float32 of pictures: paths, a folder, BGR arrays or PIL images.
+        """Compute the embeddings (N, C) float32 of images.
+
+        Args:
+            inputs: Paths, a folder, BGR arrays or PIL images.
+            batch_size: Number of images per batch.
 
         Raises:
-            FileNotFoundError: There is no such picture.
-            ValueError: A picture cannot be read, or the model reads precomputed regions.
+            FileNotFoundError: An image does not exist.
+            ValueError: An image cannot be read, or the model reads precomputed regions.
         """
         if self.model.backbone is None:
             raise InputError(
@@ -139,10 +144,10 @@ class RetrievalInferencer(ImageInferencer):
         return self._encode(images, encode, batch_size, 'pictures', _picture_bytes)
 
     def encode_sentences(self, sentences: str | Sequence[str], batch_size: int = 256) -> np.ndarray:
-        """Embeddings (N, C) float32 of sentences.
+        """Compute the embeddings (N, C) float32 of sentences.
 
         Raises:
-            ValueError: A sentence has no words.
+            ValueError: A sentence is empty.
         """
         sentences = [sentences] if isinstance(sentences, str) else list(sentences)
         for sentence in sentences:
@@ -156,7 +161,7 @@ class RetrievalInferencer(ImageInferencer):
 
     @torch.no_grad()
     def _encode(self, items: list, encode, batch_size: int, what: str, content) -> np.ndarray:
-        """Batches of what the cache does not have; each is kept as soon as it is computed."""
+        """Encode what is not cached, in batches, and cache each batch right away."""
         if batch_size < 1:
             raise InputError(f'batch_size={batch_size}: expected at least 1')
         if not items:
@@ -192,7 +197,7 @@ class RetrievalInferencer(ImageInferencer):
     # ------------------------------------------------------------------------------ gallery
 
     def open_store(self, uri: str | os.PathLike, **kwargs: Any) -> VectorStore:
-        """The gallery of a URI for this model; see :func:`projects.rvse.retrieval.open_store`."""
+        """Open the store at a URI; see :func:`projects.rvse.retrieval.open_store`."""
         return open_store(uri, self.space, **kwargs)
 
     def index(
@@ -202,22 +207,22 @@ class RetrievalInferencer(ImageInferencer):
         batch_size: int = 32,
         skip_damaged: bool = False,
     ) -> int:
-        """Adds pictures, or sentences, to a store; what is there by the same name is replaced.
+        """Add images or sentences to a store, replacing entries of the same name.
 
         Args:
-            gallery: A folder of pictures, paths of pictures, a text file with a sentence a line,
-                or sentences (in a list, what names no file is a sentence).
+            gallery: A folder of images, paths of images, a text file with one sentence per line, or
+                sentences. An item of a list that is not the path of a file is a sentence.
             store: A URI or an open store.
-            batch_size: Pictures at once.
-            skip_damaged: Leave pictures out that cannot be read, with a warning for each, rather
-                than to stop.
+            batch_size: Number of images per batch.
+            skip_damaged: Skip images that cannot be read, with a warning for each, instead of
+                raising an error.
 
         Returns:
-            How many entries were added.
+            The number of entries added.
 
         Raises:
-            FileNotFoundError: There is no such picture, folder or file.
-            ValueError: A picture cannot be read, or the store is another model's.
+            FileNotFoundError: An image, the folder or the file does not exist.
+            ValueError: An image cannot be read, or the store was made by another model.
         """
         names, pictures = _gallery(gallery, self._inputs_to_list)
         opened = store if isinstance(store, VectorStore) else self.open_store(store)
@@ -240,7 +245,7 @@ class RetrievalInferencer(ImageInferencer):
             part = names[start : start + batch_size]
             try:
                 vectors = list(self.encode_pictures(part, batch_size))
-            except ValueError:  # one of them: each for itself
+            except ValueError:  # an image is unreadable: retry one by one
                 vectors, readable = [], []
                 for name in part:
                     try:
@@ -260,20 +265,20 @@ class RetrievalInferencer(ImageInferencer):
         store: str | os.PathLike | VectorStore,
         top_k: int = 5,
     ) -> list[list[Hit]]:
-        """Finds what fits best.
+        """Search a store for the best matches of each query.
 
         Args:
-            queries: One or several; an array, a PIL image or the path of an existing picture file
-                is a picture, any other text a sentence.
+            queries: One or several queries. Arrays, PIL images and paths of existing files are
+                images; any other text is a sentence.
             store: A URI or an open store.
-            top_k: Entries to find.
+            top_k: Number of entries to return per query.
 
         Returns:
-            For each query the best entries, best first; a score is the cosine.
+            The best entries for each query, best first. The score is the cosine similarity.
 
         Raises:
             FileNotFoundError: The store does not exist.
-            ValueError: It is empty or another model's.
+            ValueError: The store is empty or was made by another model.
         """
         asked: list[Any] = list(queries) if isinstance(queries, (list, tuple)) else [queries]
         vectors = [
@@ -285,11 +290,13 @@ class RetrievalInferencer(ImageInferencer):
     def find(
         self, vectors: np.ndarray, store: str | os.PathLike | VectorStore, top_k: int = 5
     ) -> list[list[Hit]]:
-        """The same for embeddings (N, C); what a stranger typed is so never taken for a path.
+        """Search a store with embeddings (N, C).
+
+        Unlike :meth:`__call__`, this never interprets untrusted text as a path.
 
         Raises:
             FileNotFoundError: The store does not exist.
-            ValueError: It is empty or another model's.
+            ValueError: The store is empty or was made by another model.
         """
         if top_k < 1:
             raise InputError(f'top_k={top_k}: expected at least 1')
@@ -302,7 +309,7 @@ class RetrievalInferencer(ImageInferencer):
 
 
 def _settings(model: ConfigDict) -> str:
-    """A model's config however it was written, without where its weights once came from."""
+    """Serialise a model config in a canonical form, without the origin of its weights."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -323,7 +330,7 @@ def _is_picture(query: object) -> bool:
 
 
 def _picture_bytes(image: ImageInput) -> bytes | None:
-    """The content of a picture file; what is no file is not cached."""
+    """Return the content of an image file, or None for inputs that are not files."""
     if isinstance(image, (str, os.PathLike)) and os.path.isfile(image):
         return Path(image).read_bytes()
     return None
@@ -334,7 +341,7 @@ def _sentence_bytes(sentence: str) -> bytes:
 
 
 def _gallery(gallery: Any, list_pictures) -> tuple[list[str], bool]:
-    """Names of the entries, and whether they are pictures."""
+    """Return the names of the entries and whether they are images."""
     if isinstance(gallery, (str, os.PathLike)):
         path = os.fspath(gallery)
         if path.endswith('.txt'):

@@ -1,4 +1,4 @@
-"""Checkpoint layouts that RVSE's converter reads."""
+"""Checkpoint layouts read by RVSE's converter."""
 
 from projects.common.weights.layouts import Layout
 

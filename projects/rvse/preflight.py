@@ -1,4 +1,4 @@
-"""Made-up captions, of images and of random regions, for tools/preflight.py."""
+"""Synthetic captions for images and random regions, used by tools/preflight.py."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from projects.common.preflight.findings import Findings
 from .datasets.base import BaseMatchingDataset
 from .datasets.precomp import PrecompMatchingDataset, write_precomputed
 
-_EACH = 5  # captions of an image
-_REGIONS, _CHANNELS = 36, 2048  # as in the features that are handed around
+_EACH = 5  # captions per image
+_REGIONS, _CHANNELS = 36, 2048  # as in the released features
 
 
 @prepares
 def mining(cfg: Config, findings: Findings) -> None:
-    """Let the model that trains mine offline negatives, where the miner is not at hand."""
+    """Let the model being trained mine its own offline negatives if the miner is missing."""
     for hook in cfg.get('custom_hooks') or []:
         if not str(hook['type']).endswith('OfflineMiningHook'):
             continue
-        hook.top_captions, hook.top_images = 10, 2  # made-up sets are small
+        hook.top_captions, hook.top_images = 10, 2  # synthetic data sets are small
         files = [
             name for value in (hook.get('miner') or {}).values() for name in np.atleast_1d(value)
         ]
@@ -37,7 +37,7 @@ def mining(cfg: Config, findings: Findings) -> None:
 
 @makes_up(PrecompMatchingDataset)
 def regions(dataset: dict, made: MadeUp) -> dict:
-    """Make up regions that are never negative, as a ResNet's are, and captions of random words."""
+    """Generate non-negative regions, like a ResNet's, and captions of random words."""
     count = max(-(-made.count // _EACH), 2)
     folder = made.path('precomp')
     folder.mkdir()
@@ -55,7 +55,7 @@ def regions(dataset: dict, made: MadeUp) -> dict:
 
 @makes_up(BaseMatchingDataset)
 def captions(dataset: dict, made: MadeUp) -> dict:
-    """Give every image five captions of random words."""
+    """Generate five captions of random words for every image."""
     count = max(-(-made.count // _EACH), 2)
     path = made.path('captions.jsonl')
     texts: dict[str, list[str]] = {}

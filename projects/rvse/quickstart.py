@@ -1,4 +1,4 @@
-"""``make quickstart PROJECT=rvse``: a small RVSE++ learns to match captions and pictures."""
+"""``make quickstart PROJECT=rvse``: train a small RVSE++ to match captions and images."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from .visualization import Answers, draw_answers
 
 CONFIG = 'configs/rvse/rvse_tiny_1xb32-3e_scenes.py'
 SCENES = Path('work_dirs/quickstart/scenes')
-QUERIES = 3  # of each kind on the page
+QUERIES = 3  # per kind of query on the page
 TOP = 5
 PHRASES = [f'a {size} {color} {shape}' for size in SIZES for color in COLORS for shape in SHAPES]
 SHOWN_PHRASES = ('a large red heart', 'a small green star', 'a large blue circle')
 
 
 def main(work_dir: Path, seed: int) -> dict:
-    """Runs all of it and returns what ``<work_dir>/summary.json`` holds.
+    """Run the quick start and return the content of ``<work_dir>/summary.json``.
 
     Args:
-        work_dir: Folder of the results.
-        seed: Seed of the training; the scenes are the same for all seeds.
+        work_dir: Folder for the results.
+        seed: Seed of the training. The scenes are the same for all seeds.
     """
     print(f'1/4  Scenes: pictures with five captions each, in {SCENES}', flush=True)
     write_dataset(SCENES, num_train=8000, num_val=100, num_test=500, image_size=128, workers=2)
@@ -109,7 +109,7 @@ def _recalls(metrics: dict) -> dict[str, dict[str, float]]:
 
 @torch.no_grad()
 def phrase_scores(model, dataloader) -> np.ndarray:
-    """Compute the similarities (72, I) of every phrase of ``PHRASES`` to the split's images."""
+    """Compute the similarities (72, I) between all ``PHRASES`` and the images of the split."""
     model.eval()
     images = []
     for batch in dataloader:
@@ -120,10 +120,10 @@ def phrase_scores(model, dataloader) -> np.ndarray:
 
 
 def phrase_truth(ann_file: Path) -> np.ndarray:
-    """Return (72, I) bool, whether each image holds an object that the phrase describes.
+    """Return a (72, I) bool mask: whether an image contains an object matching the phrase.
 
     Args:
-        ann_file: The split's objects, as :func:`write_dataset` writes them.
+        ann_file: Object annotations of the split, as written by :func:`write_dataset`.
     """
     content = json.loads(ann_file.read_text())
     column = {image['id']: i for i, image in enumerate(content['images'])}
@@ -137,7 +137,7 @@ def phrase_truth(ann_file: Path) -> np.ndarray:
 
 
 def best_images(scores: np.ndarray) -> np.ndarray:
-    """Return the places (N, 5) of the largest of ``scores`` (N, I), best first."""
+    """Return the indices (N, 5) of the largest ``scores`` (N, I) per row, best first."""
     return np.argsort(-scores, axis=1, kind='stable')[:, :TOP]
 
 
@@ -149,7 +149,7 @@ def _answers(query, scores: np.ndarray, things: Sequence, right: np.ndarray) -> 
 def _draw(
     dataset, similarities: np.ndarray, scores: np.ndarray, holds: np.ndarray, path: Path
 ) -> None:
-    """Draw phrases, the first captions of some images spread over the split, and other images."""
+    """Draw the results for phrases and for captions and images spread over the split."""
     images = [dataset.get_data_info(i) for i in range(len(dataset))]
     captions = [text for image in images for text in image['text']]
     owner = dataset.image_of_caption

@@ -1,7 +1,7 @@
-"""Released checkpoints of VSE-infinity, RVSE++, SCAN, BFAN and SGRAF as ours, and ours as theirs.
+"""Conversion between our checkpoints and those of VSE-infinity, RVSE++, SCAN, BFAN and SGRAF.
 
-All of them keep a list of state dicts, ``model=[image encoder, text encoder]`` and of SGRAF the
-similarity as a third; those of the models with BERT were saved through DataParallel.
+All of them store a list of state dicts, ``model=[image encoder, text encoder]``; SGRAF adds the
+similarity as a third. Checkpoints of models with BERT were saved through DataParallel.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ __all__ = [
 ]
 
 VOCABULARY_KEYS = ('text_encoder._extra_state', 'text_encoder.encoder._extra_state')
-#: What transformers saved between its releases 3 and 4.30 beside BERT's weights.
+#: Buffer that transformers 3 to 4.30 saved along with BERT's weights.
 _POSITION_IDS = '1:bert.embeddings.position_ids'
 
 
 @dataclass(frozen=True)
 class ReleasedConversion:
-    """Converted weights.
+    """Hold converted weights.
 
     Attributes:
-        weights: Tensors by name; the released layout has the place in the list before a colon, as
-            in ``0:fc.weight``, and no ``module.``.
-        dropped: Names in the source of what has no place in the result.
-        made: Names in the result of what the source does not have.
+        weights: Tensors by name. In the released layout, a name starts with the index in the list
+            and a colon, as in ``0:fc.weight``, and has no ``module.`` prefix.
+        dropped: Names of source tensors without a counterpart in the result.
+        made: Names of result tensors that are missing in the source.
     """
 
     weights: dict[str, Tensor]
@@ -64,7 +64,7 @@ class ReleasedConversion:
 
 
 def released_keys(model: ImageTextMatcher) -> KeyMap:
-    """Names of the released tensors (``<place in the list>:<name>``) and ours."""
+    """Map the names of released tensors (``<index in the list>:<name>``) to ours."""
     rnn = 'cap_rnn' if isinstance(model.similarity, SGRAFSimilarity) else 'rnn'
     return KeyMap(
         [
@@ -80,20 +80,20 @@ def released_keys(model: ImageTextMatcher) -> KeyMap:
 def read_released(
     path: str | os.PathLike, trust: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a released checkpoint, and what else is in it.
+    """Read the tensors and the other entries of a released checkpoint.
 
     Args:
-        path: The file.
-        trust: Unpickle freely, which runs any code that the file contains.
+        path: The checkpoint file.
+        trust: Unpickle without restrictions. This executes any code the file contains.
 
     Returns:
-        Tensors as :class:`ReleasedConversion` names them, and the other entries; of ``opt``, the
-        training's command line, plain attributes are read.
+        Tensors named as in :class:`ReleasedConversion`, and the other entries. Only plain
+        attributes are read from ``opt``, the command-line options of the training.
 
     Raises:
-        FileNotFoundError: No such file.
-        pickle.UnpicklingError: The file is damaged or asks for what weights do not need.
-        ValueError: It is no such checkpoint.
+        FileNotFoundError: The file does not exist.
+        pickle.UnpicklingError: The file is damaged or needs objects that weights do not need.
+        ValueError: The file is not a released checkpoint.
     """
     content = load_checkpoint_file(Path(path), trust=trust)
     parts = content.get('model') if isinstance(content, Mapping) else None
@@ -113,14 +113,14 @@ def read_released(
 
 
 def empty_matcher(cfg: Config, rows: int | None = None) -> ImageTextMatcher:
-    """The model of a config without memory for its weights; no weights or vocabulary are read.
+    """Build the model of a config on the meta device, without reading weights or a vocabulary.
 
     Args:
         cfg: The config.
-        rows: Rows of the word embedding; None leaves the config's number.
+        rows: Number of rows of the word embedding. None keeps the number in the config.
 
     Raises:
-        ValueError: The config's model is no :class:`ImageTextMatcher`, or has a backbone.
+        ValueError: The model is not an :class:`ImageTextMatcher`, or it has a backbone.
     """
     model = deepcopy(cfg.model)
     if model.get('backbone') is not None:
@@ -148,19 +148,19 @@ def from_released(
     vocabulary: Tensor | None = None,
     what: str = 'checkpoint',
 ) -> ReleasedConversion:
-    """Released weights as ours.
+    """Convert released weights to ours.
 
-    What no forward pass reads (a second batch norm of the MLP, BERT's pooler) is dropped.
+    Tensors that no forward pass reads (a second batch norm of the MLP, BERT's pooler) are dropped.
 
     Args:
-        weights: As :func:`read_released` names them.
-        model: What they are for; only its structure is read.
-        vocabulary: ``text_encoder.get_extra_state()``; None leaves it empty, and the config then
-            has to name a vocabulary.
-        what: What messages call the weights.
+        weights: Released weights, named as by :func:`read_released`.
+        model: The model to convert for. Only its structure is read.
+        vocabulary: ``text_encoder.get_extra_state()``. None leaves the vocabulary empty, and the
+            config then has to name one.
+        what: Name of the weights in error messages.
 
     Raises:
-        ValueError: A tensor is missing, unexpected or misshapen.
+        ValueError: A tensor is missing, unexpected or has the wrong shape.
     """
     keys, shapes = released_keys(model), _shapes(model)
     dead = _dead_tensors(model)
@@ -183,17 +183,17 @@ def to_released(
     original: Mapping[str, Tensor] | None = None,
     what: str = 'checkpoint',
 ) -> ReleasedConversion:
-    """Our weights as released ones.
+    """Convert our weights to released ones.
 
     Args:
-        weights: Of our state dict; the vocabulary in it is dropped.
-        model: What they are of; only its structure is read.
-        original: A released checkpoint's weights to take the tensors from that nothing reads;
-            None makes them as they are before training.
-        what: What messages call the weights.
+        weights: Our state dict. The vocabulary it contains is dropped.
+        model: The model the weights belong to. Only its structure is read.
+        original: Weights of a released checkpoint that provide the tensors no forward pass reads.
+            None creates these tensors with their initial values.
+        what: Name of the weights in error messages.
 
     Raises:
-        ValueError: A tensor is missing, unexpected or misshapen.
+        ValueError: A tensor is missing, unexpected or has the wrong shape.
     """
     keys, shapes = released_keys(model), _shapes(model)
     dropped = tuple(key for key in weights if key in VOCABULARY_KEYS)
@@ -213,7 +213,7 @@ def to_released(
 def as_released_list(
     weights: Mapping[str, Tensor], model: ImageTextMatcher
 ) -> list[dict[str, Tensor]]:
-    """The list that a released checkpoint has as ``model``."""
+    """Return the list that a released checkpoint stores as ``model``."""
     prefix = 'module.' if isinstance(model.text_encoder, BERTCaptionEncoder) else ''
     parts: list[dict[str, Tensor]] = [{}, {}]
     if isinstance(model.similarity, SGRAFSimilarity):
@@ -225,17 +225,18 @@ def as_released_list(
 
 
 def check_options(options: object, model: ImageTextMatcher, what: str = 'checkpoint') -> None:
-    """Compares what a released checkpoint's options say of the similarity with the model.
+    """Check that the options of a released checkpoint agree with the model's similarity.
 
-    SCAN and BFAN have no weights in their similarity: nothing else tells which one was trained.
+    The similarities of SCAN and BFAN have no weights, so only the options tell which one was
+    trained.
 
     Args:
-        options: The entry ``opt``; what it does not say is not compared.
-        model: What the weights are for.
-        what: What messages call them.
+        options: The entry ``opt``. Options it does not contain are not compared.
+        model: The model the weights are for.
+        what: Name of the weights in error messages.
 
     Raises:
-        ValueError: They differ.
+        ValueError: An option differs.
     """
     similarity = model.similarity
     compared: dict[str, object] = {}
@@ -260,7 +261,7 @@ def check_options(options: object, model: ImageTextMatcher, what: str = 'checkpo
 
 
 def _shapes(model: ImageTextMatcher) -> dict[str, Sequence[int]]:
-    """Shapes of our tensors that the released layout has, too."""
+    """Return the shapes of our tensors that also exist in the released layout."""
     keys = released_keys(model)
     shapes = {k: v.shape for k, v in model.state_dict().items() if k not in VOCABULARY_KEYS}
     for key in shapes:
@@ -271,7 +272,7 @@ def _shapes(model: ImageTextMatcher) -> dict[str, Sequence[int]]:
 
 
 def _dead_tensors(model: ImageTextMatcher) -> dict[str, Tensor]:
-    """What the released layout has and nothing reads, as it is before training."""
+    """Return initial values of the released tensors that no forward pass reads."""
     dead = {}
     if isinstance(model.image_encoder, (RegionFCMLP, RegionParallelMLP)):
         with torch.device('cpu'):

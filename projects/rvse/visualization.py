@@ -1,4 +1,4 @@
-"""A page of queries with what was found for them, right answers marked."""
+"""Pages of queries with their retrieved answers; correct answers are marked."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ RIGHT, WRONG = '#1a7f37', '#b0b0b0'
 
 
 class Card(str):
-    """Words in place of an image that is not at hand."""
+    """Represent an image that is not available by a few words."""
 
 
 @dataclass
 class Answers:
-    """A query and its best answers, best first.
+    """Hold a query and its best answers, best first.
 
     Attributes:
-        query: A caption, or the path of an image.
-        found: Paths of images for a caption, captions for an image. A :class:`Card` may stand for
-            an image.
-        right: Whether each of them is.
-        scores: Their similarities.
+        query: A caption or the path of an image.
+        found: Paths of images for a caption, captions for an image. A :class:`Card` may stand in
+            for an image.
+        right: Whether each answer is correct.
+        scores: Similarity of each answer.
     """
 
     query: str | Path
@@ -39,13 +39,13 @@ class Answers:
 def draw_answers(
     by_caption: Sequence[Answers], by_picture: Sequence[Answers], path: str | Path, title: str
 ) -> None:
-    """Draws captions with the pictures found for them and, below, pictures with captions.
+    """Draw captions with their retrieved images and, below, images with their retrieved captions.
 
     Args:
-        by_caption: One at least.
-        by_picture: The same.
-        path: Of the PNG to write.
-        title: Its first line.
+        by_caption: Answers to captions, at least one.
+        by_picture: Answers to images, at least one.
+        path: Path of the PNG file to write.
+        title: Title of the page.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Search and ground: a sentence finds pictures, and what it names is cut out in each of them."""
+"""Search and ground: find images for a sentence, and segment what it names in each of them."""
 
 from .inferencer import SearchAndGround
 from .visualization import draw_hits

@@ -1,4 +1,4 @@
-"""One object for use: sentences in, pictures of a gallery with boxes and masks out."""
+"""Search a gallery of images with sentences, and return boxes and masks for what they name."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ['SearchAndGround']
 
 
 class SearchAndGround:
-    """Finds pictures for a sentence, and in each of them what the sentence names.
+    """Find images for a sentence, and locate what it names in each of them.
 
     Args:
-        search: Finds the pictures in a store of its :meth:`RetrievalInferencer.index`.
-        ground: Boxes and cuts out.
+        search: Finds the images in a store created by its :meth:`RetrievalInferencer.index`.
+        ground: Predicts boxes and masks.
 
     Examples:
         >>> find = SearchAndGround(RetrievalInferencer(weights='rvse.pth'),
@@ -53,36 +53,36 @@ class SearchAndGround:
         no_save_vis: bool = False,
         no_save_pred: bool = False,
     ) -> dict[str, list]:
-        """Searches a store of pictures and grounds each sentence in what was found for it.
+        """Search a store of images, and ground each sentence in the images found for it.
 
         Args:
-            sentences: One or several.
-            store: A URI or an open store; its entries are paths of pictures.
-            top_k: Pictures to find for each sentence.
-            min_picture_score: Pictures whose cosine with the sentence is less are left out; None
-                keeps all.
-            min_object_score: Pictures in which what was found has less confidence are left out;
+            sentences: One or several sentences.
+            store: A URI or an open store, whose entries are image paths.
+            top_k: Number of images to find for each sentence.
+            min_picture_score: Leave out images whose cosine similarity with the sentence is lower.
                 None keeps all.
-            batch_size: Pictures to ground at once.
-            return_vis: Return the sheets, (H, W, 3) uint8, RGB.
-            out_dir: Folder to write to: ``predictions.json`` and, for each sentence for which
-                there are pictures, ``vis/sentence_<number>.jpg`` with its sheet.
-            no_save_vis: Write no sheets.
-            no_save_pred: Write no JSON.
+            min_object_score: Leave out images in which the prediction has a lower confidence. None
+                keeps all.
+            batch_size: Number of images to ground at once.
+            return_vis: Whether to return the sheets, (H, W, 3) uint8, RGB.
+            out_dir: Output folder for ``predictions.json`` and, for each sentence with hits, its
+                sheet in ``vis/sentence_<number>.jpg``.
+            no_save_vis: Do not write sheets.
+            no_save_pred: Do not write JSON.
 
         Returns:
-            'predictions', a dict for each sentence: ``query`` and ``hits``, best first, each with
-            the fields of :class:`projects.rvse.retrieval.Hit` (``name``, the picture's path, and
-            ``score``, the cosine) and ``grounding``, the prediction of
-            :class:`GroundingInferencer` (``image``, ``sentence``, ``bbox`` [x1, y1, x2, y2] in
-            pixels, ``score`` from 0 to 1, ``mask``); 'visualization', the sheet of each sentence
-            if asked for, None where no picture was found.
+            A dict with two entries. 'predictions' has a dict for each sentence: ``query`` and
+            ``hits``, best first, each with the fields of :class:`projects.rvse.retrieval.Hit`
+            (``name``, the path of the image, and ``score``, the cosine similarity) and
+            ``grounding``, the prediction of :class:`GroundingInferencer` (``image``, ``sentence``,
+            ``bbox`` [x1, y1, x2, y2] in pixels, ``score`` from 0 to 1, ``mask``). 'visualization'
+            has the sheet of each sentence if requested, or None if no image was found.
 
         Raises:
-            FileNotFoundError: The store does not exist, or one of the pictures that were found
-                is no longer where it was.
-            ValueError: The store is empty or another model's, a picture cannot be read, or a
-                sentence has no words.
+            FileNotFoundError: The store does not exist, or one of the images found is no longer at
+                its path.
+            ValueError: The store is empty or belongs to a different model, an image cannot be read,
+                or a sentence has no words.
         """
         sentences = [sentences] if isinstance(sentences, str) else list(sentences)
         vectors = self.search.encode_sentences(sentences)
@@ -90,7 +90,7 @@ class SearchAndGround:
             [hit for hit in hits if _reaches(hit.score, min_picture_score)]
             for hits in self.search.find(vectors, store, top_k)
         ]
-        asked: dict[str, list[str]] = {}  # picture -> its sentences, which share its features
+        asked: dict[str, list[str]] = {}  # image -> its sentences, which share its features
         for sentence, hits in zip(sentences, found, strict=True):
             for hit in hits:
                 if not os.path.isfile(hit.name):
@@ -100,7 +100,7 @@ class SearchAndGround:
                     )
                 if sentence not in asked.setdefault(hit.name, []):
                     asked[hit.name].append(sentence)
-        # Keyed by both, because the order is by picture.
+        # Keyed by image and sentence, because the predictions are ordered by image.
         groundings: dict[tuple[str, str], dict[str, Any]] = {}
         if asked:
             grounded = self.ground(list(asked), list(asked.values()), batch_size)['predictions']

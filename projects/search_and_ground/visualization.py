@@ -1,4 +1,4 @@
-"""One sheet for a sentence: the pictures found for it, with box and mask."""
+"""Draw a sheet for a sentence: the images found for it, with boxes and masks."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ['draw_hits']
 
 
 def draw_hits(prediction: Mapping[str, Any], columns: int = 5, side: int = 320) -> np.ndarray:
-    """Draws what :class:`SearchAndGround` found for one sentence.
+    """Draw the results of :class:`SearchAndGround` for one sentence.
 
-    Above each picture stand its rank and two scores: the cosine of picture and sentence, and the
-    confidence of the box and mask in it.
+    Each image is labeled with its rank and two scores: the cosine similarity of image and sentence,
+    and the confidence of the box and mask.
 
     Args:
-        prediction: With ``query`` and at least one of ``hits``.
-        columns: Pictures in a row.
-        side: Pixels of a picture's long side.
+        prediction: A dict with ``query`` and at least one entry in ``hits``.
+        columns: Number of images per row.
+        side: Length of an image's long side in pixels.
 
     Returns:
-        (H, W, 3) uint8, RGB.
+        The sheet (H, W, 3) uint8, RGB.
     """
     drawn = [_draw_hit(hit, side) for hit in prediction['hits']]
     height, width = np.max([picture.shape[:2] for picture in drawn], axis=0)

@@ -130,6 +130,7 @@ def test_without_weights_one_line_says_what_makes_them(project, repo_root: Path)
         exec(cell, dict(WEIGHTS=None, Path=lambda path: nowhere))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('project', CONFIGS)
 def test_every_cell_runs(project: str, repo_root: Path, parameters, monkeypatch, capsys) -> None:
     """In this process, which has imported the stack already; the slow test has a real kernel."""

@@ -75,6 +75,7 @@ def test_inference_from_the_shell(tool, checkpoint: Path, scenes: Path, tmp_path
     assert 'generate_proposals.py' in wrong.stderr
 
 
+@pytest.mark.slow
 def test_mask_rcnn_trains_on_pseudo_labels(
     tool, checkpoint: Path, scenes: Path, tmp_path: Path
 ) -> None:

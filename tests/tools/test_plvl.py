@@ -94,6 +94,7 @@ def test_two_processes_equal_one(repo_root, on_scenes, tool, tmp_path, free_port
         assert ours == pytest.approx(theirs, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_straight(repo_root, on_scenes, tool, tmp_path) -> None:
     """SIGKILL in the middle of the second epoch, then --resume: the same weights, bit for bit."""
     config = repo_root / CONFIG

@@ -1,4 +1,4 @@
-"""Parts of the command-line tools: options, configs and overrides, error reports, runs.
+"""Building blocks of the command-line tools: options, configs, overrides, error reports and runs.
 
-Its modules import MMEngine only where they need it, so that a tool answers ``--help`` quickly.
+The modules import MMEngine only where they need it, so that ``--help`` is fast.
 """

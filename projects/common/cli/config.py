@@ -1,4 +1,4 @@
-"""Reading config files with overrides from the command line."""
+"""Read config files and apply overrides from the command line."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def load_config(path: str | os.PathLike, cfg_options: Mapping[str, Any] | None =
 
     Args:
         path: Config file.
-        cfg_options: Dotted key to value, as `--cfg-options` gives it.
+        cfg_options: Mapping from dotted keys to values, as parsed from `--cfg-options`.
 
     Raises:
-        InputError: The file is absent or is no config, or an override would have no effect.
+        InputError: The file is missing or is not a config, or an override would have no effect.
     """
     from mmengine.config import Config
 
@@ -41,12 +41,12 @@ def load_config(path: str | os.PathLike, cfg_options: Mapping[str, Any] | None =
         raise InputError(f'config {path}: no such file{hint}')
     try:
         cfg = Config.fromfile(path)
-    except FileNotFoundError as error:  # a `_base_` that is not there
+    except FileNotFoundError as error:  # a missing `_base_`
         raise InputError(f'config {path}: {error}') from error
     except (SyntaxError, OSError) as error:
         raise InputError(f'config {path}: {type(error).__name__}: {error}') from error
     except (KeyError, TypeError) as error:
-        # a variable of the environment, a key twice in the bases
+        # An unset environment variable, or a key defined twice in the bases.
         if not raised_at(error)[0].endswith('mmengine/config/config.py'):
             raise
         raise InputError(f'config {path}: {one_line(error)}') from error

@@ -1,4 +1,4 @@
-"""Options that several tools share."""
+"""Command-line options shared by several tools."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ['add_run_options', 'add_trust_option']
 
 
 def add_trust_option(parser: argparse.ArgumentParser) -> None:
-    """`--trust-checkpoint`, which is False unless it is given."""
+    """Add `--trust-checkpoint`, which is False by default."""
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
@@ -20,11 +20,11 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_options(parser: argparse.ArgumentParser, example: str) -> None:
-    """The options that training and testing share.
+    """Add the options shared by training and testing.
 
     Args:
-        parser: Parser to add them to.
-        example: An override that makes sense for the command.
+        parser: The parser to extend.
+        example: An example override that suits the command.
     """
     add_trust_option(parser)
     parser.add_argument(

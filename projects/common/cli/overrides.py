@@ -1,4 +1,4 @@
-"""Overrides of config settings: parsing them, and refusing those that would have no effect."""
+"""Parse config overrides and reject those that would have no effect."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ['OverrideAction', 'accepted_arguments', 'check_cfg_options', 'dotted_keys', 'parameters']
 
-# Top-level keys that tools or MMEngine read although `Runner.from_cfg` does not pass them on by
+# Top-level keys that the tools or MMEngine read even though `Runner.from_cfg` does not pass them by
 # name.
 EXTRA_TOP_LEVEL = {
     'compile', 'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type',
     'sync_bn', 'tta_model', 'tta_pipeline',
 }  # fmt: skip
 
-# Dicts that no class with `type` describes, by the end of their path.
+# Keys of dicts without a `type`, by the end of the dict's path.
 KNOWN_KEYS = {
     'auto_scale_lr': {'enable', 'base_batch_size'},
     'clip_grad': {'type', 'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'clip_value'},
@@ -48,10 +48,11 @@ KNOWN_KEYS = {
 
 
 class OverrideAction(argparse.Action):
-    """Parse ``--cfg-options KEY=VALUE ...`` as MMEngine's ``DictAction`` does, and also literals.
+    """Parse ``--cfg-options KEY=VALUE ...`` like MMEngine's ``DictAction``, and accept literals.
 
-    A value that begins like a literal (a bracket, a brace, a quote or ``dict(``) and is one is
-    taken as such: ``param_scheduler="[dict(type='ConstantLR', factor=1)]"`` is a list of dicts.
+    A value that starts like a literal (with a bracket, a brace, a quote or ``dict(``) and parses as
+    one is used as such: ``param_scheduler="[dict(type='ConstantLR', factor=1)]"`` is a list of
+    dicts.
     """
 
     def __call__(
@@ -61,7 +62,11 @@ class OverrideAction(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        """Add the values to the namespace; argparse reports an error with the option's name."""
+        """Add the parsed values to the namespace.
+
+        Errors are raised as ``argparse.ArgumentError``, so that argparse reports them with the name
+        of the option.
+        """
         options = dict(getattr(namespace, self.dest, None) or {})
         for text in values:
             key, equals, value = text.partition('=')
@@ -76,7 +81,7 @@ class OverrideAction(argparse.Action):
 
 
 def parse_value(text: str) -> Any:
-    """Return the value of an override: a literal, or what MMEngine's ``DictAction`` makes of it."""
+    """Parse an override as a literal, or else like MMEngine's ``DictAction``."""
     from mmengine.config import DictAction
 
     from ..config_text import parse_literal
@@ -85,30 +90,31 @@ def parse_value(text: str) -> Any:
         try:
             return parse_literal(text.strip())
         except (SyntaxError, ValueError, MemoryError, RecursionError):
-            pass  # such as [a,b]: strings without quotes
+            pass  # for example [a,b]: strings without quotes
     return DictAction._parse_iterable(text)
 
 
 def runner_keys() -> set[str]:
-    """Top-level config keys that reach the runner."""
+    """Return the top-level config keys that reach the runner."""
     from mmengine.runner import Runner
 
     return set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | EXTRA_TOP_LEVEL
 
 
 def check_cfg_options(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Refuse overrides that the run would never see.
+    """Reject overrides that the run would never see.
 
-    MMEngine merges any key. A mistyped one, or a top-level variable that the config file had
-    already used when it was read (`data_root`, `train_pipeline`), changes nothing and says nothing.
+    MMEngine merges any key. A mistyped key, or a top-level variable that the config file already
+    used while it was read (`data_root`, `train_pipeline`), silently changes nothing.
 
     Raises:
-        InputError: One line with the key and the nearest one that takes effect.
+        InputError: An override has no effect. The one-line message names the key and the nearest
+            key that takes effect.
     """
     cfg = copy.deepcopy(cfg)
     for key, value in options.items():
         _check_option(cfg, key)
-        cfg.merge_from_dict({key: value})  # a later key may rest on this one: a new `type`, say
+        cfg.merge_from_dict({key: value})  # later keys may depend on this one, such as a new `type`
 
 
 def _check_option(cfg: Config, key: str) -> None:
@@ -140,7 +146,7 @@ def _check_option(cfg: Config, key: str) -> None:
             ):
                 if is_last:
                     return
-                # a section that may be there and is not: `randomness.seed`, `clip_grad.max_norm`
+                # An optional section that is not set: `randomness.seed`, `clip_grad.max_norm`.
                 node = {}
             else:
                 raise InputError(
@@ -155,7 +161,7 @@ def _check_option(cfg: Config, key: str) -> None:
 
 
 def _unknown(key: str, path: list[str], node: Mapping, accepted: set[str], tree: ConfigDict) -> str:
-    """The refusal of `key`: `path` ends in the part that the dict `node` lacks."""
+    """Return the error for `key`, where `path` ends in the part missing from the dict `node`."""
     *parent, part = path
     there = {str(name) for name in node} if parent else accepted & set(tree)
     near = difflib.get_close_matches(part, sorted(there), n=1) or difflib.get_close_matches(
@@ -171,7 +177,7 @@ def _unknown(key: str, path: list[str], node: Mapping, accepted: set[str], tree:
 
 
 def _unreachable(tree: ConfigDict, parts: list[str], known_roots: set[str]) -> str:
-    """Explain a top-level variable that was used up when the config file was read."""
+    """Explain that the config file has already used a top-level variable while it was read."""
     root, rest = parts[0], parts[1:]
     value = tree[root]
     nested = isinstance(value, (list, Mapping))
@@ -194,7 +200,7 @@ def _unreachable(tree: ConfigDict, parts: list[str], known_roots: set[str]) -> s
 
 
 def dotted_items(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Every dotted key below a config node with its value, list indices included."""
+    """Yield every dotted key below a config node with its value, including list indices."""
     children: Iterable[tuple[Any, Any]]
     if isinstance(node, Mapping):
         children = node.items()
@@ -209,12 +215,12 @@ def dotted_items(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def dotted_keys(node: Any) -> list[str]:
-    """The keys of :func:`dotted_items`."""
+    """Return the keys of :func:`dotted_items`."""
     return [key for key, _ in dotted_items(node)]
 
 
 def _known_keys(dotted: str) -> set[str]:
-    """Keys of the dict at a path that MMEngine or PyTorch defines, empty for any other."""
+    """Return the keys that MMEngine or PyTorch defines for the dict at a path, or an empty set."""
     if dotted.endswith('_dataloader'):
         return KNOWN_KEYS['dataloader']
     return next(
@@ -223,7 +229,7 @@ def _known_keys(dotted: str) -> set[str]:
 
 
 def _acceptable(cfg: Config, node: Mapping, path: list[str]) -> set[str]:
-    """Keys that the dict at `path` may have, as far as they can be known."""
+    """Return the keys that the dict at `path` may have, as far as they are known."""
     if not path:
         return runner_keys()
     dotted = '.'.join(path)
@@ -242,26 +248,26 @@ def _accepts(cfg: Config, node: Mapping, path: list[str], name: str) -> bool:
 
 
 def _default_parameters(name: str, node: Mapping) -> set[str]:
-    """What MMEngine's default class for a typeless section takes."""
+    """Return the arguments of the class that MMEngine uses for a section without a `type`."""
     from mmengine.optim import OptimWrapper
     from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
 
     if name == 'train_cfg':
         loop = EpochBasedTrainLoop if node.get('by_epoch', True) else IterBasedTrainLoop
         return parameters(loop) | {'by_epoch'}
-    if name == 'optim_wrapper':  # MMEngine takes the last three out before it builds the wrapper
+    if name == 'optim_wrapper':  # MMEngine pops the last three before it builds the wrapper
         return parameters(OptimWrapper) | {'optimizer', 'constructor', 'paramwise_cfg'}
     return parameters(ValLoop if name == 'val_cfg' else TestLoop)
 
 
 def _classes(cfg: Config, kind: Any) -> list[Any]:
-    """The registered classes or functions that `type=kind` may mean."""
+    """Return the registered classes or functions that `type=kind` may refer to."""
     from mmengine.registry import DefaultScope, Registry, root
 
     if not isinstance(kind, str):
         return [kind]
     found = []
-    logging.disable(logging.WARNING)  # a registry that the scope's package does not have warns
+    logging.disable(logging.WARNING)  # MMEngine warns where a scope's package lacks a registry
     try:
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
             for registry in vars(root).values():
@@ -276,12 +282,12 @@ def _classes(cfg: Config, kind: Any) -> list[Any]:
 
 
 def accepted_arguments(cfg: Config, kind: Any) -> set[str]:
-    """Names of the arguments that a config dict with `type=kind` may have."""
+    """Return the names of the arguments that a config dict with `type=kind` may have."""
     return set().union(*(parameters(target) for target in _classes(cfg, kind)))
 
 
 def parameters(target: Any) -> set[str]:
-    """Names of the arguments of a class or function, with those that `**kwargs` hands to bases."""
+    """Return the argument names of a class or function, following `**kwargs` to base classes."""
     functions = (
         [
             c.__dict__['__init__']

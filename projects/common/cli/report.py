@@ -1,4 +1,4 @@
-"""Errors of a tool in one line, where the user can put them right."""
+"""Print one-line messages for errors that the user can fix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import InputError
 
 __all__ = ['report_user_errors', 'user_message']
 
-# Exceptions whose message is about what the user gave, wherever they are raised.
+# Exceptions whose message is about user input, wherever they are raised.
 USER_KINDS = (
     FileNotFoundError,
     IsADirectoryError,
@@ -25,18 +25,19 @@ USER_KINDS = (
     pickle.UnpicklingError,
 )
 
-# MMEngine's modules that build objects from config dicts
+# MMEngine modules that build objects from config dicts.
 _BUILDING = ('mmengine/registry/build_functions.py', 'mmengine/registry/registry.py')
 
-# No room: on the disk, for the user, for a file.
+# Disk full, quota exceeded, file too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
 def report_user_errors() -> Iterator[None]:
-    """End a tool with one line where the error is the user's to mend; bugs keep their traceback.
+    """Exit a tool with a one-line message on errors that the user can fix.
 
-    `MMTRIAD_TRACEBACK=1` shows the traceback of every error.
+    All other exceptions keep their traceback. Set `MMTRIAD_TRACEBACK=1` to show the traceback of
+    every error.
     """
     try:
         yield
@@ -51,7 +52,7 @@ def report_user_errors() -> Iterator[None]:
 
 
 def user_message(error: BaseException) -> str | None:
-    """Return the line to show for an error that the user can put right, None for any other."""
+    """Return the message to show for an error that the user can fix, or None for others."""
     in_worker = _worker_message(error)
     if in_worker is not None:
         return in_worker
@@ -65,13 +66,13 @@ def user_message(error: BaseException) -> str | None:
             'train_dataloader.num_workers. --resume goes on from the last checkpoint'
         )
     if isinstance(error, (ValueError, KeyError, TypeError)):
-        # MMEngine raises the errors of a constructor anew; the first one has the words.
+        # MMEngine re-raises errors from constructors. The first exception has the original message.
         first: BaseException = error
         while isinstance(cause := _raised_while(first), type(error)):
             first = cause
         if first is not error and (found := user_message(first)):
             return found
-        # an unknown `type`, or an argument that the class or one of its bases does not take
+        # An unknown `type`, or an argument that neither the class nor its bases accept.
         file, function = raised_at(error)
         if file.endswith(_BUILDING) or (
             function == '__init__' and 'unexpected keyword argument' in str(error)
@@ -83,7 +84,8 @@ def user_message(error: BaseException) -> str | None:
 def _killed_worker(error: BaseException) -> BaseException | None:
     """Return PyTorch's error about a killed data-loading worker if it caused ``error``.
 
-    It comes from a signal, at any line, so that other code may have caught it and raised another.
+    A signal handler raises it at an arbitrary line, so other code may have caught it and raised a
+    different error.
     """
     found: BaseException | None = error
     while found is not None:
@@ -94,17 +96,20 @@ def _killed_worker(error: BaseException) -> BaseException | None:
 
 
 def _raised_while(error: BaseException) -> BaseException | None:
-    """Return the error that was being handled, None after ``raise ... from None``."""
+    """Return the exception being handled when ``error`` was raised, if any.
+
+    ``raise ... from None`` hides it; the result is then None.
+    """
     return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error in one line, without what MMEngine puts around it."""
+    """Return the message of an error on one line, without the text that MMEngine adds to it."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f'{error.filename}: {error.strerror}'
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     text = re.sub(r'^class `[^`]*` in [\w/.]+: ', '', text)
-    # MMEngine, on a `type` nobody registered
+    # Added by MMEngine for an unregistered `type`.
     text = text.split('. Please check whether the value of')[0]
     return ' '.join(text.split()) or type(error).__name__
 
@@ -121,7 +126,7 @@ def raised_at(error: BaseException) -> tuple[str, str]:
 
 
 def _worker_message(error: BaseException) -> str | None:
-    """Return the message of a user's error that a data-loading worker handed over as text."""
+    """Extract the message of a user error that a data-loading worker passed on as text."""
     text = str(error.args[0]) if error.args else ''
     if not (text.startswith('Caught ') and 'Original Traceback' in text):
         return None
@@ -129,7 +134,7 @@ def _worker_message(error: BaseException) -> str | None:
         return None
     lines = text.rstrip().splitlines()
     last_frame = max(i for i, line in enumerate(lines) if line.lstrip().startswith('File "'))
-    # The message follows the source line (and its ^^^ marks) and may itself have several lines.
+    # The message follows the source line (and its ^^^ marks) and may span several lines.
     for i in range(last_frame + 1, len(lines)):
         if re.match(r'[\w.]+: ', lines[i]):
             return ' '.join(' '.join(lines[i:]).split()).split(': ', 1)[1]

@@ -1,4 +1,4 @@
-"""Running a config: completing it for this machine, building the runner, leaving in order."""
+"""Run a config: adapt it to this machine, build the runner and shut down cleanly."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ def prepare(
     work_dir: str | None = None,
     trust_checkpoint: bool = False,
 ) -> None:
-    """Complete a config for a run on this machine, in place.
+    """Prepare a config for a run on this machine, in place.
 
-    Sets the launcher and the work folder, loads checkpoints safely, and starts `gloo` where several
-    processes have no GPU.
+    Sets the launcher and the work directory, enables safe checkpoint loading, and initializes the
+    `gloo` backend if several processes run without a GPU.
 
     Args:
         cfg: The config.
-        config_path: Its file; names the work folder where neither `work_dir` nor the config does.
+        config_path: Path of the config file. It names the work directory if neither `work_dir` nor
+            the config does.
         launcher: `none`, `pytorch`, `slurm` or `mpi`.
-        work_dir: Folder for logs and checkpoints.
-        trust_checkpoint: Unpickle checkpoints freely.
+        work_dir: Directory for logs and checkpoints.
+        trust_checkpoint: Unpickle checkpoints without restrictions.
     """
     import torch
 
-    import projects.common.register  # noqa: F401  registers what the tools add to configs
+    import projects.common.register  # noqa: F401  registers the classes that the tools add
 
     from ..speed.allocator import keep_freed_memory
     from ..weights.checkpoint import use_safe_checkpoint_loading
@@ -51,16 +52,17 @@ def prepare(
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(config_path).stem)
     if cfg.get('visualizer'):
-        # MMEngine makes one of each name: a process's second run would log in the first one's.
+        # MMEngine keeps one instance per name: a second run in the same process would log to the
+        # first run's files.
         cfg.visualizer.name = cfg.work_dir
     if (cfg.get('randomness') or {}).get('deterministic'):
-        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS refuses without
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # required by cuBLAS
     if launcher != 'none' and not torch.cuda.is_available():
         cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
         if launcher == 'pytorch' and not torch.distributed.is_initialized():
-            # MMEngine's own start-up selects a CUDA device whatever the backend.
+            # MMEngine's own setup selects a CUDA device for every backend.
             torch.distributed.init_process_group('gloo')
-        if cfg.get('model_wrapper_cfg') is None:  # the default wrapper names a CUDA device, too
+        if cfg.get('model_wrapper_cfg') is None:  # the default wrapper also names a CUDA device
             cfg.model_wrapper_cfg = dict(
                 type='MMDistributedDataParallel',
                 device_ids=None,
@@ -70,14 +72,14 @@ def prepare(
 
 
 def build_runner(cfg: Config, allow_partial: bool = False, hooks: Iterable[Any] = ()) -> Any:
-    """Build the runner of a config, of its `runner_type` where it names one.
+    """Build the runner of a config, respecting its `runner_type`.
 
-    It refuses checkpoints that do not fit the model.
+    The runner rejects checkpoints that do not fit the model.
 
     Args:
         cfg: The config.
-        allow_partial: Let `load_from` in training load what fits of a checkpoint.
-        hooks: Hooks beside the config's.
+        allow_partial: When training from `load_from`, load only the weights that fit.
+        hooks: Additional hooks.
     """
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
@@ -93,28 +95,28 @@ def build_runner(cfg: Config, allow_partial: bool = False, hooks: Iterable[Any] 
 
 
 def leave_process_group() -> None:
-    """Take the process out of its group, if it is in one, when all have come this far.
+    """Leave the process group, if there is one, once all processes have reached this point.
 
-    Whatever holds the group, as a `DistributedDataParallel` does, must be gone: only then do gloo's
-    threads end here. One that frees a tensor of Python's while the interpreter exits aborts a
-    process that had finished.
+    All objects that hold the group, such as a `DistributedDataParallel`, must be gone: only then do
+    gloo's threads end here. A gloo thread that frees a Python-owned tensor while the interpreter
+    exits would abort a process that has already finished.
     """
     import torch
 
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
-        gc.collect()  # a runner and its model refer to one another
+        gc.collect()  # the runner and its model form a reference cycle
         torch.distributed.destroy_process_group()
 
 
 def run(cfg: Config, action: str, allow_partial: bool = False, hooks: Iterable[Any] = ()) -> None:
-    """Build the runner and let it `train` or `test`; then leave the process group in order.
+    """Build the runner, call its `train` or `test`, and leave the process group cleanly.
 
     Args:
         cfg: The config.
         action: 'train' or 'test'.
         allow_partial: See :func:`build_runner`.
-        hooks: See there.
+        hooks: See :func:`build_runner`.
     """
     getattr(build_runner(cfg, allow_partial, hooks), action)()
     leave_process_group()

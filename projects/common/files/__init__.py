@@ -1,1 +1,1 @@
-"""Reading files from outside without running them, and writing files whole."""
+"""Read untrusted files without executing their content, and write files atomically."""

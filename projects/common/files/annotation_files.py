@@ -1,4 +1,4 @@
-"""Text and JSON from outside: whatever is wrong with it becomes one line that names the file."""
+"""Read untrusted text and JSON files, and report every problem in one line that names the file."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ __all__ = [
 ]
 
 IDENTIFIER = (int, str, np.integer)
-"""Types of ids: numbers and strings are both in use."""
+"""Types of ids: both numbers and strings are in use."""
 NUMBER = (int, float, np.integer, np.floating)
 
 _NAMES = {dict: 'a dict', list: 'a list', str: 'a text', type(None): 'nothing'}
 
 
 def shown(value: Any, length: int = 60) -> str:
-    """A value of a message: on one line, and not longer than ``length``."""
-    text = repr(value).replace('\n', ' ')  # arrays have several lines
+    """Format a value for a message, on one line and with at most ``length`` characters."""
+    text = repr(value).replace('\n', ' ')  # arrays span several lines
     return text if len(text) <= length else text[: length - 3] + '...'
 
 
@@ -45,7 +45,7 @@ def _open(path: str | os.PathLike) -> BinaryIO:
         return open(path, 'rb')
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError):
         raise
-    except (OSError, ValueError) as error:  # names that are too long, or have a zero byte
+    except (OSError, ValueError) as error:  # names that are too long or contain a null byte
         raise InputError(f'{shown(os.fspath(path), 200)}: {error.args[-1]}') from None
 
 
@@ -58,11 +58,11 @@ def _read(path: str | os.PathLike) -> bytes:
 
 
 def read_text(path: str | os.PathLike, encoding: str = 'utf-8') -> str:
-    """Content of a UTF-8 text file, its line ends as they are.
+    """Read a UTF-8 text file and keep its line endings.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: It is not UTF-8, or the system cannot open it.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not UTF-8, or the system cannot open it.
     """
     try:
         return _read(path).decode(encoding)
@@ -71,11 +71,11 @@ def read_text(path: str | os.PathLike, encoding: str = 'utf-8') -> str:
 
 
 def read_lines(path: str | os.PathLike) -> list[str]:
-    """Lines of a UTF-8 text file. Other line separators than LF and CRLF are part of a line.
+    """Read the lines of a UTF-8 text file, separated by LF or CRLF only.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: It is not UTF-8.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not UTF-8.
     """
     lines = read_text(path).split('\n')
     if lines[-1] == '':
@@ -84,15 +84,16 @@ def read_lines(path: str | os.PathLike) -> list[str]:
 
 
 def parse_json(text: str, where: str | os.PathLike, expected: str = 'a JSON file') -> Any:
-    """The value of JSON.
+    """Parse JSON text.
 
     Args:
-        text: The JSON.
-        where: What messages begin with.
-        expected: What messages say that it is not.
+        text: The JSON text.
+        where: The start of error messages.
+        expected: A description of the expected content for error messages.
 
     Raises:
-        ValueError: It is no JSON, is nested too deeply, or has a number of thousands of digits.
+        ValueError: The text is not JSON, is nested too deeply, or has a number with thousands of
+            digits.
     """
     try:
         return json.loads(text)
@@ -104,37 +105,37 @@ def parse_json(text: str, where: str | os.PathLike, expected: str = 'a JSON file
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """The value in a JSON file.
+    """Read a JSON file.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: As :func:`read_text` and :func:`parse_json`.
+        FileNotFoundError: The file does not exist.
+        ValueError: See :func:`read_text` and :func:`parse_json`.
     """
     return parse_json(read_text(path), path)
 
 
 _BLANK = ' \t\n\r'
-# json reports a value that the text cuts off at most this far before the end, or as a string
-# without an end.
+# For text that is cut off inside a value, json reports an error at most this many characters before
+# the end, or an unterminated string.
 _CUT = 16
 
 
 def iter_json_list(
     path: str | os.PathLike, expected: str = 'a list of dicts', chunk_size: int = 1 << 20
 ) -> Iterator[dict]:
-    """Yield the dicts of a JSON file that is one list, of which a part at a time is in memory.
+    """Yield the dicts of a JSON file that is one list, holding only part of it in memory.
 
     Args:
         path: The file.
-        expected: What messages say was expected in place of something else.
-        chunk_size: How much is read at once, in bytes. An entry of the list may be larger.
+        expected: A description of the expected content for error messages.
+        chunk_size: Number of bytes read at a time. An entry of the list may be larger.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: As :func:`read_json`, or the file is no list of dicts. Entries before the place
-            that is wrong have been yielded by then.
+        FileNotFoundError: The file does not exist.
+        ValueError: See :func:`read_json`; or the file is not a list of dicts. All entries before
+            the error have been yielded by then.
     """
-    text, position, offset = '', 0, 0  # `offset` characters came before `text`
+    text, position, offset = '', 0, 0  # `offset` characters precede `text`
 
     def fail(reason: str) -> ValueError:
         return ValueError(f'{path}: not a JSON file ({reason})')
@@ -146,7 +147,7 @@ def iter_json_list(
         decode = codecs.getincrementaldecoder('utf-8')().decode
 
         def read() -> bool:
-            """Put at least as much again behind what is left of the text; False at the end."""
+            """Append at least as much text as is left; return False at the end of the file."""
             nonlocal text, position, offset
             size = max(chunk_size, len(text) - position)
             start = file.tell()
@@ -161,7 +162,7 @@ def iter_json_list(
             return bool(data)
 
         def following() -> str:
-            """Move to the next character that is not blank, and return it; '' at the end."""
+            """Move to the next non-blank character and return it, or '' at the end."""
             nonlocal position
             while True:
                 while position < len(text) and text[position] in _BLANK:
@@ -195,7 +196,7 @@ def iter_json_list(
                     raise fail(f'{error.msg}: char {offset + error.pos}') from None
                 except RecursionError:
                     raise fail('nested too deeply') from None
-                except ValueError as error:  # a number of thousands of digits
+                except ValueError as error:  # a number with thousands of digits
                     raise fail(str(error)) from None
                 break
             position = end
@@ -205,36 +206,36 @@ def iter_json_list(
                 raise misplaced("Expecting ',' delimiter")
             has_more = mark == ','
             position += has_more
-        position += 1  # the closing bracket
+        position += 1  # skip the closing bracket
         if following():
             raise misplaced('Extra data')
 
 
 def read_xml(path: str | os.PathLike) -> ElementTree.Element:
-    """The root of an XML file.
+    """Read an XML file and return its root.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: It is no XML.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not XML.
     """
     content = _read(path)
     try:
         return ElementTree.fromstring(content)
-    except (ElementTree.ParseError, LookupError, ValueError) as error:  # unknown encodings
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # LookupError: bad encoding
         raise InputError(f'{path}: not readable XML ({error})') from None
 
 
 def check_fields(entry: Any, where: str, /, **kinds: type | tuple[type, ...]) -> None:
-    """Checks fields of a record.
+    """Check the types of a record's fields.
 
     Args:
-        entry: What should be a dict with such fields.
-        where: What messages begin with: file and place.
-        kinds: The types that each field may have; where ``None``'s type is among them it may be
-            absent.
+        entry: The record. It should be a dict with these fields.
+        where: The start of error messages: file and place.
+        kinds: The types that each field may have. A field may be missing if the type of ``None`` is
+            among them.
 
     Raises:
-        ValueError: It is no dict, or a field is absent or of another type.
+        ValueError: The entry is not a dict, or a field is missing or has another type.
     """
     if not isinstance(entry, Mapping):
         raise InputError(f'{where}: expected a dict with {", ".join(kinds)}, found {shown(entry)}')
@@ -250,18 +251,19 @@ def check_fields(entry: Any, where: str, /, **kinds: type | tuple[type, ...]) ->
 
 
 def by_id(content: Mapping, field: str, where: str, **kinds: Any) -> dict[Any, dict]:
-    """The records of a COCO file's list by their ``id``.
+    """Index the records of a list in a COCO file by their ``id``.
 
-    A record may stand in the list twice, as long as both say the same.
+    A record may occur twice in the list if both copies are identical.
 
     Args:
-        content: The file's content.
-        field: The list: ``'images'``, ``'annotations'`` or ``'categories'``.
-        where: The file.
+        content: The content of the file.
+        field: Name of the list: ``'images'``, ``'annotations'`` or ``'categories'``.
+        where: The name of the file.
         kinds: Types of the records' other fields; see :func:`check_fields`.
 
     Raises:
-        ValueError: There is no such list, or a record is not so, or two with one id differ.
+        ValueError: The list is missing, a record has wrong fields, or two records with the same id
+            differ.
     """
     check_fields(content, where, **{field: list})
     found: dict[Any, dict] = {}

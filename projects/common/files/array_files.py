@@ -1,4 +1,4 @@
-"""Arrays from outside, NumPy's and MATLAB's: whatever is wrong with them becomes one line."""
+"""Read untrusted NumPy and MATLAB arrays, and report every problem in one line."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ['read_mat', 'read_npy']
 
 
 def read_npy(path: str | os.PathLike, mmap_mode: Literal['r'] | None = None) -> np.ndarray:
-    """The array of a ``.npy`` file; nothing in it is unpickled.
+    """Load the array of a ``.npy`` file without unpickling anything.
 
     Args:
         path: The file.
-        mmap_mode: ``'r'`` maps it into memory instead of reading it.
+        mmap_mode: Pass ``'r'`` to memory-map the file instead of reading it.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: It is damaged, or holds anything but numbers.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is damaged, or holds anything but numbers.
     """
     try:
         array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
@@ -39,8 +39,8 @@ def read_npy(path: str | os.PathLike, mmap_mode: Literal['r'] | None = None) -> 
     return array
 
 
-# scipy's reader of .mat files is no match for damaged ones: it follows their numbers outside of its
-# memory. So it runs in a process of its own, where a crash is an answer.
+# scipy trusts the offsets in a .mat file, so a damaged file makes it access memory out of bounds.
+# It therefore runs in a separate process, and a crash of that process is reported as an error.
 _MAT_READER = """
 import sys
 sys.path[:] = [folder for folder in sys.path if folder]
@@ -60,7 +60,7 @@ for line in sys.stdin:
 
 
 class _MatReader:
-    """The process, started when it is first asked; it ends when this one does."""
+    """Run scipy's reader in a subprocess that starts at the first call and ends with this one."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -68,9 +68,9 @@ class _MatReader:
         self.owner = 0
 
     def __call__(self, path: str) -> tuple[bool, Any]:
-        """Whether the file was read, and the arrays, or what is wrong (None: version 7.3)."""
+        """Return True and the arrays, or False and the problem (None for version 7.3)."""
         with self.lock:
-            if self.process is None or self.owner != os.getpid():  # a fork has pipes of its own
+            if self.process is None or self.owner != os.getpid():  # a fork needs its own pipes
                 command = [sys.executable, '-c', _MAT_READER]
                 pipe = subprocess.PIPE
                 self.process = subprocess.Popen(
@@ -97,11 +97,11 @@ _mat_reader = _MatReader()
 
 
 def read_mat(path: str | os.PathLike) -> dict[str, Any]:
-    """Arrays of a ``.mat`` file by their names.
+    """Load the arrays of a ``.mat`` file by name.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: It is damaged, no such file, or of version 7.3.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is damaged, is not a ``.mat`` file, or has version 7.3.
     """
     path = os.fspath(path)
     with open(path, 'rb'):

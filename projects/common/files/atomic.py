@@ -1,4 +1,4 @@
-"""Files that several processes share and that a kill may not spoil."""
+"""Write files that several processes share and that must survive a kill."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ['folder_locked', 'is_zip', 'locked', 'open_atomically', 'write_atomic
 
 @contextlib.contextmanager
 def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes the place of `path` when the block ends without an error.
+    """Open a file for writing that replaces `path` when the block ends without an error.
 
-    A kill or power cut leaves the old file or the new one, never a part.
+    After a kill or power failure, the path holds either the old file or the new one, never a part.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,34 +28,34 @@ def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException as error:  # a full disk, Ctrl-C
+    except BaseException as error:  # including a full disk or Ctrl-C
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say for which file
+            error.filename = str(path)  # errors about a full disk do not name the file
         raise
 
 
 def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
-    """Write `data` so that a kill or power cut leaves the old file or the new one, never a part."""
+    """Write `data` atomically: a kill leaves either the old file or the new one, never a part."""
     with open_atomically(path) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Holds the lock of the file ``path``, which is made, against all other processes."""
+    """Hold the lock of the file ``path``, which is created, against all other processes."""
     with open(path, 'wb') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, or the process killed
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed or the process dies
         yield
 
 
 @contextlib.contextmanager
 def folder_locked(folder: str | Path, shared: bool = False) -> Iterator[None]:
-    """Holds the lock of a folder, which needs no file of its own.
+    """Hold the lock of a folder, without a lock file.
 
     Args:
-        folder: The folder, which exists.
-        shared: For reading: others may hold it in the same way.
+        folder: An existing folder.
+        shared: Take a shared lock, for reading. Other readers may hold it at the same time.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -66,8 +66,8 @@ def folder_locked(folder: str | Path, shared: bool = False) -> Iterator[None]:
 
 
 def is_zip(path: str | os.PathLike) -> bool:
-    """Whether the file is a zip archive that is complete: its directory is at its end."""
+    """Return whether the file is a complete zip archive: its directory is at its end."""
     try:
         return zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:  # damaged, or one of several volumes
+    except zipfile.BadZipFile:  # a damaged or multi-volume archive
         return False

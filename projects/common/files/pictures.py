@@ -1,4 +1,4 @@
-"""Picture files: which there are, why one cannot be read, and what they show."""
+"""Find, check and decode image files."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = [
 ]
 
 PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-MAX_PIXELS = 89_478_485  # from here on Pillow, too, suspects a decompression bomb
+MAX_PIXELS = 89_478_485  # Pillow suspects a decompression bomb above the same limit
 
 
 def pictures_in(folder: str | os.PathLike) -> list[Path]:
-    """The picture files in a folder, by name.
+    """Return the image files in a folder, sorted by name.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The folder has no images.
     """
     files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
     if not files:
@@ -40,7 +40,10 @@ def pictures_in(folder: str | os.PathLike) -> list[Path]:
 
 
 def read_image(path: str | os.PathLike, flag: str = 'color') -> np.ndarray | None:
-    """``mmcv.imread``; None for what is no image, an empty file too, where OpenCV raises."""
+    """Call ``mmcv.imread``, and return None for files that are empty or not images.
+
+    OpenCV raises an error for empty files.
+    """
     import cv2
     import mmcv
 
@@ -51,7 +54,7 @@ def read_image(path: str | os.PathLike, flag: str = 'color') -> np.ndarray | Non
 
 
 def image_problem(path: str) -> str | None:
-    """Why the picture cannot be decoded to its last pixel, or None if it can."""
+    """Return why an image cannot be decoded completely, or None if it can."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -62,13 +65,13 @@ def image_problem(path: str) -> str | None:
 
 @contextlib.contextmanager
 def naming_broken_picture(path: str | None) -> Iterator[None]:
-    """Turns an error inside into one that names the picture, where the picture is its reason.
+    """Replace errors raised inside the context by one that names the image, if it is broken.
 
     Args:
-        path: The picture; None where there is none.
+        path: The image, or None if there is none.
 
     Raises:
-        ValueError: The picture cannot be decoded.
+        ValueError: The image cannot be decoded.
     """
     try:
         yield
@@ -82,15 +85,15 @@ def naming_broken_picture(path: str | None) -> Iterator[None]:
 def check_size(
     path: str | os.PathLike, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None
 ) -> tuple[int, int]:
-    """The (width, height) in pixels that a picture's header states; nothing more is decoded.
+    """Read the (width, height) of an image in pixels from its header, without decoding more.
 
     Args:
         path: The file.
-        max_pixels: Largest width times height.
-        formats: Pillow's names of those that may be; None for all that it knows.
+        max_pixels: Largest allowed product of width and height.
+        formats: Allowed formats, by Pillow's names; None allows all formats that Pillow knows.
 
     Raises:
-        ValueError: It is no picture, or a larger one.
+        ValueError: The file is not an image, or has too many pixels.
     """
     try:
         with Image.open(path, formats=formats) as image:
@@ -107,12 +110,13 @@ def check_size(
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """What a viewer shows of a picture: upright, 8 bits a channel, on white where transparent.
+    """Convert an image to RGB as a viewer shows it: upright, 8 bits per channel, on white.
 
-    Of an animation that is its current frame, the first one after opening.
+    Transparent pixels become white. For an animation, the current frame is used, which is the first
+    one after opening.
 
     Raises:
-        ValueError: Its values are 32-bit, whose white nothing states.
+        ValueError: The image has 32-bit values, for which no white point is defined.
     """
     if image.mode in ('I', 'F'):
         raise InputError(f'image of mode {image.mode!r}: expected 8 or 16 bits a channel')

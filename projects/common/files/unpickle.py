@@ -1,9 +1,10 @@
-"""Reading annotation pickles without running what they contain.
+"""Load annotation pickles without executing their content.
 
-A pickle is a program: loading one from an untrusted source can run any command. The readers here
-admit plain Python containers, numbers, strings and NumPy arrays of numbers, and refuse the rest.
-NumPy's own reconstructors are never called with the file's arguments: a forged dtype or array
-state could corrupt memory, so arrays are rebuilt from their bytes through public functions.
+A pickle is a program: loading one from an untrusted source can run any command. These readers
+accept plain Python containers, numbers, strings and NumPy arrays of numbers, and reject everything
+else. They never call NumPy's own reconstructors with arguments from the file, because a forged
+dtype or array state could corrupt memory. Instead, they rebuild arrays from their bytes through
+public functions.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ _TORCH_PROTOCOL = 1001
 
 
 class UntrustedPickleError(pickle.UnpicklingError):
-    """The pickle asks for something beyond plain data."""
+    """Report that a pickle needs something other than plain data."""
 
 
 class _DType:
-    """Stands for a ``numpy.dtype`` while the pickle is read."""
+    """Represent a ``numpy.dtype`` while the pickle is read."""
 
     __slots__ = ('byteorder', 'code')
 
@@ -62,7 +63,7 @@ class _DType:
 
 
 class _Array:
-    """Stands for a ``numpy.ndarray`` until its state arrives."""
+    """Represent a ``numpy.ndarray`` until its state is read."""
 
     __slots__ = ('value',)
     __hash__ = None  # type: ignore[assignment]
@@ -76,7 +77,7 @@ class _Array:
 
 
 def _build_array(raw: Any, dtype: _DType, shape: tuple, order: Literal['C', 'F']) -> np.ndarray:
-    """Array of ``shape`` from bytes, or from a list of (already plain) values for objects."""
+    """Build an array from bytes, or from a list of plain values for object arrays."""
     if not isinstance(dtype, _DType) or not isinstance(shape, tuple):
         raise InputError('malformed array state')
     if dtype.is_object:
@@ -86,19 +87,19 @@ def _build_array(raw: Any, dtype: _DType, shape: tuple, order: Literal['C', 'F']
         for i, value in enumerate(raw):
             flat[i] = value
     else:
-        if isinstance(raw, str):  # bytes of a Python-2 pickle read as latin1
+        if isinstance(raw, str):  # bytes in a Python 2 pickle, read as latin1
             raw = raw.encode('latin1')
         flat = np.frombuffer(bytes(raw), dtype=dtype.resolve(), count=math.prod(shape))
     return flat.reshape(shape, order=order).copy(order=order)
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Unpickler whose globals are a closed list.
+    """Unpickle a stream that may only use a fixed list of globals.
 
     Args:
         file: Binary stream.
-        name: What error messages call the stream.
-        encoding: Encoding of Python-2 ``str`` values.
+        name: The name of the stream in error messages.
+        encoding: Encoding of Python 2 ``str`` values.
     """
 
     def __init__(self, file: BinaryIO, name: str, encoding: str) -> None:
@@ -107,8 +108,8 @@ class _PlainUnpickler(pickle.Unpickler):
         self.has_arrays = False
 
     def find_class(self, module: str, name: str) -> Any:
-        # The functions are made anew for each call, so that a pickle which sets attributes on
-        # them (opcode BUILD) changes nothing beyond itself.
+        # Create the functions on every call, so that a pickle that sets attributes on them (opcode
+        # BUILD) only affects itself.
         if module in ('builtins', '__builtin__') and name in _BUILTINS:
             return _BUILTINS[name]
         if module in ('builtins', '__builtin__') and name in _BYTES:
@@ -128,7 +129,7 @@ class _PlainUnpickler(pickle.Unpickler):
                 return lambda dtype, raw: _build_array(raw, dtype, (1,), 'C')[0]
         if module in ('numpy.core.numeric', 'numpy._core.numeric') and name == '_frombuffer':
             return lambda raw, dtype, shape, order: _build_array(raw, dtype, shape, order)
-        asked = f'{module}.{name}'.encode('unicode_escape').decode()  # it may be anything
+        asked = f'{module}.{name}'.encode('unicode_escape').decode()  # the name can be anything
         raise UntrustedPickleError(
             f'{self.name}: the pickle asks for {asked}, which plain annotation data does '
             'not need and which could run code. If you trust whoever made this file, load it with '
@@ -146,26 +147,26 @@ class _PlainUnpickler(pickle.Unpickler):
         )
 
     def load_plain(self) -> Any:
-        """The next object of the stream, with arrays in place of their stand-ins."""
+        """Load the next object of the stream and replace the stand-ins by arrays."""
         value = self.load()
         return _replace_arrays(value, {}) if self.has_arrays else value
 
 
 def _bytes(kind: Any, *values: Any) -> Any:
-    if any(isinstance(value, int) for value in values):  # so many zeros
+    if any(isinstance(value, int) for value in values):  # bytes(n) allocates n zeros
         raise InputError('bytes of a given number')
     return kind(*values)
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
-    # Python 3 writes bytes in this way in protocols below 3.
+    # Python 3 pickles bytes in this way in protocols below 3.
     if encoding not in ('latin1', 'latin-1'):
         raise InputError(f'codec {encoding!r} is not admitted')
     return text.encode('latin1')
 
 
 def _replace_arrays(value: Any, done: dict[int, Any]) -> Any:
-    """Replace each ``_Array`` inside nested containers by its array; lists and dicts in place."""
+    """Replace each ``_Array`` in nested containers by its array; lists and dicts in place."""
     if isinstance(value, _Array):
         if value.value is None:
             raise InputError('an array without a state')
@@ -192,7 +193,8 @@ def _replace_arrays(value: Any, done: dict[int, Any]) -> Any:
     return done[id(value)]
 
 
-# Bytes that an opcode has behind it: a fixed number, a number that stands there, or lines.
+# The size of each opcode's argument: fixed, stored as a length in front of it, or a number of
+# lines.
 _FIXED, _COUNTED, _LINES = [0] * 256, {}, {}
 for _each in pickletools.opcodes:
     _code, _length = ord(_each.code), _each.arg.n if _each.arg else 0
@@ -211,13 +213,13 @@ _PUT, _LONG_PUT, _STOP = ord('p'), ord('r'), ord('.')
 
 
 def _check_memo(data: bytes) -> None:
-    """Looks through the opcodes of a pickle before it is loaded.
+    """Check the memo indices of a pickle before it is loaded.
 
-    Python's unpickler has a table with a place for each number that an object is remembered by,
-    up to the largest: one such number, 2^32, makes it fill 64 GiB.
+    Python's unpickler allocates a table that is as long as the largest memo index: a single index
+    of 2^32 makes it fill 64 GiB.
 
     Raises:
-        ValueError: A number is larger than the pickle, which no pickler writes.
+        ValueError: An index is larger than the size of the pickle, which no pickler writes.
     """
     at, end, fixed = 0, len(data), _FIXED
     while at < end:
@@ -237,12 +239,12 @@ def _check_memo(data: bytes) -> None:
             for _ in range(_LINES[code]):
                 at = data.find(b'\n', at + 1)
                 if at < 0:
-                    return  # cut short, which the unpickler says
+                    return  # truncated: the unpickler reports it
             if code == _PUT:
                 _check_number(int(data[start:at]), end)
             at += 1
         else:
-            return  # no opcode
+            return  # not an opcode: the unpickler reports it
 
 
 def _check_number(number: int, size: int) -> None:
@@ -251,7 +253,7 @@ def _check_number(number: int, size: int) -> None:
 
 
 def _read(file: BinaryIO, name: str, trust: bool, encoding: str) -> Any:
-    """The next object pickled in ``file``; errors name the file."""
+    """Load the next object pickled in ``file``, and name the file in errors."""
     try:
         if trust:
             return pickle.load(file, encoding=encoding)
@@ -261,7 +263,7 @@ def _read(file: BinaryIO, name: str, trust: bool, encoding: str) -> Any:
         return _PlainUnpickler(file, name, encoding).load_plain()
     except UntrustedPickleError:
         raise
-    except Exception as error:  # a damaged pickle raises almost any exception
+    except Exception as error:  # damaged pickles raise almost any exception
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
         raise pickle.UnpicklingError(f'{name}: not a readable pickle ({reason})') from error
 
@@ -271,17 +273,18 @@ def load_pickle(
 ) -> Any:
     """Load a pickle that holds plain data.
 
-    Admitted are Python's containers, numbers, strings and bytes, and NumPy scalars and arrays of
-    numbers and strings, in the module paths of NumPy 1 and 2. Object arrays may hold the same.
+    The pickle may contain Python containers, numbers, strings and bytes, and NumPy scalars and
+    arrays of numbers and strings, with the module paths of NumPy 1 and 2. Object arrays may contain
+    the same types.
 
     Args:
-        path_or_file: A path, or a stream open for reading bytes that can seek.
-        trust: Load with the ordinary unpickler, which may run code that the file contains.
-        encoding: Encoding of the ``str`` values of Python-2 pickles.
+        path_or_file: A path, or a seekable stream opened for reading bytes.
+        trust: Use the ordinary unpickler, which may run code that the file contains.
+        encoding: Encoding of the ``str`` values of Python 2 pickles.
 
     Raises:
-        UntrustedPickleError: The file asks for any other global.
-        pickle.UnpicklingError: The file is no complete pickle.
+        UntrustedPickleError: The file uses any other global.
+        pickle.UnpicklingError: The file is not a complete pickle.
     """
     if isinstance(path_or_file, (str, os.PathLike)):
         with open(path_or_file, 'rb') as file:
@@ -293,19 +296,19 @@ def load_pickle(
 def load_legacy_torch(
     path: str | os.PathLike, trust: bool = False, encoding: str = 'latin1'
 ) -> Any:
-    """Load plain data that ``torch.save`` wrote, as TransVG's annotation files are.
+    """Load plain data written by ``torch.save``, such as the annotation files of TransVG.
 
-    Files from before PyTorch 1.6 are four pickles in a row (magic number, protocol version,
-    system information, payload) and go through the same reader as :func:`load_pickle`; zip files
-    go through ``torch.load(weights_only=True)``.
+    Files written before PyTorch 1.6 are four consecutive pickles (magic number, protocol version,
+    system information, payload) and are read like those of :func:`load_pickle`. Zip files are read
+    with ``torch.load(weights_only=True)``.
 
     Args:
         path: The file.
-        trust: Load with the ordinary unpickler, which may run code that the file contains.
-        encoding: Encoding of the ``str`` values of Python-2 pickles.
+        trust: Use the ordinary unpickler, which may run code that the file contains.
+        encoding: Encoding of the ``str`` values of Python 2 pickles.
 
     Raises:
-        UntrustedPickleError: The file asks for more than plain data.
+        UntrustedPickleError: The file contains more than plain data.
         pickle.UnpicklingError: The file is damaged or was not written by ``torch.save``.
     """
     name = os.fspath(path)
@@ -337,7 +340,7 @@ def _load_torch_zip(name: str, trust: bool, encoding: str) -> Any:
             f'{name}: torch.load(weights_only=True) refuses {asked}. If you trust whoever made '
             'this file, load it with trust=True (trust_pickle=True in a dataset config).'
         ) from None
-    except Exception as error:  # a damaged file raises almost any exception
+    except Exception as error:  # damaged files raise almost any exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise pickle.UnpicklingError(
             f'{name}: damaged, or no file of torch.save ({reason})'

@@ -1,1 +1,1 @@
-"""Hooks of every run."""
+"""Hooks used in every run."""

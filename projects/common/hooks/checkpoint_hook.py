@@ -1,4 +1,4 @@
-"""Checkpoints, written so that no kill spoils them."""
+"""Write checkpoints that survive a kill."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ __all__ = ['AtomicCheckpointHook', 'AtomicLocalBackend', 'find_resumable']
 
 @register_backend('atomic_local', force=True)
 class AtomicLocalBackend(LocalBackend):
-    """Local files that exist only in full: written beside their place, synchronised, renamed."""
+    """Store local files atomically: write a temporary file next to the target, sync, rename."""
 
     def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
-        """Writes ``obj`` to ``filepath``, whose folder is made."""
+        """Write ``obj`` to ``filepath``, creating its folder if necessary."""
         write_atomically(filepath, obj)
 
 
 def _without_own_deprecations(record: logging.LogRecord) -> bool:
-    """MMEngine warns at every checkpoint of classes that it uses itself."""
+    """Filter out MMEngine's warnings about its own classes, logged at every checkpoint."""
     return not record.getMessage().startswith(
         ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
     )
 
 
-_BestPaths = dict[str | None, str | None]  # by indicator, or by None where there is one alone
+_BestPaths = dict[str | None, str | None]  # by indicator, or by None if there is only one
 
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """MMEngine's `CheckpointHook`, safe against a kill at any moment.
+    """Extend MMEngine's `CheckpointHook` to be safe against a kill at any moment.
 
-    Files appear by renaming, and an older checkpoint is removed only after its successor is on the
-    disk. Arguments are those of `CheckpointHook`; `backend_args` may not name another backend.
+    Files are written atomically, and an older checkpoint is removed only after its successor is on
+    disk. The arguments are those of `CheckpointHook`, except that `backend_args` must not select
+    another backend.
     """
 
     best_ckpt_path: str | None
@@ -54,7 +55,7 @@ class AtomicCheckpointHook(CheckpointHook):
         super().__init__(*args, **kwargs)
 
     def before_train(self, runner) -> None:
-        """Keeps MMEngine's warnings of its own classes out of the log."""
+        """Keep MMEngine's warnings about its own classes out of the log."""
         MMLogger.get_current_instance().addFilter(_without_own_deprecations)
         super().before_train(runner)
 
@@ -84,7 +85,8 @@ class AtomicCheckpointHook(CheckpointHook):
                 Path(self.out_dir, self.filename_tmpl.format(old)).unlink(missing_ok=True)
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
-        # The parent removes the previous best before the new one is written; hide it meanwhile.
+        # The parent removes the previous best checkpoint before it writes the new one, so hide it
+        # meanwhile.
         if not self.save_best:
             return
         single = len(self.key_indicators) == 1
@@ -107,11 +109,11 @@ class AtomicCheckpointHook(CheckpointHook):
 
 
 def find_resumable(work_dir: str | os.PathLike) -> str | None:
-    """The newest complete checkpoint of a work folder, None where there is none.
+    """Return the newest complete checkpoint in a work directory, or None if there is none.
 
-    `last_checkpoint` is believed where it names a complete file; else (the folder was moved, or
-    another hook was killed while it wrote) the newest complete `epoch_*.pth` or `iter_*.pth` is
-    taken.
+    `last_checkpoint` is used if it names a complete file. Otherwise (the directory was moved, or
+    another hook was killed while writing), the newest complete `epoch_*.pth` or `iter_*.pth` is
+    used.
     """
     work_dir = Path(work_dir)
     pointer = work_dir / 'last_checkpoint'
@@ -130,4 +132,4 @@ def find_resumable(work_dir: str | os.PathLike) -> str | None:
 
 
 def _is_complete(path: Path) -> bool:
-    return os.path.isfile(path) and is_zip(path)  # a truncated one is none
+    return os.path.isfile(path) and is_zip(path)  # truncated files do not count

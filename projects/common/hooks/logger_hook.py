@@ -1,4 +1,4 @@
-"""Metrics of a test, written to disk by one process."""
+"""Write test metrics to disk from a single process."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ['MainProcessLoggerHook']
 
 @HOOKS.register_module()
 class MainProcessLoggerHook(LoggerHook):
-    """Log as ``LoggerHook`` does, but write the metrics of a test from the main process alone.
+    """Log like ``LoggerHook``, but write test metrics from the main process only.
 
-    MMEngine's hook lets every process write ``<timestamp>.json`` after a test. With several
-    processes the texts overlap, and the file is no longer JSON whenever one of them is longer.
+    With MMEngine's hook, every process writes ``<timestamp>.json`` after a test. The texts of
+    several processes overlap, and the file is no longer valid JSON whenever one of them is longer.
     """
 
     def after_test_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
-        """Log the metrics and write them to the folder of the log."""
+        """Log the metrics and write them to the log directory."""
         if is_main_process():
             super().after_test_epoch(runner, metrics)

@@ -1,4 +1,4 @@
-"""Logged losses that are those of the whole batch, not of the first process's share."""
+"""Log the loss of the whole batch instead of the first process's share."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ['MeanLossHook']
 
 @HOOKS.register_module()
 class MeanLossHook(Hook):
-    """Averages the losses over all processes before anything logs them: one small reduction."""
+    """Average the losses over all processes, in one small reduction, before they are logged."""
 
-    priority = 'HIGHEST'  # before RuntimeInfoHook writes them down
+    priority = 'HIGHEST'  # before RuntimeInfoHook records them
 
     def after_train_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Replaces the scalars of ``outputs`` by their means over the processes, in place."""
+        """Replace the scalars of ``outputs`` by their means over all processes, in place."""
         if not outputs or get_world_size() == 1:
             return
         with torch.no_grad():

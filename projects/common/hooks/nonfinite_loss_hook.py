@@ -1,4 +1,4 @@
-"""Losses that are NaN or infinite: stop, or leave them out, before they reach the weights."""
+"""Stop on NaN or infinite losses, or skip them, before they reach the weights."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = ['FiniteLossMixin', 'NonFiniteLossHook']
 
 
 class FiniteLossMixin:
-    """Make an ``OptimWrapper`` leave out every loss that is not finite in all processes."""
+    """Make an ``OptimWrapper`` skip every loss that is not finite in all processes."""
 
-    #: Whether a loss was left out since the flag was last set to False.
+    #: Whether a loss was skipped since the flag was last set to False.
     left_out = False
 
     def update_params(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -40,41 +40,41 @@ class FiniteLossMixin:
             return
         self.left_out = True
         wrapper.zero_grad()
-        # as a backward pass would: the schedule of updates stays
+        # Count the step as a backward pass would, so that the schedule of updates does not change.
         self._inner_count: int = self._inner_count + 1
 
 
 @cache
 def _checking(wrapper: Any) -> Any:
-    """Return the class of an optimizer wrapper with :class:`FiniteLossMixin` in front."""
+    """Return the class of an optimizer wrapper with :class:`FiniteLossMixin` as its first base."""
     return type(wrapper.__name__, (FiniteLossMixin, wrapper), {'__module__': wrapper.__module__})
 
 
 def _wrappers(runner: Any) -> list[Any]:
-    """Return the optimizer wrappers of a runner, those inside an ``OptimWrapperDict`` as well."""
+    """Return the optimizer wrappers of a runner, including those in an ``OptimWrapperDict``."""
     wrapper = runner.optim_wrapper
     return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
 
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
-    """Check every loss before its gradient is taken.
+    """Check every loss before its gradient is computed.
 
-    mmdet's ``CheckInvalidLossHook`` checks it after the optimizer has spoiled the weights.
+    mmdet's ``CheckInvalidLossHook`` only checks after the optimizer has corrupted the weights.
 
-    With ``mode='stop'``, training ends with the ids of the batch and a dump, and the last
-    checkpoint has finite weights. With ``mode='skip'``, the batch is left out: it has no gradient,
-    and neither have the batches whose gradients were accumulated for the same update. A warning
-    names the batch, its losses do not enter the logged means, and the log counts the batches that
-    were left out as ``num_skipped_batches``, also across resumed runs. All processes stop or skip
-    together, even if the loss of only one of them is not finite.
+    With ``mode='stop'``, training ends with an error that names the ids of the batch and a dump,
+    and the last checkpoint has finite weights. With ``mode='skip'``, the batch is skipped: neither
+    it nor the batches whose gradients were accumulated for the same update contribute a gradient. A
+    warning names the batch, its losses do not enter the logged means, and the number of skipped
+    batches is logged as ``num_skipped_batches``, also across resumed runs. All processes stop or
+    skip together, even if the loss of only one of them is not finite.
 
-    The dump, ``nonfinite_loss_iter_<n>_rank_<r>.pth`` in the work folder, has what is needed to
-    compute the loss again: ``iter``, ``epoch``, ``seed``, ``ids``, ``losses``, the ``batch``, and
-    with ``'stop'`` the ``state_dict``. It is plain data, which
-    :func:`~projects.common.weights.checkpoint.load_checkpoint_file` reads.
+    The dump, ``nonfinite_loss_iter_<n>_rank_<r>.pth`` in the work directory, has everything needed
+    to recompute the loss: ``iter``, ``epoch``, ``seed``, ``ids``, ``losses``, the ``batch`` and,
+    with ``'stop'``, the ``state_dict``. It holds plain data, which
+    :func:`~projects.common.weights.checkpoint.load_checkpoint_file` can read.
 
-    The optimizer wrapper becomes a :class:`FiniteLossMixin`; the model is not touched.
+    The optimizer wrapper becomes a :class:`FiniteLossMixin`; the model is not modified.
 
     Args:
         mode: ``'stop'`` or ``'skip'``.
@@ -82,11 +82,11 @@ class NonFiniteLossHook(Hook):
         max_dumps: Dump at most this many skipped batches.
 
     Raises:
-        InputError: A loss is not finite and ``mode`` is ``'stop'``, or skipping is of no use,
+        InputError: A loss is not finite and ``mode`` is ``'stop'``, or skipping does not help
             because the weights themselves are not finite or ``max_in_a_row`` is reached.
     """
 
-    priority = 'HIGHEST'  # before RuntimeInfoHook writes losses down
+    priority = 'HIGHEST'  # before RuntimeInfoHook records losses
 
     def __init__(self, mode: str = 'stop', max_in_a_row: int = 20, max_dumps: int = 3) -> None:
         if mode not in ('stop', 'skip'):
@@ -97,7 +97,7 @@ class NonFiniteLossHook(Hook):
         self._in_a_row = 0
 
     def before_train(self, runner) -> None:
-        """Let the optimizer wrapper check the losses."""
+        """Make the optimizer wrapper check the losses."""
         for wrapper in _wrappers(runner):
             if not isinstance(wrapper, FiniteLossMixin):
                 cls: Any = type(wrapper)
@@ -106,7 +106,7 @@ class NonFiniteLossHook(Hook):
     def after_train_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Stop, or report the batch that was left out and remove its losses from ``outputs``."""
+        """Stop, or report the skipped batch and remove its losses from ``outputs``."""
         wrappers = _wrappers(runner)
         if not any(wrapper.left_out for wrapper in wrappers):
             self._in_a_row = 0
@@ -171,10 +171,12 @@ class NonFiniteLossHook(Hook):
 
 
 def batch_ids(batch: Any) -> dict[str, list]:
-    """What names the samples of a batch: fields whose name ends in ``id`` or ``path``.
+    """Collect the fields that identify the samples of a batch.
+
+    These are the fields whose names end in ``id`` or ``path``.
 
     Args:
-        batch: Of a data loader: a dict with ``data_samples``, or several in a list (views).
+        batch: A batch of a data loader: a dict with ``data_samples``, or a list of them (views).
     """
     found: dict[str, list] = {}
 
@@ -195,7 +197,7 @@ def batch_ids(batch: Any) -> dict[str, list]:
 
 
 def _plain(value: Any) -> Any:
-    """Tensors, numbers, texts and containers of them, of which a safe reader can make the same."""
+    """Convert a value to tensors, numbers, strings and containers that a safe loader can read."""
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()
     if isinstance(value, np.ndarray):
@@ -206,9 +208,9 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if hasattr(value, 'to_ndarray'):  # mmdet's masks
+    if hasattr(value, 'to_ndarray'):  # mmdet masks
         return _plain(value.to_ndarray())
-    if hasattr(value, 'tensor'):  # mmdet's boxes
+    if hasattr(value, 'tensor'):  # mmdet boxes
         return _plain(value.tensor)
     if isinstance(value, np.generic):
         return value.item()

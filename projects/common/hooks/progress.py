@@ -1,4 +1,4 @@
-"""A progress bar with the time that is left, for training, validation and testing."""
+"""Show a progress bar with the remaining time for training, validation and testing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ['ProgressBarHook', 'progress_bar']
 
 
 class _PlainBar:
-    """Stands in for tqdm where the output is a file: a line every `interval` seconds."""
+    """Replace tqdm if the output is a file: print a line every `interval` seconds."""
 
     def __init__(self, total: int, initial: int, desc: str, interval: float) -> None:
         self.total = total
@@ -66,7 +66,10 @@ def progress_bar(
     interval: float = 30.0,
     **kwargs: Any,
 ) -> tqdm | _PlainBar:
-    """A bar on a terminal, a line every `interval` seconds elsewhere; also a context manager."""
+    """Return a bar on a terminal, or else a line every `interval` seconds.
+
+    Both are context managers.
+    """
     if style == 'bar' or (style == 'auto' and sys.stderr.isatty()):
         return tqdm(
             total=total, initial=initial, desc=desc, unit=unit, dynamic_ncols=True, **kwargs
@@ -76,13 +79,14 @@ def progress_bar(
 
 @HOOKS.register_module()
 class ProgressBarHook(Hook):
-    """Shows how far a run is and when it will end.
+    """Show the progress of a run and the remaining time.
 
-    On a terminal a bar with epoch, iterations, speed, time left and loss, below which log lines
-    scroll; elsewhere (a file, a pipe, CI) a log line now and then. Main process only.
+    On a terminal, this is a bar with epoch, iterations, speed, remaining time and loss, and log
+    lines scroll above it. Elsewhere (a file, a pipe, CI), a line is printed at intervals. Only the
+    main process shows progress.
 
     Args:
-        style: `bar`, `lines`, or `auto` to choose by whether standard error is a terminal.
+        style: `bar`, `lines`, or `auto` to use a bar if standard error is a terminal.
         interval: Seconds between two lines of the `lines` style.
     """
 
@@ -103,7 +107,7 @@ class ProgressBarHook(Hook):
         bar = progress_bar(
             total, name, 'it', initial, self.style, self.interval, leave=name != 'val'
         )
-        if isinstance(bar, tqdm) and not self.bars:  # log lines go above the bar
+        if isinstance(bar, tqdm) and not self.bars:  # print log lines above the bar
             self.redirect.enter_context(logging_redirect_tqdm([runner.logger]))
         self.bars[name] = bar
 
@@ -115,13 +119,13 @@ class ProgressBarHook(Hook):
                 self.redirect.close()
 
     def before_train(self, runner) -> None:
-        """Opens the bar where the run stands, after zero or more iterations."""
+        """Open the bar at the current iteration, which is not 0 in a resumed run."""
         self._open(runner, 'train', runner.max_iters, runner.iter)
 
     def after_train_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Counts one iteration and shows its loss."""
+        """Advance the bar by one iteration and show its loss."""
         bar = self.bars.get('train')
         if bar is None:
             return
@@ -134,35 +138,35 @@ class ProgressBarHook(Hook):
         bar.update()
 
     def after_train(self, runner) -> None:
-        """Closes the bar of training."""
+        """Close the training bar."""
         self._close('train')
 
     def before_val_epoch(self, runner) -> None:
-        """Opens a bar of one validation."""
+        """Open a validation bar."""
         self._open(runner, 'val', len(runner.val_dataloader))
 
     def after_val_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Counts one batch."""
+        """Advance the bar by one batch."""
         if 'val' in self.bars:
             self.bars['val'].update()
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
-        """Closes the bar of the validation."""
+        """Close the validation bar."""
         self._close('val')
 
     def before_test_epoch(self, runner) -> None:
-        """Opens the bar of the test."""
+        """Open the test bar."""
         self._open(runner, 'test', len(runner.test_dataloader))
 
     def after_test_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Counts one batch."""
+        """Advance the bar by one batch."""
         if 'test' in self.bars:
             self.bars['test'].update()
 
     def after_test_epoch(self, runner, metrics: dict | None = None) -> None:
-        """Closes the bar of the test."""
+        """Close the test bar."""
         self._close('test')

@@ -1,4 +1,4 @@
-"""A hook that makes runs repeatable, resumable bit for bit, and independent of the worker count."""
+"""Make runs repeatable, exactly resumable, and independent of the number of workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ['ReproducibilityHook']
 
 
 def _mix(*numbers: int) -> int:
-    """A 32-bit seed from several numbers, so that neighbours share no stream."""
+    """Hash several numbers into a 32-bit seed, so that neighbors get unrelated streams."""
     return int(np.random.SeedSequence([n % 2**63 for n in numbers]).generate_state(1)[0])
 
 
@@ -28,7 +28,7 @@ def _seed_everything(seed: int) -> None:
 
 
 class SeededIndex(int):
-    """A dataset index that carries the seed of its sample from the sampler to the dataset."""
+    """Carry the seed of a sample with its index from the sampler to the dataset."""
 
     seed: int
 
@@ -37,17 +37,17 @@ class SeededIndex(int):
         self.seed = seed
         return self
 
-    def __reduce__(self) -> tuple:  # workers receive indices through a queue
+    def __reduce__(self) -> tuple:  # indices reach the workers through a queue
         return SeededIndex, (int(self), self.seed)
 
 
 class _SeededSampler(Sampler):
-    """Attaches to each index a seed made from (run seed, epoch, position in the epoch).
+    """Attach a seed made from (run seed, epoch, position in the epoch) to each index.
 
     Args:
         sampler: The sampler of the data loader.
         seed: Seed of the run.
-        start: Positions that the sampler has skipped already (per process).
+        start: Number of positions already skipped by the sampler (per process).
     """
 
     def __init__(self, sampler: Sampler, seed: int, start: int) -> None:
@@ -59,21 +59,22 @@ class _SeededSampler(Sampler):
         rank, world_size = get_dist_info()
         epoch = getattr(self.sampler, 'epoch', 0)
         for position, index in enumerate(self.sampler, self.start):
-            # MMEngine's samplers deal indices out in turn: this is the position in the global
-            # order, so two processes draw the same augmentations as one with twice the batch.
+            # MMEngine's samplers distribute indices round-robin, so this is the position in the
+            # global order: two processes draw the same augmentations as one process with twice the
+            # batch size.
             yield SeededIndex(index, _mix(self.seed, epoch, position * world_size + rank))
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __getattr__(self, name: str) -> Any:
-        if name == 'sampler':  # not set yet, as while unpickling
+        if name == 'sampler':  # not set yet, for example during unpickling
             raise AttributeError(name)
         return getattr(self.sampler, name)
 
 
 class _SeededDataset(Dataset):
-    """Seeds all generators before each sample; otherwise the dataset that it holds."""
+    """Seed all generators before each sample, and otherwise act like the wrapped dataset."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset: Any = dataset
@@ -94,26 +95,26 @@ class _SeededDataset(Dataset):
 
 @HOOKS.register_module()
 class ReproducibilityHook(Hook):
-    """Derive all randomness of training from (seed, position) instead of from what ran before.
+    """Derive all randomness of training from (seed, position) instead of from earlier draws.
 
-    Every sample's augmentation depends on the run's seed, the epoch and the sample's place in it;
-    every iteration's dropout on the seed, the iteration and the rank. A run resumed from any
-    checkpoint therefore continues as if it had never stopped, for any number of data-loading
-    workers, persistent or not, and processes see the samples that one process with their joint
-    batch would see.
+    The augmentation of a sample depends on the run's seed, the epoch and the position of the sample
+    in it. The dropout of an iteration depends on the seed, the iteration and the rank. A run
+    resumed from any checkpoint therefore continues as if it had never stopped, with any number of
+    data-loading workers, persistent or not, and several processes see the same samples as one
+    process with their total batch size.
 
-    What it cannot make equal: batch-normalisation statistics (each process has its own) and dropout
-    (drawn per process) differ between one process and several.
+    One process and several still differ in batch-normalization statistics (each process has its
+    own) and dropout (drawn per process).
 
-    Goes into `default_hooks`, so that a config which sets `custom_hooks` keeps it.
+    Add it to `default_hooks`, so that configs that set `custom_hooks` keep it.
     """
 
-    priority = 'LOWEST'  # after DistSamplerSeedHook and anything that draws numbers
+    priority = 'LOWEST'  # after DistSamplerSeedHook and all other hooks that draw random numbers
 
     def before_train(self, runner) -> None:
-        """Puts the seeds into the sampler and the dataset of the training loader."""
+        """Attach the seeds to the sampler and the dataset of the training loader."""
         loader = runner.train_dataloader
-        # Stated once in the log, because an unseeded run draws it.
+        # Log the seed, because it is random if the config does not set it.
         runner.logger.info(
             f'seed: {runner.seed} (repeat with --cfg-options randomness.seed={runner.seed})'
         )
@@ -125,14 +126,14 @@ class ReproducibilityHook(Hook):
                 f'{type(batches).__name__} has no sampler: augmentations are not repeatable'
             )
             return
-        # An infinite sampler is moved forward on resuming (MMEngine counts per process).
+        # MMEngine advances an infinite sampler when it resumes (counting per process).
         skipped = runner.iter * batches.batch_size if hasattr(batches.sampler, 'skip') else 0
         batches.sampler = _SeededSampler(batches.sampler, runner.seed, skipped)
-        # DataLoader forbids to replace its dataset because its samplers were made for it; this one
-        # has the same indices.
+        # DataLoader does not allow replacing its dataset because the samplers were built for it.
+        # The new dataset has the same indices.
         vars(loader)['dataset'] = _SeededDataset(loader.dataset)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Seeds the iteration: its dropout and whatever else the model draws."""
+        """Seed the iteration, that is, its dropout and all other random draws of the model."""
         rank, _ = get_dist_info()
         _seed_everything(_mix(runner.seed, runner.iter, rank, 1))

@@ -1,1 +1,1 @@
-"""Optimizers, mixed precision and schedules."""
+"""Optimizers, mixed precision and learning rate schedules."""

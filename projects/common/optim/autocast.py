@@ -1,4 +1,4 @@
-"""Training in bfloat16, on any device."""
+"""Train in bfloat16 on any device."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ['BFloat16OptimWrapper']
 class BFloat16OptimWrapper(OptimWrapper):
     """Run the forward pass under autocast to bfloat16.
 
-    Weights, gradients and the optimizer stay in float32. bfloat16 has float32's range, so the loss
-    needs no scaling, and unlike MMEngine's ``AmpOptimWrapper`` this works without a GPU.
-    Arguments are those of ``OptimWrapper``.
+    Weights, gradients and optimizer states stay in float32. bfloat16 has the range of float32, so
+    the loss needs no scaling. Unlike MMEngine's ``AmpOptimWrapper``, this works without a GPU. The
+    arguments are those of ``OptimWrapper``.
     """
 
     @contextlib.contextmanager
@@ -27,7 +27,7 @@ class BFloat16OptimWrapper(OptimWrapper):
         """Enable autocast on the model's device.
 
         Args:
-            model: The model that is trained.
+            model: The model being trained.
         """
         device = next(model.parameters()).device.type
         with super().optim_context(model), torch.autocast(device, torch.bfloat16):

@@ -1,4 +1,4 @@
-"""Muon for the weights of hidden layers and AdamW for everything else."""
+"""Muon for the weights of hidden layers, and AdamW for all other parameters."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from torch import Tensor, nn
 from ..build import unwrapped
 from ..errors import InputError
 
-# Jordan et al., 2024: the quintic whose five rounds bring singular values near 1 fastest.
+# Jordan et al., 2024: the quintic polynomial that brings singular values near 1 fastest in five
+# iterations.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
 
 
 @cache
 def _working_dtype(device_type: str) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it; the rounds do not need more."""
+    """Return bfloat16 if the hardware supports it, which is precise enough, else float32."""
     if device_type == 'cpu' and not torch.cpu.get_capabilities().get('avx512_bf16', False):
         return torch.float32
     return torch.bfloat16
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """U V^T, roughly, of each matrix U S V^T, by Newton-Schulz rounds.
+    """Approximate U V^T for each matrix U S V^T by Newton-Schulz iterations.
 
     Args:
-        matrices: (N, rows, columns).
+        matrices: Matrices (N, rows, columns).
 
     Returns:
-        The same shape and dtype, with singular values between about 0.7 and 1.2.
+        A tensor of the same shape and dtype, with singular values between about 0.7 and 1.2.
     """
     a, b, c = _QUINTIC
     tall = matrices.shape[1] > matrices.shape[2]
@@ -49,27 +50,27 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 @OPTIMIZERS.register_module()
 class MuonAdamW(torch.optim.AdamW):
-    """AdamW whose groups with ``muon=True`` are updated by Muon instead.
+    """Implement AdamW, with Muon updates for groups with ``muon=True``.
 
-    Muon (Jordan et al., 2024) makes the update of a hidden layer's weight orthogonal; models
-    that start from random weights need about half as many samples. Updates have the size of
-    AdamW's (Liu et al., 2025: 0.2 by the root of the longer side), so one learning rate and one
-    schedule serve both.
+    Muon (Jordan et al., 2024) orthogonalizes the update of a hidden layer's weight. Models that
+    start from random weights need about half as many samples. The updates have the size of AdamW's
+    (Liu et al., 2025: scaled by 0.2 times the root of the longer side), so a single learning rate
+    and schedule serve both.
 
-    :class:`torch.optim.Muon` is the same rule for single matrices; here are also convolutions,
-    as (out, in x kernel) matrices, and packed projections, each part by itself, and matrices of
-    one shape are computed together.
+    :class:`torch.optim.Muon` implements the same rule for single matrices. This class also handles
+    convolutions, as (out, in x kernel) matrices, and packed projections, with each part by itself,
+    and it processes matrices of the same shape together.
 
     Args:
-        params: Parameters or groups of them. A group with ``muon=True`` holds parameters of two
-            dimensions or more; its ``parts`` says how many equal matrices lie packed along the
-            first one, such as query, key and value. :class:`MuonAdamWConstructor` makes the
+        params: Parameters or parameter groups. A group with ``muon=True`` holds parameters with at
+            least two dimensions; its ``parts`` is the number of equal matrices packed along the
+            first dimension, such as query, key and value. :class:`MuonAdamWConstructor` builds the
             groups from a model.
-        momentum: Muon's momentum.
-        kwargs: AdamW's own.
+        momentum: Momentum of Muon.
+        kwargs: Arguments of AdamW.
 
     Raises:
-        ValueError: A parameter of a group of Muon's is no matrix, or not so many.
+        ValueError: A parameter of a Muon group is not a matrix, or cannot be split into ``parts``.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class MuonAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of all parameters; returns the closure's loss, computed before."""
+        """Update all parameters and return the loss of the closure, evaluated beforehand."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -114,13 +115,13 @@ class MuonAdamW(torch.optim.AdamW):
             for parameter in parameters:
                 state = self.state[parameter]
                 if not state:
-                    state['step'] = torch.zeros(())  # AdamW's loading asks for it
+                    state['step'] = torch.zeros(())  # required when AdamW loads a state dict
                     state['momentum_buffer'] = torch.zeros_like(parameter)
                 state['step'] += 1
             grads = [p.grad for p in parameters]
             buffers = [self.state[p]['momentum_buffer'] for p in parameters]
             torch._foreach_lerp_(buffers, grads, 1 - group['momentum'])
-            updates = torch._foreach_lerp(grads, buffers, group['momentum'])  # Nesterov's
+            updates = torch._foreach_lerp(grads, buffers, group['momentum'])  # Nesterov momentum
             torch._foreach_mul_(parameters, 1 - group['lr'] * group['weight_decay'])
             for parameter, update in zip(parameters, updates, strict=True):
                 for target, matrix in zip(
@@ -139,18 +140,18 @@ class MuonAdamW(torch.optim.AdamW):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MuonAdamWConstructor:
-    """Splits a model's parameters for :class:`MuonAdamW`.
+    """Split a model's parameters into groups for :class:`MuonAdamW`.
 
-    The weights of linear layers, of convolutions and of attention's packed projections (``qkv``
-    and ``in_proj_weight``) go to Muon; embeddings, norms, biases, the first convolution and
-    layers with fewer than 8 inputs or outputs stay with AdamW.
+    Muon updates the weights of linear layers, convolutions and packed attention projections
+    (``qkv`` and ``in_proj_weight``). AdamW updates embeddings, norms, biases, the first convolution
+    and layers with fewer than 8 inputs or outputs.
 
     Args:
         optim_wrapper_cfg: Config of the wrapper with an ``optimizer`` of type ``MuonAdamW``.
-        paramwise_cfg: Not supported: there is one learning rate.
+        paramwise_cfg: Not supported, because there is only one learning rate.
 
     Raises:
-        ValueError: ``paramwise_cfg`` is given.
+        ValueError: ``paramwise_cfg`` is set.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -162,7 +163,7 @@ class MuonAdamWConstructor:
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """The wrapper, with the model's parameters in its groups."""
+        """Build the wrapper with the model's parameters in its groups."""
         model = unwrapped(model)
         parts = hidden_weights(model)
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -178,7 +179,7 @@ class MuonAdamWConstructor:
 
 
 def hidden_weights(model: nn.Module) -> dict[Tensor, int]:
-    """The weights that Muon is made for, and how many matrices lie packed in each."""
+    """Return the weights that Muon updates, with the number of matrices packed in each."""
     parts: dict[Tensor, int] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):

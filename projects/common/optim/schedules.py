@@ -1,7 +1,7 @@
-"""Learning rate schedules: one that ends with training, checks of any, and resuming under another.
+"""Learning rate schedules: a scheduler, consistency checks, and resuming under a new schedule.
 
-A scheduler whose `end` is left out ends with training, whatever `train_cfg` says; configs here
-leave it out wherever a schedule is one of the whole training.
+A scheduler without `end` ends with training, whatever `train_cfg` says. The configs here omit it
+wherever a schedule spans the whole training.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ['PolynomialLR', 'ResumeScheduleHook', 'ScheduleCheckHook', 'schedule_
 
 @PARAM_SCHEDULERS.register_module()
 class PolynomialLR(PolyLR):
-    """Polynomial decay as :class:`torch.optim.lr_scheduler.PolynomialLR` has it.
+    """Decay polynomially like :class:`torch.optim.lr_scheduler.PolynomialLR`.
 
-    The factor of step ``t`` is ``(1 - t / T) ** power`` with ``T = end - begin``; the last step,
-    ``T - 1``, still learns. MMEngine's ``PolyLR`` divides by ``T - 1`` and ends at 0: by epochs, a
-    whole epoch without learning.
+    The factor of step ``t`` is ``(1 - t / T) ** power`` with ``T = end - begin``, so the last step,
+    ``T - 1``, still learns. MMEngine's ``PolyLR`` divides by ``T - 1`` and ends at 0, which wastes
+    a whole epoch if the schedule counts epochs.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -41,7 +41,7 @@ class PolynomialLR(PolyLR):
 
 
 def _listed(schedulers: Any) -> Iterator[tuple[str, Any]]:
-    """Schedulers with the names of their config keys."""
+    """Yield the schedulers with the names of their config keys."""
     if isinstance(schedulers, Mapping):
         for name, each in schedulers.items():
             for i, scheduler in enumerate(each):
@@ -54,19 +54,20 @@ def _listed(schedulers: Any) -> Iterator[tuple[str, Any]]:
 def schedule_problems(
     schedulers: Any, max_epochs: int | None, max_iters: int, counts_epochs: bool
 ) -> list[str]:
-    """Return what is wrong with schedules, one line each, with the keys to change.
+    """Return the problems of schedules, one line each, with the keys to change.
 
-    Found are schedules that end before or after training, steps that training never reaches,
-    epochs without learning, and epochs counted where training counts iterations.
+    This finds schedules that end before or after training, steps that training never reaches,
+    epochs with a learning rate of 0, and schedules that count epochs when training counts
+    iterations.
 
     Args:
-        schedulers: Built schedulers, as ``runner.param_schedulers`` has them.
-        max_epochs: Epochs of training.
-        max_iters: Iterations of training.
+        schedulers: Built schedulers, like ``runner.param_schedulers``.
+        max_epochs: Number of training epochs.
+        max_iters: Number of training iterations.
         counts_epochs: Whether the training loop counts epochs.
     """
     problems = []
-    ends: dict[tuple[str, bool], int] = {}  # the last end, of each parameter and unit
+    ends: dict[tuple[str, bool], int] = {}  # the latest end for each parameter and unit
     for _, each in _listed(schedulers):
         unit = (each.param_name, each.by_epoch)
         ends[unit] = max(ends.get(unit, 0), each.end)
@@ -115,7 +116,7 @@ def schedule_problems(
 
 
 def _ends_at_zero(scheduler: Any) -> bool:
-    """Whether the last step of a schedule multiplies by 0."""
+    """Return whether the last step of a schedule multiplies by 0."""
     if isinstance(scheduler, PolynomialLR):
         return False
     if isinstance(scheduler, kinds.PolyParamScheduler):
@@ -124,10 +125,10 @@ def _ends_at_zero(scheduler: Any) -> bool:
 
 
 class ScheduleCheckHook(Hook):
-    """Refuses to train with schedules that do not go with the length of training."""
+    """Refuse to train with schedules that do not match the length of training."""
 
     def before_run(self, runner) -> None:
-        """Raises :class:`ValueError` for the first problem of :func:`schedule_problems`."""
+        """Raise :class:`ValueError` for the first problem from :func:`schedule_problems`."""
         counts_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
         for problem in schedule_problems(
             runner.param_schedulers, runner.max_epochs, runner.max_iters, counts_epochs
@@ -137,25 +138,25 @@ class ScheduleCheckHook(Hook):
 
 # -------------------------------------------------------------------------------------- resuming
 
-#: What a scheduler counts or remembers, beside what its config says.
+#: Attributes of a scheduler that hold progress rather than settings from its config.
 _PROGRESS = {
     'base_values', 'best', 'cooldown_counter', 'last_epoch', 'last_step', 'num_bad_epochs',
     'verbose', '_global_step', '_last_value',
 }  # fmt: skip
-#: By which settings of a group optimizers of different kinds are told apart.
+#: Group settings that distinguish kinds of optimizers.
 _OF_A_KIND = {'alpha', 'betas', 'momentum', 'rho'}
 
 
 class ResumeScheduleHook(Hook):
-    """Keeps resuming from undoing what the config says of learning rates and schedules.
+    """Prevent resuming from overriding the learning rates and schedules of the config.
 
-    MMEngine's resuming puts the optimizer's settings and the schedulers of the checkpoint in place
-    of the config's, without a word.
+    When MMEngine resumes, it silently replaces the optimizer settings and schedulers of the config
+    by those of the checkpoint.
 
     Args:
-        take_config: Go on with the config's settings: schedules are taken to where training stands,
-            momenta and numbers of steps stay the checkpoint's. False refuses a config with other
-            settings than the checkpoint's.
+        take_config: Continue with the settings of the config: schedules are advanced to the current
+            step, and momenta and step counts come from the checkpoint. If False, a config whose
+            settings differ from the checkpoint's is rejected.
     """
 
     priority = 'VERY_HIGH'
@@ -164,7 +165,7 @@ class ResumeScheduleHook(Hook):
         self.take_config = take_config
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Raises :class:`ValueError` for other settings, or puts the config's in the checkpoint."""
+        """Raise :class:`ValueError` for other settings, or write the config's to the checkpoint."""
         if not runner._resume or 'optimizer' not in checkpoint:
             return
         pairs = [(runner.optim_wrapper, checkpoint['optimizer'])]
@@ -194,7 +195,7 @@ class ResumeScheduleHook(Hook):
         for wrapper, stored in pairs:
             for group, old in zip(wrapper.optimizer.param_groups, stored['param_groups']):
                 old.update({key: value for key, value in group.items() if key != 'params'})
-            if 'base_param_settings' in stored:  # what the log calls base_lr
+            if 'base_param_settings' in stored:  # logged as base_lr
                 stored['base_param_settings'] = wrapper.base_param_settings
         if isinstance(runner.param_schedulers, Mapping):
             checkpoint['param_schedulers'] = {
@@ -208,7 +209,7 @@ class ResumeScheduleHook(Hook):
 
 
 def _check_optimizer(ours: list[dict], theirs: list[dict], source: str) -> None:
-    """Refuses the state of an optimizer of another kind or with other groups."""
+    """Reject the state of a different kind of optimizer or of different groups."""
     found, expected = ([len(group['params']) for group in groups] for groups in (theirs, ours))
     if found != expected:
         raise InputError(
@@ -227,7 +228,7 @@ def _check_optimizer(ours: list[dict], theirs: list[dict], source: str) -> None:
 def _changed_setting(
     ours: Sequence[Mapping], theirs: Sequence[Mapping], names: Mapping[int, str]
 ) -> str | None:
-    """The first setting of a group of parameters in which config and checkpoint differ."""
+    """Return the first parameter group setting in which config and checkpoint differ."""
     for group, stored in zip(ours, theirs):
         for key, value in group.items():
             scheduled = f'initial_{key}' in group
@@ -242,7 +243,7 @@ def _changed_setting(
 
 
 def _changed_schedule(ours: Any, theirs: Any) -> str | None:
-    """The first value of a schedule in which config and checkpoint differ."""
+    """Return the first schedule value in which config and checkpoint differ."""
     mine, found = dict(_listed(ours)), dict(_listed(theirs))
     if len(mine) != len(found):
         return f'the checkpoint has {len(found)} schedulers and the config {len(mine)}'
@@ -264,13 +265,13 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _advance(runner, meta: Mapping) -> None:
-    """Takes fresh schedulers to where training stood, as its steps would have."""
+    """Advance fresh schedulers to the point where training stopped, as their steps would."""
     schedulers = [each for _, each in _listed(runner.param_schedulers)]
     by_epoch = [each for each in schedulers if each.by_epoch]
     by_iter = [each for each in schedulers if not each.by_epoch]
     length = len(runner.train_dataloader)
     counts_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
-    with warnings.catch_warnings():  # that no step of the optimizer came before
+    with warnings.catch_warnings():  # PyTorch warns that the optimizer has not stepped yet
         warnings.simplefilter('ignore')
         for step in range(1, meta['iter'] + 1) if by_iter else ():
             for each in by_iter:

@@ -1,4 +1,4 @@
-"""What a check of a recipe has to say."""
+"""The findings of a recipe check."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ['Findings']
 
 @dataclass
 class Findings:
-    """Collect what is wrong with a recipe, what may be, and facts.
+    """Collect the failures, warnings and notes of a recipe check.
 
     Attributes:
-        failures: Each makes the verdict negative.
-        warnings: Worth a look, and no failure.
-        notes: What was assumed or left out.
+        failures: Problems that make the verdict negative.
+        warnings: Possible problems that do not affect the verdict.
+        notes: Assumptions, and checks that were skipped.
     """
 
     failures: list[str] = field(default_factory=list)
@@ -35,5 +35,5 @@ class Findings:
 
     @property
     def passed(self) -> bool:
-        """Whether there is no failure."""
+        """Return whether there are no failures."""
         return not self.failures

@@ -1,4 +1,4 @@
-"""Make the images of a config smaller, for machines that are too slow for their full size."""
+"""Reduce the image sizes of a config for machines that are too slow for full-size images."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _KEYS = ('scale', 'scales', 'crop_size')
 
 
 def scale_images(node: Any, factor: float) -> int:
-    """Multiply the sizes in pixels of all resizing and cropping transforms below a node, in place.
+    """Scale the pixel sizes of all resizing and cropping transforms below a node, in place.
 
-    Relative sizes, such as ``crop_size=(0.9, 0.9)``, stay as they are.
+    Relative sizes, such as ``crop_size=(0.9, 0.9)``, do not change.
 
     Args:
-        node: A data loader's config, or a part of one.
-        factor: What sizes are multiplied by.
+        node: A data loader config, or a part of one.
+        factor: The factor for the sizes.
 
     Returns:
-        The number of transforms that were changed.
+        The number of changed transforms.
     """
     changed = 0
     if isinstance(node, MutableMapping):

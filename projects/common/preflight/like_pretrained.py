@@ -1,4 +1,4 @@
-"""Give a random backbone features of the scale that a pretrained one has."""
+"""Give a random backbone features with the scale of a pretrained backbone."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from ..errors import InputError
 
 __all__ = ['RELEASED_RESNET18', 'LikePretrained', 'LikePretrainedHook', 'fit_batch_norm']
 
-#: Mean and standard deviation of res5 of the released ResNet-18 (images as PDSL reads them).
+#: Mean and standard deviation of res5 of the released ResNet-18, for images as PDSL reads them.
 RELEASED_RESNET18 = (1.06, 1.32)
 
 
 class LikePretrained:
-    """Give the outputs of a random module the statistics of a pretrained one's.
+    """Give the outputs of a random module the statistics of a pretrained module.
 
-    A recipe that starts from pretrained weights cannot be judged on a random backbone. Where its
-    batch normalization is fixed, the features of a random ResNet are larger by orders of magnitude,
-    and every loss and gradient computed from them follows. They also differ between channels more
-    than between positions, so that all proposals look alike. In a pretrained network the running
-    statistics fit the activations: on the first batch, they are set to those of this batch. Then
-    each output gets a factor and an offset that bring it to the given mean and standard deviation.
-    All of this stays as the first batch made it, so that the module remains one differentiable
-    function of its weights. Outputs that are never negative, as after a ReLU, stay so.
+    A recipe that starts from pretrained weights cannot be judged with a random backbone. If its
+    batch normalization is frozen, the features of a random ResNet are larger by orders of
+    magnitude, and so are all losses and gradients computed from them. They also vary more between
+    channels than between positions, so that all proposals look alike.
+
+    In a pretrained network, the running statistics fit the activations. The first batch therefore
+    sets the running statistics to its own. Then each output is multiplied by a factor and shifted
+    by an offset to obtain the given mean and standard deviation. All of these values stay fixed
+    after the first batch, so that the module remains a single differentiable function of its
+    weights. Outputs that are never negative, such as those of a ReLU, stay nonnegative.
 
     Args:
         module: The backbone. Its output is a tensor or a list, tuple or dict of tensors; integer
-            tensors are left alone.
-        mean: The mean over all elements of an output of the first batch.
-        std: The standard deviation over the same.
+            tensors are not changed.
+        mean: Mean over all elements of an output for the first batch.
+        std: Standard deviation over all elements of an output for the first batch.
 
     Raises:
         ValueError: ``std`` is not positive.
@@ -49,7 +51,7 @@ class LikePretrained:
         self._handle = module.register_forward_hook(self._rescale, with_kwargs=True)
 
     def remove(self) -> None:
-        """Leave the outputs alone from now on; running statistics stay."""
+        """Stop changing the outputs; the running statistics stay."""
         self._handle.remove()
 
     def _rescale(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
@@ -80,15 +82,15 @@ class LikePretrained:
 
 @torch.no_grad()
 def fit_batch_norm(module: nn.Module, *args: Any, **kwargs: Any) -> bool:
-    """Set the running statistics of all batch normalization to those of one batch.
+    """Set the running statistics of all batch normalization layers to those of one batch.
 
     Args:
-        module: A module that normalizes over batches somewhere.
-        *args: The batch, as its ``forward`` takes it.
-        **kwargs: The same.
+        module: A module with batch normalization layers.
+        *args: The batch, as positional arguments of ``forward``.
+        **kwargs: The batch, as keyword arguments of ``forward``.
 
     Returns:
-        Whether there is anything to set.
+        Whether there was anything to set.
     """
     layers = [
         layer
@@ -101,7 +103,7 @@ def fit_batch_norm(module: nn.Module, *args: Any, **kwargs: Any) -> bool:
     try:
         for layer in layers:
             layer.reset_running_stats()
-            layer.momentum = None  # the mean of all batches, of which there is one
+            layer.momentum = None  # average over all batches, here a single one
             layer.train()
         if layers:
             module.forward(*args, **kwargs)
@@ -114,15 +116,15 @@ def fit_batch_norm(module: nn.Module, *args: Any, **kwargs: Any) -> bool:
 
 @HOOKS.register_module()
 class LikePretrainedHook(Hook):
-    """Train with :class:`LikePretrained` around the model's backbone.
+    """Train with :class:`LikePretrained` on the model's backbone.
 
-    Serves to look at a recipe where its pretrained weights are not at hand::
+    This lets you examine a recipe when its pretrained weights are not available::
 
         custom_hooks = [dict(type='LikePretrainedHook')]
 
     Args:
         mean: See :class:`LikePretrained`; the default is that of the released ResNet-18.
-        std: See :class:`LikePretrained`; the same.
+        std: See :class:`LikePretrained`; the default is that of the released ResNet-18.
         module: Name of the module within the model.
 
     Raises:
@@ -140,7 +142,7 @@ class LikePretrainedHook(Hook):
         self.mean, self.std, self.module = mean, std, module
 
     def before_train(self, runner) -> None:
-        """Rescale from the first batch on."""
+        """Rescale the outputs from the first batch on."""
         model = unwrapped(runner.model)
         try:
             module = model.get_submodule(self.module)

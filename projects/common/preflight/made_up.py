@@ -1,7 +1,7 @@
-"""Training data made up of a folder of images, where a config's own data is not at hand.
+"""Make up training data from a folder of images when a config's own data is not available.
 
-The images are real and the labels are not: enough to see the first value of every loss and whether
-the model begins to learn, which is to say, to remember them.
+The images are real and the labels are not. This is enough to see the initial value of every loss,
+and whether the model starts to learn, that is, to memorize them.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _WORDS = (
 
 @dataclass
 class MadeUp:
-    """What labels are made up of.
+    """Hold the ingredients of made-up labels.
 
     Attributes:
         images: Paths of the images.
-        folder: Where annotation files go.
-        count: How many samples are needed.
-        num_classes: Number of classes where the data set itself does not say it.
-        rng: Source of everything random.
+        folder: Folder for annotation files.
+        count: Number of samples needed.
+        num_classes: Number of classes if the data set itself does not define it.
+        rng: Random number generator.
     """
 
     images: Sequence[Path]
@@ -52,12 +52,12 @@ class MadeUp:
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def path(self, name: str) -> Path:
-        """Return a path in the folder that no file has yet."""
+        """Return a path in the folder that does not exist yet."""
         number = sum(1 for _ in self.folder.iterdir())
         return self.folder / f'{number:03d}_{name}'
 
     def image(self, index: int) -> Path:
-        """Return the image of a sample; they come again where there are too few."""
+        """Return the image of a sample, reusing images if there are too few."""
         return self.images[index % len(self.images)]
 
     def sentence(self) -> str:
@@ -65,13 +65,13 @@ class MadeUp:
         return ' '.join(self.rng.choice(_WORDS, self.rng.integers(3, 11)))
 
     def boxes(self, width: int, height: int, count: int) -> np.ndarray:
-        """Return boxes (count, 4), XYXY in pixels, with sides from a tenth to the whole."""
+        """Return boxes (count, 4), XYXY in pixels, with sides from a tenth to all of the image."""
         sides = self.rng.uniform(0.1, 1.0, (count, 2)) * (width, height)
         corner = self.rng.uniform(0, 1, (count, 2)) * ((width, height) - sides)
         return np.concatenate([corner, corner + sides], axis=1).astype(np.float32)
 
     def classes(self, dataset: Mapping) -> list[str]:
-        """Return the names of the classes of a data set's config, of its type, or numbered ones."""
+        """Return the class names from a data set config or its type, or else numbered names."""
         own = (dataset.get('metainfo') or {}).get('classes')
         kind = DATASETS.get(dataset['type'])
         own = own or getattr(kind, 'METAINFO', {}).get('classes')
@@ -81,10 +81,11 @@ class MadeUp:
 
 
 def makes_up(*kinds: type) -> Callable[[Maker], Maker]:
-    """Register a function that makes up data in place of data sets of these classes.
+    """Register a function that makes up data to replace data sets of these classes.
 
-    The function takes the config of the data set and a :class:`MadeUp`. It writes what it needs
-    into the folder and returns the config of a data set that reads it, with the same pipeline.
+    The function takes the config of the data set and a :class:`MadeUp`. It writes the necessary
+    files into the folder and returns the config of a data set that reads them with the same
+    pipeline.
     """
 
     def register(maker: Maker) -> Maker:
@@ -95,34 +96,34 @@ def makes_up(*kinds: type) -> Callable[[Maker], Maker]:
 
 
 def prepares(preparer: Preparer) -> Preparer:
-    """Register a function that takes what is not at hand out of a config that uses made-up data.
+    """Register a function that removes unavailable parts from a config that uses made-up data.
 
-    It changes the config in place and notes what it did in the findings.
+    The function changes the config in place and notes the changes in the findings.
     """
     _PREPARERS.append(preparer)
     return preparer
 
 
 def prepare(cfg: Config, findings: Findings) -> None:
-    """Call every function that :func:`prepares` has registered."""
+    """Call every function registered by :func:`prepares`."""
     for preparer in _PREPARERS:
         preparer(cfg, findings)
 
 
 def made_up_dataset(dataset: dict, made: MadeUp) -> dict:
-    """Return a config in place of a data set's, which reads made-up labels of real images.
+    """Return a config that replaces a data set and reads made-up labels of real images.
 
-    A wrapper (``ConcatDataset``, ``RepeatDataset``, ...) keeps its place around the data set that
-    it wraps, or around the first of several.
+    A wrapper (``ConcatDataset``, ``RepeatDataset``, ...) is kept around the data set that it wraps,
+    or around the first of several.
 
     Raises:
-        ValueError: Nobody has registered how to make up such a data set.
+        ValueError: No function is registered for this kind of data set.
     """
     kind = DATASETS.get(dataset['type'])
     if kind is None:
         raise InputError(f'{dataset["type"]}: no such data set is registered')
     makers = dict(_MAKERS)
-    for base in kind.__mro__:  # the most specific class first
+    for base in kind.__mro__:  # most specific class first
         if base in makers:
             return makers[base](dataset, made)
     if isinstance(dataset.get('dataset'), Mapping):
@@ -142,10 +143,10 @@ def made_up_dataset(dataset: dict, made: MadeUp) -> dict:
 
 
 def write_instances(dataset: Mapping, made: MadeUp, per_image: int = 3) -> tuple[Path, list[str]]:
-    """Write COCO instances with made-up boxes, and outlines that are those of the boxes.
+    """Write COCO instances with made-up boxes, whose outlines are the boxes themselves.
 
     Returns:
-        The file and the names of the classes.
+        The path of the file and the names of the classes.
     """
     from PIL import Image
 
@@ -178,7 +179,7 @@ def write_instances(dataset: Mapping, made: MadeUp, per_image: int = 3) -> tuple
 
 
 def _detection(dataset: dict, made: MadeUp) -> dict:
-    """In place of any of mmdet's data sets."""
+    """Replace any mmdet data set."""
     path, classes = write_instances(dataset, made)
     return dict(
         type='mmdet.CocoDataset',
@@ -191,7 +192,7 @@ def _detection(dataset: dict, made: MadeUp) -> dict:
 
 
 def _classification(dataset: dict, made: MadeUp) -> dict:
-    """In place of any of mmpretrain's data sets of one label an image."""
+    """Replace any mmpretrain data set with one label per image."""
     classes = made.classes(dataset)
     labels = made.rng.integers(len(classes), size=made.count)
     path = made.path('labels.txt')

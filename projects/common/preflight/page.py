@@ -1,4 +1,4 @@
-"""The page that a preflight prints, and its row in a table of many."""
+"""Format a preflight report as a page, or as a row in a table of several reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLE_HEAD = (
 
 
 def page(report: Report) -> str:
-    """Return what was seen, as text of one page."""
+    """Format the report as one page of text."""
     lines = [f'Preflight of {report.name}', '']
     lines += ['Loss terms on the first batch']
     lines += _columns(
@@ -84,7 +84,7 @@ def page(report: Report) -> str:
 
 
 def table_row(report: Report) -> str:
-    """Return a line of a Markdown table."""
+    """Format the report as a row of a Markdown table."""
     first = '; '.join(
         f'{term.name.removeprefix("loss_")} {term.value:.3g}'
         + ('' if term.chance is None else f' ({term.chance:.3g})')

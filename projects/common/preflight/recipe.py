@@ -1,4 +1,7 @@
-"""Checks of a recipe that need no step: learning rates, what is kept, groups, classes."""
+"""Check the parts of a recipe that need no training step.
+
+These are the learning rates, the kept checkpoints, the parameter groups and the classes.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,11 @@ __all__ = [
 
 @dataclass
 class Group:
-    """Parameters that share a learning rate.
+    """Represent parameters that share a learning rate.
 
     Attributes:
-        name: The parts of the model that they belong to.
-        parameters: How many numbers they hold.
+        name: The parts of the model that the parameters belong to.
+        parameters: Number of elements of the parameters.
         rates: Learning rate at the first, middle and last step of the schedule.
     """
 
@@ -55,12 +58,12 @@ def check_schedule(runner: Any, schedulers: Any, findings: Findings) -> list[Gro
     """Follow the learning rate of every group through the whole schedule.
 
     Args:
-        runner: The runner, its loop and optimizer built.
+        runner: A runner whose loop and optimizer are built.
         schedulers: ``param_scheduler`` of the config.
-        findings: Receives what is wrong.
+        findings: Receives the problems.
 
     Returns:
-        The groups, each with its learning rate at the first, the middle and the last step.
+        The groups, each with its learning rate at the first, middle and last step.
     """
     loop = runner.train_loop
     epoch_length = max(len(loop.dataloader), 1) if hasattr(loop, 'dataloader') else 1
@@ -82,7 +85,7 @@ def check_schedule(runner: Any, schedulers: Any, findings: Findings) -> list[Gro
         if isinstance(schedulers, Mapping) and 'type' not in schedulers:
             schedulers = next(iter(schedulers.values()))
         built = runner._build_param_scheduler(copy.deepcopy(schedulers), dummy)
-    dummy.step()  # PyTorch warns of schedulers that step first
+    dummy.step()  # PyTorch warns if the scheduler steps first
     built = [each for each in built if getattr(each, 'param_name', 'lr') == 'lr']
     for problem in schedule_problems(built, loop.max_epochs, total, by_epoch_loop):
         findings.fail(problem)
@@ -116,7 +119,7 @@ def check_schedule(runner: Any, schedulers: Any, findings: Findings) -> list[Gro
 
 
 def _parts_by_rate(runner: Any) -> dict[float, Counter]:
-    """By initial learning rate: parts of the model, and how many numbers they hold."""
+    """Map each initial learning rate to the parts of the model and their numbers of elements."""
     names = {id(p): name for name, p in runner.model.named_parameters()}
     found: dict[float, Counter] = {}
     for wrapper in optim_wrappers(runner.optim_wrapper):
@@ -139,7 +142,7 @@ def _shown_parts(parts: Counter) -> str:
     return ', '.join(names[:4]) + (f', ... ({len(names)} parts)' if len(names) > 4 else '')
 
 
-# ---------------------------------------------------------------------------------- what is kept
+# ---------------------------------------------------------------------------------- checkpoints
 
 
 def check_kept(
@@ -148,16 +151,16 @@ def check_kept(
     findings: Findings,
     silent: Collection[str] = (),
 ) -> str:
-    """Check that the best weights are found and kept.
+    """Check that the best weights are identified and kept.
 
     Args:
         cfg: The config.
-        metrics: Names of the metrics that validation gives; None where it could not run.
-        findings: Receives what is wrong.
-        silent: Prefixes of metrics that gave no value, as mmdet's where nothing is detected.
+        metrics: Names of the validation metrics, or None if validation could not run.
+        findings: Receives the problems.
+        silent: Prefixes of metrics without a value, such as mmdet's when nothing is detected.
 
     Returns:
-        One line that says what is kept.
+        One line that describes the kept checkpoints.
     """
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     saving = [hook for hook in hooks if hook and str(hook.get('type')).endswith('CheckpointHook')]
@@ -218,7 +221,7 @@ def check_kept(
 
 
 def check_parameters(cfg: Config, runner: Any, findings: Findings) -> None:
-    """Check that the optimizer holds every parameter, with the settings that were meant."""
+    """Check that the optimizer holds every parameter with the intended settings."""
     held = {
         id(p)
         for wrapper in optim_wrappers(runner.optim_wrapper)
@@ -235,7 +238,7 @@ def check_parameters(cfg: Config, runner: Any, findings: Findings) -> None:
         )
     names = [name for name, _ in runner.model.named_parameters()]
     for custom in _custom_keys(cfg.get('optim_wrapper') or {}):
-        order = sorted(sorted(custom), key=len, reverse=True)  # MMEngine's: the longest wins
+        order = sorted(sorted(custom), key=len, reverse=True)  # as in MMEngine: longest key wins
         wins: Counter = Counter()
         beaten: dict[str, tuple[str, str]] = {}
         for name in names:
@@ -273,10 +276,10 @@ def _custom_keys(node: Any) -> Iterator[Mapping]:
 def check_classes(model: nn.Module, dataset: Any, findings: Findings) -> str:
     """Compare ``num_classes`` of every head with the classes of the data set.
 
-    Region proposal networks, which tell objects from background alone, do not count.
+    Region proposal networks are ignored, because they only separate objects from background.
 
     Returns:
-        One line with the numbers.
+        One line with the numbers of classes.
     """
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     heads = {

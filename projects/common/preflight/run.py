@@ -1,4 +1,4 @@
-"""Take the first steps of a training run and look at them."""
+"""Run the first training steps of a config and examine them."""
 
 from __future__ import annotations
 
@@ -45,29 +45,29 @@ from .terms import Term, loss_terms, measure_terms, undisturbed
 
 __all__ = ['Options', 'Report', 'preflight']
 
-LEAST_GRADIENT = 1e-4  # a term with a smaller share of the gradient is not learnt from
-MOST_OF_CHANCE = 5.0  # a term that starts above so many times its chance value starts wrong
-LEAST_SHARE = 0.05  # of the sum, from which on that is a failure
-VALIDATED = 8  # samples of a data set, which tell the names of the metrics
+LEAST_GRADIENT = 1e-4  # a term with a smaller share of the gradient is not learned
+MOST_OF_CHANCE = 5.0  # a term that starts above this multiple of its chance value starts wrong
+LEAST_SHARE = 0.05  # share of the sum above which a wrong start is a failure
+VALIDATED = 8  # samples per data set, enough to get the names of the metrics
 
-# Hooks that write, draw or stop: without influence on the first steps.
+# Hooks that write, draw or stop, and do not affect the first steps.
 _LEFT_OUT = ('CheckpointHook', 'LoggerHook', 'ProgressBarHook', 'NonFiniteLossHook',
              'VisualizationHook', 'EarlyStoppingHook', 'ProfilerHook')  # fmt: skip
 
 
 @dataclass
 class Options:
-    """What a preflight may be told.
+    """Hold the options of a preflight.
 
     Attributes:
-        steps: Steps to take.
-        pictures: Folder of images for made-up labels, where the config's own data is absent.
-        like_pretrained: Mean and standard deviation that the backbone's features are brought to;
-            None leaves them as they are.
-        batch_size: Samples of a step in place of the config's.
-        image_scale: What the sizes of resizing and cropping transforms are multiplied by.
-        validate: Whether to run validation, on a few samples, for the names of its metrics.
-        seed: Of everything random.
+        steps: Number of steps to run.
+        pictures: Folder of images for made-up labels if the config's own data is missing.
+        like_pretrained: Target mean and standard deviation of the backbone's features. None leaves
+            the features unchanged.
+        batch_size: Batch size that replaces the config's.
+        image_scale: Factor for the sizes of resizing and cropping transforms.
+        validate: Whether to validate on a few samples to get the names of the metrics.
+        seed: Random seed.
     """
 
     steps: int = 10
@@ -81,23 +81,25 @@ class Options:
 
 @dataclass
 class Report:
-    """What a preflight saw.
+    """Hold the results of a preflight.
 
     Attributes:
-        name: Of the config.
+        name: Name of the config.
         findings: Failures, warnings and notes.
-        terms: Of the loss, on the first batch.
+        terms: Loss terms on the first batch.
         totals: Sum of the terms at every step.
         again: Sum of the terms on the first batch after the last step.
-        parts: Of the model: numbers, numbers that are trained, gradient's norm.
-        groups: Of the optimizer.
-        kept: What is kept.
-        classes: Of the data and the heads.
-        weights: Lines about pretrained weights.
-        step_seconds: Median of the steps.
-        memory: Peak of a step, in bytes, of the process or of the GPU.
-        steps_in_all: Steps of the whole schedule, None where the data set's size is unknown.
-        batch_size: Samples of a step, and the config's own.
+        parts: For each part of the model: its name, number of elements, number of trained elements
+            and gradient norm.
+        groups: Parameter groups of the optimizer.
+        kept: Description of the kept checkpoints.
+        classes: Classes of the data and the heads.
+        weights: One line per loaded file of pretrained weights.
+        step_seconds: Median duration of a step.
+        memory: Peak memory of a step in bytes, of the GPU or of the process.
+        steps_in_all: Number of steps in the whole schedule, or None if the size of the data set is
+            unknown.
+        batch_size: Batch size used here, and that of the config.
     """
 
     name: str
@@ -117,38 +119,41 @@ class Report:
 
     @property
     def first(self) -> float:
-        """Sum of the terms on the first batch, before any step."""
+        """Return the sum of the terms on the first batch, before any step."""
         return sum(term.value for term in self.terms)
 
     @property
     def mines(self) -> bool:
-        """Whether the model makes labels or weights of some terms itself."""
+        """Return whether the model creates labels or weights of some terms itself."""
         return any(term.mined for term in self.terms)
 
     @property
     def given(self) -> tuple[float, float]:
-        """Sum of the terms whose labels the data gives, on the first batch: before and after."""
+        """Return the sum of the terms with labels from the data, on the first batch.
+
+        The two values are those before the first and after the last step.
+        """
         terms = [term for term in self.terms if term.mined is None]
         return sum(term.value for term in terms), sum(term.later_value or 0.0 for term in terms)
 
 
 class _EnoughSteps(Exception):
-    """Ends the run from within."""
+    """Signal the end of the run from inside the training loop."""
 
 
 def preflight(cfg: Config, name: str, options: Options) -> Report:
-    """Take the first steps of a config's training, and check the recipe around them.
+    """Run the first steps of a config's training and check the recipe around them.
 
     Args:
-        cfg: The config, as read; it is not changed.
-        name: Of the config, for the report.
+        cfg: The config as read from the file. It is not changed.
+        name: Name of the config in the report.
         options: See :class:`Options`.
 
     Returns:
-        The report. ``findings.passed`` is the verdict.
+        The report. Its verdict is ``findings.passed``.
 
     Raises:
-        ValueError: The data is absent and there are no images to make labels for.
+        ValueError: The data is missing and there are no images to make up labels for.
     """
     report = Report(name)
     torch.manual_seed(options.seed)
@@ -164,9 +169,9 @@ def preflight(cfg: Config, name: str, options: Options) -> Report:
 
 
 def _simplify(cfg: Config, findings: Findings, options: Options, folder: str) -> None:
-    """Leave out of a config what only writes, and what this machine or this place lacks."""
+    """Remove outputs from a config, and everything that is not available on this machine."""
     cfg.work_dir = folder
-    cfg.experiment_name = Path(folder).name  # MMEngine keeps one logger of each name
+    cfg.experiment_name = Path(folder).name  # MMEngine keeps one logger per name
     cfg.resume = False
     cfg.log_level = 'WARNING'
     cfg.visualizer = dict(type='Visualizer', name=folder, vis_backends=[])
@@ -176,7 +181,7 @@ def _simplify(cfg: Config, findings: Findings, options: Options, folder: str) ->
         for key, hook in hooks.items()
         if hook is not None and not str(hook['type']).endswith(_LEFT_OUT)
     }
-    # None leaves one of MMEngine's own out
+    # None disables a default hook of MMEngine.
     cfg.default_hooks.update(logger=None, checkpoint=None)
     cfg.custom_hooks = [
         hook for hook in cfg.get('custom_hooks') or [] if not str(hook['type']).endswith(_LEFT_OUT)
@@ -200,7 +205,7 @@ def _simplify(cfg: Config, findings: Findings, options: Options, folder: str) ->
         checkpoint = init_cfg['init_cfg']['checkpoint']
         if not os.path.isfile(os.path.expanduser(checkpoint)):
             if options.like_pretrained is None and '://' in checkpoint:
-                continue  # let it be loaded
+                continue  # MMEngine downloads it
             _absent_weights('checkpoint', checkpoint, findings, options)
             init_cfg['init_cfg'] = None
     for section in ('train_dataloader', 'val_dataloader'):
@@ -218,14 +223,14 @@ def _simplify(cfg: Config, findings: Findings, options: Options, folder: str) ->
                 'crops to a size in pixels'
             )
         findings.note(f'images are {options.image_scale:g} times as large as in training')
-    cfg.train_cfg.val_begin = 10**9  # validation is run apart
+    cfg.train_cfg.val_begin = 10**9  # validation is run separately
     if (cfg.get('val_cfg') or {}).get('type', 'ValLoop') == 'ValLoop' and cfg.get('val_dataloader'):
         _few_samples(cfg.val_dataloader.dataset)
     cfg.pop('compile', None)
 
 
 def _few_samples(dataset: Any) -> None:
-    """Make data sets of MMEngine's kind read only their first samples, in place."""
+    """Limit MMEngine data sets to their first samples, in place."""
     for child in (dataset.get('dataset'), *(dataset.get('datasets') or ())):
         if isinstance(child, Mapping):
             _few_samples(child)
@@ -235,7 +240,7 @@ def _few_samples(dataset: Any) -> None:
 
 
 def _pretrained(node: Any) -> Any:
-    """The dicts below a node that have ``init_cfg=dict(type='Pretrained', ...)``."""
+    """Yield the dicts below a node that have ``init_cfg=dict(type='Pretrained', ...)``."""
     if isinstance(node, Mapping):
         init = node.get('init_cfg')
         if isinstance(init, Mapping) and str(init.get('type')) == 'Pretrained':
@@ -257,7 +262,7 @@ def _absent_weights(field_name: str, path: str, findings: Findings, options: Opt
 
 
 def _provide_data(run: Config, cfg: Config, options: Options, folder: Path, report: Report) -> bool:
-    """Make sure that the training data can be read; make labels up where it is absent.
+    """Check that the training data can be read, and make up labels if it is missing.
 
     Returns:
         Whether labels were made up.
@@ -271,7 +276,7 @@ def _provide_data(run: Config, cfg: Config, options: Options, folder: Path, repo
             raise InputError(
                 f'{error}; --pictures DIR judges the recipe on images of yours with made-up labels'
             ) from error
-    except Exception:  # such as a sample that a hook completes first; training will tell
+    except Exception:  # for example a sample that a hook completes; training will tell
         return False
     else:
         return False
@@ -304,7 +309,7 @@ def _plain(node: Any) -> Any:
 
 
 def _num_classes(node: Any, name: str = '') -> int | None:
-    """The first ``num_classes`` of a head in a model's config."""
+    """Return the first ``num_classes`` of a head in a model config."""
     if isinstance(node, Mapping):
         if isinstance(node.get('num_classes'), int) and 'rpn' not in name:
             return node['num_classes']
@@ -322,7 +327,7 @@ def _num_classes(node: Any, name: str = '') -> int | None:
 
 
 class _Watch(Hook):
-    """Looks at the recipe before the first step and at every step."""
+    """Examine the recipe before the first step and at every step."""
 
     priority = 'LOWEST'
 
@@ -334,7 +339,7 @@ class _Watch(Hook):
         self.scaled: LikePretrained | None = None
 
     def before_train(self, runner) -> None:
-        """Check what needs no step, and watch for gradients."""
+        """Run the checks that need no step, and record which parameters get gradients."""
         report, model = self.report, unwrapped(runner.model)
         report.groups = check_schedule(runner, self.cfg.get('param_scheduler'), report.findings)
         check_parameters(self.cfg, runner, report.findings)
@@ -350,7 +355,7 @@ class _Watch(Hook):
                 )
 
     def _losses(self, runner) -> dict:
-        """The losses of the first batch, always with the same dropout."""
+        """Compute the losses of the first batch, always with the same dropout."""
         model = unwrapped(runner.model)
         torch.manual_seed(self.options.seed)
         wrapper = optim_wrappers(runner.optim_wrapper)[0]
@@ -359,19 +364,20 @@ class _Watch(Hook):
             return model._run_forward(data, mode='loss')
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Measure the terms on the first batch."""
+        """Measure the loss terms on the first batch."""
         if self.batch is None:
             self.batch = copy.deepcopy(data_batch)
             model = unwrapped(runner.model)
             if self.scaled is not None:
-                # This batch makes the scale, and the running statistics of the backbone.
+                # This batch sets the output scale and the running statistics of the backbone.
                 with undisturbed(model, but=model.backbone), torch.no_grad():
                     self._losses(runner)
             self.report.terms, gradients = measure_terms(model, lambda: self._losses(runner))
             self.report.parts = _parts(model, gradients)
             _reset_peak()
         elif self.one_batch and isinstance(data_batch, dict):
-            # Random labels can only be memorized, and the noise of small batches hides learning.
+            # Random labels can only be memorized, and the noise of small batches hides learning, so
+            # repeat the first batch.
             data_batch.clear()
             data_batch.update(copy.deepcopy(self.batch))
         self.start = time.perf_counter()
@@ -379,7 +385,7 @@ class _Watch(Hook):
     def after_train_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Take the losses down, and stop after the last step."""
+        """Record the losses, and stop after the last step."""
         self.seconds.append(time.perf_counter() - self.start)
         self.report.totals.append(_total(outputs or {}))
         self.report.memory = _peak()
@@ -390,10 +396,10 @@ class _Watch(Hook):
             raise _EnoughSteps
 
     def _look_again(self, runner) -> None:
-        """Measure the first batch after the last step.
+        """Measure the first batch again after the last step.
 
-        A term that began with next to no gradient may have got one since: what a later head learns
-        from is what an earlier head says.
+        A term that started with almost no gradient may have one by now, because a later head learns
+        from the predictions of an earlier head.
         """
         model = unwrapped(runner.model)
         terms = self.report.terms
@@ -410,7 +416,7 @@ class _Watch(Hook):
 
 
 def _total(outputs: Mapping[str, Any]) -> float:
-    """The loss of a step: MMEngine's sum, or the terms of a training step of the model's own."""
+    """Return the loss of a step: MMEngine's sum, or the terms of a custom training step."""
     if 'loss' in outputs:
         return float(torch.as_tensor(outputs['loss']).detach())
     terms = [value for name, value in outputs.items() if 'loss' in name]
@@ -457,16 +463,17 @@ def _steps(run: Config, cfg: Config, options: Options, report: Report, made_up: 
 
 
 def _too_small(term: Term) -> bool:
-    """Whether a term is not learnt from; a late one needs any gradient at all."""
+    """Return whether a term is not learned; a late term only needs a nonzero gradient."""
     share = max(term.gradient_share, term.later_share or 0.0)
     return share < (LEAST_GRADIENT if term.late is None else sys.float_info.min)
 
 
 def _falls(report: Report, one_batch: bool) -> bool:
-    """Whether a loss falls, on the way or at the end.
+    """Return whether the loss falls during the steps or at the end.
 
-    Where labels are mined while training, the loss may rise before it falls: new labels count more.
-    Then the terms whose labels the data gives have to fall, and the sum has to stay within bounds.
+    If labels are mined during training, the loss may rise before it falls, because new labels add
+    to it. In this case, the terms with labels from the data must fall, and the sum must stay within
+    bounds.
     """
     totals, again, first = report.totals, report.again or 0.0, report.first
     if again < first:
@@ -484,7 +491,7 @@ def _falls(report: Report, one_batch: bool) -> bool:
 
 
 def _loaded(source: str, module: str, match: Match) -> str:
-    """One line about weights that were loaded."""
+    """Describe loaded weights in one line."""
     line = f'{len(match.matched)} of {match.expected} tensors of {module} from {source}'
     for reason, names in match.excused.items():
         parts = sorted({name.split('.')[0] for name in names})
@@ -503,14 +510,14 @@ def _judge(report: Report, watch: _Watch, model: nn.Module, options: Options) ->
                 f'{term.name} has {term.gradient_share:.1e} of the gradient (its value is '
                 f'{term.share:.1e} of the sum): it is not learnt from'
             )
-        # a loss that is 0 where all similarities are equal, such as one of semi-hard negatives,
-        # has no value to compare with
+        # A loss that is 0 when all similarities are equal, such as one with semi-hard negatives,
+        # has no chance value to compare with.
         if term.chance and term.value > MOST_OF_CHANCE * abs(term.chance):
             text = (
                 f'{term.name} starts at {term.value:.4g}, and predictions that know nothing give '
                 f'{term.chance:.4g}: look at the start values of its last layer'
             )
-            # a small term of boxes may be near 0 by chance and say nothing
+            # A small box term may be near 0 by chance, which says nothing.
             (findings.fail if term.share > LEAST_SHARE else findings.warn)(text)
     if not report.totals:
         findings.fail('no step was taken')
@@ -552,19 +559,19 @@ def _judge(report: Report, watch: _Watch, model: nn.Module, options: Options) ->
 
 
 def _metrics(runner: Any, options: Options, report: Report) -> set[str] | None:
-    """Names of the metrics, from one run of validation; None where it did not run."""
+    """Return the names of the metrics from one validation run, or None if it did not run."""
     if runner.val_loop is None or not options.validate:
         return None
     try:
         with undisturbed(runner.model):
             return set(runner.val_loop.run() or {})
-    except Exception as error:  # any fault of it is worth a line, not the end of the report
+    except Exception as error:  # report any error and continue
         report.findings.fail(f'validation: {type(error).__name__}: {" ".join(str(error).split())}')
         return None
 
 
 def _silent(runner: Any, metrics: set[str] | None) -> set[str]:
-    """Prefixes of the metrics of validation that gave no value."""
+    """Return the prefixes of the validation metrics that returned no value."""
     if metrics is None:
         return set()
     prefixes = {str(getattr(metric, 'prefix', '')) for metric in runner.val_evaluator.metrics}

@@ -1,4 +1,4 @@
-"""The terms of a loss on one batch: what each is worth, and what chance would give."""
+"""Measure the terms of a loss on one batch and compare them with chance."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ __all__ = [
     'undisturbed',
 ]
 
-# Last layers as mmdet, mmpretrain, timm and transformers name them.
+# Names of the last layers in mmdet, mmpretrain, timm and transformers.
 _LOGITS = re.compile(r'(^|[._])(cls|logits|classifier|score|fc_cls|conv_seg)(\d*|_logits)$|_cls$')
 
 
 @dataclass
 class Term:
-    """One entry of a model's dict of losses on the first batch.
+    """Represent one entry of a model's loss dict on the first batch.
 
     Attributes:
         name: Its key.
-        value: Its value, with its weight.
-        chance: The value that predictions which know nothing give, None where that is not known.
-        share: Its part of the sum of the absolute values of all terms.
+        value: Its weighted value.
+        chance: The value for uninformed predictions, or None if it is not known.
+        share: Its share of the sum of the absolute values of all terms.
         gradient: Norm of its gradient with respect to all parameters.
-        gradient_share: Its part of the sum of these norms over all terms.
-        later_share: The same after the last step, where it was looked at again.
-        later_value: The value after the last step.
-        mined: Why the model makes the term's labels or weights itself; None where the data does.
-        late: Why the term begins with next to no gradient; None where it should not.
+        gradient_share: Its share of the sum of these norms over all terms.
+        later_share: Its gradient share after the last step, if it was measured again.
+        later_value: Its value after the last step.
+        mined: Why the model creates the term's labels or weights itself, or None if they come from
+            the data.
+        late: Why the term starts with almost no gradient, or None if it should not.
     """
 
     name: str
@@ -54,10 +55,10 @@ class Term:
 
 
 def loss_terms(losses: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the scalars that MMEngine adds up, by the names of a dict of losses.
+    """Return the scalars that MMEngine sums up, by their names in a loss dict.
 
-    As in ``BaseModel.parse_losses``: keys that contain 'loss' count, a tensor stands for its mean,
-    a list for the sum of its tensors' means.
+    As in ``BaseModel.parse_losses``, only keys that contain 'loss' count. A tensor is reduced to
+    its mean, and a list to the sum of its tensors' means.
     """
     terms = {}
     for name, value in losses.items():
@@ -71,8 +72,8 @@ def loss_terms(losses: Mapping[str, Any]) -> dict[str, Tensor]:
 def prediction_layers(model: nn.Module) -> list[nn.Module]:
     """Return the modules whose outputs are a model's logits or similarities.
 
-    A module that has a method ``prediction_layers`` names them itself. Where no module of the
-    model has one, they are the linear layers and convolutions that carry one of the usual names
+    A module may list them itself in a method ``prediction_layers``. If no module of the model has
+    this method, they are the linear layers and convolutions with one of the usual names
     (``fc_cls``, ``conv_logits``, ``classifier``, ...).
     """
     named = [
@@ -91,14 +92,14 @@ def prediction_layers(model: nn.Module) -> list[nn.Module]:
 
 
 def declared_losses(model: nn.Module, attribute: str) -> dict[str, str]:
-    """Return what the modules of a model say of their loss terms.
+    """Return what the modules of a model declare about their loss terms.
 
     Args:
         model: The model.
-        attribute: ``mined_losses``: terms whose labels or weights the model makes itself as it
-            learns, which may rise, because more is found; or ``late_losses``: terms that begin
-            with next to no gradient. A dict from a regular expression on the names of the terms to
-            the reason in words.
+        attribute: ``mined_losses`` for terms whose labels or weights the model creates itself as it
+            learns, and which may rise because more labels are found; or ``late_losses`` for terms
+            that start with almost no gradient. Both are dicts from a regular expression for term
+            names to the reason in words.
     """
     return {
         pattern: reason
@@ -109,11 +110,11 @@ def declared_losses(model: nn.Module, attribute: str) -> dict[str, str]:
 
 @contextmanager
 def undisturbed(model: nn.Module, but: nn.Module | None = None) -> Iterator[None]:
-    """Run a block and restore random states, buffers and the model's mode after it.
+    """Run a block, then restore random states, buffers and the model's mode.
 
     Args:
         model: The model.
-        but: A part of it whose buffers stay as the block leaves them.
+        but: A part of the model whose buffers are not restored.
     """
     import random
 
@@ -143,12 +144,12 @@ def measure_terms(
 
     Args:
         model: The model.
-        forward: Computes its dict of losses on one batch; called twice, under the same random
-            state.
-        with_chance: Whether the terms get their chance values.
+        forward: Computes the model's loss dict on one batch. It is called twice with the same
+            random state.
+        with_chance: Whether to compute the chance values of the terms.
 
     Returns:
-        The terms, and the gradient of their sum by the name of the parameter.
+        The terms, and the gradient of their sum by parameter name.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     parameters = [p for _, p in named]
@@ -186,7 +187,10 @@ def _reason(declared: Mapping[str, str], name: str) -> str | None:
 
 
 def _chances(model: nn.Module, forward: Callable[[], Mapping[str, Any]]) -> dict[str, float]:
-    """The terms where every logit and similarity is 0, and what losses say themselves."""
+    """Compute the terms for logits and similarities of 0.
+
+    A module with a ``chance_value`` declares its own value instead.
+    """
     chances: dict[str, float] = {}
     layers = prediction_layers(model)
     if layers:
@@ -203,7 +207,7 @@ def _chances(model: nn.Module, forward: Callable[[], Mapping[str, Any]]) -> dict
 
 def _nothing(module: nn.Module, inputs: Any, output: Any) -> Any:
     if isinstance(output, Tensor):
-        # zeros that still depend on the input: a model may ask for their gradient
+        # Zeros that still depend on the input, because a model may ask for their gradient.
         return output.masked_fill(torch.ones_like(output, dtype=torch.bool), 0)
     if isinstance(output, dict):
         return type(output)({key: _nothing(module, inputs, each) for key, each in output.items()})

@@ -1,4 +1,4 @@
-"""Scenes: a generated data set of textured shapes with sentences, boxes, masks, tags, captions."""
+"""A synthetic data set of textured shapes with sentences, boxes, masks, tags and captions."""
 
 from .generate import generate_scene
 from .language import KINDS

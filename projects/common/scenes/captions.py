@@ -1,4 +1,4 @@
-"""Five captions that describe a whole picture, each mentioning other things."""
+"""Generate five captions that describe a whole image, each mentioning different aspects."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _WHERE = {
 def make_captions(
     rng: np.random.Generator, objects: Sequence[SceneObject], image_size: int, background: str
 ) -> tuple[str, ...]:
-    """Five true captions.
+    """Generate five true captions of a scene.
 
-    They are, in random order: what is there by shape and colour, what lies where relative to what
-    (twice, about different pairs), a list of objects in full, and places in the picture with the
-    number of objects by size.
+    In random order, they describe the objects by shape and color, spatial relations (twice, for
+    different pairs), full descriptions of some objects, and places in the image with the number of
+    objects by size.
     """
     captions = [
         _inventory(rng, objects, background),
@@ -47,14 +47,17 @@ def _join(parts: Sequence[str]) -> str:
 
 
 def _counted(count: int, words: str, noun: str) -> str:
-    """'a red star', 'two red stars'."""
+    """Return a phrase like 'a red star' or 'two red stars'."""
     if count == 1:
         return _article(f'{words} {noun}')
     return f'{_NUMBERS[count]} {words} {_PLURALS.get(noun, noun + "s")}'
 
 
 def _describe(rng: np.random.Generator, obj: SceneObject, keep: float) -> str:
-    """An object with its article, colour and shape; size and texture with probability `keep`."""
+    """Describe an object with article, color and shape, and maybe size and texture.
+
+    Size and texture are each mentioned with probability `keep`.
+    """
     size = obj.size if rng.random() < keep else None
     texture = obj.texture if rng.random() < keep else None
     phrase = Phrase(size, texture, obj.color, obj.shape)
@@ -62,7 +65,7 @@ def _describe(rng: np.random.Generator, obj: SceneObject, keep: float) -> str:
 
 
 def _inventory(rng: np.random.Generator, objects: Sequence[SceneObject], background: str) -> str:
-    """'three circles and a red star on a dark background'."""
+    """Return a phrase like 'three circles and a red star on a dark background'."""
     groups = Counter((obj.shape, obj.color) for obj in objects)
     shapes = shuffled(rng, sorted({obj.shape for obj in objects}))
     ordered = sorted(groups.items(), key=lambda group: shapes.index(group[0][0]))
@@ -71,7 +74,10 @@ def _inventory(rng: np.random.Generator, objects: Sequence[SceneObject], backgro
 
 
 def _listing(rng: np.random.Generator, objects: Sequence[SceneObject]) -> str:
-    """'a large striped red circle and two small plain blue hearts among five shapes'."""
+    """Describe some objects in full and count all of them.
+
+    Example: 'a large striped red circle and two small plain blue hearts among five shapes'.
+    """
     count = min(len(objects), 3 + int(rng.random() < 0.4))
     alike = Counter((o.size, o.texture, o.color, o.shape) for o in shuffled(rng, objects)[:count])
     parts = [_counted(n, ' '.join(words[:3]), words[3]) for words, n in alike.items()]
@@ -81,7 +87,11 @@ def _listing(rng: np.random.Generator, objects: Sequence[SceneObject]) -> str:
 
 
 def _places(rng: np.random.Generator, objects: Sequence[SceneObject], image_size: int) -> str:
-    """'five shapes, two of them large, with a red star at the top and a blue heart on the left'."""
+    """Describe where some objects are in the image.
+
+    Example: 'five shapes, two of them large, with a red star at the top and a blue heart on the
+    left'.
+    """
     large = sum(obj.size == 'large' for obj in objects)
     total = _NUMBERS[len(objects)]
     if large == 0:
@@ -98,7 +108,7 @@ def _places(rng: np.random.Generator, objects: Sequence[SceneObject], image_size
 
 
 def _place(obj: SceneObject, image_size: int) -> str | None:
-    """Where in the picture an object lies, None where no word fits well."""
+    """Return the words for an object's place in the image, or None if none fits well."""
     x, y = (c / image_size for c in obj.center)
     column = 'left' if x < 0.33 else 'right' if x > 0.67 else 'middle'
     row = 'top' if y < 0.33 else 'bottom' if y > 0.67 else 'middle'
@@ -112,7 +122,7 @@ def _place(obj: SceneObject, image_size: int) -> str | None:
 def _relations(
     rng: np.random.Generator, objects: Sequence[SceneObject], image_size: int
 ) -> list[str]:
-    """Two captions, each about an object and its place relative to one or two others."""
+    """Return two captions, each relating an object to one or two others."""
     margin = RELATION_MARGIN * image_size
     links: list[tuple[int, str, int]] = []
     for i, a in enumerate(objects):
@@ -133,7 +143,7 @@ def _relations(
     captions = []
     used: set[int] = set()
     for _ in range(2):
-        # The second caption starts from another object.
+        # Start the second caption from another object.
         i, direction, j = next((k for k in links if k[0] not in used), links[0])
         used.add(i)
         where = pick(rng, _WHERE[direction])

@@ -1,4 +1,4 @@
-"""From a seed to a finished scene."""
+"""Generate a complete scene from a seed."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def generate_scene(
     min_objects: int = 3,
     max_objects: int = 7,
 ) -> Scene:
-    """Generates one scene. The same arguments give the same scene, bit for bit.
+    """Generate one scene, which is bit-for-bit reproducible from its arguments.
 
     Args:
-        index: number of the scene in its split.
-        seed: seed of the data set.
-        split: 'train', 'val' or 'test'; each has its own stream of random numbers.
-        image_size: side of the picture in pixels, 64 to 1024.
-        min_objects: least number of objects, from 3.
-        max_objects: largest number of objects, up to 7.
+        index: Index of the scene in its split.
+        seed: Seed of the data set.
+        split: 'train', 'val' or 'test'. Each split has its own random number stream.
+        image_size: Side of the image in pixels, 64 to 1024.
+        min_objects: Minimum number of objects, at least 3.
+        max_objects: Maximum number of objects, at most 7.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: An argument is out of range.
     """
     if split not in SPLITS:
         raise InputError(f'split: found {split!r}, expected one of {", ".join(SPLITS)}')

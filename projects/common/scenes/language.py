@@ -1,19 +1,19 @@
-"""Sentences about one object of a scene.
+"""Generate sentences that refer to one object of a scene.
 
-What the words mean, with W the side of the picture and all positions those of the centres of the
+In the following definitions, W is the side of the image, and positions are the centers of the
 objects' boxes:
 
-- *attribute words* name shape, colour and texture; *size words* name one of two bands of size.
-- *position words* order the objects that fit the rest of the phrase along one axis ('leftmost',
-  'second from the left', 'highest'). Neighbours in that order are at least 0.06 W apart wherever
-  the answer depends on their order, and an outermost object is also outermost by its box's edge.
-- *relation words* compare two objects along one axis, the dominant one: A is left of B when A's
-  centre lies to the left of B's by at least 0.08 W and by at least as much as the two differ
-  vertically (right, above and below alike). An object that fits the rest of the phrase but is not
-  meant must contradict even the weakest reading: its centre is at least 0.02 W on the *other* side.
+- *Attribute words* name shape, color and texture; *size words* name one of two size bands.
+- *Position words* order the objects that match the rest of the phrase along one axis ('leftmost',
+  'second from the left', 'highest'). Neighbors in this order are at least 0.06 W apart wherever the
+  answer depends on their order, and an outermost object is also outermost by the edge of its box.
+- *Relation words* compare two objects along the dominant axis: A is left of B if the center of A is
+  to the left of B's by at least 0.08 W and by at least their vertical distance (right, above and
+  below are defined alike). An object that matches the rest of the phrase but is not the target must
+  contradict even the weakest reading: its center is at least 0.02 W on the *other* side.
 
-Every sentence fits exactly one object, and carries as its kind the strongest of these that it
-needs: without those words it fits more than one object.
+Every sentence fits exactly one object. Its kind is the strongest type of words that it needs:
+without these words, it would fit more than one object.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ORDER_GAP = 0.06
 RELATION_MARGIN = 0.08
 COUNTER_MARGIN = 0.02
 
-# Direction: axis of the centre (0 is x) and the sign that makes a larger number 'more' of it.
+# Direction: axis of the center (0 is x), and the sign that makes larger numbers mean 'more' of it.
 DIRECTIONS = {'left': (0, -1), 'right': (0, 1), 'above': (1, -1), 'below': (1, 1)}
 _FIELDS = ('size', 'texture', 'color', 'shape')
 _PAIRS = (('color', 'shape'), ('color', 'shape'), ('texture', 'shape'), ('texture', 'color'))
@@ -39,7 +39,7 @@ _PAIRS = (('color', 'shape'), ('color', 'shape'), ('texture', 'shape'), ('textur
 
 @dataclass(frozen=True)
 class Phrase:
-    """Properties that an object is said to have; None where one is not mentioned."""
+    """Represent the properties that a phrase mentions; those not mentioned are None."""
 
     size: str | None = None
     texture: str | None = None
@@ -47,17 +47,17 @@ class Phrase:
     shape: str | None = None
 
     def fits(self, obj: SceneObject) -> bool:
-        """Whether the object has all the properties mentioned."""
+        """Return whether the object has all the properties mentioned."""
         return all(getattr(self, f) in (None, getattr(obj, f)) for f in _FIELDS)
 
 
 @dataclass(frozen=True)
 class Expression:
-    """The logical form of a sentence.
+    """Represent the logical form of a sentence.
 
     Attributes:
-        rank: direction and place, 1 being the outermost ('left', 2: second from the left).
-        relation: direction and the phrase of the anchor object.
+        rank: Direction and place, where 1 is the outermost ('left', 2: second from the left).
+        relation: Direction and the phrase of the anchor object.
     """
 
     kind: str
@@ -67,9 +67,9 @@ class Expression:
 
 
 def resolve(expression: Expression, objects: Sequence[SceneObject]) -> list[int]:
-    """Indices of all the objects that an expression fits, by brute force.
+    """Return the indices of all objects that an expression fits, by brute force.
 
-    Directions are read in their weakest sense: any offset counts.
+    Directions are read in the weakest sense: any offset counts.
     """
     found = [i for i, obj in enumerate(objects) if expression.phrase.fits(obj)]
     if expression.relation is not None:
@@ -92,14 +92,14 @@ def resolve(expression: Expression, objects: Sequence[SceneObject]) -> list[int]
 def make_sentences(
     rng: np.random.Generator, objects: Sequence[SceneObject], image_size: int
 ) -> tuple[SceneSentence, ...] | None:
-    """Four to six sentences of all kinds about at least two objects.
+    """Generate four to six sentences of all kinds about at least two objects.
 
     Returns:
-        The sentences, or None where the scene does not give enough of them.
+        The sentences, or None if the scene does not allow enough of them.
     """
     proposer = _Proposer(rng, objects, image_size)
     wanted = int(rng.integers(4, 7))
-    # A scene that has no sentence of one kind gives more of the others.
+    # If a scene has no sentence of one kind, use more of the others.
     kinds = shuffled(rng, KINDS) + shuffled(rng, KINDS)
     sentences: list[SceneSentence] = []
     described = [0] * len(objects)
@@ -125,7 +125,7 @@ def make_sentences(
 
 
 class _Proposer:
-    """Finds expressions of a kind by trying at random; sets of objects are bit masks."""
+    """Search for expressions of a kind by random trials, with sets of objects as bit masks."""
 
     def __init__(
         self, rng: np.random.Generator, objects: Sequence[SceneObject], image_size: int
@@ -140,11 +140,11 @@ class _Proposer:
         ]
 
     def propose(self, kind: str, described: list[int]) -> tuple[Expression, int] | None:
-        """An expression of this kind and its object, preferring objects not yet described."""
+        """Return an expression of this kind and its target, preferring undescribed objects."""
         make = getattr(self, f'_{kind}')
         targets = shuffled(self.rng, range(len(self.objects)))
         targets.sort(key=lambda i: described[i])
-        # A relation has more parts that must match by chance.
+        # More parts of a relation must match by chance.
         tries = 24 if kind == 'relation' else 8
         for _ in range(2):
             for target in targets:
@@ -158,7 +158,7 @@ class _Proposer:
         fields = self._some_fields((0.30, 0.52, 0.18))
         if self._fitting(target, fields) != 1 << target:
             return None
-        # No single word may be enough where several are said.
+        # With several words, no single one may identify the target.
         if len(fields) > 1 and any(self.sharing[target][f] == 1 << target for f in fields):
             return None
         return Expression('attribute', self._phrase(target, fields))
@@ -227,7 +227,7 @@ class _Proposer:
         )
 
     def _some_fields(self, shares: tuple[float, float, float]) -> tuple[str, ...]:
-        """One, two or three of texture, colour and shape, with these probabilities."""
+        """Choose one, two or three of texture, color and shape with the given probabilities."""
         draw = self.rng.random()
         if draw < shares[0]:
             return (pick(self.rng, ('shape', 'shape', 'shape', 'color', 'color', 'texture')),)
@@ -252,7 +252,7 @@ def _bits(flags: Iterable[bool]) -> int:
     return sum(1 << i for i, flag in enumerate(flags) if flag)
 
 
-# Wording. Several entries of one word make it more frequent.
+# Wording. Repeated entries make a word more frequent.
 
 _TEXTURE_WORDS = {
     'plain': ('plain', 'plain', 'solid'),
@@ -303,14 +303,14 @@ def noun_phrase(
     noun: str | None = None,
     tails: bool = True,
 ) -> str:
-    """A phrase without its article: 'small striped circle', 'circle with stripes'.
+    """Build a phrase without its article: 'small striped circle', 'circle with stripes'.
 
     Args:
-        rng: chooses among words that mean the same.
-        phrase: what is mentioned.
-        size_word: replaces the word for the size ('larger').
-        noun: replaces the word for an unnamed shape.
-        tails: whether the texture may follow the noun.
+        rng: Chooses among synonyms.
+        phrase: The properties to mention.
+        size_word: Replaces the word for the size ('larger').
+        noun: Replaces the word for an unnamed shape.
+        tails: Whether the texture may follow the noun.
     """
     words = []
     tail = ''
@@ -330,7 +330,7 @@ def noun_phrase(
 
 
 def say(rng: np.random.Generator, expression: Expression, objects: Sequence[SceneObject]) -> str:
-    """Puts an expression into words."""
+    """Express an expression in words."""
     phrase = expression.phrase
     if expression.rank is not None:
         direction, place = expression.rank
@@ -344,8 +344,8 @@ def say(rng: np.random.Generator, expression: Expression, objects: Sequence[Scen
 
     if expression.relation is not None:
         direction, anchor = expression.relation
-        # 'the square right of the blue one': whether 'one' means square or anything, it is unique
-        # because the colour alone is.
+        # In 'the square right of the blue one', 'one' may mean a square or any shape. Either way it
+        # is unique, because the color alone is.
         noun = None
         if anchor.shape is None and phrase.shape is not None:
             index = resolve(Expression('attribute', anchor), objects)[0]
@@ -361,7 +361,7 @@ def say(rng: np.random.Generator, expression: Expression, objects: Sequence[Scen
         word = pick(rng, compared[phrase.size]) if rng.random() < 0.4 else None
         return f'the {noun_phrase(rng, phrase, size_word=word)}'
 
-    # Colour or texture after the noun: 'the star that is red', 'the shape that is striped'.
+    # Color or texture after the noun: 'the star that is red', 'the shape that is striped'.
     if phrase.color is not None and rng.random() < 0.15:
         rest = Phrase(None, None, None, phrase.shape)
         adjectives = phrase.color

@@ -1,7 +1,7 @@
-"""Drawing: shapes, textures, light and shadow, and cluttered backgrounds.
+"""Draw shapes, textures, light and shadow, and cluttered backgrounds.
 
-Everything is drawn finer than the picture and reduced by area averaging. An object is drawn in its
-own small patch, so that the cost follows the objects' area and not the canvas'.
+Everything is drawn at a higher resolution and reduced by area averaging. Each object is drawn in
+its own small patch, so that the cost depends on the area of the objects and not of the canvas.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from .scene import ObjectSpec, pick
 
-# Hue in degrees with its jitter, saturation, value.
+# Hue in degrees, its jitter, saturation, value.
 _HUES = {
     'red': (356, 4, 0.88, 0.86),
     'orange': (25, 3, 0.94, 0.97),
@@ -25,18 +25,18 @@ _HUES = {
 }
 _DARK_TONE = {'yellow': 0.6}
 _SHIFT = 4  # fractional bits of cv2's polygon coordinates
-# Three kinds of background, by the range of their HSV value.
+# Kinds of background by the range of their HSV value.
 BACKGROUNDS = {'dark': (0.18, 0.32), 'grey': (0.46, 0.60), 'light': (0.78, 0.92)}
 
 
 @dataclass
 class ObjectPatch:
-    """An object's outline, drawn alone.
+    """Hold the outline of an object, drawn alone.
 
     Attributes:
-        origin: x and y of the patch's upper left pixel in the picture.
-        points: (N, 2) outline in fine pixels of the patch.
-        alpha: (P, P) float32, coverage of each pixel from 0 to 1.
+        origin: x and y of the patch's upper left pixel in the image.
+        points: Outline (N, 2) in subpixels of the patch.
+        alpha: Coverage (P, P) float32 of each pixel, from 0 to 1.
     """
 
     origin: tuple[int, int]
@@ -70,12 +70,12 @@ _OUTLINES = _unit_outlines()
 
 
 def supersampling(image_size: int) -> int:
-    """How many fine pixels make one side of a pixel."""
+    """Return the number of subpixels per side of a pixel."""
     return 4 if image_size <= 256 else 3
 
 
 def outline(shape: str, angle: float) -> np.ndarray:
-    """(N, 2) outline whose box is centred on the origin and has a longer side of 1."""
+    """Return an outline (N, 2) whose box is centered on the origin with a longer side of 1."""
     c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     points = _OUTLINES[shape] @ np.array([[c, s], [-s, c]])
     low, high = points.min(axis=0), points.max(axis=0)
@@ -83,14 +83,14 @@ def outline(shape: str, angle: float) -> np.ndarray:
 
 
 def object_patch(spec: ObjectSpec, image_size: int) -> ObjectPatch:
-    """Draws the outline of an object."""
+    """Draw the outline of an object."""
     fine = supersampling(image_size)
     side = spec.extent * image_size
     x, y = spec.center[0] * image_size, spec.center[1] * image_size
     origin = (int(x - side / 2) - 1, int(y - side / 2) - 1)
     patch_size = int(np.ceil(side)) + 4
     points = outline(spec.shape, spec.angle) * side + [x - origin[0], y - origin[1]]
-    # cv2 counts from pixel centres.
+    # cv2 counts from pixel centers.
     points = points * fine - 0.5
     canvas = np.zeros((patch_size * fine, patch_size * fine), dtype=np.uint8)
     cv2.fillPoly(canvas, [_fixed(points)], 255, shift=_SHIFT)
@@ -99,7 +99,7 @@ def object_patch(spec: ObjectSpec, image_size: int) -> ObjectPatch:
 
 
 def full_masks(patches: list[ObjectPatch], image_size: int) -> np.ndarray:
-    """(num_objects, size, size) bool: the pixels that are at least half covered."""
+    """Return masks (num_objects, size, size) bool of the pixels that are at least half covered."""
     masks = np.zeros((len(patches), image_size, image_size), dtype=bool)
     for mask, patch in zip(masks, patches):
         window, inner = _windows(patch.origin, patch.alpha.shape[0], image_size)
@@ -108,15 +108,15 @@ def full_masks(patches: list[ObjectPatch], image_size: int) -> np.ndarray:
 
 
 def draw_background(rng: np.random.Generator, image_size: int, tone: str) -> np.ndarray:
-    """A muted, cluttered background.
+    """Draw a muted, cluttered background.
 
     Args:
-        rng: chooses colours and clutter.
-        image_size: side of the picture in pixels.
+        rng: Chooses colors and clutter.
+        image_size: Side of the image in pixels.
         tone: 'dark', 'grey' or 'light'.
 
     Returns:
-        (size, size, 3) float32, BGR, 0 to 255.
+        The background (size, size, 3) float32, BGR, 0 to 255.
     """
     value = float(rng.uniform(*BACKGROUNDS[tone]))
     hue = float(rng.random())
@@ -131,7 +131,7 @@ def draw_background(rng: np.random.Generator, image_size: int, tone: str) -> np.
     ramp = np.clip(ramp + 0.5, 0, 1).astype(np.float32)[..., None]
     image = first * (1 - ramp) + second * ramp
 
-    # Cloudy unevenness: coarse random grids, enlarged. Then a slight vignette.
+    # Cloud-like variation from enlarged coarse random grids, with a slight vignette.
     shade = 1.07 - 0.30 * (axis[None, :] ** 2 + axis[:, None] ** 2)
     for cells, strength in ((4, 0.09), (12, 0.05), (40, 0.035)):
         grid = rng.random((cells, cells), dtype=np.float32) * 2 - 1
@@ -150,7 +150,7 @@ def draw_background(rng: np.random.Generator, image_size: int, tone: str) -> np.
 def _draw_clutter(
     rng: np.random.Generator, image: np.ndarray, side: int, hue: float, value: float
 ) -> None:
-    """Blobs, lines and fragments, in place, in tones close to the background's."""
+    """Draw blobs, lines and fragments in tones close to the background, in place."""
 
     def tone(contrast: float) -> tuple[float, ...]:
         shift = contrast * (1 if rng.random() < 0.5 else -1)
@@ -167,7 +167,7 @@ def _draw_clutter(
     for _ in range(int(rng.integers(3, 7))):
         axes = (radius(0.08, 0.28), radius(0.06, 0.2))
         cv2.ellipse(blobs, spot(), axes, float(rng.uniform(0, 180)), 0, 360, tone(0.14), -1)
-    # Blobs are soft; what comes after them is sharp.
+    # Blur the blobs, but not the shapes drawn after them.
     soft = max(3, side // 16)
     image[:] = cv2.blur(cv2.blur(blobs, (soft, soft)), (soft, soft))
 
@@ -205,13 +205,13 @@ def _draw_clutter(
 def draw_object(
     rng: np.random.Generator, image: np.ndarray, spec: ObjectSpec, patch: ObjectPatch
 ) -> None:
-    """Draws one object with its shadow into the picture, in place.
+    """Draw an object with its shadow into the image, in place.
 
     Args:
-        rng: chooses tones and the texture's place.
-        image: (size, size, 3) float32, BGR, 0 to 255.
-        spec: what to draw.
-        patch: its outline and where it lies.
+        rng: Chooses the tones and the position of the texture.
+        image: Image (size, size, 3) float32, BGR, 0 to 255.
+        spec: The object to draw.
+        patch: Its outline and position.
     """
     image_size = image.shape[0]
     _draw_shadow(image, patch)
@@ -243,7 +243,7 @@ def draw_object(
 
 
 def add_noise(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Mild camera noise; returns (size, size, 3) uint8."""
+    """Add mild camera noise, and return the image (size, size, 3) as uint8."""
     noise = rng.standard_normal(image.shape[:2], dtype=np.float32) * 2.0
     return np.clip(image + noise[..., None] + 0.5, 0, 255).astype(np.uint8)
 
@@ -263,10 +263,10 @@ def _draw_shadow(image: np.ndarray, patch: ObjectPatch) -> None:
 def _texture(
     rng: np.random.Generator, spec: ObjectSpec, patch_size: int, fine: int, image_size: int
 ) -> np.ndarray | None:
-    """(P, P) float32 share of the second tone in each pixel; None for a plain object."""
+    """Return the share (P, P) float32 of the second tone in each pixel, or None if plain."""
     if spec.texture == 'plain':
         return None
-    # Grows more slowly than the object: visible on small ones, fine on large ones.
+    # The period grows more slowly than the object: visible on small ones, fine on large ones.
     period = (0.022 + 0.18 * spec.extent) * image_size * fine
     angle = np.deg2rad(pick(rng, (0, 45, 90, 135)) + float(rng.uniform(-12, 12)))
     count = patch_size * fine
@@ -277,7 +277,7 @@ def _texture(
     if spec.texture == 'striped':
         cells = (u - np.floor(u)) < 0.5
     else:
-        # Dots on a hexagonal grid: every second row is shifted by half a period.
+        # Dots on a hexagonal grid, with every second row shifted by half a period.
         row = np.floor(v / 0.87)
         u = u + (row.astype(np.int32) & 1) * np.float32(0.5)
         du, dv = u - np.floor(u) - 0.5, v - (row + 0.5) * np.float32(0.87)
@@ -288,12 +288,12 @@ def _texture(
 
 
 def _two_tones(rng: np.random.Generator, color: str) -> tuple[np.ndarray, np.ndarray]:
-    """Two (3,) float32 BGR tones of one colour."""
+    """Return two (3,) float32 BGR tones of one color."""
     degrees, jitter, saturation, value = _HUES[color]
     hue = (degrees + float(rng.uniform(-jitter, jitter))) % 360 / 360
     value = min(1.0, value * float(rng.uniform(0.93, 1.06)))
     main = _bgr(hue, saturation, value)
-    # Pale yellow is hard to see on yellow, and dark orange is brown.
+    # Pale yellow is hard to see on yellow, and dark orange looks brown.
     dark = {'yellow': True, 'orange': False}.get(color, bool(rng.random() < 0.4))
     if dark:
         return main, _bgr(hue, min(1.0, saturation * 1.1), value * _DARK_TONE.get(color, 0.45))
@@ -310,14 +310,14 @@ def _bgr(hue: float, saturation: float, value: float) -> np.ndarray:
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
-    """Points as cv2's fixed-point integers."""
+    """Convert points to cv2's fixed-point integers."""
     return np.round(points * (1 << _SHIFT)).astype(np.int32)
 
 
 def _windows(
     origin: tuple[int, int], patch_size: int, image_size: int
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Index of a patch in the picture and of the same pixels in the patch."""
+    """Return the index of a patch in the image, and of the same pixels in the patch."""
     outer, inner = [], []
     for start in (origin[1], origin[0]):
         low, high = max(0, start), min(image_size, start + patch_size)

@@ -1,6 +1,6 @@
-"""What a scene is, and how one is drawn from a random generator.
+"""Define scenes and sample them from a random generator.
 
-Lengths of a specification are fractions of the canvas' side, so that one specification can be
+Lengths in a specification are fractions of the side of the canvas, so that a specification can be
 drawn at any size. Boxes and masks of a finished `SceneObject` are in pixels.
 """
 
@@ -14,16 +14,16 @@ import numpy as np
 
 SHAPES = ('circle', 'square', 'triangle', 'star', 'cross', 'heart')
 COLORS = ('red', 'orange', 'yellow', 'green', 'blue', 'purple')
-TEXTURES = ('plain', 'striped', 'spotted')  # told apart on small stars at 128 pixels, too
+TEXTURES = ('plain', 'striped', 'spotted')  # distinguishable even on small stars at 128 pixels
 SIZES = ('small', 'large')
-# Longer side of an object's unoccluded box. The gap between the bands is what makes 'small' and
-# 'large' absolute.
+# Longer side of an object's unoccluded box. The gap between the bands gives 'small' and 'large' an
+# absolute meaning.
 SIZE_BANDS = {'small': (0.17, 0.22), 'large': (0.29, 0.37)}
 
-MIN_VISIBLE = 0.85  # of each object's mask
+MIN_VISIBLE = 0.85  # share of each object's mask
 MAX_BOX_IOU = 0.10
-BORDER = 0.02  # between an object and the edge of the picture
-# Share of the canvas that the objects' boxes may cover before placing them becomes a jigsaw.
+BORDER = 0.02  # between an object and the edge of the image
+# Share of the canvas that boxes may cover; placing them becomes a jigsaw puzzle beyond it.
 MAX_COVER = 0.44
 
 _T = TypeVar('_T')
@@ -31,12 +31,12 @@ _T = TypeVar('_T')
 
 @dataclass(frozen=True)
 class ObjectSpec:
-    """One object before it is drawn; lengths in fractions of the canvas' side.
+    """Represent an object before it is drawn, with lengths as fractions of the canvas side.
 
     Attributes:
-        center: x and y of the centre of the unoccluded box.
-        extent: longer side of the unoccluded box.
-        angle: rotation in degrees.
+        center: x and y of the center of the unoccluded box.
+        extent: Longer side of the unoccluded box.
+        angle: Rotation in degrees.
     """
 
     shape: str
@@ -50,12 +50,12 @@ class ObjectSpec:
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object of a finished picture.
+    """Represent an object of a finished image.
 
     Attributes:
         box: XYXY in pixels, tight around the visible mask (x2 and y2 are exclusive).
-        area: visible pixels.
-        visible: visible share of the object's own pixels.
+        area: Number of visible pixels.
+        visible: Visible share of the object's own pixels.
     """
 
     shape: str
@@ -68,18 +68,18 @@ class SceneObject:
 
     @property
     def center(self) -> tuple[float, float]:
-        """Centre of the box, in pixels: the point that every direction word is about."""
+        """Return the center of the box in pixels, to which all direction words refer."""
         x1, y1, x2, y2 = self.box
         return (x1 + x2) / 2, (y1 + y2) / 2
 
 
 @dataclass(frozen=True)
 class SceneSentence:
-    """A sentence about one object.
+    """Represent a sentence about one object.
 
     Attributes:
-        kind: what it takes to resolve it: 'attribute', 'size', 'position' or 'relation'.
-        target: index of the object among the scene's objects.
+        kind: What is needed to resolve it: 'attribute', 'size', 'position' or 'relation'.
+        target: Index of the object among the scene's objects.
     """
 
     text: str
@@ -89,15 +89,15 @@ class SceneSentence:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and everything that is known about it.
+    """Represent an image with its complete annotations.
 
     Attributes:
-        image: (size, size, 3) uint8, BGR.
-        objects: in drawing order: a later one may occlude an earlier one.
-        masks: (num_objects, size, size) bool, the visible pixels of each object.
+        image: Image (size, size, 3) uint8, BGR.
+        objects: Objects in drawing order: a later one may occlude an earlier one.
+        masks: Visible pixels (num_objects, size, size) bool of each object.
         background: 'dark', 'grey' or 'light'.
-        captions: five sentences about the picture as a whole.
-        tags: the shape classes in the picture, sorted.
+        captions: Five sentences about the image as a whole.
+        tags: The shape classes in the image, sorted.
     """
 
     image: np.ndarray
@@ -110,25 +110,25 @@ class Scene:
 
 
 def pick(rng: np.random.Generator, items: Sequence[_T]) -> _T:
-    """One item at random (`Generator.choice` costs ten times as much)."""
+    """Return a random item (`Generator.choice` is ten times as slow)."""
     return items[int(rng.random() * len(items))]
 
 
 def shuffled(rng: np.random.Generator, items: Sequence[_T]) -> list[_T]:
-    """A list of the items in random order."""
+    """Return a list of the items in random order."""
     return [items[i] for i in rng.permutation(len(items))]
 
 
 def sample_specs(
     rng: np.random.Generator, min_objects: int = 3, max_objects: int = 7
 ) -> list[ObjectSpec] | None:
-    """Draws the objects of one scene.
+    """Sample the objects of one scene.
 
-    Every scene has its own small palette of shapes, colours and textures: objects share
-    properties, so that one word seldom singles out an object.
+    Every scene has its own small palette of shapes, colors and textures. Its objects share
+    properties, so that a single word seldom identifies an object.
 
     Returns:
-        The objects in drawing order, or None where they did not fit (draw again).
+        The objects in drawing order, or None if they did not fit (draw again).
     """
     count = int(rng.integers(min_objects, max_objects + 1))
     few = 2 if count <= 4 else 3
@@ -141,7 +141,7 @@ def sample_specs(
     for _ in range(count):
         size = pick(rng, SIZES)
         extent = float(rng.uniform(*SIZE_BANDS[size]))
-        # Leave room for the objects that are still to come as small ones.
+        # Leave enough room for the remaining objects to be small ones.
         rest = (count - len(wanted) - 1) * SIZE_BANDS['small'][1] ** 2
         if size == 'large' and cover + extent**2 + rest > MAX_COVER:
             size = 'small'
@@ -177,7 +177,7 @@ def _place(
         x = low + (1 - 2 * low) * float(rng.random())
         y = low + (1 - 2 * low) * float(rng.random())
         for other in placed:
-            # Squares of the two extents may touch at their edges or corners, no more.
+            # Squares of the two extents may only touch at their edges or corners.
             reach = (item['extent'] + other.extent) / 2
             overlap_x = reach - abs(x - other.center[0])
             overlap_y = reach - abs(y - other.center[1])
@@ -190,7 +190,7 @@ def _place(
 
 
 def box_iou(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
-    """Intersection over union of two XYXY boxes."""
+    """Compute the intersection over union of two XYXY boxes."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
@@ -203,14 +203,14 @@ def box_iou(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float
 def finish_objects(
     specs: list[ObjectSpec], full_masks: np.ndarray
 ) -> tuple[tuple[SceneObject, ...], np.ndarray] | None:
-    """Lets later objects occlude earlier ones and measures what stays visible.
+    """Occlude earlier objects by later ones, and measure what stays visible.
 
     Args:
-        specs: the objects in the order in which they are drawn.
-        full_masks: (num_objects, H, W) bool, every object as if it were alone.
+        specs: The objects in drawing order.
+        full_masks: Masks (num_objects, H, W) bool of the objects, each drawn alone.
 
     Returns:
-        The objects and their visible masks, or None where too much is hidden.
+        The objects and their visible masks, or None if too much is hidden.
     """
     masks = full_masks.copy()
     for i in range(len(specs) - 1):

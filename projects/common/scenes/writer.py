@@ -1,13 +1,13 @@
-"""Writing scenes in the formats of real data: the refer layout and COCO json.
+"""Write scenes in the formats of real data: the refer layout and COCO JSON.
 
-What `write_dataset` leaves in its folder::
+`write_dataset` creates these files in its folder::
 
     images/{split}_{index:06d}.png
     scenes/instances.json           COCO, all splits
     scenes/refs(scenes).p           refer layout, every sentence with its kind
     annotations/instances_{split}.json, captions_{split}.json    COCO
     annotations/tags_{split}.json   {file name: [class names]}
-    scenes.json                     arguments and generator version; complete when written last
+    scenes.json                     arguments and generator version; written last
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .generate import SPLITS, generate_scene
 from .scene import SHAPES, SceneSentence
 
 GENERATOR = 'mmtriad-scenes'
-VERSION = 2  # raise it with every change that alters what is generated
+VERSION = 2  # increment for every change that affects the generated data
 MANIFEST = 'scenes.json'
 
 _CATEGORIES = [
@@ -53,27 +53,27 @@ def write_dataset(
     workers: int = 1,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Generates the data set, or returns at once where it is there already.
+    """Generate the data set, or return at once if it already exists.
 
     The files do not depend on the number of workers.
 
     Args:
-        out_dir: a new or empty folder, or one written by this function before: what that one
-            holds is kept if its arguments are the same and replaced if they are not.
-        num_train: pictures for training.
-        num_val: pictures for validation.
-        num_test: pictures for the test.
-        image_size: side of the pictures in pixels, 64 to 1024.
-        seed: seed of the data set.
-        workers: processes that draw.
-        progress: whether to show a progress bar.
+        out_dir: A new or empty folder, or one written by this function before. The content of the
+            latter is kept if its arguments are the same, and replaced otherwise.
+        num_train: Number of training images.
+        num_val: Number of validation images.
+        num_test: Number of test images.
+        image_size: Side of the images in pixels, 64 to 1024.
+        seed: Seed of the data set.
+        workers: Number of processes that draw.
+        progress: Whether to show a progress bar.
 
     Returns:
-        The manifest's content: arguments, and counts per split and per kind of sentence.
+        The content of the manifest: arguments, and counts per split and per kind of sentence.
 
     Raises:
-        FileExistsError: `out_dir` holds something else.
-        ValueError: an argument is out of its range.
+        FileExistsError: `out_dir` holds other files.
+        ValueError: An argument is out of range.
     """
     counts = dict(zip(SPLITS, (num_train, num_val, num_test)))
     for split, count in counts.items():
@@ -118,13 +118,13 @@ def _map(function: Any, tasks: list[Any], workers: int) -> Iterator[Any]:
     if workers == 1 or len(tasks) < 2 * workers:
         yield from map(function, tasks)
         return
-    # Spawned, not forked: forking a process in which OpenCV or PyTorch has threads can hang.
+    # Spawn the workers: forking a process in which OpenCV or PyTorch has threads can hang.
     with multiprocessing.get_context('spawn').Pool(workers, cv2.setNumThreads, (0,)) as pool:
         yield from pool.imap(function, tasks, chunksize=16)
 
 
 def _draw(task: tuple[str, int], images: str, image_size: int, seed: int) -> dict[str, Any]:
-    """Draws and saves one picture; returns what the annotation files need."""
+    """Draw and save one image, and return the data for the annotation files."""
     split, index = task
     scene = generate_scene(index, seed=seed, split=split, image_size=image_size)
     name = f'{split}_{index:06d}.png'
@@ -146,7 +146,7 @@ def _draw(task: tuple[str, int], images: str, image_size: int, seed: int) -> dic
 
 
 class _Collector:
-    """Numbers everything in order and builds the annotation files."""
+    """Assign ids in order and build the annotation files."""
 
     def __init__(self, image_size: int) -> None:
         self.image_size = image_size
@@ -243,8 +243,8 @@ class _Collector:
         everything['annotations'] = [a for s in SPLITS for a in self.annotations[s]]
         everything['categories'] = _CATEGORIES
         _write_json(scenes / 'instances.json', everything)
-        # A pickle records which equal strings are one object, and that depends on how the records
-        # came here from the workers; after a round trip through json it does not.
+        # A pickle records which equal strings are the same object, which depends on how the records
+        # arrived from the workers. A round trip through JSON removes this dependence.
         refs = json.loads(json.dumps(self.refs))
         with open(scenes / 'refs(scenes).p', 'wb') as file:
             pickle.dump(refs, file, protocol=2)
@@ -271,7 +271,7 @@ def _coco_head(images: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _read_manifest(out: Path) -> dict[str, Any] | None:
-    """The manifest of a scenes folder, None for a folder that is new or empty."""
+    """Read the manifest of a scenes folder, or return None if the folder is new or empty."""
     if not out.exists():
         return None
     if not out.is_dir():
@@ -291,7 +291,7 @@ def _read_manifest(out: Path) -> dict[str, Any] | None:
 
 
 def _clear(out: Path) -> None:
-    """Removes what an earlier run wrote, and nothing else."""
+    """Remove the files of an earlier run, and nothing else."""
     ours = re.compile(r'({})_\d{{6}}\.png'.format('|'.join(SPLITS)))
     if (out / 'images').is_dir():
         for path in (out / 'images').iterdir():

@@ -1,1 +1,1 @@
-"""Speed on a CPU: matrix products, shorter formats, memory and timing."""
+"""CPU performance: matrix products, reduced precision, memory and timing."""

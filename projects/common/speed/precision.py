@@ -1,4 +1,4 @@
-"""Inference in a shorter floating-point format."""
+"""Run inference in reduced precision."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _MULTIPLYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Multihea
 def lower_precision(
     model: nn.Module, dtype: torch.dtype = torch.bfloat16
 ) -> tuple[nn.Module, Callable[[], AbstractContextManager]]:
-    """Makes a model multiply in a shorter format.
+    """Make a model multiply in reduced precision.
 
     The weights of linear layers, convolutions and attention are converted once, in place, so that
-    autocast has none to convert at every call. Norms, embeddings and the sums of residual branches
-    stay in float32.
+    autocast does not convert them at every call. Norms, embeddings and the sums of residual
+    branches stay in float32.
 
     Args:
-        model: The model; it is changed and only fit for inference afterwards.
-        dtype: The format of the products.
+        model: The model. It is modified and can only be used for inference afterwards.
+        dtype: The data type of the products.
 
     Returns:
-        The model, and what makes the context to call it in.
+        The model, and a function that creates the context to call it in.
     """
     for module in model.modules():
         if isinstance(module, _MULTIPLYING):

@@ -1,9 +1,9 @@
-"""Matrix products by the fastest library that a CPU has.
+"""Compute matrix products with the fastest CPU library.
 
-Models are plain PyTorch: they multiply with ``nn.Linear`` and ``F.linear``. Within
-:func:`fast_products`, which the tools and the inferencers put around a model, ``F.linear`` of
-float32 goes to oneDNN where that is faster than the MKL that PyTorch calls. Whatever traces,
-compiles, counts or quantises a model sees PyTorch's operators, inside the context as well.
+Models are plain PyTorch and multiply with ``nn.Linear`` and ``F.linear``. Within
+:func:`fast_products`, which the tools and the inferencers put around a model, float32 ``F.linear``
+runs in oneDNN if that is faster than MKL, PyTorch's default. Tracing, compiling, operation counting
+and quantization see PyTorch's operators even within the context.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from torch.overrides import TorchFunctionMode
 
 __all__ = ['FastProducts', 'FastProductsHook', 'fast_products', 'linear', 'mkl_is_slow']
 
-#: Setting it to 0 leaves all products to PyTorch, 1 takes oneDNN on any CPU.
+#: Set it to 0 to leave all products to PyTorch, or to 1 to use oneDNN on any CPU.
 VARIABLE = 'MMTRIAD_FAST_PRODUCTS'
 
-# PyTorch gives products of float32 to MKL, which leaves AVX-512 unused on processors that are
-# not Intel's: half the speed of oneDNN, whose kernel torch.compile calls by this operator.
+# PyTorch computes float32 products with MKL, which does not use AVX-512 on non-Intel processors and
+# reaches half the speed of oneDNN. torch.compile calls oneDNN's kernel through this operator.
 _ONEDNN: Any = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 
-# Below so many multiplications a call with gradients costs more than it saves.
+# With fewer multiplications, a call with gradients costs more than it saves.
 _LARGE = 2**23
 
 
 def _onednn_serves(*tensors: Tensor | None) -> bool:
-    # Graphs, exports and counters of operations know no such operator.
+    # Graphs, exports and operation counters do not know this operator.
     if (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
@@ -81,15 +81,15 @@ class _Linear(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute ``F.linear`` and its gradients with oneDNN where it can, else with PyTorch.
+    """Compute ``F.linear`` and its gradients with oneDNN if possible, else with PyTorch.
 
     Args:
-        x: (..., C).
-        weight: (N, C).
-        bias: (N,).
+        x: Input (..., C).
+        weight: Weight (N, C).
+        bias: Bias (N,).
 
     Returns:
-        (..., N).
+        Output (..., N).
     """
     if not _onednn_serves(x, weight, bias):
         return F.linear(x, weight, bias)
@@ -101,7 +101,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class FastProducts(TorchFunctionMode):
-    """Send every ``F.linear``, that of ``nn.Linear`` too, through :func:`linear`."""
+    """Redirect every ``F.linear``, including that of ``nn.Linear``, to :func:`linear`."""
 
     def __torch_function__(
         self,
@@ -118,9 +118,9 @@ class FastProducts(TorchFunctionMode):
 
 @lru_cache(maxsize=1)
 def mkl_is_slow() -> bool:
-    """Return whether MKL leaves the vector units of this machine's processor unused.
+    """Return whether MKL leaves this processor's vector units unused.
 
-    MKL takes its fastest path on Intel's processors alone.
+    MKL uses its fastest code path only on Intel processors.
     """
     try:
         return 'GenuineIntel' not in Path('/proc/cpuinfo').read_text()
@@ -129,12 +129,11 @@ def mkl_is_slow() -> bool:
 
 
 def fast_products(enabled: bool | None = None) -> contextlib.AbstractContextManager:
-    """Return a context in which products of float32 on a CPU take the fastest library.
+    """Return a context in which float32 products on a CPU use the fastest library.
 
     Args:
-        enabled: Whether to use oneDNN; None uses it where there is no GPU and
-            :func:`mkl_is_slow`. The environment variable ``MMTRIAD_FAST_PRODUCTS`` (0 or 1)
-            comes first.
+        enabled: Whether to use oneDNN. None uses it if there is no GPU and :func:`mkl_is_slow`. The
+            environment variable ``MMTRIAD_FAST_PRODUCTS`` (0 or 1) takes precedence.
     """
     variable = os.environ.get(VARIABLE)
     if variable in ('0', '1'):
@@ -148,7 +147,7 @@ class FastProductsHook(Hook):
     """Run training, validation and testing within :func:`fast_products`.
 
     Args:
-        enabled: See there.
+        enabled: See :func:`fast_products`.
     """
 
     priority = 'HIGHEST'
@@ -158,13 +157,13 @@ class FastProductsHook(Hook):
         self._context: contextlib.AbstractContextManager | None = None
 
     def before_run(self, runner: Any) -> None:
-        """Enter the context, unless a run that failed has left it open."""
+        """Enter the context, unless a failed run has left it open."""
         if self._context is None:
             self._context = fast_products(self.enabled)
             self._context.__enter__()
 
     def after_run(self, runner: Any) -> None:
-        """Leave the context."""
+        """Exit the context."""
         if self._context is not None:
             context, self._context = self._context, None
             context.__exit__(None, None, None)

@@ -1,4 +1,4 @@
-"""Timing several things in turn, their memory, and tables of what came out."""
+"""Time several variants in turn, measure their memory and print tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ['PeakMemory', 'show_table', 'synchronize', 'time_in_turn']
 
 
 def synchronize(device: str) -> None:
-    """Waits for what runs on a CUDA device; nothing to wait for on others."""
+    """Wait for all work on a CUDA device; do nothing on other devices."""
     if device.startswith('cuda'):
         torch.cuda.synchronize()
 
@@ -29,15 +29,16 @@ def time_in_turn(
     device: str = 'cpu',
     warm_up: int = 2,
 ) -> dict[str, float]:
-    """Median seconds of each variant.
+    """Measure the median time of each variant in seconds.
 
-    Every round runs each of them once, so that a machine whose speed changes slows all alike.
+    Every round runs each variant once, so that a change in the speed of the machine affects all of
+    them equally.
 
     Args:
-        variants: What to run, by name.
-        rounds: Rounds that count.
-        device: Where they run; CUDA is waited for.
-        warm_up: Rounds before those.
+        variants: The functions to time, by name.
+        rounds: Number of measured rounds.
+        device: The device on which they run; CUDA devices are synchronized.
+        warm_up: Number of unmeasured rounds before those.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for round_ in range(-warm_up, rounds):
@@ -52,12 +53,12 @@ def time_in_turn(
 
 
 class PeakMemory:
-    """Highest use of memory meanwhile, beyond what was used before, in bytes: ``peak``.
+    """Measure the peak increase in memory use inside the context, in bytes, as ``peak``.
 
-    On a CPU it is memory that no file backs, looked at every two milliseconds.
+    On a CPU, it samples the process's anonymous memory every two milliseconds.
 
     Args:
-        device: Whose memory.
+        device: The device whose memory is measured.
 
     Raises:
         InputError: The system is not Linux.
@@ -73,14 +74,14 @@ class PeakMemory:
             self.peak = max(self.peak, _anonymous_bytes() - self._before)
 
     def __enter__(self) -> PeakMemory:
-        """Starts to watch; ``peak`` counts from here."""
+        """Start measuring; ``peak`` counts from here."""
         self.peak = 0
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
             self._before = torch.cuda.memory_allocated()
         else:
-            _anonymous_bytes()  # raises where memory cannot be known
-            ctypes.CDLL(None).malloc_trim(0)  # what was freed is no use of memory
+            _anonymous_bytes()  # raises if memory use cannot be measured
+            ctypes.CDLL(None).malloc_trim(0)  # return freed memory, so that it does not count
             self._before = _anonymous_bytes()
             self._done = threading.Event()
             self._thread = threading.Thread(target=self._watch)
@@ -88,7 +89,7 @@ class PeakMemory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stops; ``peak`` stays."""
+        """Stop measuring and keep ``peak``."""
         if self.cuda:
             self.peak = torch.cuda.max_memory_allocated() - self._before
             return
@@ -97,7 +98,7 @@ class PeakMemory:
 
 
 def _anonymous_bytes() -> int:
-    """Memory of this process that no file backs."""
+    """Return the memory of this process that is not backed by a file, in bytes."""
     status = Path('/proc/self/status')
     for line in status.read_text().splitlines() if status.is_file() else ():
         if line.startswith('RssAnon:'):
@@ -106,7 +107,7 @@ def _anonymous_bytes() -> int:
 
 
 def show_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints a table with the columns of all rows."""
+    """Print a table with the columns of all rows."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[_text(row.get(column)) for column in columns] for row in rows]
     widths = [

@@ -1,4 +1,4 @@
-"""Text for several projects: BERT, its word pieces, and learning them."""
+"""Shared text modules: BERT, its WordPiece tokenizer, and learning a vocabulary."""
 
 from .bert import BERTTextEncoder
 from .vocabulary_hook import LearnVocabularyHook

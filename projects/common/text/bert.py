@@ -21,19 +21,20 @@ from .wordpiece import WordPieceTokenizer
 
 @MODELS.register_module()
 class BERTTextEncoder(BaseModule):
-    """Turns sentences into one feature per token.
+    """Encode sentences into one feature per token.
 
-    The vocabulary comes from ``vocab_file``, else from ``pretrained``, else it is learnt from the
-    training sentences (:class:`~projects.common.text.LearnVocabularyHook`). It travels inside the
-    state dict, so weights are never parted from the vocabulary that they were trained with.
+    The vocabulary comes from ``vocab_file`` if set, else from ``pretrained``, else it is learned
+    from the training sentences (:class:`~projects.common.text.LearnVocabularyHook`). It is part of
+    the state dict, so weights always come with the vocabulary that they were trained with.
 
     Args:
-        pretrained: A local folder or a hub id with BERT weights; None or '' starts from random
-            weights and says so.
+        pretrained: A local folder or a Hugging Face Hub id with BERT weights. None or '' starts
+            from random weights and logs this.
         vocab_file: A ``vocab.txt``.
-        max_tokens: Tokens of a sentence, [CLS] and [SEP] included; 40 in the paper (section 4.1).
-        lowercase: Lower-case the sentences.
-        bert: Arguments of ``transformers.BertConfig`` for random weights; its defaults are
+        max_tokens: Number of tokens per sentence, including [CLS] and [SEP]; 40 in the paper
+            (section 4.1).
+        lowercase: Whether to lowercase the sentences.
+        bert: Arguments of ``transformers.BertConfig`` for random weights. Its defaults are those of
             BERT-base (12 layers, 768 channels, 30,522 word pieces).
 
     Raises:
@@ -76,14 +77,14 @@ class BERTTextEncoder(BaseModule):
 
     @property
     def out_channels(self) -> int:
-        """Channels of a token's feature."""
+        """Return the number of channels of a token's feature."""
         return self.bert.config.hidden_size
 
     def set_tokenizer(self, tokenizer: WordPieceTokenizer) -> None:
-        """Takes ``tokenizer`` over.
+        """Use ``tokenizer`` from now on.
 
         Raises:
-            ValueError: It has more tokens than the embedding has rows.
+            ValueError: The tokenizer has more tokens than the embedding has rows.
         """
         rows = self.bert.config.vocab_size
         if len(tokenizer) > rows:
@@ -94,7 +95,7 @@ class BERTTextEncoder(BaseModule):
         self.tokenizer = tokenizer
 
     def tokenize(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Returns ids and attention mask, both (B, max_tokens) int64 on the model's device.
+        """Return token ids and attention mask, both (B, max_tokens) int64 on the model's device.
 
         Raises:
             RuntimeError: There is no vocabulary yet.
@@ -109,21 +110,27 @@ class BERTTextEncoder(BaseModule):
         return ids.to(device), mask.to(device)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Last-layer features (B, L, C) of tokens (B, L); ``attention_mask`` is 0 on padding."""
+        """Compute the last layer's features (B, L, C) of tokens (B, L).
+
+        ``attention_mask`` is 0 on padding.
+        """
         return self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
     def init_weights(self) -> None:
-        """transformers has initialised the weights; only an ``init_cfg`` replaces them."""
+        """Initialize from ``init_cfg`` if set; transformers has already initialized the weights."""
         if self.init_cfg:
             super().init_weights()
 
     def get_extra_state(self) -> Tensor:
-        """The vocabulary as bytes, (n,) uint8: checkpoints of tensors alone load everywhere."""
+        """Return the vocabulary as bytes, (n,) uint8.
+
+        It is a tensor because checkpoints that contain only tensors can be loaded everywhere.
+        """
         tokens = self.tokenizer.vocabulary if self.tokenizer else []
         return torch.tensor(list('\n'.join(tokens).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Takes over the vocabulary of a state dict, unless it has none."""
+        """Load the vocabulary of a state dict, unless it is empty."""
         if state.numel():
             tokens = bytes(state.cpu().tolist()).decode().split('\n')
             self.set_tokenizer(WordPieceTokenizer(tokens, self.lowercase))
@@ -144,7 +151,7 @@ def _load_pretrained(source: str) -> BertModel:
         ) from None
     missing = sorted(loaded['missing_keys'])
     total = len(model.state_dict())
-    if missing:  # transformers would leave them random, with a warning
+    if missing:  # transformers would initialize them randomly, with a warning
         raise InputError(
             f'text_encoder.pretrained={source!r}: {total - len(missing)} of {total} tensors of '
             f'BERT match; the first that does not is {missing[0]}, which the weights lack'

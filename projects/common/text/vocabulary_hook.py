@@ -1,4 +1,4 @@
-"""Learns the word pieces from the training sentences when no vocabulary is given."""
+"""Learn word pieces from the training sentences if there is no vocabulary."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .wordpiece import WordPieceTokenizer
 
 @HOOKS.register_module()
 class LearnVocabularyHook(Hook):
-    """Gives the model's text encoder a vocabulary learnt from the training sentences.
+    """Learn a vocabulary for the model's text encoder from the training sentences.
 
-    It learns nothing when the encoder has one already (from a file, pretrained weights or a resumed
-    checkpoint). The vocabulary is also written to ``<work_dir>/vocab.txt``. Copies of the encoder
-    in averaged models, which ``EMAHook`` makes before training, receive it as well.
+    The hook does nothing if the encoder already has a vocabulary (from a file, pretrained weights
+    or a resumed checkpoint). The vocabulary is also written to ``<work_dir>/vocab.txt``. Copies of
+    the encoder in averaged models, which ``EMAHook`` creates before training, receive it as well.
 
     Args:
-        vocab_size: The most word pieces to learn.
+        vocab_size: Maximum number of word pieces to learn.
     """
 
     def __init__(self, vocab_size: int = 4096) -> None:
         self.vocab_size = vocab_size
 
     def before_train(self, runner) -> None:
-        """Learns in the main process; all others receive the same vocabulary."""
+        """Learn the vocabulary in the main process and send it to all others."""
         model = unwrapped(runner.model)
         encoder = model.text_encoder
         if encoder.tokenizer is None:

@@ -1,4 +1,4 @@
-"""WordPiece tokenisation, from a vocabulary file or learnt from sentences."""
+"""WordPiece tokenization with a vocabulary from a file or learned from sentences."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ SPECIAL_TOKENS = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 
 
 class WordPieceTokenizer:
-    """BERT's tokeniser over the ``tokenizers`` library.
+    """Tokenize text like BERT, based on the ``tokenizers`` library.
 
     Args:
-        vocabulary: The tokens; a token's place in the list is its id. The five special tokens
+        vocabulary: The tokens. The index of a token in the list is its id. The five special tokens
             of BERT must be among them.
-        lowercase: Lower-case the text and strip accents, as the uncased BERT models do.
+        lowercase: Lowercase the text and strip accents, like the uncased BERT models.
 
     Raises:
-        ValueError: A special token is missing or a token stands twice.
+        ValueError: A special token is missing or a token occurs twice.
 
     Examples:
         >>> tokenizer = WordPieceTokenizer.learn(['the red circle', 'the blue star'])
@@ -49,16 +49,16 @@ class WordPieceTokenizer:
         self._tokenizer = BertWordPieceTokenizer(vocab=ids, lowercase=lowercase)
 
     def __len__(self) -> int:
-        """Number of tokens."""
+        """Return the number of tokens."""
         return len(self.vocabulary)
 
     @classmethod
     def from_file(cls, path: str | Path, lowercase: bool = True) -> WordPieceTokenizer:
-        """Reads BERT's ``vocab.txt``: one token a line.
+        """Read BERT's ``vocab.txt`` with one token per line.
 
         Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It is not a BERT vocabulary.
+            FileNotFoundError: The file does not exist.
+            ValueError: The file is not a BERT vocabulary.
         """
         path = Path(path)
         if not path.is_file():
@@ -75,13 +75,14 @@ class WordPieceTokenizer:
     def learn(
         cls, sentences: Iterable[str], vocab_size: int = 4096, lowercase: bool = True
     ) -> WordPieceTokenizer:
-        """Makes a vocabulary of the characters and the most frequent words of ``sentences``.
+        """Learn a vocabulary of the characters and the most frequent words of ``sentences``.
 
-        Words beyond ``vocab_size`` are spelt in characters. The result depends on the sentences
-        alone; the trainers of the ``tokenizers`` library break ties differently in each process.
+        Words beyond ``vocab_size`` are split into characters. The result depends only on the
+        sentences; the trainers of the ``tokenizers`` library break ties differently in each
+        process.
 
         Raises:
-            ValueError: ``vocab_size`` does not even hold the characters.
+            ValueError: ``vocab_size`` is too small for the characters alone.
         """
         splitter = BertWordPieceTokenizer(lowercase=lowercase)
         counts: Counter[str] = Counter()
@@ -99,15 +100,16 @@ class WordPieceTokenizer:
         return cls([*pieces, *words][:vocab_size], lowercase)
 
     def __call__(self, sentences: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
-        """Tokenises a batch: ``[CLS] pieces [SEP] [PAD] ...``.
+        """Tokenize a batch as ``[CLS] pieces [SEP] [PAD] ...``.
 
         Args:
             sentences: ``B`` texts.
-            max_length: Tokens of a row; longer sentences are cut to ``max_length - 2`` pieces.
+            max_length: Number of tokens per row; longer sentences are truncated to ``max_length -
+                2`` pieces.
 
         Returns:
-            The ids (B, max_length) and the attention mask of the same shape, both int64; the
-            mask is 0 where the row is padding.
+            The ids (B, max_length) and the attention mask of the same shape, both int64. The mask
+            is 0 on padding.
         """
         tokenizer = self._tokenizer
         tokenizer.enable_truncation(max_length)
@@ -119,5 +121,5 @@ class WordPieceTokenizer:
         )
 
     def save(self, path: str | Path) -> None:
-        """Writes a ``vocab.txt`` that :meth:`from_file` reads."""
+        """Write a ``vocab.txt`` that :meth:`from_file` can read."""
         Path(path).write_text('\n'.join(self.vocabulary) + '\n', encoding='utf-8')

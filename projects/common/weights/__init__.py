@@ -1,1 +1,1 @@
-"""Checkpoints: loading them safely, comparing them with a model and converting them."""
+"""Load checkpoints safely, compare them with a model, and convert them."""

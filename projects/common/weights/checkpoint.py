@@ -1,4 +1,4 @@
-"""Checkpoints, loaded without running what they contain."""
+"""Load checkpoints without executing their content."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ __all__ = [
 
 
 def _statistic(owner: type, name: str) -> Any:
-    """Stands in for `getattr`, by which pickled log histories name their methods."""
+    """Replace `getattr`, by which pickled log histories refer to their methods."""
     if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
         raise pickle.UnpicklingError(f'global getattr({owner!r}, {name!r}) is not admitted')
     return getattr(owner, name)
 
 
 def _admitted_globals() -> list:
-    """What checkpoints hold beyond tensors: log histories, NumPy numbers and arrays, arguments.
+    """Return the globals that checkpoints use beyond tensors.
 
-    Many training scripts leave their command line, which is plain attributes. Both of NumPy's
-    module paths are listed: files written under NumPy 1 name `numpy.core`.
+    These are log histories, NumPy numbers and arrays, and command-line arguments, which many
+    training scripts store and which are plain attributes. Both of NumPy's module paths are listed,
+    because files written under NumPy 1 refer to `numpy.core`.
     """
     numpy: Any = np  # its type stubs know neither path
     core = (numpy._core if hasattr(np, '_core') else numpy.core).multiarray
@@ -56,17 +57,18 @@ def _admitted_globals() -> list:
 def load_checkpoint_file(
     path: str | os.PathLike, map_location: Any = 'cpu', trust: bool = False
 ) -> Any:
-    """`torch.load` with `weights_only=True` and MMEngine's own types admitted.
+    """Load a checkpoint with `weights_only=True` and allow MMEngine's own types.
 
     Args:
-        path: Local checkpoint.
-        map_location: As in `torch.load`.
-        trust: Unpickle freely, which runs any code that the file contains.
+        path: Path of a local checkpoint.
+        map_location: See `torch.load`.
+        trust: Unpickle without restrictions, which runs any code that the file contains.
 
     Raises:
-        FileNotFoundError: No such file.
-        pickle.UnpicklingError: The file is damaged, is no checkpoint, or asks for a global that
-            weights do not need; the message names file, global and switch.
+        FileNotFoundError: The file does not exist.
+        pickle.UnpicklingError: The file is damaged, is not a checkpoint, or uses a global that
+            weights do not need. The message names the file, the global and the option that allows
+            it.
     """
     path = os.path.expanduser(os.fspath(path))
     if not os.path.isfile(path):
@@ -76,14 +78,14 @@ def load_checkpoint_file(
     try:
         with torch.serialization.safe_globals(_admitted_globals()):
             return torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # a damaged file raises almost any exception
+    except Exception as error:  # damaged files raise almost any exception
         raise pickle.UnpicklingError(
             f'checkpoint {path}: {_why_unreadable(error, path)}'
         ) from error
 
 
 def _why_unreadable(error: Exception, path: str) -> str:
-    """What the owner of a file that PyTorch does not read should know."""
+    """Explain why PyTorch cannot read a file, in terms that help its owner."""
     layout = None if is_zip(path) else recognise_pickle(path)
     if layout is not None:
         return layout.advice
@@ -104,14 +106,14 @@ def _why_unreadable(error: Exception, path: str) -> str:
 
 
 def use_safe_checkpoint_loading(trust: bool = False) -> None:
-    """Make MMEngine load checkpoints through :func:`load_checkpoint_file` in this process.
+    """Make MMEngine load checkpoints with :func:`load_checkpoint_file` in this process.
 
-    MMEngine's own loader falls back to free unpickling when `weights_only=True` fails. This
-    concerns local paths and http(s) addresses, for `load_from`, resuming, testing and `init_cfg`
-    alike.
+    MMEngine's own loader falls back to unrestricted unpickling if `weights_only=True` fails. This
+    function affects local paths and http(s) URLs, for `load_from`, resuming, testing and
+    `init_cfg`.
 
     Args:
-        trust: Unpickle freely; for files whose maker you trust.
+        trust: Unpickle without restrictions, for files from trusted sources.
     """
 
     def load_from_local(filename: str, map_location: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Weights from and for other code bases: reading their files, names both ways, strict checks."""
+"""Convert weights from and to other code bases: read files, rename tensors, check strictly."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _T = TypeVar('_T')
 
 @dataclass(frozen=True)
 class Conversion:
-    """Converted weights.
+    """Hold converted weights.
 
     Attributes:
         weights: Tensors by name.
-        dropped: Names in the source of what has no place in the result.
-        made: Names in the result of what the source does not have.
+        dropped: Names of source tensors that have no place in the result.
+        made: Names of result tensors that the source does not have.
     """
 
     weights: dict[str, Tensor]
@@ -50,11 +50,11 @@ class Conversion:
 
 
 class KeyMap:
-    """Names of the tensors of another code base, and ours.
+    """Translate tensor names between another code base and ours.
 
     Args:
-        rules: Pairs (theirs, ours) of how names begin; ``{}`` stands for one part without a dot,
-            the same in both. The first pair that fits counts, in either direction.
+        rules: Pairs (theirs, ours) of name prefixes. ``{}`` matches one part without a dot, which
+            is the same in both. The first matching pair is used, in either direction.
 
     Examples:
         >>> keys = KeyMap([('blocks.{}.mlp.fc1.', 'layers.{}.mlp.0.'), ('blocks.', 'layers.')])
@@ -68,26 +68,26 @@ class KeyMap:
         self._to_theirs = [(_pattern(ours), theirs) for theirs, ours in rules]
 
     def to_ours(self, key: str) -> str | None:
-        """Our name of their tensor; None where no rule fits."""
+        """Return our name for one of their tensors, or None if no rule matches."""
         return _rename(key, self._to_ours)
 
     def to_theirs(self, key: str) -> str | None:
-        """Their name of our tensor; None where no rule fits."""
+        """Return their name for one of our tensors, or None if no rule matches."""
         return _rename(key, self._to_theirs)
 
     def all_to_ours(self, tensors: Mapping[str, _T]) -> dict[str, _T]:
-        """Entries under our names.
+        """Rename all entries to our names.
 
         Raises:
-            ValueError: No rule fits a name.
+            ValueError: No rule matches a name.
         """
         return _rename_all(tensors, self.to_ours)
 
     def all_to_theirs(self, tensors: Mapping[str, _T]) -> dict[str, _T]:
-        """Entries under their names.
+        """Rename all entries to their names.
 
         Raises:
-            ValueError: No rule fits a name.
+            ValueError: No rule matches a name.
         """
         return _rename_all(tensors, self.to_theirs)
 
@@ -117,23 +117,23 @@ def _rename_all(tensors: Mapping[str, _T], rename: Callable[[str], str | None]) 
 def read_weights(
     path: str | os.PathLike, trust: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a checkpoint and what else is in it.
+    """Return the tensors of a checkpoint and its other entries.
 
-    Read are files of ``torch.save`` and the ``.pkl`` of detectron2 and Caffe2 (arrays in a
-    pickle). The tensors may be all of the file or its entry ``state_dict``, ``model`` or
-    ``blobs``; a prefix ``module.`` that all of them have, which DDP leaves, is taken off.
+    Supported are files written by ``torch.save`` and the ``.pkl`` files of detectron2 and Caffe2
+    (pickled arrays). The tensors may be the whole file or its entry ``state_dict``, ``model`` or
+    ``blobs``. A prefix ``module.`` of all names, as added by DDP, is removed.
 
     Args:
         path: The file.
-        trust: Unpickle freely, which runs any code that the file contains.
+        trust: Unpickle without restrictions, which runs any code that the file contains.
 
     Returns:
-        Tensors by name, and the file's other entries.
+        Tensors by name, and the other entries of the file.
 
     Raises:
-        FileNotFoundError: No such file.
-        pickle.UnpicklingError: The file is damaged or asks for what weights do not need.
-        ValueError: It holds no weights.
+        FileNotFoundError: The file does not exist.
+        pickle.UnpicklingError: The file is damaged or uses globals that weights do not need.
+        ValueError: The file holds no weights.
     """
     path = Path(path)
     if path.suffix == '.pkl' and not is_zip(path):
@@ -171,7 +171,7 @@ def read_weights(
 
 
 def write_checkpoint(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
-    """``torch.save`` of which an interruption leaves no part."""
+    """Write a checkpoint with ``torch.save`` so that an interruption leaves no partial file."""
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     write_atomically(Path(path), buffer.getbuffer())
@@ -180,7 +180,9 @@ def write_checkpoint(path: str | os.PathLike, content: Mapping[str, Any]) -> Non
 def describe_mismatch(
     found: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]]
 ) -> str | None:
-    """What is wrong with weights in one line, with the first key of each kind; None if nothing.
+    """Describe how weights differ from a model in one line, or return None if they do not.
+
+    The line names the first key of each kind of difference.
 
     Args:
         found: Tensors by name.
@@ -201,10 +203,11 @@ def describe_mismatch(
 def check_weights(
     found: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]], what: str
 ) -> None:
-    """Refuses weights that differ from ``expected`` in a name or a shape.
+    """Reject weights that differ from ``expected`` in a name or a shape.
 
     Raises:
-        ValueError: ``what``, then :func:`describe_mismatch`.
+        ValueError: The weights differ. The message consists of ``what`` and
+            :func:`describe_mismatch`.
     """
     problem = describe_mismatch(found, expected)
     if problem:
@@ -212,6 +215,6 @@ def check_weights(
 
 
 def print_names(names: Sequence[str], what: str) -> None:
-    """Prints the number of names of ``what`` and each on a line; nothing if there are none."""
+    """Print the number of names, labeled ``what``, and one name per line; nothing if empty."""
     if names:
         print(f'{len(names)} {what}:', *names, sep='\n  ')

@@ -1,7 +1,7 @@
-"""Layouts of other code bases' checkpoints: recognised by names of tensors, with their converter.
+"""Recognize checkpoint layouts of other code bases by tensor names, and name their converters.
 
-A project lists the layouts that it converts in a module ``layouts`` of its own; they are found
-there when a file does not fit, and not before.
+A project lists the layouts that it converts in its module ``layouts``. They are only imported when
+a file does not fit.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ __all__ = ['Layout', 'known_layouts', 'names_in', 'recognise']
 
 @dataclass(frozen=True)
 class Layout:
-    """A checkpoint layout of another code base.
+    """Represent the checkpoint layout of another code base.
 
     Attributes:
-        name: What messages call a file in this layout, with its article.
-        tool: The converter, as a path from the root of the repository; None where there is none.
-        patterns: Regular expressions; a file has this layout where each one is found at the
-            beginning of a name. Tensors in a list of state dicts begin with their place in it and
-            a colon, as in ``0:fc.weight``.
+        name: Description of a file in this layout for messages, with an article.
+        tool: Path of the converter relative to the root of the repository, or None if there is
+            none.
+        patterns: Regular expressions. A file has this layout if each of them matches the beginning
+            of a name. Names of tensors in a list of state dicts start with the index in the list
+            and a colon, as in ``0:fc.weight``.
     """
 
     name: str
@@ -37,26 +38,26 @@ class Layout:
     patterns: Sequence[str]
 
     def fits(self, names: Iterable[str]) -> bool:
-        """Whether names of tensors are those of this layout."""
+        """Return whether the tensor names belong to this layout."""
         names = list(names)
         return all(any(re.match(p, name) for name in names) for p in self.patterns)
 
     @property
     def advice(self) -> str:
-        """What a message says to the owner of such a file."""
+        """Return the advice for messages to the owner of such a file."""
         if self.tool is None:
             return f'it is {self.name}, for which there is no converter'
         return f'it is {self.name}, which {self.tool} makes fit'
 
 
 def names_in(content: Any) -> list[str]:
-    """Return the names of all tensors and arrays of what a checkpoint file holds.
+    """Return the names of all tensors and arrays in a checkpoint.
 
-    They may be the whole file, its entry ``state_dict``, ``model`` or ``blobs``, or a list of
-    state dicts in one of these. A prefix ``module.``, which data parallelism leaves, is taken off.
+    They may be the whole file, its entry ``state_dict``, ``model`` or ``blobs``, or a list of state
+    dicts in one of these. A prefix ``module.``, as added by data parallelism, is removed.
 
     Args:
-        content: What the file was read into.
+        content: The loaded content of the file.
     """
     if not isinstance(content, Mapping):
         return []
@@ -75,29 +76,29 @@ def names_in(content: Any) -> list[str]:
 
 
 def known_layouts() -> Iterator[Layout]:
-    """Iterate over the layouts of all projects of this repository that can be imported."""
+    """Iterate over the layouts of all projects in this repository that can be imported."""
     import projects
 
     for project in pkgutil.iter_modules(projects.__path__):
         name = f'projects.{project.name}.layouts'
         try:
             module = importlib.import_module(name)
-        except ImportError:  # it has none, or what it needs is not installed
+        except ImportError:  # no such module, or a missing dependency
             continue
         yield from getattr(module, 'LAYOUTS', ())
 
 
 def recognise(content: Any) -> Layout | None:
-    """Return the layout of what a checkpoint file holds; None where it is not known."""
+    """Return the layout of a checkpoint, or None if it is unknown."""
     names = names_in(content)
     return next((layout for layout in known_layouts() if names and layout.fits(names)), None)
 
 
 def recognise_pickle(path: str | os.PathLike) -> Layout | None:
-    """Return the layout of a pickle of arrays, as Caffe2 and detectron2 write; None for others."""
+    """Return the layout of a pickle of arrays, as written by Caffe2 and detectron2, or None."""
     from ..files.unpickle import load_pickle
 
     try:
         return recognise(load_pickle(path))
-    except Exception:  # no pickle of plain arrays: not ours to explain
+    except Exception:  # not a pickle of plain arrays, so there is no layout to report
         return None

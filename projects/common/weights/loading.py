@@ -1,20 +1,20 @@
-"""Weights into models: what does not fit is one line of error, what is missing by design is said.
+"""Load weights strictly: report a mismatch in one line, and log what is missing by design.
 
-MMEngine loads what matches and writes the rest to its log. Here a checkpoint has to fit, but for
-what the model declares by attributes of its modules:
+MMEngine loads the weights that match and logs the rest. Here, a checkpoint must fit, except for
+what the model's modules declare with these attributes:
 
 - ``optional_in_pretrained``: what weights for an ``init_cfg`` of type 'Pretrained' may lack;
-- ``optional_in_fine_tuning``: what weights for ``load_from`` in training may lack or have
-  otherwise, such as a head for a new task.
+- ``optional_in_fine_tuning``: what weights for ``load_from`` in training may lack or may have with
+  other shapes, such as a head for a new task.
 
-Both are dicts, regular expression to the reason in words; an expression is matched against names
-relative to the module. Weights of the same shapes and another meaning, such as those of an
-attention with another number of heads, are told apart by the config that MMEngine leaves in a
-checkpoint. Classes declare it by
+Both are dicts from a regular expression to the reason in words. An expression is matched against
+names relative to the module. Weights that have the same shapes but a different meaning, such as
+those of attention with a different number of heads, are detected by the config that MMEngine stores
+in a checkpoint. Classes declare this meaning with
 
-- ``semantic_arguments``: names of arguments of a class that have to be equal;
+- ``semantic_arguments``: names of constructor arguments that must be equal;
 - ``weight_semantics(arguments)``: a class method that returns, by name, what the weights mean under
-  the arguments of the constructor; what two configs both name has to be equal.
+  these constructor arguments. Values that both configs name must be equal.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ __all__ = [
     'weights_in',
 ]
 
-#: Entries of a state dict without which a model works: counters, and vocabularies, which a config
-#: may name as well.
+#: State dict entries that a model can do without: counters, and vocabularies, which a config may
+#: also name.
 _NOT_WEIGHTS = ('num_batches_tracked', '_extra_state', 'embeddings.position_ids')
 
 
@@ -64,15 +64,16 @@ _NOT_WEIGHTS = ('num_batches_tracked', '_extra_state', 'embeddings.position_ids'
 
 @dataclass
 class Match:
-    """How weights and a module fit.
+    """Describe how weights fit a module.
 
     Attributes:
         expected: Number of the module's tensors.
-        matched: Names that both have with one shape.
-        missing: The module's names that the weights lack.
-        unexpected: The weights' names that the module lacks.
-        misshapen: Names with two shapes, each with (found, expected).
-        excused: Names of the three kinds above that the module declares, by the reason it gives.
+        matched: Names of tensors with the same shape in both.
+        missing: Names in the module that the weights lack.
+        unexpected: Names in the weights that the module lacks.
+        misshapen: Names of tensors with different shapes, each with (found, expected).
+        excused: Names of the three kinds above that the module declares as optional, by the
+            declared reason.
     """
 
     expected: int
@@ -84,12 +85,12 @@ class Match:
 
     @property
     def fits(self) -> bool:
-        """Whether all that does not match is excused."""
+        """Return whether every mismatch is excused."""
         return self.first_problem is None
 
     @property
     def first_problem(self) -> str | None:
-        """The first name that does not match and is not excused, with what is wrong."""
+        """Return the first mismatch that is not excused, with a description."""
         excused = {name for names in self.excused.values() for name in names}
         for name in self.missing:
             if name not in excused:
@@ -104,13 +105,13 @@ class Match:
 
 
 def weights_in(content: Any) -> dict[str, Tensor]:
-    """Return the tensors of what a checkpoint file holds, by name.
+    """Return the tensors of a checkpoint by name.
 
-    They are in its entry ``state_dict`` or ``model``, or are the file; a prefix ``module.``, which
-    data parallelism leaves, is taken off.
+    They are its entry ``state_dict`` or ``model``, or the whole file. A prefix ``module.``, as
+    added by data parallelism, is removed.
 
     Args:
-        content: What the file was read into.
+        content: The loaded content of the file.
     """
     if not isinstance(content, Mapping):
         return {}
@@ -128,13 +129,13 @@ def weights_in(content: Any) -> dict[str, Tensor]:
 def match_weights(
     module: nn.Module, weights: Mapping[str, Tensor], purpose: str | None = None
 ) -> Match:
-    """Compare weights with a module by names and shapes; nothing is loaded.
+    """Compare weights with a module by names and shapes, without loading them.
 
     Args:
         module: The module.
         weights: Tensors by name.
-        purpose: 'pretrained' or 'fine-tuning' excuses what the module declares as optional then;
-            None excuses nothing.
+        purpose: 'pretrained' or 'fine-tuning' excuses what the module declares as optional for this
+            purpose. None excuses nothing.
     """
     own = _weights_of(module.state_dict())
     found = _weights_of(weights)
@@ -154,7 +155,7 @@ def match_weights(
         names = [name for name in excusable if pattern.match(name)]
         if names:
             match.excused.setdefault(reason, []).extend(names)
-    if purpose == 'pretrained':  # a classifier's head behind a backbone
+    if purpose == 'pretrained':  # for example the classifier behind a backbone
         children = {name.split('.')[0] for name in own}
         for name in match.unexpected:
             part = name.split('.')[0]
@@ -173,7 +174,7 @@ def _weights_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _declared(module: nn.Module, purpose: str | None) -> Iterator[tuple[re.Pattern, str]]:
-    """What the parts of a module declare as optional."""
+    """Yield what the submodules of a module declare as optional."""
     if purpose is None:
         return
     attribute = f'optional_in_{purpose.replace("-", "_")}'
@@ -199,7 +200,7 @@ def recorded_loading() -> Iterator[list[tuple[str, str, Match]]]:
 
 
 def record_loading(source: str | os.PathLike, module: str, match: Match) -> None:
-    """Tell every open :func:`recorded_loading` of weights that were loaded by other means."""
+    """Notify every open :func:`recorded_loading` of weights that were loaded by other means."""
     for record in _records:
         record.append((os.fspath(source), module, match))
 
@@ -212,22 +213,22 @@ def load_weights(
     allow_partial: bool = False,
     prefix: str | None = None,
 ) -> Match:
-    """Load a checkpoint's weights into a module that they have to fit.
+    """Load the weights of a checkpoint into a module that they must fit.
 
-    The log tells in one line how many were loaded and what is missing by design.
+    One log line states how many tensors were loaded and what is missing by design.
 
     Args:
         module: The module.
-        content: What the file was read into.
-        source: What messages call it.
+        content: The loaded content of the file.
+        source: The name of the file in messages.
         purpose: See :func:`match_weights`.
-        allow_partial: Load what fits and list the rest, where at least one tensor fits.
-        prefix: Beginning of the names, in the file, of the module's weights; all others are left
-            aside.
+        allow_partial: Load what fits and list the rest, provided that at least one tensor fits.
+        prefix: Prefix, in the file, of the names of the module's weights. All other weights are
+            ignored.
 
     Raises:
-        ValueError: The weights do not fit: how many of the module's tensors match, the first that
-            does not, and the converter that makes the file fit, where one is known.
+        ValueError: The weights do not fit. The message states how many of the module's tensors
+            match, the first mismatch, and the converter for the file if one is known.
     """
     weights = weights_in(content)
     if prefix is not None:
@@ -236,7 +237,7 @@ def load_weights(
     match = match_weights(module, weights, purpose)
     usable = {key: value for key, value in weights.items() if key not in match.misshapen}
     loaded = type(module).load_state_dict(module, usable, strict=False)
-    if not match.fits:  # a module may have renamed what older versions of it have saved
+    if not match.fits:  # the module may rename weights saved by older versions of it
         renamed = set(match.missing) - set(loaded.missing_keys)
         match.matched += renamed
         match.missing = [name for name in match.missing if name not in renamed]
@@ -265,7 +266,7 @@ def load_weights(
 def _misfit(
     match: Match, name: str, content: Any, source: str | os.PathLike, prefix: str | None
 ) -> str:
-    """The line about a file that does not fit."""
+    """Return the error message for a file that does not fit."""
     line = f'checkpoint {source}: {len(match.matched)} of {match.expected} tensors of {name} match'
     if match.first_problem is not None:
         line += f'; the first that does not is {match.first_problem}'
@@ -291,18 +292,18 @@ def _misfit(
 
 
 def check_semantics(content: Any, model: Mapping, scope: str, source: str | os.PathLike) -> None:
-    """Refuse a checkpoint whose weights mean something else under the config that is used.
+    """Reject a checkpoint whose weights have a different meaning under the current config.
 
-    Nothing is compared where the checkpoint carries no config, as converted ones do not.
+    Nothing is compared if the checkpoint has no config, as is the case for converted ones.
 
     Args:
-        content: What the file was read into.
+        content: The loaded content of the file.
         model: Config of the model that the weights are for.
-        scope: The ``default_scope`` to look names up in.
-        source: What messages call the file.
+        scope: The ``default_scope`` in which names are looked up.
+        source: The name of the file in messages.
 
     Raises:
-        ValueError: A value differs that the shapes of the weights do not show.
+        ValueError: A value differs that does not affect the shapes of the weights.
     """
     meta = content.get('meta') if isinstance(content, Mapping) else None
     if not isinstance(meta, Mapping) or not isinstance(meta.get('cfg'), str):
@@ -323,9 +324,9 @@ def check_semantics(content: Any, model: Mapping, scope: str, source: str | os.P
 
 
 def _differences(theirs: Any, ours: Any, where: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Places where two configs give weights another meaning."""
+    """Yield the places where two configs give weights a different meaning."""
     if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
-        if where.endswith('.data_preprocessor'):  # every model's inputs
+        if where.endswith('.data_preprocessor'):  # it applies to the inputs of every model
             for name in ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr'):
                 pair = _plain(theirs.get(name)), _plain(ours.get(name))
                 if pair[0] != pair[1]:
@@ -349,12 +350,12 @@ def _differences(theirs: Any, ours: Any, where: str) -> Iterator[tuple[str, tupl
 
 
 def _semantics(node: Mapping) -> dict | None:
-    """What the class of a config node says of its weights; None where it says nothing."""
+    """Return what the class of a config node declares about its weights, or None."""
     kind: Any = node.get('type')
     if isinstance(kind, str):
         try:
             kind = MODELS.get(kind)
-        except Exception:  # a scope whose package is not installed
+        except Exception:  # the scope's package may not be installed
             return None
     names = getattr(kind, 'semantic_arguments', ())
     if not names and not hasattr(kind, 'weight_semantics'):
@@ -372,7 +373,7 @@ def _semantics(node: Mapping) -> dict | None:
 
 
 def _plain(value: Any) -> Any:
-    """Lists as tuples at every depth: texts of configs do not keep them apart."""
+    """Convert lists to tuples at every depth, because config texts do not distinguish them."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
@@ -384,14 +385,14 @@ def _plain(value: Any) -> Any:
 
 
 class CheckLoadingHook(Hook):
-    """Makes MMEngine's runner refuse checkpoints that do not fit.
+    """Make MMEngine's runner reject checkpoints that do not fit.
 
-    Testing and resuming excuse nothing; training from ``load_from`` excuses what the model
-    declares for fine-tuning. The checkpoint then fits to the last name, so MMEngine's own loading
-    has nothing to complain about.
+    Testing and resuming excuse nothing. Training from ``load_from`` excuses what the model declares
+    as optional for fine-tuning. The checkpoint then matches exactly, so MMEngine's own loading has
+    nothing to report.
 
     Args:
-        allow_partial: For ``load_from`` in training, see :func:`load_weights`.
+        allow_partial: Applies to ``load_from`` in training; see :func:`load_weights`.
     """
 
     priority = 'HIGHEST'  # EMAHook loads from the same checkpoint
@@ -400,7 +401,7 @@ class CheckLoadingHook(Hook):
         self.allow_partial = allow_partial
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Loads the weights, or raises :class:`ValueError` for ones that do not fit."""
+        """Load the weights, or raise :class:`ValueError` if they do not fit."""
         model = unwrapped(runner.model)
         model_cfg = runner.cfg.model
         if isinstance(model, BaseTTAModel):
@@ -421,14 +422,14 @@ class CheckLoadingHook(Hook):
 
 
 class CheckedPretrainedInit(PretrainedInit):
-    """MMEngine's initializer from a checkpoint, for checkpoints that have to fit.
+    """Initialize from a checkpoint like MMEngine's initializer, but require it to fit.
 
-    What the module declares as ``optional_in_pretrained`` may be missing, and a file may have parts
-    that the module has no place for, such as the classifier behind a backbone.
+    Weights that the module declares as ``optional_in_pretrained`` may be missing, and the file may
+    have parts that the module lacks, such as the classifier behind a backbone.
     """
 
     def __call__(self, module: nn.Module) -> None:
-        """Loads the weights, or raises :class:`ValueError` for ones that do not fit."""
+        """Load the weights, or raise :class:`ValueError` if they do not fit."""
         content = CheckpointLoader.load_checkpoint(
             self.checkpoint, self.map_location, logger='silent'
         )
@@ -438,19 +439,20 @@ class CheckedPretrainedInit(PretrainedInit):
 
 
 def use_checked_pretraining() -> None:
-    """Make `init_cfg=dict(type='Pretrained')` refuse weights that do not fit, in this process."""
+    """Make `init_cfg=dict(type='Pretrained')` reject weights that do not fit, in this process."""
     WEIGHT_INITIALIZERS.register_module(name='Pretrained', module=CheckedPretrainedInit, force=True)
 
 
 @contextlib.contextmanager
 def check_torch_loading(module: nn.Module, source: str | os.PathLike) -> Iterator[None]:
-    """Make `module.load_state_dict` refuse weights that do not fit.
+    """Make `module.load_state_dict` reject weights that do not fit.
 
-    For modules that read a checkpoint themselves and rename what is in it, as mmdet's Swin does.
+    This is for modules that read a checkpoint themselves and rename its entries, such as mmdet's
+    Swin.
 
     Args:
-        module: The module; only this object changes, and only within the context.
-        source: What messages call the weights.
+        module: The module. Only this object changes, and only within the context.
+        source: The name of the weights in messages.
     """
 
     def load_state_dict(state_dict: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> None:

@@ -1,8 +1,8 @@
-"""Published models: a folder with a model's weights, config and vocabulary, and nothing to run.
+"""Published models: a folder with the weights, config and vocabulary of a model, and no code.
 
-``tools/misc/publish_model.py`` writes such a folder and the inferencers read it, from the disk or
-from the Hugging Face hub. The weights are safetensors, which cannot hold code, and the config is
-read as plain values, never executed.
+``tools/misc/publish_model.py`` writes such a folder, and the inferencers read it from disk or from
+the Hugging Face Hub. The weights are safetensors, which cannot hold code, and the config is parsed
+as plain values and never executed.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = ['CONFIG', 'DTYPES', 'WEIGHTS', 'find_published', 'read_published', 'w
 WEIGHTS, CONFIG = 'model.safetensors', 'config.py'
 DTYPES = {'float32': torch.float32, 'float16': torch.float16}
 VOCABULARY_KEY = '_extra_state'
-"""End of a state dict's key whose tensor (n,) uint8 is a vocabulary: UTF-8, a token a line."""
+"""Suffix of a state dict key whose tensor (n,) uint8 is a vocabulary: UTF-8, one token per line."""
 HEADER = 'mmtriad'
-"""Entry of the weights file's header: JSON with the vocabularies' files and the classes."""
+"""Header entry of the weights file: JSON with the vocabulary files and the classes."""
 ABOUT_A_MACHINE = ('work_dir', 'load_from', 'resume', 'launcher')
 
 _HUB_ID = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*')
@@ -50,11 +50,12 @@ def write_published(
     """Write ``model.safetensors``, ``config.py`` and the vocabulary of a model into a folder.
 
     Args:
-        folder: The folder, which is made; files of the same names are replaced.
+        folder: The folder, which is created if necessary. Files of the same names are replaced.
         weights: The state dict.
-        config: The model's config. Its settings that belong to the machine that trained it, such as
-            ``work_dir``, are left out.
-        dataset_meta: What the data set said of itself; the names and colours of classes are kept.
+        config: The model's config. Settings specific to the training machine, such as ``work_dir``,
+            are left out.
+        dataset_meta: Metainfo of the data set, of which the names and colors of the classes are
+            kept.
         dtype: 'float32' or 'float16', for all floating-point tensors.
 
     Returns:
@@ -70,7 +71,7 @@ def write_published(
     vocabularies: dict[str, bytes] = {}
     for key, value in weights.items():
         if key.rpartition('.')[2] == VOCABULARY_KEY:
-            if value.numel():  # a model without one has an empty tensor
+            if value.numel():  # models without a vocabulary have an empty tensor
                 vocabularies[key] = bytes(value.cpu().tolist())
         else:
             tensors[key] = _as_dtype(key, value, dtype)
@@ -82,18 +83,18 @@ def write_published(
     }
     header = json.dumps(dict(vocabularies=names, dataset_meta=classes))
     text = _portable(config).pretty_text
-    parse_config_text(text, CONFIG)  # what cannot be read back is not written
+    parse_config_text(text, CONFIG)  # do not write anything that cannot be read back
 
     contents = {CONFIG: text.encode()}
     contents.update((names[key], content + b'\n') for key, content in vocabularies.items())
-    contents[WEIGHTS] = save(tensors, metadata={'format': 'pt', HEADER: header})  # complete: last
+    contents[WEIGHTS] = save(tensors, metadata={'format': 'pt', HEADER: header})  # written last
     for name, content in contents.items():
         write_atomically(folder / name, content)
     return [folder / name for name in contents]
 
 
 def _as_dtype(key: str, value: Tensor, dtype: str) -> Tensor:
-    """Return a contiguous copy: safetensors does not take tensors that share memory."""
+    """Return a contiguous copy, because safetensors does not accept tensors that share memory."""
     value = value.detach().cpu()
     if not value.is_floating_point():
         return value.clone(memory_format=torch.contiguous_format)
@@ -113,17 +114,17 @@ def _portable(config: Config) -> Config:
 
 
 def find_published(source: str | os.PathLike) -> Path | None:
-    """Return the folder of a published model, after downloading it where a hub id names it.
+    """Return the folder of a published model, downloading it if a Hub id names it.
 
     Args:
-        source: A folder, or an ``owner/name`` of the Hugging Face hub. The latter is asked for only
-            if neither ``source`` nor a folder ``owner`` exists here.
+        source: A folder, or an ``owner/name`` on the Hugging Face Hub. The Hub is only queried if
+            neither ``source`` nor a folder ``owner`` exists locally.
 
     Returns:
-        The folder; None where ``source`` can only be the path of a file.
+        The folder, or None if ``source`` can only be the path of a file.
 
     Raises:
-        ValueError: The hub cannot be reached, or has no such model.
+        ValueError: The Hub cannot be reached, or does not have this model.
     """
     path, text = Path(source), os.fspath(source)
     if path.is_dir():
@@ -135,7 +136,7 @@ def find_published(source: str | os.PathLike) -> Path | None:
         from huggingface_hub import snapshot_download
 
         return Path(snapshot_download(text, allow_patterns=[WEIGHTS, CONFIG, 'vocab*.txt']))
-    except Exception as error:  # of many classes: no network, no such model, no access
+    except Exception as error:  # many classes: no network, no such model, no access
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f'weights {text}: no such file or folder here, and the Hugging Face hub does not give '
@@ -147,15 +148,15 @@ def read_published(folder: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
     """Read a published model.
 
     Args:
-        folder: A folder that :func:`write_published` has written.
+        folder: A folder written by :func:`write_published`.
 
     Returns:
-        The state dict, and an entry ``meta`` as MMEngine leaves it in checkpoints: ``cfg``, the
-        text of the config, and ``dataset_meta``.
+        The state dict, and an entry ``meta`` as in MMEngine's checkpoints: ``cfg``, the text of the
+        config, and ``dataset_meta``.
 
     Raises:
         FileNotFoundError: A file is missing; the message names it.
-        ValueError: A file is damaged or is not of a published model.
+        ValueError: A file is damaged or does not belong to a published model.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -166,7 +167,7 @@ def read_published(folder: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
     try:
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  no dict
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
     except SafetensorError as error:
         raise InputError(f'{path}: damaged or not a safetensors file ({error})') from None
     try:

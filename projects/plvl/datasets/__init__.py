@@ -1,4 +1,4 @@
-"""Grounding data in the formats of other code bases and our own, and its augmentation."""
+"""Grounding datasets in several annotation formats, and their augmentations."""
 
 from .base import BaseGroundingDataset
 from .flickr30k_entities import Flickr30kEntitiesDataset

@@ -1,4 +1,4 @@
-"""Checks of boxes and masks as they come from annotation files."""
+"""Validation of boxes, masks, sentences and image sizes from annotation files."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ __all__ = [
 ]
 
 _EXIF_ORIENTATION = 0x0112
-MAX_SIDE = 2**20  # pixels; OpenCV reads no larger pictures
+MAX_SIDE = 2**20  # pixels; the largest side that OpenCV reads
 _MAX_PIXELS = 2**30
-_MAX_OVERFLOW = 2.0  # pixels by which annotators' boxes may leave the picture
+_MAX_OVERFLOW = 2.0  # pixels by which annotated boxes may exceed the image
 
 
 class InvalidSampleError(ValueError):
-    """A sample that cannot be used. The message is ``reason: detail``; the reason is counted."""
+    """Report a sample that cannot be used. The message is ``reason: detail``."""
 
     @property
     def reason(self) -> str:
-        """What is counted: the message's beginning."""
+        """Return the start of the message, by which skipped samples are counted."""
         return str(self).split(':', 1)[0]
 
 
 def xywh_to_xyxy(box_xywh: Any) -> list[float]:
-    """COCO's [x, y, width, height] as [x1, y1, x2, y2]; both float pixels."""
+    """Convert COCO's [x, y, width, height] to [x1, y1, x2, y2], both in float pixels."""
     x, y, w, h = _four_numbers(box_xywh)
     return [x, y, x + w, y + h]
 
@@ -55,14 +55,14 @@ def _four_numbers(box: Any) -> list[float]:
 
 
 def check_size(height: Any, width: Any) -> None:
-    """Refuses sizes that no picture has.
+    """Reject image sizes that are not possible.
 
     Args:
-        height: Pixels.
-        width: Pixels.
+        height: Height in pixels.
+        width: Width in pixels.
 
     Raises:
-        InvalidSampleError: They are no whole numbers, not positive, or larger than OpenCV reads.
+        InvalidSampleError: If they are not integers, not positive, or larger than OpenCV reads.
     """
     sides = (height, width)
     ok = all(isinstance(side, (int, np.integer)) and 0 < side <= MAX_SIDE for side in sides)
@@ -71,16 +71,16 @@ def check_size(height: Any, width: Any) -> None:
 
 
 def check_box(box: Any, height: int | None, width: int | None) -> list[float]:
-    """Clip a box to its picture.
+    """Clip a box to its image.
 
     Args:
         box: [x1, y1, x2, y2] in pixels.
-        height: Height of the picture, or None where it is not known (then only the order of the
-            corners is checked).
-        width: Width of the picture, or None.
+        height: Height of the image, or None if unknown (then only the order of the corners is
+            checked).
+        width: Width of the image, or None.
 
     Raises:
-        InvalidSampleError: The box has no area, or leaves the picture by more than 2 pixels.
+        InvalidSampleError: If the box has no area, or exceeds the image by more than 2 pixels.
     """
     x1, y1, x2, y2 = numbers = _four_numbers(box)
     if x2 <= x1 or y2 <= y1:
@@ -103,10 +103,10 @@ def check_box(box: Any, height: int | None, width: int | None) -> list[float]:
 
 
 def check_text(text: Any) -> str:
-    """Return a sentence without the blanks around it.
+    """Strip surrounding whitespace from a sentence.
 
     Raises:
-        InvalidSampleError: It is no text, or nothing but blanks.
+        InvalidSampleError: If it is not a string or only whitespace.
     """
     if not isinstance(text, str) or not text.strip():
         raise InvalidSampleError(f'empty sentence: {shown(text)}')
@@ -114,21 +114,21 @@ def check_text(text: Any) -> str:
 
 
 def check_mask(mask: Any, height: int | None, width: int | None) -> list[list[float]] | dict:
-    """Check a COCO mask and bring it to the form that ``mmdet.LoadAnnotations`` accepts.
+    """Validate a COCO mask and convert it to the form that ``mmdet.LoadAnnotations`` accepts.
 
-    Polygons of fewer than three points have no area and are left out when others remain.
+    Polygons with fewer than three points have no area and are dropped if others remain.
 
     Args:
         mask: A list of polygons [x1, y1, x2, y2, ...] in pixels, an RLE dict (compressed or
-            not) with 'size' and 'counts', or a list of such dicts, which are united.
-        height: Height of the picture, or None where it is not known.
-        width: Width of the picture, or None.
+            not) with 'size' and 'counts', or a list of such dicts, which are merged.
+        height: Height of the image, or None if unknown.
+        width: Width of the image, or None.
 
     Returns:
         The polygons, or a compressed RLE whose counts are a ``str``.
 
     Raises:
-        InvalidSampleError: The mask is malformed, empty, or made for another picture size.
+        InvalidSampleError: If the mask is malformed, empty, or made for another image size.
     """
     if isinstance(mask, dict):
         return _check_rle(mask, height, width)
@@ -150,7 +150,7 @@ def check_mask(mask: Any, height: int | None, width: int | None) -> list[list[fl
             raise InvalidSampleError(
                 'invalid mask: a polygon must be a flat list of finite x1, y1, x2, y2, ...'
             )
-        # pycocotools walks along every edge, pixel by pixel, in 32-bit numbers
+        # pycocotools traces every edge pixel by pixel with 32-bit integers.
         if len(points) and np.abs(points).max() > MAX_SIDE:
             raise InvalidSampleError(
                 f'invalid mask: a point {np.abs(points).max():.0f} pixels from the corner'
@@ -193,11 +193,11 @@ def _check_rle(mask: dict, height: int | None, width: int | None) -> dict:
 
 
 def _decode_counts(text: str | bytes) -> list[int]:
-    """Run lengths of a compressed RLE, zeros first.
+    """Decode the run lengths of a compressed RLE, zeros first.
 
-    pycocotools leaves memory uninitialised where the runs of a damaged string end too early, so
-    they are counted here. Five bits a character, the lowest first, the sixth bit says that more
-    follow; from the third on, runs are differences to the run before the last.
+    pycocotools leaves memory uninitialized if the runs of a damaged string end too early, so they
+    are decoded here. Each character holds five bits, lowest first; the sixth bit tells that more
+    follow. From the third run on, values are differences to the run before the last.
     """
     codes = text.encode() if isinstance(text, str) else text
     runs: list[int] = []
@@ -209,7 +209,7 @@ def _decode_counts(text: str | bytes) -> list[int]:
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
-            if bits & 16:  # negative difference
+            if bits & 16:  # the difference is negative
                 value -= 1 << shift
             runs.append(value + runs[-2] if len(runs) > 2 else value)
             value = shift = 0
@@ -219,7 +219,7 @@ def _decode_counts(text: str | bytes) -> list[int]:
 
 
 def mask_box(mask: list[list[float]] | dict) -> list[float]:
-    """The smallest [x1, y1, x2, y2], in pixels, around polygons or a compressed RLE."""
+    """Return the smallest [x1, y1, x2, y2], in pixels, around polygons or a compressed RLE."""
     if isinstance(mask, dict):
         return xywh_to_xyxy(mask_utils.toBbox(mask))
     points = np.concatenate([np.asarray(polygon).reshape(-1, 2) for polygon in mask])
@@ -227,11 +227,11 @@ def mask_box(mask: list[list[float]] | dict) -> list[float]:
 
 
 def check_mask_meets_box(mask: list[list[float]] | dict, box: Sequence[float]) -> None:
-    """Refuse a mask that lies wholly outside of its box.
+    """Reject a mask that lies entirely outside its box.
 
     Raises:
-        InvalidSampleError: They do not meet; one of them is in other coordinates or of another
-            object.
+        InvalidSampleError: If they do not overlap, which means that one of them uses other
+            coordinates or belongs to another object.
     """
     x1, y1, x2, y2 = mask_box(mask)
     if x1 > box[2] or x2 < box[0] or y1 > box[3] or y2 < box[1]:
@@ -242,13 +242,13 @@ def check_mask_meets_box(mask: list[list[float]] | dict, box: Sequence[float]) -
 
 
 def read_image_size(path: str) -> tuple[int, int]:
-    """(height, width) of the picture as it is shown, from the file's header alone.
+    """Read (height, width) of the image as displayed, from the file header alone.
 
-    EXIF orientation counts, as it does when mmcv reads the pixels: annotations of a photograph
-    that is stored lying belong to the upright picture.
+    EXIF orientation is applied, as mmcv does when it reads the pixels: annotations of a photograph
+    that is stored sideways refer to the upright image.
 
     Raises:
-        InvalidSampleError: The file is no readable image.
+        InvalidSampleError: If the file is not a readable image.
     """
     try:
         with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""What all grounding datasets share: checks, counting of what is left out, and the probe."""
+"""Base class of the grounding datasets: validation, skipped samples and the sentence shuffle."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ __all__ = ['BaseGroundingDataset', 'make_instance', 'make_sample']
 
 
 class BaseGroundingDataset(BaseDataset):
-    """Base of datasets whose sample is one sentence about one object of one picture.
+    """Represent a dataset in which a sample is one sentence about one object in one image.
 
-    A subclass yields *references* (an object with its sentences) from :meth:`iter_references`;
-    this class checks them and makes one sample of each sentence::
+    Subclasses yield *references* (an object with its sentences) from :meth:`iter_references`. This
+    class validates them and makes one sample per sentence::
 
         {
             'img_path': 'data/images/train2014/COCO_train2014_000000000154.jpg',
-            'img_id': 154, 'height': 640, 'width': 427,   # None until read where not annotated
+            'img_id': 154, 'height': 640, 'width': 427,   # None until read if not annotated
             'text': 'zebra at the bottom',
             'ref_id': 0, 'sent_id': 0, 'ann_id': 590410,
-            'kind': None,         # kind of sentence, where the annotation says it
-            'subset': None,       # name in the results, where the config gives one
+            'kind': None,         # kind of sentence, if annotated
+            'subset': None,       # name in the results, if set in the config
             'category': 'zebra',  # or None
             'iscrowd': 0,
             'instances': [{
@@ -55,56 +55,56 @@ class BaseGroundingDataset(BaseDataset):
             }],
         }
 
-    Annotations with ``iscrowd=1`` (a group outlined as one) stay in, as in the published counts
-    of expressions, and carry the flag: they raise a mean IoU, so a comparison with numbers that
-    leave them out has to leave them out too.
+    Annotations with ``iscrowd=1`` (a group outlined as one object) are kept, as in the published
+    counts of expressions, and carry the flag. They raise a mean IoU, so exclude them when comparing
+    with results that exclude them.
 
-    Boxes and masks belong to the picture as it is shown, that is, with its EXIF orientation
-    applied, which is how mmcv reads images.
+    Boxes and masks refer to the image with its EXIF orientation applied, which is how mmcv reads
+    images.
 
     Args:
         ann_file: Annotation file, relative to ``data_root``.
-        data_root: Folder of ``ann_file`` and ``data_prefix``.
-        data_prefix: ``dict(img=folder)``, the folder of the pictures, relative to ``data_root``;
-            None is ``data_root`` itself.
-        skip_invalid: Leave samples out that cannot be used (missing image, no annotation,
-            degenerate box, invalid mask, empty sentence) with one warning that counts them by
-            reason, instead of raising. A picture that turns out to be broken while training is
-            then replaced by another sample, with a warning for each such file (from each worker
-            that meets it); when testing it always raises.
-        check_images: Whether every picture must exist. False serves to look at annotations
-            without the pictures.
+        data_root: Directory of ``ann_file`` and ``data_prefix``.
+        data_prefix: ``dict(img=directory)`` with the image directory, relative to ``data_root``.
+            None means ``data_root`` itself.
+        skip_invalid: Skip unusable samples (missing image, no annotation, degenerate box, invalid
+            mask, empty sentence) with one warning that counts them by reason, instead of raising.
+            An image that turns out to be broken during training is then replaced by another
+            sample, with one warning per file (from each worker that encounters it). In testing it
+            always raises.
+        check_images: Whether every image must exist. Set it to False to inspect annotations
+            without the images.
         trust_pickle: Load annotation pickles with the ordinary unpickler, which may run code.
-        image_source: The collection that the pictures are of, where the annotations do not say
-            it: 'coco', 'vg', 'flickr', 'saiapr' (ReferItGame's) or a name of your own. It tells
-            which pictures of two data sets are the same (:class:`MixedGroundingDataset`); None
-            recognises COCO's by their file names.
-        source_folders: Folder, within the image folder, of each collection in ``ann_file``, for
-            pictures of several: ``dict(coco='train2014', vg='visual-genome')``. None: all are in
-            the image folder itself.
-        vg_image_data: Visual Genome's ``image_data.json``, relative to ``data_root``, which says
-            which of its pictures are COCO's. Needed where such pictures are mixed with others.
-        subset: Name of this data set and split where several are tested in one run, such as
-            'refcoco_testA': :class:`GroundingMetric` gives the results of each name apart.
-        sentence_shuffle: 'other_object' replaces each sentence by one about another object of the
-            same picture and keeps the ground truth: a model that reads the sentence finds the
-            other object and fails; one that cannot read scores as before. Samples without another
-            object are left out and counted in the log. For testing only.
-        shuffle_seed: Seed of the choice among the other sentences.
+        image_source: The collection of the images if the annotations do not name it: 'coco',
+            'vg', 'flickr', 'saiapr' (ReferItGame) or a custom name. It determines which images of
+            two datasets are the same (:class:`MixedGroundingDataset`). None recognizes COCO images
+            by their file names.
+        source_folders: Directory of each collection in ``ann_file`` below the image directory, for
+            images from several collections: ``dict(coco='train2014', vg='visual-genome')``. None
+            means that all images are in the image directory itself.
+        vg_image_data: Visual Genome's ``image_data.json``, relative to ``data_root``, which tells
+            which of its images come from COCO. Required if such images are mixed with others.
+        subset: Name of this dataset and split when several are tested in one run, such as
+            'refcoco_testA'. :class:`GroundingMetric` reports the results of each name separately.
+        sentence_shuffle: 'other_object' replaces each sentence by one about another object in the
+            same image and keeps the ground truth. A model that reads the sentence finds the other
+            object and fails; one that ignores it scores as before. Samples without another object
+            are left out, and their number is logged. For testing only.
+        shuffle_seed: Seed for choosing among the other sentences.
         kwargs: Further arguments of :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
-        FileNotFoundError: The data root or a file in it does not exist.
-        ValueError: A sample cannot be used and ``skip_invalid`` is False, or none is left.
+        FileNotFoundError: If the data root or a file in it does not exist.
+        ValueError: If a sample is unusable and ``skip_invalid`` is False, or no sample is left.
     """
 
     METAINFO: dict = dict(classes=('object',), task_name='visual_grounding')
     IMAGE_SOURCE: str | None = None
-    """``image_source`` where the config does not set it."""
+    """Default of ``image_source``."""
 
     data_prefix: dict[str, str]
     excluded_images: frozenset[ImageKey] = frozenset()
-    """Pictures of which no sample is made; set it before the data set is loaded."""
+    """Images to exclude; set it before the dataset is loaded."""
 
     def __init__(
         self,
@@ -145,11 +145,11 @@ class BaseGroundingDataset(BaseDataset):
         }
         self.vg_image_data = vg_image_data
         self.subset = subset
-        self.vg_images: dict[int, dict] | None = None  # content of vg_image_data while loading
-        self.image_keys: dict[str, tuple[ImageKey, ...]] = {}  # of each picture, by its path
-        self.sentence_counts: Counter[str] = Counter()  # by path, before exclusion
+        self.vg_images: dict[int, dict] | None = None  # content of vg_image_data during loading
+        self.image_keys: dict[str, tuple[ImageKey, ...]] = {}  # image path -> keys
+        self.sentence_counts: Counter[str] = Counter()  # image path -> count before exclusion
         self._left_out: dict[str, list] = {}  # reason -> [count, first message]
-        self._folders: dict[str, set[str]] = {}  # folder -> names of its files
+        self._folders: dict[str, set[str]] = {}  # directory -> file names
         self._broken_files: set[str] = set()
         super().__init__(
             ann_file=ann_file, data_root=data_root or '', data_prefix=data_prefix, **kwargs
@@ -159,25 +159,25 @@ class BaseGroundingDataset(BaseDataset):
     def iter_references(self) -> Iterator[dict]:
         """Yield the references of the annotation file.
 
-        Each is a dict with ``where`` (file and id, for messages), ``img_name`` (relative to the
-        image folder), ``img_id``, ``sentences`` (a list of dicts with ``text``, ``sent_id`` and
-        optionally ``kind``), ``ref_id``, ``ann_id``, ``box`` (XYXY, float pixels) or
-        ``box_xywh``, ``mask`` (polygons, RLE, a path, or None; without a box it gives the box)
-        and optionally ``height``, ``width``, ``category``, ``category_id``, ``iscrowd`` and
-        ``source`` (the collection that the picture is of). A reference that cannot be brought to
-        this form carries the :class:`InvalidSampleError` as ``error``; one whose picture is not
-        known goes to :meth:`leave_out`.
+        A reference is a dict with ``where`` (file and id, for messages), ``img_name`` (relative to
+        the image directory), ``img_id``, ``sentences`` (a list of dicts with ``text``, ``sent_id``
+        and optionally ``kind``), ``ref_id``, ``ann_id``, ``box`` (XYXY, float pixels) or
+        ``box_xywh``, ``mask`` (polygons, RLE, a path, or None; it determines the box if there is
+        none) and optionally ``height``, ``width``, ``category``, ``category_id``, ``iscrowd`` and
+        ``source`` (the collection of the image). A reference that cannot be converted to this form
+        carries the :class:`InvalidSampleError` as ``error``; one whose image is unknown is passed
+        to :meth:`leave_out`.
         """
 
     def _join_prefix(self) -> None:
         super()._join_prefix()
-        # As joined, so that a path with and without a trailing slash is the same folder.
+        # Normalize so that paths with and without a trailing slash compare equal.
         self.data_prefix = {key: os.path.normpath(p or '.') for key, p in self.data_prefix.items()}
         if self.vg_image_data:
             self.vg_image_data = os.path.join(self.data_root, self.vg_image_data)
 
     def _check_files(self) -> None:
-        """One clear line for each way in which data is not where the config says."""
+        """Raise a specific one-line error if data is not where the config expects it."""
         if self.data_root and not os.path.isdir(self.data_root):
             raise FileNotFoundError(self._not_found('data_root', self.data_root))
         if not os.path.isfile(self.ann_file):
@@ -195,7 +195,7 @@ class BaseGroundingDataset(BaseDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Samples of all valid references, in the order of the annotation file."""
+        """Load the samples of all valid references, in the order of the annotation file."""
         samples = [sample for _, made in self.valid_references() for sample in made]
         if not samples:
             message = self._left_out_message() if self._left_out else 'it holds none'
@@ -205,14 +205,14 @@ class BaseGroundingDataset(BaseDataset):
         return samples
 
     def valid_references(self, read_sizes: bool = False) -> Iterator[tuple[dict, list[dict]]]:
-        """References that can be used, as the annotation file has them, with their samples.
+        """Yield the usable references of the annotation file with their samples.
 
         Args:
-            read_sizes: Read the sizes that are not annotated from the pictures.
+            read_sizes: Read sizes that are not annotated from the images.
 
         Raises:
-            FileNotFoundError: A file does not exist.
-            ValueError: A reference cannot be used and ``skip_invalid`` is False.
+            FileNotFoundError: If a file does not exist.
+            ValueError: If a reference is unusable and ``skip_invalid`` is False.
         """
         self._start_loading()
         for reference in self.iter_references():
@@ -237,7 +237,7 @@ class BaseGroundingDataset(BaseDataset):
         return read_vg_images(self.vg_image_data) if self.vg_image_data else None
 
     def _samples_of(self, reference: dict, read_sizes: bool = False) -> list[dict] | None:
-        """Return the samples of a reference, or None where it cannot be used and is left out."""
+        """Return the samples of a reference, or None if it is unusable and skipped."""
         img_path = self._locate(reference)
         try:
             if read_sizes and reference.get('height') is None:
@@ -248,7 +248,7 @@ class BaseGroundingDataset(BaseDataset):
             return None
 
     def _locate(self, reference: dict) -> str:
-        """Path of the picture. It is noted even where the sample turns out to be invalid."""
+        """Return the path of the image, and record its keys even if the sample is invalid."""
         source = reference.get('source') or self.image_source
         if source is not None and self.source_folders:
             if source not in self.source_folders:
@@ -263,7 +263,7 @@ class BaseGroundingDataset(BaseDataset):
         return img_path
 
     def filter_data(self) -> list[dict]:
-        """Samples whose pictures are not among :attr:`excluded_images`."""
+        """Return the samples whose images are not in :attr:`excluded_images`."""
         if not self.excluded_images:
             return self.data_list
         self.sentence_counts = Counter(sample['img_path'] for sample in self.data_list)
@@ -274,7 +274,7 @@ class BaseGroundingDataset(BaseDataset):
         ]
 
     def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
-        if not self.data_list:  # all excluded, which MMEngine cannot serialise
+        if not self.data_list:  # MMEngine cannot serialize an empty list
             return np.zeros(0, dtype=np.uint8), np.zeros(0, dtype=np.int64)
         return super()._serialize_data()
 
@@ -283,11 +283,11 @@ class BaseGroundingDataset(BaseDataset):
 
         Args:
             where: File and id.
-            error: What is wrong.
-            num_sentences: How many samples are lost.
+            error: The reason.
+            num_sentences: Number of samples lost.
 
         Raises:
-            ValueError: ``skip_invalid`` is False.
+            ValueError: If ``skip_invalid`` is False.
         """
         message = ' '.join(f'{where}: {error}'.splitlines())
         if not self.skip_invalid:
@@ -303,10 +303,10 @@ class BaseGroundingDataset(BaseDataset):
         return f'{type(self).__name__}: {total} samples left out: ' + '; '.join(parts)
 
     def _make_samples(self, reference: dict, img_path: str) -> list[dict]:
-        """One sample for each sentence of a reference.
+        """Make one sample per sentence of a reference.
 
         Raises:
-            InvalidSampleError: The picture, the box or the mask cannot be used.
+            InvalidSampleError: If the image, the box or the mask cannot be used.
         """
         if 'error' in reference:
             raise reference['error']
@@ -322,7 +322,7 @@ class BaseGroundingDataset(BaseDataset):
         return samples
 
     def _image_exists(self, path: str) -> bool:
-        # One listing for each folder: much faster than asking for each of 20,000 files.
+        # Listing each directory once is much faster than one stat call for each of 20,000 files.
         folder, name = os.path.split(path)
         if folder not in self._folders:
             try:
@@ -333,7 +333,7 @@ class BaseGroundingDataset(BaseDataset):
         return name in self._folders[folder]
 
     def _shuffle_sentences(self, samples: list[dict]) -> list[dict]:
-        """Give each sample a sentence about another object of its picture."""
+        """Replace each sentence by one about another object in the same image."""
 
         def object_of(sample: dict) -> Any:
             if sample['ann_id'] is not None:
@@ -368,10 +368,10 @@ class BaseGroundingDataset(BaseDataset):
         return shuffled
 
     def get_data_info(self, idx: int) -> dict:
-        """The sample, with the picture's size read from its header where not annotated.
+        """Return the sample; an image size that is not annotated is read from the file header.
 
         Raises:
-            InvalidSampleError: The size is not annotated and the file is no readable image.
+            InvalidSampleError: If the size is not annotated and the file is not a readable image.
         """
         info = super().get_data_info(idx)
         if info['height'] is None and self.check_images:
@@ -379,11 +379,11 @@ class BaseGroundingDataset(BaseDataset):
         return info
 
     def prepare_data(self, idx: int) -> Any:
-        """The sample after the pipeline; None asks for another one in its place.
+        """Return the sample after the pipeline, or None to request another one instead.
 
         Raises:
-            ValueError: The picture is broken or does not fit its annotation; the message names
-                the file and the ids. In training with ``skip_invalid`` it is a warning.
+            ValueError: If the image is broken or does not match its annotation. The message names
+                the file and the ids. In training with ``skip_invalid`` a warning is logged instead.
         """
         try:
             return super().prepare_data(idx)
@@ -412,10 +412,10 @@ class BaseGroundingDataset(BaseDataset):
 
 
 def make_instance(reference: dict) -> dict:
-    """Return the checked box and mask of a reference, as ``instances`` of a sample has them.
+    """Validate the box and the mask of a reference and return them as an ``instances`` entry.
 
     Raises:
-        InvalidSampleError: The picture's size, the box or the mask cannot be used.
+        InvalidSampleError: If the image size, the box or the mask cannot be used.
     """
     height, width = reference.get('height'), reference.get('width')
     if height is not None or width is not None:
@@ -443,7 +443,7 @@ def make_sample(
     """Return the sample of one sentence of a reference.
 
     Raises:
-        InvalidSampleError: The sentence is empty.
+        InvalidSampleError: If the sentence is empty.
     """
     return dict(
         img_path=img_path,

@@ -1,4 +1,4 @@
-"""Grounding data of any format, read split by split."""
+"""Reading of grounding data in any supported format, split by split."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FORMATS = ('refer', 'transvg', 'seqtr', 'jsonl', 'flickr30k', 'vg')
 
 
 def find_format(path: Path) -> str:
-    """Format of a file or folder, by the names of its files.
+    """Detect the format of a file or directory from its file names.
 
     Raises:
-        FileNotFoundError: It does not exist.
-        ValueError: It looks like none of them.
+        FileNotFoundError: If the path does not exist.
+        ValueError: If the path matches no known format.
     """
     if not path.exists():
         raise FileNotFoundError(f'{path}: no such file or folder')
@@ -57,10 +57,10 @@ def find_format(path: Path) -> str:
 
 
 def find_refs(folder: Path, by: str | None) -> Path:
-    """The ``refs(*).p`` of a folder in the refer layout.
+    """Find the ``refs(*).p`` of a directory in the refer layout.
 
     Raises:
-        ValueError: There is none, or there are several and `by` does not choose one.
+        ValueError: If there is none, or there are several and ``by`` does not select one.
     """
     if by is not None:
         path = folder / f'refs({by}).p'
@@ -83,19 +83,19 @@ def iter_splits(
     trust_pickle: bool = False,
     **options: Any,
 ) -> Iterator[tuple[str, BaseGroundingDataset]]:
-    """Each split of a source with its (not yet loaded) data set.
+    """Yield each split of a source with its dataset, which is not loaded yet.
 
     Args:
-        path: File or folder.
+        path: File or directory.
         kind: One of :data:`FORMATS`.
-        by: Which ``refs(*).p`` of a folder in the refer layout.
-        images: Folder of the pictures; None does not look at them.
-        check_images: Whether every picture must be in ``images``.
+        by: Selects the ``refs(*).p`` of a directory in the refer layout.
+        images: Image directory. None does not access the images.
+        check_images: Whether every image must be in ``images``.
         trust_pickle: Load pickles with the ordinary unpickler, which may run code.
-        options: Further arguments of the data set.
+        options: Further arguments of the dataset.
 
     Raises:
-        ValueError: Nothing is found to read.
+        ValueError: If there is nothing to read.
     """
     base = dict(
         data_prefix=dict(img=os.path.abspath(images or '.')),
@@ -139,7 +139,7 @@ def _split_configs(
             yield split, dict(type='SeqTRGroundingDataset', ann_file=str(file), split=split)
     elif kind == 'jsonl':
         for file in [path] if path.is_file() else sorted(path.glob('*.jsonl')):
-            cfg = dict(data_root=str(file.parent.absolute()), ann_file=file.name)  # of mask files
+            cfg = dict(data_root=str(file.parent.absolute()), ann_file=file.name)  # for mask files
             yield file.stem, dict(type='JSONLinesGroundingDataset', **cfg)
     elif kind == 'flickr30k':
         for split in ('train', 'val', 'test'):
@@ -158,11 +158,11 @@ def _split_configs(
 
 
 def read_references(dataset: BaseGroundingDataset, need_sizes: bool = False) -> list[dict]:
-    """References of a split, valid and complete; sentences about one object are together.
+    """Read the valid references of a split, merging the sentences about one object.
 
     Args:
-        dataset: A data set that need not have been loaded.
-        need_sizes: Read the sizes of pictures that are not annotated.
+        dataset: The dataset, which need not be loaded.
+        need_sizes: Read image sizes that are not annotated.
 
     Returns:
         Dicts with ``img_name``, ``image_id``, ``width``, ``height``, ``ref_id``, ``ann_id``,
@@ -171,12 +171,12 @@ def read_references(dataset: BaseGroundingDataset, need_sizes: bool = False) -> 
         ``kind``).
 
     Raises:
-        ValueError: A size is needed and there are no pictures to read it from, or a reference is
-            invalid and the data set does not skip such.
+        ValueError: If a size is needed and there are no images to read it from, or a reference is
+            invalid and the dataset does not skip invalid ones.
     """
     merged: dict[Any, dict] = {}
     for raw, samples in dataset.valid_references(read_sizes=need_sizes and dataset.check_images):
-        if not samples:  # all its sentences are empty
+        if not samples:  # every sentence is empty
             continue
         reference = _complete(raw, samples, dataset.image_keys[samples[0]['img_path']][0])
         if need_sizes and reference['height'] is None:
@@ -220,7 +220,7 @@ def _complete(raw: dict, samples: list[dict], image_key: ImageKey) -> dict:
         dict(text=sample['text'], sent_id=sent_ids[sample['sent_id']], kind=sample['kind'])
         for sample in samples
     ]
-    # As annotated where it is, since x + w - x is not always w.
+    # Keep the annotated format, because x + w - x is not always w in floating point.
     if 'box_xywh' in raw:
         x, y, w, h = (float(value) for value in raw['box_xywh'])
         reference.update(box=[x, y, x + w, y + h], box_xywh=[x, y, w, h])
@@ -233,7 +233,7 @@ def _complete(raw: dict, samples: list[dict], image_key: ImageKey) -> dict:
 
 
 def _kept(raw: dict) -> dict:
-    """What :func:`write_json_lines` kept under ``meta.refer``, where it is of its form."""
+    """Return the fields that :func:`write_json_lines` kept under ``meta.refer``, if valid."""
     meta = raw.get('meta')
     kept = meta.get('refer') if isinstance(meta, dict) else None
     if not isinstance(kept, dict):
@@ -248,7 +248,7 @@ def _kept(raw: dict) -> dict:
 
 
 def _identity(dataset: BaseGroundingDataset, reference: dict, raw: dict) -> Any:
-    """What is equal for entries about one object, in formats that have one for each sentence."""
+    """Return a key that all entries about one object share, even with one entry per sentence."""
     if isinstance(dataset, TransVGGroundingDataset):
         return reference['img_name'], reference['ann_id'], tuple(reference['box'])
     if 'ref_id' in _kept(raw):

@@ -1,4 +1,4 @@
-"""Flickr30K Entities, as its authors publish it."""
+"""Flickr30K Entities in its original format."""
 
 from __future__ import annotations
 
@@ -26,38 +26,39 @@ _PHRASE = re.compile(r'\[/EN#(\d{1,18})((?:/\w+)+) ([^\]]+)\]')
 
 @DATASETS.register_module()
 class Flickr30kEntitiesDataset(BaseGroundingDataset):
-    """Noun phrases of Flickr30K's captions with the boxes of what they name.
+    """Load noun phrases of the Flickr30K captions with the boxes of the objects they name.
 
     ::
 
         data_root/flickr30k_entities
-        ├── train.txt, val.txt, test.txt    one picture a line: 36979
+        ├── train.txt, val.txt, test.txt    one image per line: 36979
         ├── Sentences/36979.txt             five captions
         └── Annotations/36979.xml           boxes, each with the ids of its phrases
 
-    A caption marks phrases with the id of what they name and its types::
+    A caption marks each phrase with the id of the object that it names and with its types::
 
         [/EN#1/people Two young guys] with [/EN#2/bodyparts shaggy hair] look at ...
 
-    All phrases with one id, over the five captions, are sentences about one object; ``kind`` is
-    the type ('people', 'clothing', ...). Where it has several boxes the object is their union.
-    Phrases without a box (scenes, events, what cannot be seen) are no samples; the log counts
-    them. Boxes are published as first and last pixel, counted from 1; here they are edges.
+    All phrases with the same id in the five captions are sentences about one object; ``kind`` is
+    the type ('people', 'clothing', ...). If an object has several boxes, their union is used.
+    Phrases without a box (scenes, events, things that cannot be seen) yield no samples; their
+    number is logged. Boxes are published as first and last pixel, counted from 1, and are
+    converted to edges here.
 
     Args:
-        ann_file: The list of pictures of a split, relative to ``data_root``; ``Sentences`` and
-            ``Annotations`` are beside it.
+        ann_file: The list of images of a split, relative to ``data_root``. The directories
+            ``Sentences`` and ``Annotations`` must be next to it.
         kwargs: Arguments of :class:`BaseGroundingDataset`.
 
     Raises:
-        FileNotFoundError: A picture of the list has no captions or no boxes.
-        ValueError: A file is of another form.
+        FileNotFoundError: If an image of the list has no captions or no boxes.
+        ValueError: If a file has another format.
     """
 
     IMAGE_SOURCE = 'flickr'
 
     def iter_references(self) -> Iterator[dict]:
-        """See :meth:`BaseGroundingDataset.iter_references`."""
+        """Yield one reference per annotated object of an image."""
         folder = os.path.dirname(self.ann_file)
         names = read_text(self.ann_file).split()
         ref_id = sent_id = without_box = 0
@@ -100,7 +101,7 @@ class Flickr30kEntitiesDataset(BaseGroundingDataset):
 
     @staticmethod
     def _read_boxes(path: str) -> tuple[int, int, dict[int, list[list[float]]]]:
-        """Width and height of the picture, and the boxes (XYXY) of each id."""
+        """Read the width and height of the image and the boxes (XYXY) of each id."""
         boxes: dict[int, list[list[float]]] = {}
         root = read_xml(path)
         try:
@@ -124,7 +125,7 @@ class Flickr30kEntitiesDataset(BaseGroundingDataset):
 
     @staticmethod
     def _read_phrases(path: str) -> dict[int, tuple[str, list[str]]]:
-        """Type and phrases of each id, in the order of the captions."""
+        """Read the type and the phrases of each id, in the order of the captions."""
         phrases: dict[int, tuple[str, list[str]]] = {}
         for chain, types, text in _PHRASE.findall(read_text(path)):
             kind = types.split('/')[1]

@@ -1,4 +1,4 @@
-"""Which picture a file is, told across data sets."""
+"""Image identities that are comparable across datasets."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ _ALIASES = {
     'saiaprtc12': 'saiapr',
     'saiapr_tc-12': 'saiapr',
 }
-# COCO_train2014_000000000154.jpg, and 000000000154.jpg as from 2017 on.
+# COCO_train2014_000000000154.jpg, or 000000000154.jpg since 2017.
 _COCO_NAME = re.compile(r'(?:COCO_[a-z]+\d{4}_)?(\d{12})\.\w+')
 
 
 def canonical_source(name: str) -> str:
-    """'coco', 'vg', 'flickr' or 'saiapr' for the names in use; any other name in lower case."""
+    """Map an image collection name to 'coco', 'vg', 'flickr' or 'saiapr', or to lower case."""
     return _ALIASES.get(name.lower(), name.lower())
 
 
 def image_keys(
     img_path: str, source: str | None, vg_images: dict[int, dict] | None = None
 ) -> tuple[ImageKey, ...]:
-    """Names of a picture that are the same in every data set that has it.
+    """Return keys of an image that are the same in every dataset that contains it.
 
     Args:
-        img_path: The picture's path; it need not exist.
-        source: The collection it is of (see :func:`canonical_source`); None recognises COCO's
-            file names and takes every other picture as itself, by its path.
-        vg_images: Entries of ``image_data.json`` by image id: some of Visual Genome's pictures
-            are COCO's (``coco_id``), all have a ``flickr_id``.
+        img_path: Path of the image, which need not exist.
+        source: The collection of the image (see :func:`canonical_source`). None recognizes COCO
+            file names and identifies any other image by its path.
+        vg_images: Entries of ``image_data.json`` by image id. Some Visual Genome images come from
+            COCO (``coco_id``); all have a ``flickr_id``.
 
     Returns:
-        One key, or more for a picture of Visual Genome: ``('vg', 2407890), ('coco', 154)``.
+        One key, or several for a Visual Genome image: ``('vg', 2407890), ('coco', 154)``.
 
     Raises:
-        ValueError: ``vg_images`` lacks the picture.
+        ValueError: If ``vg_images`` lacks the image.
     """
     folder, name = os.path.split(img_path)
     coco = _COCO_NAME.fullmatch(name)
@@ -80,13 +80,15 @@ def _real_folder(folder: str) -> str:
 
 
 def read_vg_images(path: str) -> dict[int, dict]:
-    """Entries of Visual Genome's ``image_data.json`` by image id::
+    """Read the entries of Visual Genome's ``image_data.json`` by image id.
+
+    Format::
 
         [{'image_id': 1, 'url': 'https://.../VG_100K_2/1.jpg', 'width': 800, 'height': 600,
           'coco_id': None, 'flickr_id': None}, ...]
 
     Raises:
-        ValueError: The file is of another form.
+        ValueError: If the file has another format.
     """
     entries = read_json(path)
     if not isinstance(entries, list):

@@ -1,4 +1,4 @@
-"""People's own grounding data: a folder of pictures and a text file."""
+"""Custom grounding data: an image directory and a JSON Lines file."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _KEYS = {
 
 
 def read_mask_file(path: str) -> dict:
-    """RLE of a mask picture, of which every pixel that is not zero belongs to the object.
+    """Read a mask image as RLE; every nonzero pixel belongs to the object.
 
     Raises:
-        InvalidSampleError: The file is missing, no readable image, or all zero.
+        InvalidSampleError: If the file is missing, is not a readable image, or is all zero.
     """
     if not os.path.isfile(path):
         raise InvalidSampleError(f'invalid mask: {path} does not exist')
@@ -43,7 +43,7 @@ def read_mask_file(path: str) -> dict:
         raise InvalidSampleError(f'invalid mask: {path} cannot be read as an image')
     mask = image != 0
     if image.ndim == 3:
-        mask = mask[..., :3].any(axis=2)  # an alpha channel does not count
+        mask = mask[..., :3].any(axis=2)  # ignore an alpha channel
     if not mask.any():
         raise InvalidSampleError(f'invalid mask: {path} is all zero')
     rle = mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8))
@@ -52,7 +52,7 @@ def read_mask_file(path: str) -> dict:
 
 @DATASETS.register_module()
 class JSONLinesGroundingDataset(BaseGroundingDataset):
-    """One JSON object a line, each about one object of one picture.
+    """Load a file with one JSON object per line, each about one object in one image.
 
     ::
 
@@ -61,21 +61,21 @@ class JSONLinesGroundingDataset(BaseGroundingDataset):
          "mask": [[10, 10, 60, 12, 58, 30]]}
         {"image": "kitchen/002.jpg", "sentence": "a plate", "mask": "masks/002_plate.png"}
 
-    (the second is broken in two here only to fit). Fields:
+    (The second object is wrapped here only to fit.) Fields:
 
-    - ``image``: path relative to the image folder.
+    - ``image``: path relative to the image directory.
     - ``sentence`` or ``sentences``: a string, or a list of strings about the same object.
-    - ``bbox``: [x1, y1, x2, y2] in pixels of the upright picture; taken from the mask if absent.
-    - ``mask``: COCO polygons, COCO RLE, or the path (relative to ``data_root``) of a picture of
-      the same size in which everything that is not zero belongs to the object. Optional beside a
-      ``bbox``; without it the sample trains and tests boxes only.
-    - ``width``, ``height``: optional; read from the picture's header when it is needed.
+    - ``bbox``: [x1, y1, x2, y2] in pixels of the upright image; computed from the mask if absent.
+    - ``mask``: COCO polygons, COCO RLE, or the path (relative to ``data_root``) of an image of the
+      same size whose nonzero pixels belong to the object. Optional if there is a ``bbox``; without
+      a mask the sample trains and tests boxes only.
+    - ``width``, ``height``: optional; read from the image header when needed.
     - ``kind``, ``category``: optional strings for results by group.
-    - ``object_id``: optional; lines of the same object carry the same number or string.
-    - ``meta``: optional; anything else, not read (the converter keeps the refer layout's ids
-      there, under ``refer``).
+    - ``object_id``: optional number or string, the same for all lines about one object.
+    - ``meta``: optional; any other data, which is ignored (the converter stores the ids of the
+      refer layout there, under ``refer``).
 
-    A config for a folder ``mydata`` with ``train.jsonl`` and ``images/``::
+    Config for a directory ``mydata`` with ``train.jsonl`` and ``images/``::
 
         dict(type='JSONLinesGroundingDataset', data_root='mydata', ann_file='train.jsonl',
              data_prefix=dict(img='images'), pipeline=train_pipeline)
@@ -85,15 +85,16 @@ class JSONLinesGroundingDataset(BaseGroundingDataset):
         kwargs: Arguments of :class:`BaseGroundingDataset`.
 
     Raises:
-        ValueError: A line is not of this form; the message starts with file:line. Wrong types
-            and unknown fields raise even with ``skip_invalid``, which is for damaged samples.
+        ValueError: If a line does not have this form; the message starts with file:line. Wrong
+            types and unknown fields raise even with ``skip_invalid``, which only covers damaged
+            samples.
     """
 
     def __init__(self, ann_file: str, **kwargs) -> None:
         super().__init__(ann_file=ann_file, **kwargs)
 
     def iter_references(self) -> Iterator[dict]:
-        """See :meth:`BaseGroundingDataset.iter_references`."""
+        """Yield one reference per line."""
         sent_id = 0
         for number, line in enumerate(read_lines(self.ann_file), start=1):
             if not line.strip():
@@ -113,7 +114,7 @@ class JSONLinesGroundingDataset(BaseGroundingDataset):
             yield reference
 
     def _parse_line(self, line: str, where: str) -> dict:
-        """Check the types of one line's fields."""
+        """Parse one line and check the types of its fields."""
 
         def expect(ok: bool, field: str, expected: str, found: Any) -> None:
             if not ok:
@@ -197,10 +198,10 @@ class JSONLinesGroundingDataset(BaseGroundingDataset):
         )
 
     def _read_mask(self, reference: dict) -> None:
-        """Make the path of a mask picture whole, and take the box from it where there is none.
+        """Resolve the path of a mask image and compute the box from it if there is none.
 
-        The picture itself is read again when the sample is used, so that a large data set does
-        not hold all its masks in memory.
+        The image is read again when the sample is used, so that a large dataset does not keep all
+        its masks in memory.
         """
         mask = reference['mask']
         if not isinstance(mask, str):

@@ -1,4 +1,4 @@
-"""Several grounding data sets as one, without the pictures that others are tested on."""
+"""Union of several grounding datasets that excludes the images used for evaluation."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ __all__ = ['MixedGroundingDataset']
 
 @DATASETS.register_module()
 class MixedGroundingDataset(ConcatDataset):
-    """The union of data sets, less every picture of the data sets in ``exclude``.
+    """Concatenate datasets and remove every image that occurs in the datasets in ``exclude``.
 
-    The data sets of grounding share pictures: those of RefCOCO's val split are in RefCOCOg's
-    train split and in Visual Genome. What is trained on a union must not have seen the pictures
-    of any val or test split, whichever data set they come from. Pictures are the same if they
-    have the same COCO image id, the same Visual Genome id, or the same Flickr30K or ReferItGame
-    file name; which of Visual Genome's are COCO's (or Flickr30K's) is read from its
-    ``image_data.json``. Any other picture is itself, by its path.
+    Grounding datasets share images: those of RefCOCO's val split also occur in RefCOCOg's train
+    split and in Visual Genome. A model trained on a union must not see the images of any val or
+    test split, whichever dataset they come from. Images are the same if they have the same COCO
+    image id, the same Visual Genome id, or the same Flickr30K or ReferItGame file name. Visual
+    Genome's ``image_data.json`` tells which of its images come from COCO (or Flickr30K). Any other
+    image is identified by its path.
 
-    Without ``exclude`` it is the union: of the splits that one run tests, each with a ``subset`` by
-    which :class:`GroundingMetric` gives its results.
+    Without ``exclude`` this is a plain union, for example of the splits that one run tests, each
+    with a ``subset`` under which :class:`GroundingMetric` reports its results.
 
-    The log says once what was removed from each data set. One of which nothing is left drops out.
+    The images removed from each dataset are logged once. Datasets that become empty are dropped.
 
     Args:
-        datasets: Configs of the data sets to unite.
-        exclude: Configs of the data sets (val and test splits) whose pictures are removed. Only
-            their annotations are read; the pictures need not be there.
-        pipeline: Pipeline of the data sets that name none themselves.
-        lazy_init: Whether to read nothing until it is needed.
+        datasets: Configs of the datasets to concatenate.
+        exclude: Configs of the datasets (val and test splits) whose images are removed. Only their
+            annotations are read; the images need not exist.
+        pipeline: Pipeline for the datasets that do not define one.
+        lazy_init: Whether to defer reading until it is needed.
 
     Raises:
-        ValueError: A config is not of a grounding data set, nothing is left, or there are pictures
-            of Visual Genome and it is not known which of them are COCO's.
+        ValueError: If a config is not that of a grounding dataset, nothing is left, or there are
+            Visual Genome images and it is unknown which of them come from COCO.
 
     Example config::
 
@@ -81,7 +81,7 @@ class MixedGroundingDataset(ConcatDataset):
         return dataset
 
     def full_init(self) -> None:
-        """Read all annotations, and remove the pictures of ``exclude``."""
+        """Read all annotations and remove the images of ``exclude``."""
         if self._fully_initialized:
             return
         excluded: set[ImageKey] = set()
@@ -111,7 +111,7 @@ class MixedGroundingDataset(ConcatDataset):
 
     @staticmethod
     def _check_identities(dataset: BaseGroundingDataset) -> None:
-        """Refuse pictures of Visual Genome of which it is not known whether they are COCO's."""
+        """Reject Visual Genome images if it is unknown whether they come from COCO."""
         if dataset.vg_image_data is None and any(
             key[0] == 'vg' for keys in dataset.image_keys.values() for key in keys
         ):
@@ -123,8 +123,8 @@ class MixedGroundingDataset(ConcatDataset):
 
 
 def _describe_removal(dataset: BaseGroundingDataset) -> list[str]:
-    """A line for each collection of pictures: what was removed, of how much."""
-    # source -> sentences removed, sentences, pictures removed, pictures
+    """Describe what was removed from a dataset, one line per image collection."""
+    # source -> [sentences removed, sentences, images removed, images]
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for path, keys in dataset.image_keys.items():
         is_removed = not dataset.excluded_images.isdisjoint(keys)

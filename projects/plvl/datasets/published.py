@@ -1,4 +1,4 @@
-"""How many pictures, references and sentences the data sets have, as published."""
+"""Published numbers of images, references and sentences in the datasets."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ['COUNTED', 'PUBLISHED', 'compare', 'count', 'published_name', 'publis
 
 COUNTED = ('pictures', 'references', 'sentences')
 
-# Sentences of each split: the data sets' own counts. Totals: PLVL, section 4.1, whose sentences are
-# the sums of the splits' (its "objects" are references here). Pictures and references of val:
-# counted in the complete annotation files of those splits.
+# Sentences per split are the counts of the dataset authors. Totals are from PLVL, section 4.1; its
+# sentences are the sums over the splits, and its "objects" are called references here. Images and
+# references of val are counted in the complete annotation files of those splits.
 PUBLISHED: dict[str, dict[str, dict[str, int]]] = {
     'refcoco': dict(
         train=dict(sentences=120_624),
@@ -35,7 +35,7 @@ PUBLISHED: dict[str, dict[str, dict[str, int]]] = {
     ),
 }
 
-# As folders, files and keys of others call them.
+# Names used by the directories, files and keys of other projects.
 _NAMES = {
     'refcoco': 'refcoco',
     'refcoco-unc': 'refcoco',
@@ -52,12 +52,12 @@ _MIXED_KEY = re.compile(r'(train|val|testA|testB|test)_(refcoco(?:plus|\+|g)?)_(
 
 
 def published_name(name: str) -> str | None:
-    """The key of :data:`PUBLISHED` for a data set's name in any format, or None."""
+    """Return the key of :data:`PUBLISHED` for a dataset name in any format, or None."""
     return _NAMES.get(name)
 
 
 def published_split(name: str | None, split: str) -> tuple[str | None, str]:
-    """Data set and split that a split's name means: SeqTR's mixed keys name both."""
+    """Return the dataset and split of a split name; SeqTR's mixed keys name both."""
     mixed = _MIXED_KEY.fullmatch(split)
     if mixed is None:
         return name, split
@@ -65,7 +65,7 @@ def published_split(name: str | None, split: str) -> tuple[str | None, str]:
 
 
 def count(references: list[dict]) -> dict[str, int]:
-    """Pictures, references and sentences of a list from :func:`conversion.read_references`."""
+    """Count the images, references and sentences returned by :func:`conversion.read_references`."""
     return dict(
         pictures=len({ref['img_name'] for ref in references}),
         references=len(references),
@@ -74,7 +74,7 @@ def count(references: list[dict]) -> dict[str, int]:
 
 
 def compare(where: str, found: Mapping[str, int], published: Mapping[str, int]) -> list[str]:
-    """A line for each count that differs."""
+    """Return one line for each count that differs."""
     lines = []
     for what, expected in published.items():
         missing = expected - found[what]

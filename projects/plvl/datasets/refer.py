@@ -26,7 +26,7 @@ __all__ = ['ReferGroundingDataset']
 
 @DATASETS.register_module()
 class ReferGroundingDataset(BaseGroundingDataset):
-    """RefCOCO, RefCOCO+, RefCOCOg (umd and google) and any data in their layout.
+    """Load RefCOCO, RefCOCO+, RefCOCOg (umd and google) or any data in their layout.
 
     ::
 
@@ -37,12 +37,12 @@ class ReferGroundingDataset(BaseGroundingDataset):
         ├── refcocog/{instances.json, refs(umd).p, refs(google).p}
         └── refclef/{instances.json, refs(unc).p, refs(berkeley).p}    # ReferItGame
 
-    ``instances.json`` is a COCO annotation file. ``refs(*).p`` is a pickle of a list::
+    ``instances.json`` is a COCO annotation file. ``refs(*).p`` is a pickled list::
 
         [{
             'ref_id': 0, 'ann_id': 590410, 'image_id': 154, 'category_id': 24,
             'split': 'train',
-            'file_name': 'COCO_train2014_000000000154_0.jpg',   # not the picture's name
+            'file_name': 'COCO_train2014_000000000154_0.jpg',   # not the name of the image file
             'sent_ids': [0, 1],
             'sentences': [
                 # 'kind' is optional: 'attribute', 'position', ... for results by kind
@@ -52,20 +52,20 @@ class ReferGroundingDataset(BaseGroundingDataset):
             ],
         }, ...]
 
-    Expressions: RefCOCO 120,624 train / 10,834 val / 5,657 testA / 5,095 testB, RefCOCO+
-    120,191 / 10,758 / 5,726 / 4,889, RefCOCOg-umd 80,512 train / 4,896 val / 9,602 test.
+    Number of expressions: RefCOCO 120,624 train / 10,834 val / 5,657 testA / 5,095 testB,
+    RefCOCO+ 120,191 / 10,758 / 5,726 / 4,889, RefCOCOg-umd 80,512 train / 4,896 val / 9,602 test.
 
     Args:
         ann_file: ``instances.json``, relative to ``data_root``.
         split_file: ``refs(*).p``, relative to ``data_root``.
-        split: 'train', 'val', 'test', 'testA' or 'testB', as the split file has them.
-        sentence_key: 'sent' (cleaned and lower-cased by the data sets' authors) or 'raw' (as
+        split: 'train', 'val', 'test', 'testA' or 'testB', as named in the split file.
+        sentence_key: 'sent' (cleaned and lower-cased by the dataset authors) or 'raw' (as
             written).
-        kwargs: Arguments of :class:`BaseGroundingDataset`; ``image_source='saiapr'`` for
-            ``refclef``, where it is mixed with others.
+        kwargs: Arguments of :class:`BaseGroundingDataset`. Use ``image_source='saiapr'`` for
+            ``refclef`` when it is mixed with other datasets.
 
     Raises:
-        ValueError: The split file has no such split, or a file has another form.
+        ValueError: If the split file has no such split, or a file has another format.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class ReferGroundingDataset(BaseGroundingDataset):
             raise FileNotFoundError(self._not_found('split_file', self.split_file))
 
     def iter_references(self) -> Iterator[dict]:
-        """See :meth:`BaseGroundingDataset.iter_references`."""
+        """Yield one reference per usable entry of the split file."""
         refs = load_pickle(self.split_file, trust=self.trust_pickle)
         if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
             raise InputError(f'{self.split_file}: expected a pickled list of references (dicts)')
@@ -122,7 +122,7 @@ class ReferGroundingDataset(BaseGroundingDataset):
                 yield reference
 
     def _check_reference(self, ref: dict, index: int) -> None:
-        """Checks the fields that are read of an entry of the split file."""
+        """Check the fields that are read from an entry of the split file."""
         where = f'{self.split_file}: reference {index} (ref_id {shown(ref.get("ref_id"))})'
         ids = dict.fromkeys(('ref_id', 'ann_id', 'image_id'), IDENTIFIER)
         check_fields(ref, where, **ids, sentences=list)
@@ -132,7 +132,7 @@ class ReferGroundingDataset(BaseGroundingDataset):
                 raise InputError(f'{where}: no field {self.sentence_key!r} in a sentence')
 
     def _index_annotations(self) -> tuple[dict, dict, dict]:
-        """Images, annotations and category names of ``ann_file`` by their ids."""
+        """Index the images, annotations and category names of ``ann_file`` by id."""
         path = self.ann_file
         coco = read_json(path)
         if not isinstance(coco, dict) or 'images' not in coco or 'annotations' not in coco:
@@ -147,7 +147,7 @@ class ReferGroundingDataset(BaseGroundingDataset):
         )
 
     def _make_reference(self, ref: dict, images: dict, annotations: dict, categories: dict) -> dict:
-        """Bring one entry of the split file, with its annotation, to the common form."""
+        """Convert an entry of the split file and its annotation to the common form."""
         image = images.get(ref['image_id'])
         if image is None:
             raise InvalidSampleError(

@@ -1,4 +1,4 @@
-"""Visual Genome's region descriptions as an index on disk that processes share."""
+"""On-disk index of Visual Genome region descriptions, shared between processes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from .image_identity import read_vg_images
 
 __all__ = ['RegionIndex', 'open_region_index']
 
-# A file is: records of regions, records of images, the texts of both, a footer in JSON, and the
-# footer's length and _MAGIC. The number in it changes with what is stored or checked.
+# File layout: region records, image records, the texts of both, a JSON footer, the length of the
+# footer, and _MAGIC. Its number changes whenever the stored data or the checks change.
 _MAGIC = b'MMTRIAD-REGIONS-1\n'
 _TAIL = 8 + len(_MAGIC)
 _REGION = np.dtype(
@@ -39,15 +39,15 @@ _REGION = np.dtype(
         ('box_xywh', '<f8', 4),
         ('text_start', '<i8'),
         ('text_size', '<i4'),
-        ('image', '<i4'),  # row of the image
-        ('entry', '<i4'),  # of the list in the annotation file
-        ('reason', '<i4'),  # 0 for a region that can be used, or 1 + index into `reasons`
+        ('image', '<i4'),  # row of the image record
+        ('entry', '<i4'),  # position in the annotation file's list
+        ('reason', '<i4'),  # 0 for a usable region, else 1 + index into `reasons`
     ]
 )
 _IMAGE = np.dtype(
     [
         ('image_id', '<i8'),
-        ('coco_id', '<i8'),  # _NONE where it is not one of COCO's
+        ('coco_id', '<i8'),  # _NONE if the image is not from COCO
         ('flickr_id', '<i8'),
         ('height', '<i8'),
         ('width', '<i8'),
@@ -57,22 +57,22 @@ _IMAGE = np.dtype(
 )
 _LIMIT = np.iinfo('<i8').max
 _NONE = np.iinfo('<i8').min
-_BATCH = 1 << 12  # records that are written at once
-_BLOCK = 1 << 22  # bytes that are read at once to check or to copy
-_SAMPLE = 1 << 16  # bytes at either end of a source that are part of its stamp
+_BATCH = 1 << 12  # records written at once
+_BLOCK = 1 << 22  # bytes read at once for checksums and copies
+_SAMPLE = 1 << 16  # bytes at either end of a source that enter its stamp
 
 
 class RegionIndex:
-    """Regions of Visual Genome in a memory-mapped file.
+    """Access Visual Genome regions in a memory-mapped file.
 
-    Nothing of it is in the memory of a process but what is being read: processes that map the same
-    file share its pages. :func:`open_region_index` makes and finds the file.
+    Only the data being read occupies process memory, and processes that map the same file share its
+    pages. :func:`open_region_index` builds and finds the file.
 
     Args:
-        path: The index.
+        path: Path of the index.
 
     Raises:
-        ValueError: It is no index, or not complete, or damaged.
+        ValueError: If the file is not an index, is incomplete or is damaged.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -92,19 +92,19 @@ class RegionIndex:
             raise InputError(f'{self.path}: damaged index of regions (wrong checksum)')
 
     def __reduce__(self) -> tuple:
-        """Pickle the path, not a copy of what is in the file."""
+        """Pickle the path instead of the file contents."""
         return type(self), (self.path,)
 
     def __deepcopy__(self, memo: dict) -> RegionIndex:
-        """Return itself: nobody can change it."""
+        """Return itself, because the index is immutable."""
         return self
 
     def __len__(self) -> int:
-        """Number of regions, those that cannot be used among them."""
+        """Return the number of regions, including unusable ones."""
         return len(self.regions)
 
     def _read_footer(self) -> tuple[dict, np.ndarray]:
-        """Return the footer, and the bytes before it."""
+        """Return the footer and the bytes before it."""
         try:
             with open(self.path, 'rb') as file:
                 end = file.seek(0, os.SEEK_END) - _TAIL
@@ -126,12 +126,12 @@ class RegionIndex:
         return bytes(self._texts[start : start + size]).decode('utf-8', 'surrogatepass')
 
     def image_name(self, row: int) -> str:
-        """Return an image's folder and file name: 'VG_100K_2/1.jpg'."""
+        """Return the directory and file name of an image, such as 'VG_100K_2/1.jpg'."""
         image = self.images[row]
         return self._text(int(image['name_start']), int(image['name_size']))
 
     def vg_images(self) -> dict[int, dict]:
-        """Return the ids of all images, as :func:`image_identity.read_vg_images` does."""
+        """Return the ids of all images in the form of :func:`image_identity.read_vg_images`."""
         ids = (self.images[field].tolist() for field in ('image_id', 'coco_id', 'flickr_id'))
         return {
             image: dict(
@@ -142,9 +142,9 @@ class RegionIndex:
         }
 
     def reference(self, row: int) -> dict[str, Any]:
-        """Return a region as :meth:`BaseGroundingDataset.iter_references` yields it.
+        """Return a region in the form of :meth:`BaseGroundingDataset.iter_references`.
 
-        ``where`` starts with the entry of the annotation file; ``img_name`` has the folder.
+        ``where`` starts with the entry of the annotation file; ``img_name`` includes the directory.
         """
         region = self.regions[row]
         image = self.images[region['image']]
@@ -170,25 +170,26 @@ def _checksum(data: np.ndarray) -> int:
     return checksum
 
 
-# --------------------------------------------------------------------------------- finding it
+# ----------------------------------------------------------------------------------- opening
 
 
 def open_region_index(ann_file: str, image_file: str, check: Callable[[dict], None]) -> RegionIndex:
-    """Open the index of a pair of annotation files; make it where there is none.
+    """Open the index of a pair of annotation files, building it if necessary.
 
-    It is ``<ann_file>.index``, or in the folder that ``MMTRIAD_CACHE`` names (default:
-    ``~/.cache/mmtriad``) where nothing can be written beside the annotations. Of several processes
-    that need it at once one makes it and the others wait. It belongs to files of this size, time
-    and content at both ends; one of others, or a damaged one, is made anew, and the log says so.
+    The index is ``<ann_file>.index``. If the annotation directory is not writable, it is stored in
+    the directory named by ``MMTRIAD_CACHE`` (default: ``~/.cache/mmtriad``). If several processes
+    need it at once, one builds it and the others wait. The index is bound to the size, modification
+    time and content at both ends of the source files. An index of other files or a damaged one is
+    rebuilt, and this is logged.
 
     Args:
         ann_file: ``region_descriptions.json``.
         image_file: ``image_data.json``.
-        check: Raises :class:`InvalidSampleError` for a reference that cannot be used.
+        check: Raises :class:`InvalidSampleError` for an unusable reference.
 
     Raises:
-        ValueError: A file is of another form.
-        OSError: The index can be written nowhere.
+        ValueError: If a file has another format.
+        OSError: If the index cannot be written anywhere.
     """
     sources = [_stamp(ann_file), _stamp(image_file)]
     name = f'{os.path.basename(ann_file)}.index'
@@ -207,14 +208,14 @@ def open_region_index(ann_file: str, image_file: str, check: Callable[[dict], No
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with folder_locked(path.parent):
-                index, problem = _open_valid(path, sources)  # another process may have made it
+                index, problem = _open_valid(path, sources)  # another process may have built it
                 if index is None:
                     _make(path, ann_file, image_file, sources, check, problem)
                     index = RegionIndex(path)
                 return index
         except FileNotFoundError:
             raise
-        except OSError as error:  # read-only, full, or without locks
+        except OSError as error:  # read-only, full, or no lock support
             refusals.append(f'{path.parent}: {error.strerror or error}')
     raise PermissionError(
         f'{ann_file}: its index can be written neither beside it nor in the folder of caches '
@@ -223,7 +224,7 @@ def open_region_index(ann_file: str, image_file: str, check: Callable[[dict], No
 
 
 def _stamp(path: str) -> list:
-    """Return what tells a file from another: its name, size, time, and checksum of both ends."""
+    """Identify a file by its name, size, modification time and the checksum of both ends."""
     status = os.stat(path)
     with open(path, 'rb') as file:
         checksum = zlib.crc32(file.read(_SAMPLE))
@@ -233,7 +234,7 @@ def _stamp(path: str) -> list:
 
 
 def _open_valid(path: Path, sources: list[list]) -> tuple[RegionIndex | None, str | None]:
-    """Return the index, or why there is none: None where there is no file."""
+    """Return the index, or None and the reason, which is None if there is no file."""
     try:
         index = RegionIndex(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -245,7 +246,7 @@ def _open_valid(path: Path, sources: list[list]) -> tuple[RegionIndex | None, st
     return index, None
 
 
-# ---------------------------------------------------------------------------------- making it
+# ---------------------------------------------------------------------------------- building
 
 
 def _make(
@@ -276,11 +277,11 @@ def _make(
 
 
 class _Writer:
-    """Writes regions as they come; only the images are kept in memory."""
+    """Write regions as they arrive, keeping only the images in memory."""
 
     def __init__(self, file: BinaryIO, text_file: BinaryIO, check: Callable[[dict], None]) -> None:
         self.file, self.text_file, self.check = file, text_file, check
-        self.regions: list[tuple] = []  # not yet written
+        self.regions: list[tuple] = []  # regions not yet written
         self.images: list[tuple] = []
         self.names: list[str] = []
         self.rows: dict[int, int] = {}  # image id -> row
@@ -290,10 +291,10 @@ class _Writer:
     def add(
         self, region: Any, entry: int, where: str, vg_images: dict[int, dict], image_file: str
     ) -> None:
-        """Check a region of the annotation file, and write it.
+        """Check a region of the annotation file and write it.
 
         Raises:
-            ValueError: It is of another form, or its image is not listed.
+            ValueError: If the region has another format or its image is not listed.
         """
         check_fields(
             *(region, where),
@@ -364,7 +365,7 @@ class _Writer:
         self.regions.clear()
 
     def finish(self, sources: list[list]) -> None:
-        """Write what is left, and what makes an index of it."""
+        """Write the remaining regions, the images, the texts and the footer."""
         self._flush()
         self._write(np.array(self.images, dtype=_IMAGE).tobytes())
         self.text_file.seek(0)
@@ -384,5 +385,5 @@ class _Writer:
 def _float(value: Any) -> float:
     try:
         return float(value)
-    except OverflowError:  # an integer of hundreds of digits; no box has such a side
+    except OverflowError:  # an integer with hundreds of digits, which is no valid box side
         return float('inf')

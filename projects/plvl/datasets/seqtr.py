@@ -1,4 +1,4 @@
-"""Annotation files of SeqTR."""
+"""SeqTR annotation files."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ['SeqTRGroundingDataset', 'load_seqtr']
 
 
 def load_seqtr(path: str | os.PathLike) -> dict[str, list]:
-    """Content of an ``instances.json`` of SeqTR: a list of records for each split.
+    """Load a SeqTR ``instances.json``, which holds a list of records for each split.
 
     Raises:
-        ValueError: The file is of another form.
+        ValueError: If the file has another format.
     """
     content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
@@ -41,45 +41,47 @@ def load_seqtr(path: str | os.PathLike) -> dict[str, list]:
 
 @DATASETS.register_module()
 class SeqTRGroundingDataset(BaseGroundingDataset):
-    """An ``instances.json`` of SeqTR, which SimVG, C3VG, DeRIS and PolyFormer use too.
+    """Load a SeqTR ``instances.json``, the format that SimVG, C3VG, DeRIS and PolyFormer use too.
 
     ::
 
         {'train': [{
             'bbox': [11.98, 315.59, 349.08, 324.41],          # XYWH
             'expressions': ['zebra at the bottom', ...],
-            'mask': [[229.5, 618.18, ...]],                   # polygons or RLE; may be absent
+            'mask': [[229.5, 618.18, ...]],                   # polygons or RLE; optional
             'image_id': 154, 'width': 427, 'height': 640,
-            'data_source': 'coco',                            # may be absent
+            'data_source': 'coco',                            # optional
          }, ...],
          'val': [...], ...}
 
-    A file of several data sets has keys such as 'val_refcoco_unc'. Our converter adds
-    ``file_name``, ``ref_id``, ``ann_id``, ``sent_ids``, ``kinds`` (one for each expression),
-    ``category``, ``category_id`` and ``iscrowd`` where it knows them; SeqTR does not read them.
+    Files that combine several datasets have keys such as 'val_refcoco_unc'. The converter of this
+    project adds ``file_name``, ``ref_id``, ``ann_id``, ``sent_ids``, ``kinds`` (one per
+    expression), ``category``, ``category_id`` and ``iscrowd`` if they are known; SeqTR ignores
+    them.
 
     Args:
         ann_file: The .json file, relative to ``data_root``.
         split: Key of the file.
-        kwargs: Arguments of :class:`BaseGroundingDataset`. Records without ``data_source`` are of
-            ``image_source``, by default 'coco'.
+        kwargs: Arguments of :class:`BaseGroundingDataset`. Records without ``data_source`` use
+            ``image_source``, which defaults to 'coco'.
 
     Raises:
-        ValueError: The file has no such split, or a record lacks a field or has one of a wrong
-            type; this raises even with ``skip_invalid``, which is for damaged samples.
+        ValueError: If the file has no such split, or a record lacks a field or has one of the
+            wrong type. This is raised even with ``skip_invalid``, which only covers damaged
+            samples.
     """
 
     IMAGE_NAMES = dict(
         coco='COCO_train2014_{:012d}.jpg', flickr='{}.jpg', saiapr='{}.jpg', vg='{}.jpg'
     )
-    """File names of the collections by ``image_id``, for records without ``file_name``."""
+    """File name patterns of the image collections, for records without ``file_name``."""
 
     def __init__(self, ann_file: str, split: str, **kwargs) -> None:
         self.split = split
         super().__init__(ann_file=ann_file, **kwargs)
 
     def iter_references(self) -> Iterator[dict]:
-        """See :meth:`BaseGroundingDataset.iter_references`."""
+        """Yield one reference per record of the split."""
         splits = load_seqtr(self.ann_file)
         if self.split not in splits:
             raise InputError(f'{self.ann_file}: no split {self.split!r}; it has {sorted(splits)}')
@@ -118,7 +120,7 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
 
     @staticmethod
     def _sentences(record: Any, where: str) -> tuple[list, list, list | None]:
-        """Expressions, their kinds, and their ids where the record has them."""
+        """Return the expressions, their kinds, and their ids if the record has them."""
         if not isinstance(record, dict):
             raise InputError(f'{where}: expected a record (dict), found {shown(record)}')
         nothing = type(None)
@@ -148,7 +150,7 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
         return texts, kinds, sent_ids
 
     def _picture(self, record: dict, where: str) -> tuple[str | None, str]:
-        """Collection and file name."""
+        """Return the image collection and the file name."""
         source = record.get('data_source')
         if source is not None and not isinstance(source, str):
             raise InputError(f'{where}: data_source: expected a string, found {shown(source)}')

@@ -1,4 +1,4 @@
-"""Transforms in which the picture and the sentence have to agree."""
+"""Transforms that keep the image and the sentence consistent."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ __all__ = [
 
 @TRANSFORMS.register_module()
 class LoadGroundingAnnotations(LoadAnnotations):
-    """Box, label and bitmap mask of the object that the sentence names.
+    """Load the box, label and bitmap mask of the object that the sentence refers to.
 
-    Placed before the resizing it loads what training needs; placed after it, as in testing, the
-    ground truth stays in pixels of the original picture.
+    Place it before resizing for training. Placed after resizing, as in testing, the ground truth
+    stays in pixels of the original image.
 
-    Required keys: ``instances``, ``ori_shape``, and ``height`` and ``width`` where annotated.
-    Added keys: ``gt_bboxes`` (1, 4), ``gt_bboxes_labels`` (1,), ``gt_masks``
-    (:class:`BitmapMasks`, 1 x H x W), ``gt_ignore_flags`` (1,) and ``with_mask``, which is False
-    where the data has no mask; ``gt_masks`` is then all zero.
+    Required keys: ``instances``, ``ori_shape``, and ``height`` and ``width`` if annotated. Added
+    keys: ``gt_bboxes`` (1, 4), ``gt_bboxes_labels`` (1,), ``gt_masks`` (:class:`BitmapMasks`,
+    1 x H x W), ``gt_ignore_flags`` (1,) and ``with_mask``, which is False if the data has no mask;
+    ``gt_masks`` is then all zero.
 
     Args:
         box_type: As in ``mmdet.LoadAnnotations``.
 
     Raises:
-        InvalidSampleError: The picture has another size than the annotation says, or box and
-            mask do not fit the picture.
+        InvalidSampleError: If the image size differs from the annotation, or the box or mask does
+            not fit the image.
     """
 
     def __init__(self, box_type: str = 'hbox') -> None:
@@ -57,11 +57,11 @@ class LoadGroundingAnnotations(LoadAnnotations):
         )
 
     def transform(self, results: dict) -> dict:
-        """Adds the box and the mask, the latter empty where there is none.
+        """Add the box and the mask, which is empty if the data has none.
 
         Raises:
-            InvalidSampleError: The picture has another size than its annotation says, or the mask
-                cannot be read.
+            InvalidSampleError: If the image size differs from its annotation, or the mask cannot be
+                read.
         """
         height, width = results['ori_shape']
         annotated = (results.get('height'), results.get('width'))
@@ -96,29 +96,29 @@ class LoadGroundingAnnotations(LoadAnnotations):
 
 @TRANSFORMS.register_module()
 class GroundingResize(Resize):
-    """``mmdet.Resize`` whose masks stay exactly under their objects.
+    """Resize like ``mmdet.Resize``, but keep masks exactly aligned with their objects.
 
-    ``mmdet.Resize`` takes the pixel at the upper left of each cell for a mask, but centres the
-    cells for the picture, so that each resize moves masks by half a pixel to the lower right. In
-    the two or three resizes of grounding's augmentation this adds up. Here the mask takes the
-    pixel at the centre.
+    ``mmdet.Resize`` samples masks at the upper left pixel of each cell but centers the cells for
+    the image, so every resize shifts masks by half a pixel to the lower right. Over the two or
+    three resizes of the grounding augmentation this adds up. Here masks are sampled at the cell
+    center.
 
-    PLVL's released code resizes in two steps: PIL, which averages over the pixels that become one,
-    brings the longer side to the size of the network's input, and
-    ``torch.nn.functional.interpolate`` with ``align_corners=True`` stretches the other one::
+    The released PLVL code resizes in two steps. PIL, which averages over the pixels that are
+    merged, brings the longer side to the input size of the network, and
+    ``torch.nn.functional.interpolate`` with ``align_corners=True`` stretches the other side::
 
         dict(type='GroundingResize', scale=(448, 448), keep_ratio=True, backend='pillow'),
         dict(type='GroundingResize', scale=(448, 448), keep_ratio=False, align_corners=True),
 
-    Keys and arguments are those of ``mmdet.Resize``, and:
+    Keys and arguments are those of ``mmdet.Resize``, plus:
 
     Args:
-        align_corners: Interpolate bilinearly between the centres of the corner pixels, without
-            rounding: the image becomes float32, which transforms for uint8 do not take. Boxes
-            and masks are resized as without it.
+        align_corners: Interpolate bilinearly between the centers of the corner pixels, without
+            rounding. The image becomes float32, which transforms for uint8 do not accept. Boxes
+            and masks are resized as usual.
 
     Raises:
-        ValueError: ``align_corners`` is set together with ``keep_ratio`` or another backend or
+        ValueError: If ``align_corners`` is combined with ``keep_ratio`` or another backend or
             interpolation.
     """
 
@@ -156,8 +156,8 @@ class GroundingResize(Resize):
         results['gt_masks'] = BitmapMasks(masks, height, width)
 
 
-# 'left' and 'right' as words of their own, in the compounds that people write. Letters on either
-# side make another word ('bright', 'leftover', 'cleft').
+# Match 'left' and 'right' as whole words and in common compounds. Other letters next to them make
+# a different word ('bright', 'leftover', 'cleft').
 _LEFT_RIGHT = re.compile(
     r'(?<![a-z])'
     r'(top|bottom|upper|lower|far|front|back|rear|mid|middle|center|centre)?'
@@ -171,12 +171,12 @@ _SWAPPED = {'left': 'right', 'right': 'left'}
 
 
 def swap_left_right(text: str, whole_words: bool = True) -> str:
-    """Swap the words left and right, as a mirror does; upper and lower case stay.
+    """Swap the words left and right, as a mirror does, preserving case.
 
     Args:
         text: A sentence.
-        whole_words: Whether letters on either side make another word; False swaps inside of other
-            words too ('bright' becomes 'bleft'), as PLVL's released code does.
+        whole_words: Whether to swap whole words only. False also swaps inside other words
+            ('bright' becomes 'bleft'), as the released PLVL code does.
 
     >>> swap_left_right("LEFT man's right-hand bag, bright, the left-most")
     "RIGHT man's left-hand bag, bright, the right-most"
@@ -199,18 +199,18 @@ def swap_left_right(text: str, whole_words: bool = True) -> str:
 
 @TRANSFORMS.register_module()
 class RandomFlipWithWords(RandomFlip):
-    """Mirror picture, box and mask, and swap left and right in the sentence.
+    """Mirror the image, box and mask, and swap left and right in the sentence.
 
-    The words are swapped as whole words ('leftmost', 'left-hand', "left's", 'topleft' too;
-    'bright' and 'leftover' stay). 'right' in another sense ('right behind the car') is swapped
-    as well, which only rewords the sentence.
+    Whole words are swapped ('leftmost', 'left-hand', "left's" and 'topleft' too; 'bright' and
+    'leftover' are kept). 'right' in another sense ('right behind the car') is swapped as well,
+    which only rewords the sentence.
 
     Required keys: ``img``, ``text``; ``gt_bboxes``, ``gt_masks`` if present. Modified keys: the
     same. Added keys: ``flip``, ``flip_direction``.
 
     Args:
         prob: Probability of a flip.
-        whole_words: False swaps 'left' and 'right' inside of other words too, as released.
+        whole_words: False also swaps 'left' and 'right' inside other words, as released.
     """
 
     def __init__(self, prob: float = 0.5, whole_words: bool = True) -> None:
@@ -218,7 +218,7 @@ class RandomFlipWithWords(RandomFlip):
         self.whole_words = whole_words
 
     def transform(self, results: dict) -> dict:
-        """Flips picture, box, mask and words alike."""
+        """Flip the image, box, mask and words consistently."""
         results = super().transform(results)
         if results['flip']:
             results['text'] = swap_left_right(results['text'], self.whole_words)
@@ -229,26 +229,28 @@ class RandomFlipWithWords(RandomFlip):
 class RandomSafeCrop(BaseTransform):
     """Resize the short side, then crop at random around the whole object.
 
-    The crop branch of PLVL's augmentation. The box and every pixel of the mask stay inside the
-    crop: its side grows where the object is larger. A sentence with a word of ``words`` is left
-    alone, as a crop moves what is 'at the top', and removes what makes something 'the second'.
+    This is the crop branch of the PLVL augmentation. The box and every pixel of the mask stay
+    inside the crop, which grows if the object is larger. Sentences that contain one of ``words``
+    are not cropped, because a crop moves what is 'at the top' and removes what makes something
+    'the second'.
 
-    Required keys: ``img``, ``text``, ``gt_bboxes``, ``gt_masks``. Modified keys: the same but
-    for ``text``, and ``img_shape``.
+    Required keys: ``img``, ``text``, ``gt_bboxes``, ``gt_masks``. Modified keys: the same except
+    ``text``, and ``img_shape``.
 
     Args:
         prob: Probability of a crop.
-        short_sides: Lengths, in pixels, to choose from for the short side before the crop; None
-            does not resize.
-        crop_range: Smallest and largest side of the crop in pixels, each side drawn on its own.
-        words: Words (in lower case) that forbid a crop. The default has the paper's five (left,
-            right, top, bottom, middle) and others that place something in the picture or count.
-            Relations ('in front of', 'behind', 'next to') are not among them: what is true of
-            the object stays true after a crop.
-        whole_words: False finds ``words`` inside of other words too ('bright', 'laptop', 'stop'),
-            as PLVL's released code does with its five: left, right, top, bottom, middle.
-        backend: What resizes the short side: 'cv2', or 'pillow', which averages over the pixels
-            that become one, as released.
+        short_sides: Candidate lengths in pixels of the short side before the crop. None does not
+            resize.
+        crop_range: Minimum and maximum side of the crop in pixels; width and height are drawn
+            independently.
+        words: Words (in lower case) that forbid a crop. The default has the five of the paper
+            (left, right, top, bottom, middle) and others that give a position in the image or
+            count. Relations ('in front of', 'behind', 'next to') are not included, because they
+            remain true after a crop.
+        whole_words: False also finds ``words`` inside other words ('bright', 'laptop', 'stop'), as
+            the released PLVL code does with its five: left, right, top, bottom, middle.
+        backend: Backend that resizes the short side: 'cv2', or 'pillow', which averages over the
+            pixels that are merged, as released.
     """
 
     DEFAULT_WORDS = (
@@ -295,7 +297,7 @@ class RandomSafeCrop(BaseTransform):
 
     @cache_randomness
     def _random_window(self, size: int, first: float, last: float) -> tuple[int, int]:
-        """Start and end of the crop along one side of ``size`` pixels, around [first, last]."""
+        """Draw the crop's start and end along a side of ``size`` pixels around [first, last]."""
         first, last = math.floor(first), math.ceil(last)
         low, high = (min(size, limit) for limit in self.crop_range)
         length = max(np.random.randint(low, high + 1), last - first)
@@ -308,14 +310,14 @@ class RandomSafeCrop(BaseTransform):
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
-        """Crops, or leaves a sample as it is whose sentence a crop could make untrue."""
+        """Crop the sample, unless a crop could make its sentence untrue."""
         if not self._random_start() or self.has_direction(results['text']):
             return results
         if self.short_sides:
             self.resize.scale = self._random_short_side(self.short_sides)
             results = self.resize(results)
         boxes, masks = results['gt_bboxes'], results['gt_masks']
-        # The mask counts too: it may reach beyond an annotated box.
+        # Include the mask, which may extend beyond the annotated box.
         _, rows, columns = np.nonzero(masks.masks)
         x1, y1 = boxes.tensor[:, :2].amin(dim=0).tolist()
         x2, y2 = boxes.tensor[:, 2:].amax(dim=0).tolist()
@@ -333,7 +335,7 @@ class RandomSafeCrop(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        """Arguments, as mmcv's transforms show theirs."""
+        """Return the arguments in the style of mmcv transforms."""
         return (
             f'{type(self).__name__}(prob={self.prob}, short_sides={self.short_sides}, '
             f'crop_range={self.crop_range}, words={sorted(self.words)}, '

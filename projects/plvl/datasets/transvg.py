@@ -24,34 +24,34 @@ _SOURCES = ('coco', 'flickr', 'saiapr', 'vg')
 
 @DATASETS.register_module()
 class TransVGGroundingDataset(BaseGroundingDataset):
-    """A ``<set>_<split>.pth`` of TransVG (HiVG and others use it too) or of EEVG and PLVL.
+    """Load a ``<set>_<split>.pth`` of TransVG (also used by HiVG and others) or of EEVG and PLVL.
 
-    The file is a pickled list with one tuple for each sentence::
+    The file is a pickled list with one tuple per sentence::
 
         [(
-            'COCO_train2014_000000000716.jpg',   # picture
+            'COCO_train2014_000000000716.jpg',   # image
             '225429.pth',                        # '<ann_id>.pth'; the mask is not in the file
             [407.6, 133.24, 226.67, 190.33],     # box, XYWH
             'man on right',
             [('r1', ['man']), ...],              # attributes, not used
         ), ...]
 
-    Where other files differ:
+    Variants:
 
     - ReferItGame (``referit_*.pth``): the box is XYXY.
-    - Flickr30K (``flickr_*.pth``): tuples of three, (picture, box XYXY, phrase).
-    - EEVG and PLVL: the second field is the collection of the picture, 'coco', 'flickr' or 'vg',
+    - Flickr30K (``flickr_*.pth``): tuples of three, (image, box XYXY, phrase).
+    - EEVG and PLVL: the second field is the collection of the image, 'coco', 'flickr' or 'vg',
       and the polygons of the mask follow the box: [x, y, w, h, polygon, polygon, ...].
 
     Args:
         ann_file: The .pth file, relative to ``data_root``.
-        box_format: 'xywh' or 'xyxy'; None is 'xyxy' for tuples of three and for files named
+        box_format: 'xywh' or 'xyxy'. None means 'xyxy' for tuples of three and for files named
             ``referit*``, and 'xywh' otherwise.
         kwargs: Arguments of :class:`BaseGroundingDataset`. ``check_images=False`` loads the
-            sentences and boxes without the pictures.
+            sentences and boxes without the images.
 
     Raises:
-        ValueError: An entry is no such tuple.
+        ValueError: If an entry is not such a tuple.
     """
 
     def __init__(self, ann_file: str, box_format: str | None = None, **kwargs) -> None:
@@ -61,7 +61,7 @@ class TransVGGroundingDataset(BaseGroundingDataset):
         super().__init__(ann_file=ann_file, **kwargs)
 
     def iter_references(self) -> Iterator[dict]:
-        """See :meth:`BaseGroundingDataset.iter_references`."""
+        """Yield one reference per tuple of the annotation file."""
         entries = load_legacy_torch(self.ann_file, trust=self.trust_pickle)
         if not isinstance(entries, (list, tuple)):
             raise InputError(
@@ -105,7 +105,7 @@ class TransVGGroundingDataset(BaseGroundingDataset):
 
     @staticmethod
     def _parse_second(second: Any, where: str) -> tuple[str | None, int | None]:
-        """Collection and annotation id, of which the field holds one or neither."""
+        """Return the collection and the annotation id; the field holds at most one of them."""
         if not isinstance(second, (str, int, np.integer)):
             raise InputError(
                 f"{where}: second field: expected a mask file ('225429.pth') or a collection "
@@ -119,7 +119,7 @@ class TransVGGroundingDataset(BaseGroundingDataset):
 
 
 def _split_box(box: Any) -> tuple[Any, list | None]:
-    """Box, and the polygons (or the RLE) that follow it in EEVG's and PLVL's files."""
+    """Return the box, and the polygons or RLE that follow it in EEVG and PLVL files."""
     if not isinstance(box, (list, tuple)) and np.ndim(box) != 1:
         raise InvalidSampleError(f'degenerate box: {shown(box)} is not four numbers')
     return (box[:4], list(box[4:])) if len(box) > 4 else (box, None)

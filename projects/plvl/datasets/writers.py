@@ -1,4 +1,4 @@
-"""Grounding data, as :func:`conversion.read_references` gives it, written in several formats."""
+"""Writers for the grounding data that :func:`conversion.read_references` returns."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ['META_FIELDS', 'WRITERS', 'output_files']
 
 _SPLIT = re.compile(r'\w[\w.+-]*')
 META_FIELDS = ('image_id', 'ref_id', 'category_id', 'iscrowd', 'source')
-"""What the refer layout has and our JSON lines keep under ``meta.refer``."""
+"""Fields of the refer layout that JSON Lines files keep under ``meta.refer``."""
 
 
 def output_files(kind: str, out: Path, splits: Iterable[str], by: str) -> list[Path]:
-    """What the writer of a format writes.
+    """List the files that the writer of a format creates.
 
     Raises:
-        ValueError: A split, which comes from the source, is no name of a file.
+        ValueError: If a split name from the source cannot be used as a file name.
     """
     splits = list(splits)
     for split in splits if kind == 'jsonl' else ():
@@ -46,10 +46,10 @@ def _known(fields: dict) -> dict:
 
 
 def write_json_lines(splits: dict[str, list[dict]], paths: list[Path]) -> None:
-    """``<split>.jsonl`` for each split; :class:`JSONLinesGroundingDataset` reads them.
+    """Write ``<split>.jsonl`` for each split, to be read by :class:`JSONLinesGroundingDataset`.
 
-    What the refer layout has and JSON lines do not is kept under ``meta.refer``. Sentences of
-    different kinds about one object are on lines of their own.
+    Fields of the refer layout that JSON Lines files do not have are kept under ``meta.refer``.
+    Sentences of different kinds about one object are written on separate lines.
     """
     for path, references in zip(paths, splits.values()):
         lines = [json.dumps(line) + '\n' for ref in references for line in _lines(ref)]
@@ -81,7 +81,7 @@ def _lines(reference: dict) -> Iterator[dict]:
 
 
 def write_seqtr(splits: dict[str, list[dict]], paths: list[Path]) -> None:
-    """``instances.json``; :class:`SeqTRGroundingDataset` reads it."""
+    """Write ``instances.json``, to be read by :class:`SeqTRGroundingDataset`."""
     everything = [ref for references in splits.values() for ref in references]
     image_ids = {ref['img_name']: ref['image_id'] for ref in everything}
     if not all(isinstance(number, int) for number in image_ids.values()):
@@ -117,11 +117,11 @@ def write_seqtr(splits: dict[str, list[dict]], paths: list[Path]) -> None:
 
 
 def write_refer(splits: dict[str, list[dict]], paths: list[Path]) -> None:
-    """``instances.json`` and ``refs(<by>).p``; :class:`ReferGroundingDataset` reads them.
+    """Write ``instances.json`` and ``refs(<by>).p``, to be read by :class:`ReferGroundingDataset`.
 
-    Ids are those of the source where it has them and they are unique; otherwise they are counted.
-    An object without a category is of the category 'object'. ``area`` is in pixels of the mask,
-    or of the box where there is none.
+    Ids are copied from the source if they all exist and are unique; otherwise new ids are counted
+    up. Objects without a category get the category 'object'. ``area`` is the number of pixels of
+    the mask, or of the box if there is no mask.
     """
     everything = [ref for references in splits.values() for ref in references]
 
@@ -191,7 +191,7 @@ def write_refer(splits: dict[str, list[dict]], paths: list[Path]) -> None:
 
 
 def _area(reference: dict) -> float:
-    """Pixels of the mask, or of the box where there is none."""
+    """Return the number of pixels of the mask, or of the box if there is no mask."""
     mask = reference['mask']
     if mask is None:
         return reference['box_xywh'][2] * reference['box_xywh'][3]
@@ -207,7 +207,7 @@ def _are_unique_numbers(values: list) -> bool:
 
 
 def _numbers(references: list[dict], field: str, key: Callable[[dict], Any]) -> dict[Any, int]:
-    """An id for each thing: that of the source if all have one of their own, else a count."""
+    """Return an id for each key: the source's ids if they are unique numbers, else a count."""
     found: dict[Any, Any] = {}
     for ref in references:
         found.setdefault(key(ref), ref[field])
@@ -217,7 +217,7 @@ def _numbers(references: list[dict], field: str, key: Callable[[dict], Any]) -> 
 
 
 def _category_ids(references: list[dict]) -> dict[tuple[str | None, Any], int]:
-    """Ids of the (name, id) pairs; those of the source stay if they are unique."""
+    """Return ids for the (name, id) pairs; ids from the source are kept if they are unique."""
     pairs = list(dict.fromkeys((ref['category'], ref['category_id']) for ref in references))
     given = [number for _, number in pairs if number is not None]
     if not _are_unique_numbers(given):

@@ -1,4 +1,4 @@
-"""A hook that draws predictions while a run evaluates."""
+"""A hook that draws predictions during evaluation."""
 
 from .visualization_hook import RefVisualizationHook
 

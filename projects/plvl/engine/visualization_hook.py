@@ -1,4 +1,4 @@
-"""Pictures of predictions while a model trains or is tested."""
+"""Visualization of predictions during training and testing."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ __all__ = ['RefVisualizationHook']
 
 @HOOKS.register_module()
 class RefVisualizationHook(Hook):
-    """Draw input, ground truth, prediction and score map of some val and test samples.
+    """Draw the input, ground truth, prediction and score map of some val and test samples.
 
-    The samples are spread evenly over the data set and the same in each epoch, so that pictures
-    of different epochs can be compared. They are written to
-    ``<out_dir>/<stage>/<sample>_<picture>.jpg``, where the stage is ``test`` or, as an example,
+    The samples are spread evenly over the dataset and stay the same in every epoch, so that images
+    from different epochs can be compared. They are written to
+    ``<out_dir>/<stage>/<sample>_<image>.jpg``, where the stage is ``test`` or, for example,
     ``val_epoch_3_iter_1200``.
 
     Args:
-        num_samples: How many samples to draw at each evaluation; -1 draws all.
-        interval: Draw at every so many validations.
-        out_dir: Folder of the pictures; None is
-            ``<work_dir>/<timestamp>/vis_data/grounding``.
+        num_samples: Number of samples to draw per evaluation; -1 draws all.
+        interval: Draw at every ``interval``-th validation.
+        out_dir: Output directory; None means ``<work_dir>/<timestamp>/vis_data/grounding``.
         draw: Whether to draw at all.
 
     Example config::
@@ -65,16 +64,16 @@ class RefVisualizationHook(Hook):
         self._chosen: set[int] = set()
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Counts validations, of which every ``interval``-th is drawn, and chooses samples."""
+        """Count the validation and choose its samples. Every ``interval``-th one is drawn."""
         self._num_validations += 1
         self._choose(len(runner.val_dataloader.dataset))
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Chooses samples."""
+        """Choose the samples to draw."""
         self._choose(len(runner.test_dataloader.dataset))
 
     def _choose(self, size: int) -> None:
-        """Choose the samples of one evaluation by their index in the data set."""
+        """Choose the samples of one evaluation by their index in the dataset."""
         self._num_seen = 0
         count = size if self.num_samples < 0 else min(self.num_samples, size)
         self._chosen = set(np.linspace(0, size - 1, count).round().astype(int).tolist())
@@ -86,7 +85,7 @@ class RefVisualizationHook(Hook):
         data_batch: dict | None = None,
         outputs: Sequence[DetDataSample] | None = None,
     ) -> None:
-        """Draws the chosen samples of a batch, if it is this validation's turn."""
+        """Draw the chosen samples of a batch if this validation is due to be drawn."""
         if (self._num_validations - 1) % self.interval == 0:
             stage = f'val_epoch_{runner.epoch}_iter_{runner.iter}'
             self._draw_batch(runner, outputs or (), stage)
@@ -98,12 +97,12 @@ class RefVisualizationHook(Hook):
         data_batch: dict | None = None,
         outputs: Sequence[DetDataSample] | None = None,
     ) -> None:
-        """Draws the chosen samples of a batch."""
+        """Draw the chosen samples of a batch."""
         self._draw_batch(runner, outputs or (), 'test')
 
     def _draw_batch(self, runner: Runner, samples: Sequence[DetDataSample], stage: str) -> None:
         for sample in samples:
-            # The default sampler deals samples out to the processes in turn.
+            # The default sampler distributes samples over the processes round-robin.
             index = self._num_seen * get_world_size() + get_rank()
             self._num_seen += 1
             if not self.draw or index not in self._chosen:

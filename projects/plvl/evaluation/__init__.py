@@ -1,4 +1,4 @@
-"""Accuracy of boxes, IoU of masks, and where a model fails."""
+"""Box accuracy, mask IoU and failure analysis for grounding models."""
 
 from .grounding_metric import GroundingMetric
 

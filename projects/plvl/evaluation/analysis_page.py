@@ -1,4 +1,4 @@
-"""An analysis of groundings as plots and as one page that needs no other file."""
+"""Plots of a grounding analysis and a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ figcaption { color: #69696f; margin: .4rem 10px 0; overflow-wrap: anywhere; }
 
 
 def plot_groups(groups: Mapping[str, Sequence[Group]], overall: Group) -> Figure:
-    """Accuracy of every group as bars with their 95 % intervals, mean mask IoU as dots.
+    """Plot the accuracy of every group as bars with 95 % intervals, and mean mask IoU as dots.
 
     Args:
-        groups: From :func:`analyze`.
-        overall: All sentences, drawn as a line.
+        groups: The result of :func:`analyze`.
+        overall: Metrics of all sentences, drawn as a line.
     """
     columns = 2
     titles = list(groups)
@@ -71,7 +71,7 @@ def plot_groups(groups: Mapping[str, Sequence[Group]], overall: Group) -> Figure
 
 
 def _plot_one(axes, members: Sequence[Group], overall: Group, rows: int) -> None:
-    """Bars from the top of ``rows`` places."""
+    """Draw one bar per group, starting at the top of ``rows`` positions."""
     y = np.arange(len(members))
     accuracy = np.array([group.accuracy for group in members])
     reach = np.array(
@@ -104,7 +104,7 @@ def _plot_one(axes, members: Sequence[Group], overall: Group, rows: int) -> None
 
 
 def _short(name: str) -> str:
-    name = name.replace('$', r'\$')  # matplotlib would set what is between two as a formula
+    name = name.replace('$', r'\$')  # matplotlib typesets text between two $ as math
     return name if len(name) <= 24 else name[:23] + '…'
 
 
@@ -116,18 +116,18 @@ def write_page(
     figure: Figure,
     failures: Sequence[Record],
 ) -> None:
-    """Writes one HTML file with plots, tables and drawn failures inside.
+    """Write one HTML file that embeds the plots, tables and drawn failures.
 
     Args:
         path: File to write.
-        title: Of the page; any text.
-        overall: All sentences.
-        groups: From :func:`analyze`.
-        figure: From :func:`plot_groups`.
-        failures: From :func:`worst_failures`; their pictures are read.
+        title: Title of the page. Any text is allowed.
+        overall: Metrics of all sentences.
+        groups: The result of :func:`analyze`.
+        figure: The result of :func:`plot_groups`.
+        failures: The result of :func:`worst_failures`. Their images are read.
 
     Raises:
-        FileNotFoundError: A picture of a failure is not there.
+        FileNotFoundError: If the image of a failure does not exist.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png')

@@ -1,4 +1,4 @@
-"""Where a grounding model fails: accuracy by size, length, direction words and category."""
+"""Failure analysis for grounding models: accuracy by size, length, direction words and category."""
 
 from __future__ import annotations
 
@@ -38,22 +38,23 @@ DIRECTIONS = {
         'first', 'second', 'third', 'fourth', 'fifth', 'last', '1st', '2nd', '3rd', '4th', '5th',
     ),
 }  # fmt: skip
-SIZE_EDGES = (2, 5, 10, 20, 40)  # percent of the picture's area
-LENGTHS = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, 12), (13, None))  # words
+SIZE_EDGES = (2, 5, 10, 20, 40)  # percent of the image area
+LENGTHS = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, 12), (13, None))  # in words
 MOST_CATEGORIES = 15
 OTHER = 'other'
 
 
 @dataclass
 class Record:
-    """One sentence with its truth, its prediction and their overlaps.
+    """Hold one sentence with its ground truth, its prediction and their overlaps.
 
     Attributes:
-        sample: The data set's sample.
-        prediction: The dump's entry.
-        box_iou: IoU of the boxes; None where the model predicts none.
-        mask_iou: IoU of the masks; None where the model predicts none or the truth has none.
-        size: Area of the true box in percent of the picture.
+        sample: The dataset sample.
+        prediction: The matching entry of the prediction dump.
+        box_iou: IoU of the boxes, or None if the model predicts no boxes.
+        mask_iou: IoU of the masks, or None if the model predicts no masks or the ground truth has
+            none.
+        size: Area of the ground-truth box in percent of the image.
     """
 
     sample: dict
@@ -64,15 +65,15 @@ class Record:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether there are two boxes or two masks."""
+        """Return whether there are two boxes or two masks to compare."""
         return self.box_iou is not None or self.mask_iou is not None
 
     @property
     def iou(self) -> float:
-        """IoU of the boxes, of the masks where there are no boxes.
+        """Return the box IoU, or the mask IoU if there are no boxes.
 
         Raises:
-            ValueError: The record is not comparable.
+            ValueError: If the record is not comparable.
         """
         found = self.box_iou if self.box_iou is not None else self.mask_iou
         if found is None:
@@ -81,27 +82,28 @@ class Record:
 
     @property
     def score(self) -> float:
-        """The prediction's, from 0 to 1."""
+        """Return the confidence of the prediction, from 0 to 1."""
         return float(self.prediction['pred_instances']['scores'][0])
 
     @property
     def words(self) -> list[str]:
-        """The sentence's words in lower case, without punctuation."""
+        """Return the words of the sentence in lower case, without punctuation."""
         return re.findall(r"[\w']+", self.sample['text'].lower())
 
 
 @dataclass(frozen=True)
 class Group:
-    """Figures of some sentences.
+    """Hold the metrics of a group of sentences.
 
     Attributes:
-        name: What they have in common.
-        count: How many there are.
-        accuracy: Percent with an IoU of at least 0.5: of boxes, of masks where there are none.
-        low: Lower end of the accuracy's 95 % interval (Wilson).
-        high: Upper end.
-        box_miou: Mean IoU of boxes in percent, or None.
-        mask_miou: Mean IoU of masks in percent, or None.
+        name: The property that the sentences share.
+        count: Number of sentences.
+        accuracy: Percentage of boxes with an IoU of at least 0.5, or of masks if there are no
+            boxes.
+        low: Lower end of the 95 % confidence interval of the accuracy (Wilson).
+        high: Upper end of that interval.
+        box_miou: Mean box IoU in percent, or None.
+        mask_miou: Mean mask IoU in percent, or None.
     """
 
     name: str
@@ -119,17 +121,18 @@ class Group:
 def match_predictions(
     dataset: BaseGroundingDataset | MixedGroundingDataset, predictions: Sequence[dict], what: str
 ) -> list[Record]:
-    """Puts predictions beside the data set's truth, in the data set's order.
+    """Match predictions to the samples of a dataset, in the order of the dataset.
 
-    Sentences without an overlap (a model without boxes, a sample without a mask) are left out.
+    Sentences without an overlap (a model without boxes and a sample without a mask) are left out.
 
     Args:
-        dataset: The data set that was tested; its pictures are not read.
-        predictions: What ``tools/test.py --out`` wrote.
-        what: What messages call the predictions.
+        dataset: The dataset that was tested. Its images are not read.
+        predictions: The predictions written by ``tools/test.py --out``.
+        what: Name of the predictions in error messages.
 
     Raises:
-        ValueError: A prediction is of no sample of the data set, or a sample has none.
+        ValueError: If a prediction matches no sample of the dataset, or a sample has no
+            prediction.
     """
     if not isinstance(predictions, list) or not all(isinstance(p, dict) for p in predictions):
         raise InputError(f'{what}: expected a list of predictions, as tools/test.py --out writes')
@@ -154,7 +157,7 @@ def match_predictions(
                 f'this data set ({files}, {len(dataset)} sentences)'
             )
         record = _measure(sample, prediction, load)
-        if record.is_comparable:  # else a model without boxes, and a sample without a mask
+        if record.is_comparable:  # false for a model without boxes and a sample without a mask
             records.append(record)
     if by_identity:
         first = next(iter(by_identity.values()))
@@ -177,7 +180,7 @@ def _identity(sample: dict) -> tuple:
 def true_object(
     sample: dict, load: LoadGroundingAnnotations
 ) -> tuple[list[float], np.ndarray | None]:
-    """True box (XYXY) and mask (H, W), or None where the data has no mask."""
+    """Return the ground-truth box (XYXY) and mask (H, W), or None if the data has no mask."""
     shape = (sample['height'], sample['width'])
     loaded = load({**sample, 'ori_shape': shape})
     mask = loaded['gt_masks'].masks[0] if loaded['with_mask'] else None
@@ -185,7 +188,7 @@ def true_object(
 
 
 def predicted(prediction: dict) -> tuple[list[float] | None, np.ndarray | None]:
-    """Predicted box (XYXY) and mask (H, W) of a dump's entry, as far as there are any."""
+    """Return the predicted box (XYXY) and mask (H, W) of a dump entry, None for a missing one."""
     instance = prediction['pred_instances']
     box = instance['bboxes'][0] if instance.get('bboxes') else None
     mask = coco_mask.decode(instance['masks'][0]) if instance.get('masks') else None
@@ -248,7 +251,7 @@ def _field_name(record: Record, field: str, kept: Sequence[str]) -> list[str]:
 
 
 def _groupings(records: Sequence[Record]) -> dict[str, tuple[Callable, list[str]]]:
-    """By title: the groups of a record, and all groups in order."""
+    """Return for each title the function that names a record's groups, and all groups in order."""
     groupings: dict[str, tuple[Callable, list[str]]] = {
         'Object size (box, of the picture)': (_size_name, _size_names()),
         'Sentence length (words)': (_length_name, _length_names()),
@@ -266,9 +269,9 @@ def _groupings(records: Sequence[Record]) -> dict[str, tuple[Callable, list[str]
 
 
 def analyze(records: Sequence[Record]) -> dict[str, list[Group]]:
-    """Figures of groups of sentences, by what they are grouped by; empty groups are left out.
+    """Compute the metrics of every non-empty group of sentences, keyed by grouping.
 
-    A sentence with direction words of two kinds counts in both.
+    A sentence with direction words of two kinds counts in both groups.
     """
     result = {}
     for title, (names_of, order) in _groupings(records).items():
@@ -281,7 +284,7 @@ def analyze(records: Sequence[Record]) -> dict[str, list[Group]]:
 
 
 def summarize(name: str, records: Sequence[Record]) -> Group:
-    """Figures of at least one record with an overlap."""
+    """Compute the metrics of a group of at least one record with an overlap."""
     count = len(records)
     hits = sum(record.iou >= 0.5 for record in records)
     low, high = wilson_interval(hits, count)
@@ -302,7 +305,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def wilson_interval(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson 1927), for small counts too."""
+    """Compute the 95 % interval of a proportion (Wilson 1927), which also suits small counts."""
     share = hits / count
     centre = share + z**2 / (2 * count)
     reach = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
@@ -311,9 +314,9 @@ def wilson_interval(hits: int, count: int, z: float = 1.96) -> tuple[float, floa
 
 
 def worst_failures(records: Sequence[Record], count: int) -> list[Record]:
-    """Sentences whose IoU is below 0.5: least overlap first, then the most confident.
+    """Return sentences with an IoU below 0.5, least overlap first, then most confident first.
 
-    Of an object with several sentences only the worst is taken.
+    Only the worst sentence of each object is returned.
     """
     failed = [record for record in records if record.iou < 0.5]
     failed.sort(key=lambda record: (round(record.iou, 2), -record.score))

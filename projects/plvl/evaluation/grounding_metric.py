@@ -1,4 +1,4 @@
-"""Accuracy of boxes (REC) and masks (RES) for one object a sentence."""
+"""Box accuracy (REC) and mask IoU (RES) for one object per sentence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _IDENTITY_KEYS = ('img_path', 'img_id', 'ref_id', 'sent_id', 'ann_id', 'text', '
 
 
 def box_iou(box_a: Sequence[float], box_b: Sequence[float]) -> float:
-    """IoU of two boxes [x1, y1, x2, y2]; 0 where neither has an area."""
+    """Compute the IoU of two boxes [x1, y1, x2, y2]; it is 0 if neither has an area."""
     ax1, ay1, ax2, ay2 = (float(value) for value in box_a)
     bx1, by1, bx2, by2 = (float(value) for value in box_b)
     width = min(ax2, bx2) - max(ax1, bx1)
@@ -35,14 +35,14 @@ def box_iou(box_a: Sequence[float], box_b: Sequence[float]) -> float:
 
 
 def mask_areas(mask_a: np.ndarray, mask_b: np.ndarray) -> tuple[int, int]:
-    """Pixels of the intersection and of the union of two masks of shape (H, W)."""
+    """Count the pixels in the intersection and in the union of two masks of shape (H, W)."""
     mask_a, mask_b = mask_a.astype(bool, copy=False), mask_b.astype(bool, copy=False)
     inter = int(np.count_nonzero(mask_a & mask_b))
     return inter, int(np.count_nonzero(mask_a)) + int(np.count_nonzero(mask_b)) - inter
 
 
 def _to_array(value: Any) -> np.ndarray:
-    """Tensor, BitmapMasks or array as an array."""
+    """Convert a tensor, ``HorizontalBoxes``, ``BitmapMasks`` or array to an array."""
     value = getattr(value, 'masks', value)  # BitmapMasks
     value = getattr(value, 'tensor', value)  # HorizontalBoxes
     return value.detach().cpu().numpy() if hasattr(value, 'detach') else np.asarray(value)
@@ -50,47 +50,48 @@ def _to_array(value: Any) -> np.ndarray:
 
 @METRICS.register_module()
 class GroundingMetric(BaseMetric):
-    """REC accuracy and RES overlap, all in percent.
+    """Compute REC accuracy and RES overlap, all in percent.
 
-    - ``rec_acc50`` ... ``rec_acc90``: share of samples whose box has an IoU of at least 0.5 to
+    - ``rec_acc50`` ... ``rec_acc90``: fraction of samples whose box has an IoU of at least 0.5 to
       0.9 with the ground truth; ``rec_miou``: mean box IoU.
     - ``res_miou``: mean over samples of the mask IoU; ``res_oiou``: sum of all intersections
-      over sum of all unions; ``res_p50`` ... ``res_p90``: share of samples with a mask IoU of at
-      least 0.5 to 0.9.
+      over sum of all unions; ``res_p50`` ... ``res_p90``: fraction of samples with a mask IoU of
+      at least 0.5 to 0.9.
 
-    Where the ground truth and the prediction are both empty there was nothing to find and nothing
-    was found: that mask IoU is 1. Samples whose data has no mask (``with_mask`` False) are left
-    out of RES, and the log says how many. Models without boxes (or without masks) get only the
-    other half of the keys.
+    If the ground truth and the prediction are both empty, the prediction is correct and the mask
+    IoU is 1. Samples whose data has no mask (``with_mask`` is False) are excluded from RES, and
+    their number is logged. Models without boxes (or without masks) only get the other half of the
+    keys.
 
-    Where samples carry the metainfo ``subset`` (see :class:`BaseGroundingDataset`), as those of
-    several splits that are tested in one run, each subset has all the keys, too, as
-    ``<subset>/rec_acc50``, and the log has them as a table with the number of sentences. The keys
-    without a subset are over the sentences of all, each counted once for each subset it is in.
+    If samples carry the metainfo ``subset`` (see :class:`BaseGroundingDataset`), for example when
+    several splits are tested in one run, all keys are also reported per subset, such as
+    ``<subset>/rec_acc50``, and a table with the number of sentences is logged. The keys without a
+    subset cover all sentences, and each sentence counts once for each of its subsets.
 
-    Samples that a distributed sampler repeats to fill the last batch count once: they are
-    recognised by their ids and sentence.
+    Samples that a distributed sampler repeats to fill the last batch count once. They are
+    recognized by their ids and sentence.
 
     Args:
         protocol: 'original' compares predicted boxes and masks with the ground truth at the
-            picture's own resolution. 'released' follows the released PLVL code: boxes clamped to
-            the picture, masks compared in the network's square frame, the probabilities
-            (``pred_mask_probs``) cut at 0.5 and the ground truth resized to it (nearest).
-        group_by: Metainfo key (such as 'kind') by whose values the results are given too, as
-            ``rec_acc50/<value>`` and ``res_miou/<value>``.
+            original resolution of the image. 'released' follows the released PLVL code: boxes are
+            clamped to the image, and masks are compared in the square frame of the network, with
+            the probabilities (``pred_mask_probs``) thresholded at 0.5 and the ground truth
+            resized to that frame (nearest).
+        group_by: Metainfo key (such as 'kind'). The results are also reported for each of its
+            values, as ``rec_acc50/<value>`` and ``res_miou/<value>``.
         collect_device: 'cpu' or 'gpu'.
         prefix: Prefix of the keys.
-        collect_dir: Folder to exchange results in, shared by all processes.
+        collect_dir: Directory shared by all processes, used to exchange results.
 
     Raises:
-        ValueError: A sample lacks predictions, ground truth or a field that ``protocol`` or
+        ValueError: If a sample lacks predictions, ground truth or a field that ``protocol`` or
             ``group_by`` needs.
 
     Example config::
 
         val_evaluator = dict(type='GroundingMetric', group_by='kind')
 
-    Two splits in one run, and what they give::
+    Two splits in one run, and the resulting keys::
 
         val_dataloader = dict(dataset=dict(type='MixedGroundingDataset', datasets=[
             dict(split='val', subset='refcoco_val', ...),
@@ -131,7 +132,7 @@ class GroundingMetric(BaseMetric):
         self.group_by = group_by
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep the overlaps of one batch.
+        """Store the overlaps of one batch.
 
         Args:
             data_batch: Not used.
@@ -208,12 +209,12 @@ class GroundingMetric(BaseMetric):
         return mask_areas(pred, truth)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Metrics of all samples.
+        """Compute the metrics over all samples.
 
         Args:
-            results: What :meth:`process` kept, of all processes.
+            results: The results stored by :meth:`process` in all processes.
         """
-        # Repeated samples are dropped; samples without ids cannot be told apart and all count.
+        # Drop repeated samples. Samples without ids cannot be told apart, so all of them count.
         unique: dict[Any, dict] = {}
         for index, result in enumerate(results):
             has_ids = any(value is not None for value in result['identity'][2:5])
@@ -230,7 +231,7 @@ class GroundingMetric(BaseMetric):
                 logging.WARNING,
             )
         metrics = self._metrics(results)
-        subsets: dict[str, list[dict]] = {}  # in the order of the data
+        subsets: dict[str, list[dict]] = {}  # in dataset order
         for result in results:
             if result['subset'] is not None:
                 subsets.setdefault(result['subset'], []).append(result)
@@ -243,7 +244,7 @@ class GroundingMetric(BaseMetric):
         return metrics
 
     def _metrics(self, results: list[dict]) -> dict[str, float]:
-        """Compute the metrics of some samples, and of their groups."""
+        """Compute the metrics of the given samples and of their groups."""
         metrics = self._summarise(results)
         if self.group_by is not None:
             groups = sorted({r['group'] for r in results if r['group'] is not None}, key=str)
@@ -256,7 +257,7 @@ class GroundingMetric(BaseMetric):
 
     def _summarise(self, results: list[dict]) -> dict[str, float]:
         def mean(values: Sequence[float]) -> float:
-            # fsum is exact, so the order in which processes deliver does not show.
+            # fsum is exact, so the result does not depend on the order of the processes.
             return 100 * math.fsum(values) / len(values)
 
         metrics: dict[str, float] = {}
@@ -277,7 +278,7 @@ class GroundingMetric(BaseMetric):
 
 
 def _table(parts: dict[str, dict[str, float]], counts: dict[str, int]) -> str:
-    """Lay out the main metrics of each subset, with its number of sentences."""
+    """Format the main metrics and the number of sentences of each subset as a table."""
     shown = ('rec_acc50', 'rec_miou', 'res_miou', 'res_oiou')
     keys = [key for key in shown if any(key in part for part in parts.values())]
     rows = [['subset', 'sentences', *keys]]

@@ -1,4 +1,4 @@
-"""Detectors, backbone, decoders, heads and losses; importing registers them."""
+"""Detectors, backbones, decoders, heads and losses; importing this module registers them."""
 
 from .center_targets import center_heatmaps, gaussian_radius
 from .collaborative_head import CollaborativeHead

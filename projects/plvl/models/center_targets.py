@@ -1,4 +1,4 @@
-"""Centre heat maps that the head learns (the label P of Eq. 6)."""
+"""Target heat maps of the object center (the label P of Eq. 6)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def gaussian_radius(width: Tensor, height: Tensor, min_overlap: float = 0.7) -> Tensor:
-    """CornerNet's radius: how far corners may move at an IoU of about ``min_overlap``.
+    """Compute CornerNet's radius: how far corners may move at an IoU of about ``min_overlap``.
 
-    The three roots are taken as CornerNet, CenterNet, OSTrack and PLVL take them, divided by 2
-    and not by 2a; published numbers stand on it.
+    As in CornerNet, CenterNet, OSTrack and PLVL, the three roots are divided by 2 and not by 2a,
+    because published results are based on this formula.
 
     Args:
         width: (B,) in cells.
@@ -39,20 +39,20 @@ def gaussian_radius(width: Tensor, height: Tensor, min_overlap: float = 0.7) -> 
 def center_heatmaps(
     boxes_cxcywh_norm: Tensor, grid: Sequence[int], clamp_center: bool = True
 ) -> Tensor:
-    """One Gaussian a box, 1 in the cell nearest to its centre, 0 beyond the radius.
+    """Draw one Gaussian per box, 1 in the cell nearest to its center and 0 beyond the radius.
 
     Args:
-        boxes_cxcywh_norm: (B, 4), in parts of the image.
-        grid: Cells (h, w).
-        clamp_center: Move a centre that rounds to the far edge into the last cell. The released
-            code lets it fall out of the map and so loses the positive.
+        boxes_cxcywh_norm: (B, 4), normalized by the image size.
+        grid: Number of cells (h, w).
+        clamp_center: Move a center that rounds to the far edge into the last cell. In the released
+            code it falls outside the map, which loses the positive.
 
     Returns:
         (B, h, w) float32 in [0, 1].
     """
     boxes = boxes_cxcywh_norm.float()
     size = boxes.new_tensor([grid[1], grid[0]])
-    center = (boxes[:, :2] * size).round()  # half to even
+    center = (boxes[:, :2] * size).round()  # rounds half to even
     if clamp_center:
         center = torch.minimum(center, size - 1)
     extent = boxes[:, 2:] * size

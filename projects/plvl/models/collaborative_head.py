@@ -23,41 +23,41 @@ TASKS = ('center', 'offset', 'size', 'mask')
 
 @MODELS.register_module()
 class CollaborativeHead(BaseModule):
-    """Predicts the box's centre, offset and size and the mask from one feature map.
+    """Predict the center, offset and size of the box and the mask from one feature map.
 
-    The channels are split evenly among the groups of tasks; the tasks of a group share a 3x3
-    convolution, then each has its own branch. {center, mask} and {offset, size} is the paper's
-    grouping (Table 6). A task in no group is not predicted: without 'mask' the head is for REC
+    The channels are split evenly among the groups of tasks. The tasks of a group share a 3x3
+    convolution, then each has its own branch. {center, mask} and {offset, size} is the grouping of
+    the paper (Table 6). Tasks in no group are not predicted: without 'mask' the head is for REC
     alone, with 'mask' alone it is for RES alone (Table 5).
 
     Args:
         in_channels: Channels of the feature map.
-        patch_size: Pixels that a cell becomes in the mask, per side; ``P`` of the backbone, or
-            less for a mask coarser than the image.
-        groups: Tasks of each group, of 'center', 'offset', 'size' and 'mask'.
-        group_channels: Channels of a group, of the first group the first ones; None shares
-            ``in_channels`` among the groups. A single group with 256 of the 512 channels is RES
-            alone as released: what the mask has in the two-task head, and no more.
-        mask_kernel_size: Kernel of the mask branch's first convolution: 1 as released; 3 as the
-            other branches, which the paper says of every branch (section 3.3).
-        norm_cfg: Normalisation after the hidden convolutions.
-        decode_at: The cell whose offset and size make the box that is trained: 'prediction', the
-            most probable one (Eq. 5, as released), or 'target', the true centre's. Prediction
-            always uses the most probable one.
+        patch_size: Side in pixels of the mask patch of a cell; ``P`` of the backbone, or less for a
+            mask coarser than the image.
+        groups: Tasks of each group, out of 'center', 'offset', 'size' and 'mask'.
+        group_channels: Number of channels per group, assigned in order from the first channel.
+            None splits ``in_channels`` evenly. The released RES-only model is a single group with
+            256 of the 512 channels, exactly what the mask has in the two-task head.
+        mask_kernel_size: Kernel size of the mask branch's first convolution: 1 as released, or 3
+            like the other branches, which the paper states for every branch (section 3.3).
+        norm_cfg: Normalization after the hidden convolutions.
+        decode_at: The cell whose offset and size form the box during training: 'prediction', the
+            most probable one (Eq. 5, as released), or 'target', the cell of the true center.
+            Prediction always uses the most probable one.
         clamp_center: See :func:`center_heatmaps`.
-        prior_prob: Probability that the centre's and the mask's branches start from, the mask's
-            last convolution then starting as the identity: both help training from nothing.
-            None for biases of 0 and a random kernel, as released.
-        loss_center: Focal loss of the centre's heat map.
-        loss_bbox: Loss of XYXY boxes in parts of the image.
-        loss_iou: Overlap loss of the same.
-        loss_mask: Pixel loss of the mask's logits.
-        loss_dice: Overlap loss of the mask's logits.
+        prior_prob: Initial probability of the center and mask branches. The last convolution of
+            the mask then starts as the identity. Both help training from scratch. None uses
+            biases of 0 and a random kernel, as released.
+        loss_center: Focal loss of the center heat map.
+        loss_bbox: Loss of normalized XYXY boxes.
+        loss_iou: Overlap loss of normalized XYXY boxes.
+        loss_mask: Pixel loss of the mask logits.
+        loss_dice: Overlap loss of the mask logits.
         det_weight: lambda_det of Eq. 7.
         seg_weight: lambda_seg of Eq. 7.
 
     Raises:
-        ValueError: A task is unknown, stands twice, or the box's three tasks are not all there.
+        ValueError: If a task is unknown or occurs twice, or the three box tasks are incomplete.
     """
 
     branches: Any  # an nn.ModuleDict of nn.Sequential, by task
@@ -154,25 +154,26 @@ class CollaborativeHead(BaseModule):
 
     @property
     def predicts_boxes(self) -> bool:
-        """Whether a group has the task of boxes."""
+        """Return whether the head predicts boxes."""
         return 'center' in self.tasks
 
     @property
     def predicts_masks(self) -> bool:
-        """Whether a group has the task of masks."""
+        """Return whether the head predicts masks."""
         return 'mask' in self.tasks
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """
+        """Compute the raw outputs of all tasks from a feature map.
+
         Args:
             features: (B, in_channels, h, w).
 
         Returns:
-            Of the tasks that the head has:
+            Those of the following that the head predicts:
 
-            - 'center': (B, 1, h, w), logits of the centre;
-            - 'offset': (B, 2, h, w), x and y from the cell to the centre, in cells;
-            - 'size': (B, 2, h, w), logits of width and height in parts of the image;
+            - 'center': (B, 1, h, w), logits of the center;
+            - 'offset': (B, 2, h, w), x and y from the cell to the center, in cells;
+            - 'size': (B, 2, h, w), logits of the width and height, normalized by the image size;
             - 'mask': (B, 1, h * P, w * P), logits of the mask.
         """
         parts = features.split(self.group_channels, dim=1)[: len(self.groups)]
@@ -190,14 +191,14 @@ class CollaborativeHead(BaseModule):
     def decode(
         self, outputs: dict[str, Tensor], cells: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Boxes from the maps (Eq. 5).
+        """Decode boxes from the maps (Eq. 5).
 
         Args:
-            outputs: From :meth:`forward`.
+            outputs: Outputs of :meth:`forward`.
             cells: (B,) flat index of the cell to read; the most probable one by default.
 
         Returns:
-            Boxes (B, 4), cx cy w h in parts of the image, and their scores (B,).
+            Boxes (B, 4), normalized cx cy w h, and their scores (B,).
         """
         width, height = outputs['center'].shape[3], outputs['center'].shape[2]
         prob = _probability(outputs['center']).flatten(1)
@@ -212,13 +213,14 @@ class CollaborativeHead(BaseModule):
         return torch.cat((center, size), dim=1), score
 
     def predict(self, features: Tensor) -> dict[str, Tensor]:
-        """
+        """Predict boxes, scores and mask probabilities from a feature map.
+
         Args:
             features: (B, in_channels, h, w).
 
         Returns:
-            Of the tasks that the head has: 'boxes_norm' (B, 4), XYXY in parts of the image and
-            inside it; 'scores' (B,); 'score_maps' (B, h, w); 'mask_probs' (B, h * P, w * P).
+            Those that the head predicts of 'boxes_norm' (B, 4), normalized XYXY clamped to the
+            image; 'scores' (B,); 'score_maps' (B, h, w); 'mask_probs' (B, h * P, w * P).
         """
         outputs = {task: output.float() for task, output in self(features).items()}
         results = {}
@@ -237,20 +239,20 @@ class CollaborativeHead(BaseModule):
         masks: Tensor | None = None,
         with_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """L_det and L_seg of Eq. 6, weighted by Eq. 7, in float32 under autocast too.
+        """Compute L_det and L_seg of Eq. 6, weighted by Eq. 7, in float32 even under autocast.
 
         Args:
             features: (B, in_channels, h, w).
-            boxes_norm: (B, 4), XYXY in parts of the image.
-            masks: (B, H, W), 0 or 1; brought to the size of the predicted mask.
-            with_mask: (B,) bool, False for samples whose mask is not known; None for none such.
+            boxes_norm: (B, 4), normalized XYXY.
+            masks: (B, H, W), 0 or 1; resized to the predicted mask.
+            with_mask: (B,) bool, False for samples whose mask is unknown; None if all are known.
 
         Returns:
-            ``loss_center``, ``loss_bbox``, ``loss_iou``, ``loss_mask`` and ``loss_dice``, those
-            of the tasks that the head has.
+            Those of ``loss_center``, ``loss_bbox``, ``loss_iou``, ``loss_mask`` and ``loss_dice``
+            whose tasks the head has.
 
         Raises:
-            ValueError: The head predicts masks and is given none.
+            ValueError: If the head predicts masks and ``masks`` is None.
         """
         outputs = self(features)
         with torch.autocast(features.device.type, enabled=False):
@@ -284,7 +286,7 @@ class CollaborativeHead(BaseModule):
         )
 
     def init_weights(self) -> None:
-        """Xavier-uniform matrices, as released."""
+        """Initialize convolutions Xavier-uniformly, as released, and apply ``prior_prob``."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
@@ -300,7 +302,7 @@ class CollaborativeHead(BaseModule):
 
 
 def _probability(logits: Tensor) -> Tensor:
-    """A sigmoid kept off 0 and 1, as released."""
+    """Apply a sigmoid that stays away from 0 and 1, as released."""
     return logits.sigmoid().clamp(1e-4, 1 - 1e-4)
 
 

@@ -1,4 +1,4 @@
-"""EEVG (Chen et al., ECCV 2024), the host of the paper's Table 7."""
+"""EEVG (Chen et al., ECCV 2024), the alternative host model in Table 7 of the paper."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .grounding_detector import GroundingDetector
 
 @MODELS.register_module()
 class EEVG(GroundingDetector):
-    """Efficient and Effective decoder-based Visual Grounding.
+    """Implement Efficient and Effective decoder-based Visual Grounding.
 
-    A backbone without language, a decoder that sheds visual tokens, two MLPs for box and mask.
-    With :class:`CollaborativeHead` in place of the MLPs it is 'EEVG w. CMTH', with language in
-    the backbone 'EEVG w. PLVL' (Table 7).
+    The model combines a backbone without language, a decoder that eliminates visual tokens, and two
+    MLPs for box and mask. With :class:`CollaborativeHead` in place of the MLPs it is 'EEVG w.
+    CMTH', with language in the backbone 'EEVG w. PLVL' (Table 7).
 
     Args:
         text_encoder: See :class:`projects.common.text.BERTTextEncoder`.
-        backbone: See :class:`LanguageGuidedViT`; ``language_indexes=()`` is EEVG's own.
+        backbone: See :class:`LanguageGuidedViT`; ``language_indexes=()`` is the original EEVG.
         decoder: See :class:`TokenEliminationDecoder`.
-        head: See :class:`TokenMLPHead`. A head without ``reads_tokens`` gets a feature map with
-            zeros where tokens are gone.
+        head: See :class:`TokenMLPHead`. A head without ``reads_tokens`` receives a feature map with
+            zeros in place of eliminated tokens.
     """
 
     def extract_feat(
@@ -32,10 +32,10 @@ class EEVG(GroundingDetector):
         attention_mask: Tensor,
         repeats: Tensor | None = None,
     ) -> KeptTokens | Tensor:
-        """Tokens or their map, whichever the head reads.
+        """Compute the decoder's tokens or their feature map, depending on the head.
 
         Args:
-            images: (B, 3, H, W), normalised.
+            images: (B, 3, H, W), normalized.
             input_ids: (B, L).
             attention_mask: (B, L), 0 on padding.
             repeats: See :meth:`GroundingDetector.extract_feat`.

@@ -1,4 +1,4 @@
-"""EEVG's decoder (Chen et al., ECCV 2024): fusion layers that shed visual tokens."""
+"""EEVG's decoder (Chen et al., ECCV 2024): fusion layers that eliminate visual tokens."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .token_elimination import TokenElimination
 
 
 class KeptTokens(NamedTuple):
-    """What the decoder leaves of an image.
+    """Hold the tokens that remain after the decoder.
 
     Attributes:
         reg: (B, C), the regression token.
-        visual: (B, m, C), the visual tokens that stayed.
+        visual: (B, m, C), the visual tokens that were kept.
         cells: (B, m) int64, ascending: their flat cells in the grid.
-        grid: Cells (h, w).
+        grid: Number of cells (h, w).
     """
 
     reg: Tensor
@@ -30,12 +30,12 @@ class KeptTokens(NamedTuple):
     grid: tuple[int, int]
 
     def to_map(self) -> Tensor:
-        """Feature map (B, C, h, w) with zeros where tokens are gone."""
+        """Return the feature map (B, C, h, w) with zeros in place of eliminated tokens."""
         return scatter_to_map(self.visual, self.cells, self.grid)
 
 
 def scatter_to_map(tokens: Tensor, cells: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Puts tokens (B, m, C) into their cells (B, m): (B, C, h, w) with zeros elsewhere."""
+    """Scatter tokens (B, m, C) to their cells (B, m): (B, C, h, w) with zeros elsewhere."""
     batch, _, channels = tokens.shape
     index = cells[..., None].expand(-1, -1, channels)
     full = tokens.new_zeros(batch, grid[0] * grid[1], channels).scatter(1, index, tokens)
@@ -43,23 +43,23 @@ def scatter_to_map(tokens: Tensor, cells: Tensor, grid: tuple[int, int]) -> Tens
 
 
 def _with_reg(index: Tensor) -> Tensor:
-    """Indexes of visual tokens (B, n) as those of a sequence that the regression token heads."""
+    """Convert visual token indices (B, n) to those of a sequence headed by the regression token."""
     return F.pad(index + 1, (1, 0))
 
 
 class EliminationLayer(nn.TransformerDecoderLayer):
-    """A post-norm decoder layer whose self-attention removes visual tokens.
+    """Apply a post-norm decoder layer whose self-attention removes visual tokens.
 
-    The removed tokens are still read by this layer's self-attention, as keys and values, and by
-    nothing after it. Only the regression token's row of the attention is needed to choose them,
-    so that row alone is computed, and the queries of the tokens that go never are.
+    The self-attention of this layer still reads the removed tokens as keys and values, but nothing
+    after it does. Selecting them only needs the regression token's row of the attention, so only
+    that row is computed, and the queries of removed tokens never are.
 
     Args:
-        channels: Channels ``C``.
-        num_heads: Heads of both attentions.
+        channels: Number of channels ``C``.
+        num_heads: Number of heads in both attentions.
         ffn_channels: Hidden channels of the FFN.
         dropout: Dropout.
-        elimination: Chooses the tokens that stay.
+        elimination: Selects the tokens to keep.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class EliminationLayer(nn.TransformerDecoderLayer):
         super().__init__(channels, num_heads, ffn_channels, dropout, batch_first=True)
         self.elimination = elimination
 
-    def forward(  # type: ignore[override]  # PyTorch's layer lends its parts, not its inputs
+    def forward(  # type: ignore[override]  # only the submodules come from PyTorch's layer
         self,
         x: Tensor,
         cells: Tensor,
@@ -83,18 +83,19 @@ class EliminationLayer(nn.TransformerDecoderLayer):
         text: Tensor,
         text_padding: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """
+        """Apply self-attention with elimination, cross-attention to language, and the FFN.
+
         Args:
             x: (B, 1 + n, C), the regression token and n visual tokens.
-            cells: (B, n), the visual tokens' flat cells in the grid.
-            grid: Cells (h, w).
-            positions: (1 + h * w, C), of the regression token and of every cell.
+            cells: (B, n), flat grid cells of the visual tokens.
+            grid: Number of cells (h, w).
+            positions: (1 + h * w, C), positions of the regression token and of every cell.
             text_key: Language tokens with positions (B, L, C).
             text: Language tokens (B, L, C).
             text_padding: (B, L), True on padding, which is not attended to.
 
         Returns:
-            ``x`` and ``cells`` of the tokens that stay.
+            ``x`` and ``cells`` of the tokens that are kept.
         """
         weights = self.self_attn.in_proj_weight.chunk(3)
         biases = self.self_attn.in_proj_bias.chunk(3)
@@ -125,10 +126,10 @@ class EliminationLayer(nn.TransformerDecoderLayer):
 
     @torch.no_grad()
     def _reg_row(self, placed_reg: Tensor, key: Tensor) -> Tensor:
-        """Attention logits of the regression token to visual tokens, mean over heads: (B, n).
+        """Compute the regression token's attention logits to visual tokens (B, n), mean over heads.
 
-        The mean of the heads' products of queries and keys is the product over all channels,
-        divided by the heads.
+        The mean over heads of the query-key products is the product over all channels, divided by
+        the number of heads.
         """
         channels, num_heads = key.shape[2], self.self_attn.num_heads
         query = F.linear(
@@ -136,31 +137,31 @@ class EliminationLayer(nn.TransformerDecoderLayer):
             self.self_attn.in_proj_weight[:channels],
             self.self_attn.in_proj_bias[:channels],
         )
-        # Elementwise, so that autocast leaves it in float32.
+        # An elementwise product stays in float32 under autocast.
         logits = (query.float() * key[:, 1:].float()).sum(2)
         return logits / (num_heads * (channels // num_heads) ** 0.5)
 
 
 @MODELS.register_module()
 class TokenEliminationDecoder(BaseModule):
-    """Projects both modalities and fuses them in layers that shed visual tokens.
+    """Project both modalities and fuse them in layers that eliminate visual tokens.
 
-    A learned regression token goes ahead of the visual tokens; learned positions are added to the
+    A learned regression token precedes the visual tokens. Learned positions are added to the
     queries and keys of every layer.
 
     Args:
         visual_channels: Channels of the visual tokens.
         text_channels: Channels of the language tokens.
         channels: Channels after the projections.
-        num_layers: Layers.
-        num_heads: Heads of both attentions.
+        num_layers: Number of layers.
+        num_heads: Number of heads in both attentions.
         ffn_channels: Hidden channels of the FFN.
         dropout: Dropout in the layers.
-        pos_embed_grid: Side of the grid of the visual positions, which are stretched to others:
-            28 for 448 pixels.
-        max_tokens: The most language tokens.
+        pos_embed_grid: Side of the grid of visual positions, which are interpolated for other
+            grids: 28 for 448 pixels.
+        max_tokens: Maximum number of language tokens.
         threshold: See :class:`TokenElimination`.
-        keep_ratio: See there.
+        keep_ratio: See :class:`TokenElimination`.
     """
 
     semantic_arguments = ('num_heads',)
@@ -196,7 +197,8 @@ class TokenEliminationDecoder(BaseModule):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, visual: Tensor, text: Tensor, text_mask: Tensor) -> KeptTokens:
-        """
+        """Fuse visual and language tokens.
+
         Args:
             visual: Visual tokens (B, h, w, C_visual).
             text: Language tokens (B, L, C_text).
@@ -216,7 +218,7 @@ class TokenEliminationDecoder(BaseModule):
         return KeptTokens(x[:, 0], x[:, 1:], cells, grid)
 
     def init_weights(self) -> None:
-        """Xavier-uniform matrices, as DETR."""
+        """Initialize matrices Xavier-uniformly, as DETR."""
         for parameter in self.layers.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)

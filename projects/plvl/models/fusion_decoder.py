@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class LanguageFusionDecoder(BaseModule):
-    """Projects both modalities and fuses them in post-norm transformer decoder layers.
+    """Project both modalities and fuse them in post-norm transformer decoder layers.
 
-    The paper draws them as three more global blocks (Eq. 3); the released code, followed here,
-    makes them DETR-style decoder layers: self-attention, cross-attention to the sentence, FFN,
-    without positions.
+    The paper draws them as three more global blocks (Eq. 3). The released code, followed here,
+    implements them as DETR-style decoder layers: self-attention, cross-attention to the sentence
+    and FFN, without positions.
 
     Args:
         visual_channels: Channels of the visual tokens.
         text_channels: Channels of the language tokens.
         channels: Channels after the projections.
-        num_layers: Layers.
-        num_heads: Heads of both attentions.
+        num_layers: Number of layers.
+        num_heads: Number of heads in both attentions.
         ffn_channels: Hidden channels of the FFN.
         dropout: Dropout in the layers.
     """
@@ -48,7 +48,8 @@ class LanguageFusionDecoder(BaseModule):
         self.decoder = nn.TransformerDecoder(layer, num_layers, norm=nn.LayerNorm(channels))
 
     def forward(self, visual: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
-        """
+        """Fuse visual and language tokens.
+
         Args:
             visual: Visual tokens (B, h, w, C_visual).
             text: Language tokens (B, L, C_text).
@@ -62,7 +63,7 @@ class LanguageFusionDecoder(BaseModule):
         return tokens.transpose(1, 2).unflatten(2, visual.shape[1:3])
 
     def init_weights(self) -> None:
-        """Xavier-uniform matrices, as DETR."""
+        """Initialize matrices Xavier-uniformly, as DETR."""
         for parameter in self.decoder.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)

@@ -1,4 +1,4 @@
-"""What detectors of one sentence in one image share: data samples in, predictions in pixels out."""
+"""Base class of detectors that ground one sentence in one image."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from projects.common.errors import InputError
 
 
 class GroundingDetector(BaseDetector):
-    """Text encoder, visual backbone, decoder and head.
+    """Combine a text encoder, a visual backbone, a decoder and a head.
 
-    Every sample is one image, stretched to the batch's size, with the sentence in its metainfo
-    (``text``); training also needs ``gt_instances.bboxes`` (1, 4) in pixels of the stretched
-    image and ``gt_instances.masks``, unless metainfo ``with_mask`` is False.
+    Every sample is one image, stretched to the size of the batch, with the sentence in its metainfo
+    (``text``). Training also needs ``gt_instances.bboxes`` (1, 4) in pixels of the stretched
+    image and ``gt_instances.masks``, unless the metainfo ``with_mask`` is False.
 
     Args:
         text_encoder: See :class:`projects.common.text.BERTTextEncoder`.
-        backbone: Makes visual tokens (B, h, w, C) of images, sentences' tokens and their mask, and
+        backbone: Computes visual tokens (B, h, w, C) from images, language tokens, their mask and
             the ``repeats`` of :meth:`extract_feat`.
-        decoder: Makes of visual tokens, language tokens and their mask what the head reads.
-        head: ``forward``, ``loss`` and ``predict`` as :class:`CollaborativeHead` has them.
+        decoder: Computes the input of the head from visual tokens, language tokens and their mask.
+        head: Provides ``forward``, ``loss`` and ``predict`` like :class:`CollaborativeHead`.
     """
 
     optional_in_fine_tuning: ClassVar[dict[str, str]] = {
@@ -58,24 +58,24 @@ class GroundingDetector(BaseDetector):
         attention_mask: Tensor,
         repeats: Tensor | None = None,
     ) -> Any:
-        """What the decoder makes of images and sentences.
+        """Compute the decoder's output for images and sentences.
 
         Args:
-            images: (B, 3, H, W), normalised.
+            images: (B, 3, H, W), normalized.
             input_ids: (B, L).
             attention_mask: (B, L), 0 on padding.
-            repeats: (I,), how many of the B sentences each of I images has; ``images`` is then
-                (I, 3, H, W). None is one each.
+            repeats: (I,), how many of the B sentences refer to each of I images. ``images`` is then
+                (I, 3, H, W). None means one each.
 
         Returns:
-            What the head reads; of PLVL the fused features (B, C, H / P, W / P).
+            The input of the head; for PLVL, the fused features (B, C, H / P, W / P).
         """
         text = self.text_encoder(input_ids, attention_mask)
         visual = self.backbone(images, text, attention_mask, repeats)
         return self.decoder(visual, text, attention_mask)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """The head's losses for images (B, 3, H, W)."""
+        """Compute the head's losses for images (B, 3, H, W)."""
         features = self.extract_feat(batch_inputs, *self._tokenize(batch_data_samples))
         height, width = batch_inputs.shape[2:]
         instances = [sample.gt_instances for sample in batch_data_samples]
@@ -95,22 +95,22 @@ class GroundingDetector(BaseDetector):
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
-        """Adds predictions in the original image's pixels to the samples.
+        """Add predictions in pixels of the original image to the samples.
 
         Each sample gets ``pred_instances`` with one instance: ``bboxes`` (1, 4) XYXY, ``scores``
-        (1,), ``labels`` (1,), ``masks`` (1, H, W) bool; ``pred_score_map`` (h, w), the centre's
-        probability in every cell; ``pred_mask_probs`` (H_in, W_in), the mask's probability in
-        every pixel of the stretched image. A head for one task leaves the other's out. The score
-        is the centre's probability; of a head without centres, the mean probability of the
-        mask's pixels.
+        (1,), ``labels`` (1,), ``masks`` (1, H, W) bool; ``pred_score_map`` (h, w), the probability
+        of the center in every cell; ``pred_mask_probs`` (H_in, W_in), the mask probability of every
+        pixel of the stretched image. A head for one task omits the fields of the other. The score
+        is the probability of the center, or, for a head without centers, the mean probability of
+        the mask's pixels.
 
-        What depends on the image alone is computed once for neighbours that are the same image,
-        as several sentences about one picture are.
+        Computation that depends only on the image is shared by consecutive samples with the same
+        image, such as several sentences about it.
 
         Args:
-            batch_inputs: (B, 3, H, W), normalised.
-            batch_data_samples: ``text`` and ``ori_shape`` in their metainfo.
-            rescale: Boxes and masks in the original image; else in the stretched one.
+            batch_inputs: (B, 3, H, W), normalized.
+            batch_data_samples: Samples with ``text`` and ``ori_shape`` in their metainfo.
+            rescale: Return boxes and masks in the original image instead of the stretched one.
         """
         images, repeats = merge_equal_neighbours(batch_inputs)
         features = self.extract_feat(images, *self._tokenize(batch_data_samples), repeats)
@@ -144,9 +144,9 @@ class GroundingDetector(BaseDetector):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The head's raw outputs.
+        """Compute the head's raw outputs.
 
-        The sentences come from the samples' metainfo or as token ids (B, L) and mask (B, L).
+        The sentences are passed in the samples' metainfo or as token ids (B, L) and mask (B, L).
         """
         if input_ids is None or attention_mask is None:
             if batch_data_samples is None:
@@ -159,9 +159,9 @@ class GroundingDetector(BaseDetector):
 
 
 def merge_equal_neighbours(images: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Images (I, 3, H, W) of (B, 3, H, W), and how many neighbours each of them stands for.
+    """Merge equal consecutive images (B, 3, H, W) into (I, 3, H, W) and count them.
 
-    The second is (I,), or None where no two neighbours are equal.
+    The counts are (I,), or None if no two neighbors are equal.
     """
     changes = (images[1:] != images[:-1]).flatten(1).any(1)
     if changes.all():

@@ -13,13 +13,13 @@ from projects.common.weights.loading import check_torch_loading
 
 @MODELS.register_module()
 class LanguageFreeBackbone(BaseModule):
-    """Any backbone that makes feature maps; the cells of its last map become the visual tokens.
+    """Wrap a backbone that outputs feature maps; cells of the last map become the visual tokens.
 
-    The sentence enters in the decoder alone. ``patch_size`` of the head is the backbone's stride.
+    Language enters only in the decoder. Set the head's ``patch_size`` to the backbone's stride.
 
     Args:
         backbone: Config with its scope, such as ``dict(type='mmdet.ResNet', ...)``. Its weights
-            come from its own ``init_cfg``; without one it starts at random and says so.
+            come from its own ``init_cfg``; without one it starts from random weights and logs that.
     """
 
     def __init__(self, backbone: dict, init_cfg: dict | None = None) -> None:
@@ -32,12 +32,12 @@ class LanguageFreeBackbone(BaseModule):
             )
 
     def init_weights(self) -> None:
-        """Initialize the backbone; weights from a file have to fit."""
-        init_cfg = self.backbone.init_cfg  # a list where the backbone has defaults of its own
+        """Initialize the backbone, requiring that weights from a file match it."""
+        init_cfg = self.backbone.init_cfg  # a list if the backbone has its own defaults
         source = init_cfg.get('checkpoint') if isinstance(init_cfg, dict) else None
         with check_torch_loading(
             self.backbone, source or 'its weights'
-        ):  # mmdet's Swin reads a file itself
+        ):  # mmdet's Swin reads the file itself
             super().init_weights()
 
     def forward(
@@ -47,18 +47,19 @@ class LanguageFreeBackbone(BaseModule):
         text_mask: Tensor | None = None,
         repeats: Tensor | None = None,
     ) -> Tensor:
-        """
+        """Compute the visual tokens of images.
+
         Args:
-            images: (B, 3, H, W), normalised.
-            text: Not read.
-            text_mask: Not read.
-            repeats: (B,), how often to repeat the tokens of each image; None is once.
+            images: (B, 3, H, W), normalized.
+            text: Not used.
+            text_mask: Not used.
+            repeats: (B,), the number of times to repeat the tokens of each image; None means once.
 
         Returns:
             Visual tokens (B or sum of ``repeats``, h, w, C).
 
         Raises:
-            ValueError: The backbone's last output is no feature map.
+            ValueError: If the last output of the backbone is not a feature map.
         """
         outputs = self.backbone(images)
         last = outputs[-1] if isinstance(outputs, (tuple, list)) else outputs

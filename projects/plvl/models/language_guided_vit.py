@@ -28,13 +28,13 @@ LAYER_NORM_EPS = 1e-6
 
 
 class RelativePositionAttention(nn.Module):
-    """Multi-head self-attention over a grid of tokens (Eq. 2, with ViTDet's positions).
+    """Apply multi-head self-attention over a grid of tokens (Eq. 2, with ViTDet's positions).
 
     Args:
-        channels: Channels ``C``.
-        num_heads: Heads.
-        rel_pos_grid: Side of the grid that the relative positions are made for; they are
-            stretched to other grids.
+        channels: Number of channels ``C``.
+        num_heads: Number of heads.
+        rel_pos_grid: Side of the grid for which the relative positions are defined. They are
+            interpolated for other grids.
     """
 
     def __init__(self, channels: int, num_heads: int, rel_pos_grid: int) -> None:
@@ -47,7 +47,7 @@ class RelativePositionAttention(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(length, channels // num_heads))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to (B, H, W, C)."""
+        """Attend over the grid: (B, H, W, C) to (B, H, W, C)."""
         height, width = x.shape[1:3]
         qkv = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.num_heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, H*W, C / heads)
@@ -62,9 +62,9 @@ class RelativePositionAttention(nn.Module):
 
 
 class LanguageAdapter(nn.Module):
-    """Fits the text encoder's features to one block: LayerNorm and a residual bottleneck.
+    """Adapt text encoder features to one block with LayerNorm and a residual bottleneck.
 
-    The paper does not mention it; its released code has one for each block that sees language.
+    The paper does not mention it; the released code has one for each block that reads language.
     """
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -74,27 +74,28 @@ class LanguageAdapter(nn.Module):
         self.up = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps language tokens (B, L, C) to (B, L, C)."""
+        """Map language tokens (B, L, C) to (B, L, C)."""
         x = self.norm(x)
         return x + self.up(F.relu(self.down(x)))
 
 
 class LanguageCrossAttention(nn.MultiheadAttention):
-    """Cross-attention from visual to language tokens (Eq. 3), batch first.
+    """Apply cross-attention from visual to language tokens (Eq. 3), batch first.
 
-    The weights and their names are :class:`torch.nn.MultiheadAttention`'s. That class moves the
-    batch to the second place first; projecting tokens that lie that way in bfloat16 on a CPU
-    copies the weights for every token.
+    The weights and their names are those of :class:`torch.nn.MultiheadAttention`. That class moves
+    the batch to the second dimension first, and projecting tokens in that layout in bfloat16 on a
+    CPU copies the weights for every token.
     """
 
-    def forward(  # type: ignore[override]  # PyTorch's class lends its weights, not its inputs
+    def forward(  # type: ignore[override]  # only the weights come from PyTorch's class
         self, query: Tensor, words: Tensor, padding: Tensor | None
     ) -> Tensor:
-        """
+        """Attend from visual tokens to words.
+
         Args:
             query: (B, N, C).
             words: (B, L, C_text).
-            padding: (B, L), True where a word must not be attended; None attends to all.
+            padding: (B, L), True for words that must not be attended to; None attends to all.
 
         Returns:
             (B, N, C).
@@ -120,19 +121,19 @@ class LanguageCrossAttention(nn.MultiheadAttention):
 
 
 class LanguageGuidedBlock(nn.Module):
-    """A local block (Eq. 1), or a global block (Eq. 3) with or without language.
+    """Implement a local block (Eq. 1), or a global block (Eq. 3) with or without language.
 
     Args:
-        channels: Channels ``C``.
-        num_heads: Heads of the self-attention.
-        mlp_ratio: Hidden channels of the FFN over ``C``.
+        channels: Number of channels ``C``.
+        num_heads: Number of self-attention heads.
+        mlp_ratio: Ratio of hidden FFN channels to ``C``.
         drop_path: Probability of dropping a residual branch.
-        window_size: Side of a local block's windows in tokens; 0 for a global block.
+        window_size: Side of the windows of a local block in tokens; 0 for a global block.
         rel_pos_grid: See :class:`RelativePositionAttention`.
         text_channels: Channels of the language tokens; None for a block without language.
-        cross_heads: Heads of the cross-attention.
-        cross_dropout: Dropout of the cross-attention's weights.
-        adapter_channels: Bottleneck of the language adapter.
+        cross_heads: Number of cross-attention heads.
+        cross_dropout: Dropout of the cross-attention weights.
+        adapter_channels: Bottleneck channels of the language adapter.
     """
 
     def __init__(
@@ -172,15 +173,16 @@ class LanguageGuidedBlock(nn.Module):
 
     @property
     def sees_language(self) -> bool:
-        """Whether the block has cross-attention to the sentence."""
+        """Return whether the block has cross-attention to the sentence."""
         return hasattr(self, 'cross_attn')
 
     def forward(self, x: Tensor, text: Tensor | None, text_padding: Tensor | None) -> Tensor:
-        """
+        """Apply self-attention, language cross-attention if present, and the FFN.
+
         Args:
             x: Visual tokens (B, H, W, C).
             text: Language tokens (B, L, C_text); unused by a block without language.
-            text_padding: (B, L), True on padding that must not be attended; None attends to all.
+            text_padding: (B, L), True on padding that must not be attended to; None attends to all.
 
         Returns:
             (B, H, W, C).
@@ -197,7 +199,7 @@ class LanguageGuidedBlock(nn.Module):
         if not side:
             return self.attn(self.norm1(x))
         batch, height, width, channels = x.shape
-        # As released, padding comes before the norm and so becomes the norm's bias.
+        # As released, padding is added before the norm, which turns it into the norm's bias.
         x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
         rows, columns = x.shape[1] // side, x.shape[2] // side
         x = x.view(batch, rows, side, columns, side, channels).transpose(2, 3)
@@ -209,7 +211,7 @@ class LanguageGuidedBlock(nn.Module):
 def _patch_embedding(
     channels: int, patch_size: int, stem: Sequence[tuple[int, int]], norm_cfg: dict
 ) -> nn.Module:
-    """One linear projection per patch, or a stem of convolutions that ends in one."""
+    """Build one linear projection per patch, or a convolutional stem that ends in one."""
     if not stem:
         return nn.Conv2d(3, channels, patch_size, stride=patch_size)
     stride = math.prod(step for _, step in stem)
@@ -232,40 +234,40 @@ def _patch_embedding(
 
 @MODELS.register_module()
 class LanguageGuidedViT(BaseModule):
-    """ViT in ViTDet's form whose global blocks can read a sentence (section 3.2).
+    """Implement a ViTDet-style ViT whose global blocks can read a sentence (section 3.2).
 
-    The defaults are the released ViT-B: 0-based blocks 2, 5, 8 and 11 are global and take
-    language; the others attend within 14x14 windows, the four parts of Eq. 1 at 448 pixels.
+    The defaults are those of the released ViT-B: the 0-based blocks 2, 5, 8 and 11 are global and
+    read language; the others attend within 14x14 windows, the four parts of Eq. 1 at 448 pixels.
 
     Args:
         patch_size: Side of a patch in pixels, ``P``.
-        channels: Channels ``D``.
-        depth: Blocks.
-        num_heads: Heads of the self-attention.
-        mlp_ratio: Hidden channels of the FFN over ``D``.
+        channels: Number of channels ``D``.
+        depth: Number of blocks.
+        num_heads: Number of self-attention heads.
+        mlp_ratio: Ratio of hidden FFN channels to ``D``.
         window_size: Side of a local window in tokens.
-        global_indexes: 0-based blocks that attend to the whole grid.
-        language_indexes: Those of them that have language cross-attention (Table 4).
+        global_indexes: 0-based indexes of the blocks that attend to the whole grid.
+        language_indexes: Indexes of the global blocks with language cross-attention (Table 4).
         text_channels: Channels of the language tokens.
-        cross_heads: Heads of the cross-attention.
-        cross_dropout: Dropout of the cross-attention's weights.
-        adapter_channels: Bottleneck of the language adapters.
-        drop_path_rate: Drop path of the last block; earlier ones grow linearly from 0.
-        pos_embed_grid: Side of the grid of the absolute positions; 14 for weights from ImageNet
-            at 224 pixels, as ViTDet's.
-        rel_pos_grid: Side of the grid of the global blocks' relative positions; 64 for ViTDet's.
-        stem: (channels, stride) of convolutions ahead of the tokens in place of the paper's single
-            linear patch projection (Xiao et al., NeurIPS 2021): models that start from random
-            weights learn shapes from far fewer samples. Kernels are 3x3, or as large as the
-            stride; a linear projection ends the stem. Empty for the paper's.
-        stem_norm_cfg: Normalisation after each convolution.
-        mask_text_padding: Keep the cross-attention off padding tokens. The released model
+        cross_heads: Number of cross-attention heads.
+        cross_dropout: Dropout of the cross-attention weights.
+        adapter_channels: Bottleneck channels of the language adapters.
+        drop_path_rate: Drop path rate of the last block; it grows linearly from 0 over the blocks.
+        pos_embed_grid: Side of the grid of absolute positions; 14 for weights trained on ImageNet
+            at 224 pixels, such as ViTDet's.
+        rel_pos_grid: Side of the grid of relative positions in the global blocks; 64 for ViTDet.
+        stem: (channels, stride) of convolutions that replace the single linear patch projection of
+            the paper (Xiao et al., NeurIPS 2021). With them, models that start from random weights
+            learn shapes from far fewer samples. Kernels are 3x3, or as large as the stride, and a
+            linear projection ends the stem. Empty for the projection of the paper.
+        stem_norm_cfg: Normalization after each convolution.
+        mask_text_padding: Exclude padding tokens from the cross-attention. The released model
             attends to them.
         with_cp: Recompute each block in the backward pass to save memory.
-        pretrained: A checkpoint of this class; None or '' starts from random weights and says so.
+        pretrained: A checkpoint of this class. None or '' starts from random weights and logs that.
 
     Raises:
-        ValueError: An index is out of range, or a language block is not global.
+        ValueError: If an index is out of range, or a language block is not global.
     """
 
     semantic_arguments = ('cross_heads',)
@@ -316,7 +318,7 @@ class LanguageGuidedViT(BaseModule):
             )
         self.optional_in_pretrained = {
             r'blocks\.\d+\.(cross_attn|adapter)\.': 'what reads language, which ViTDet lacks',
-            # In Table 4 some blocks are local that are global in ViTDet, the last of each quarter.
+            # ViTDet's global blocks end each quarter; in Table 4 some of them are local.
             **{
                 rf'blocks\.{i}\.attn\.rel_pos_[hw]$': 'positions of blocks that are local here'
                 for i in range(max(depth // 4, 1) - 1, depth, max(depth // 4, 1))
@@ -347,7 +349,10 @@ class LanguageGuidedViT(BaseModule):
 
     @property
     def first_language_block(self) -> int:
-        """Index of the first block that reads the sentence; those before see the image alone."""
+        """Return the index of the first block that reads the sentence.
+
+        Earlier blocks see only the image.
+        """
         seeing = (i for i, block in enumerate(self.blocks) if block.sees_language)
         return next(seeing, len(self.blocks))
 
@@ -358,13 +363,15 @@ class LanguageGuidedViT(BaseModule):
         text_mask: Tensor | None = None,
         repeats: Tensor | None = None,
     ) -> Tensor:
-        """
+        """Compute visual tokens, guided by language if it is passed.
+
         Args:
-            images: (B, 3, H, W), normalised; H and W are multiples of the patch size.
+            images: (B, 3, H, W), normalized; H and W are multiples of the patch size.
             text: Language tokens (B, L, C_text).
             text_mask: (B, L), 0 on padding.
-            repeats: (I,), how many of the B sentences each of I images has; ``images`` is then
-                (I, 3, H, W), and the blocks before language run once an image. None is one each.
+            repeats: (I,), how many of the B sentences refer to each of I images. ``images`` is
+                then (I, 3, H, W), and the blocks before language run once per image. None means
+                one each.
 
         Returns:
             Visual tokens (B, H / P, W / P, D).
@@ -378,7 +385,7 @@ class LanguageGuidedViT(BaseModule):
         return self.run_blocks(x, first, len(self.blocks), text, padding)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Patches with absolute positions: (B, 3, H, W) to (B, H / P, W / P, D)."""
+        """Embed patches and add absolute positions: (B, 3, H, W) to (B, H / P, W / P, D)."""
         x = self.patch_embed(images).permute(0, 2, 3, 1)
         return x + resize_position_embedding(self.pos_embed, x.shape[1:3])
 
@@ -390,7 +397,7 @@ class LanguageGuidedViT(BaseModule):
         text: Tensor | None,
         text_padding: Tensor | None,
     ) -> Tensor:
-        """Runs blocks ``start`` to ``stop - 1``."""
+        """Run blocks ``start`` to ``stop - 1``."""
         for block in self.blocks[start:stop]:
             if self.with_cp and self.training:
                 x = torch.utils.checkpoint.checkpoint(
@@ -401,7 +408,10 @@ class LanguageGuidedViT(BaseModule):
         return x
 
     def init_weights(self) -> None:
-        """Truncated normals of 0.02 as ViTDet; the cross-attention uniform, as section 4.1."""
+        """Initialize with truncated normals (0.02) as ViTDet, cross-attention as in section 4.1.
+
+        The cross-attention is initialized uniformly.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)

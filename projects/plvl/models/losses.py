@@ -1,4 +1,4 @@
-"""Losses that mmdet does not have in this form, and what heads share of theirs."""
+"""Losses that mmdet does not provide in this form, and the mask losses shared by the heads."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 def center_focal_loss(
     prob: Tensor, target: Tensor, alpha: float = 2.0, beta: float = 4.0, eps: float = 1e-5
 ) -> tuple[Tensor, Tensor]:
-    """CornerNet's focal loss on a centre heat map (L_focal(P^, P) of Eq. 6).
+    """Compute CornerNet's focal loss on a center heat map (L_focal(P^, P) of Eq. 6).
 
     Args:
         prob: Predicted probabilities in (0, 1), any shape.
-        target: Gaussian heat map of the same shape; a cell is positive where it is 1.
+        target: Gaussian heat map of the same shape. Cells with value 1 are positive.
         alpha: Exponent of the error.
-        beta: Exponent that spares cells near a positive.
+        beta: Exponent that reduces the penalty near positives.
         eps: Added to ``1 - prob`` inside the logarithm.
 
     Returns:
@@ -38,11 +38,11 @@ def center_focal_loss(
 
 @MODELS.register_module()
 class CenterFocalLoss(nn.Module):
-    """:func:`center_focal_loss` over the positives of the whole batch, of all processes.
+    """Average :func:`center_focal_loss` over the positives of the batch in all processes.
 
     Args:
         alpha: See :func:`center_focal_loss`.
-        beta: See there.
+        beta: See :func:`center_focal_loss`.
     """
 
     def __init__(self, alpha: float = 2.0, beta: float = 4.0) -> None:
@@ -51,18 +51,18 @@ class CenterFocalLoss(nn.Module):
         self.beta = beta
 
     def forward(self, prob: Tensor, target: Tensor) -> Tensor:
-        """The loss of probabilities and labels (B, h, w), over the positives of all processes."""
+        """Compute the loss of probabilities and labels (B, h, w) over all processes' positives."""
         loss, positives = center_focal_loss(prob, target, self.alpha, self.beta)
         return loss / reduce_mean(positives.float()).clamp(min=1 / get_world_size())
 
 
 @MODELS.register_module()
 class DoubleSigmoidFocalLoss(nn.Module):
-    """The released code's mask loss: a focal loss whose cross-entropy has one sigmoid too many.
+    """Reproduce the released mask loss, a focal loss whose cross-entropy has an extra sigmoid.
 
-    The cross-entropy takes probabilities for logits, so it never sees a pixel below 0.5; the
-    focal factor is right. It is here to reproduce the released training; ``mmdet.FocalLoss`` is
-    the loss that the paper names.
+    The cross-entropy takes probabilities for logits, so it never sees a pixel below 0.5; the focal
+    factor is correct. Use this loss to reproduce the released training; ``mmdet.FocalLoss`` is the
+    loss that the paper names.
 
     Args:
         alpha: Weight of the positives.
@@ -75,7 +75,7 @@ class DoubleSigmoidFocalLoss(nn.Module):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Mean over the pixels of logits and targets of one shape."""
+        """Compute the mean loss over the pixels of logits and targets of the same shape."""
         prob = logits.sigmoid()
         entropy = F.binary_cross_entropy_with_logits(prob, target, reduction='none')
         error = target * (1 - prob) + (1 - target) * prob
@@ -91,25 +91,25 @@ def mask_losses(
     loss_dice: Callable[[Tensor, Tensor], Tensor],
     weight: float = 1.0,
 ) -> dict[str, Tensor]:
-    """L_seg of Eq. 6 over the samples whose mask is known.
+    """Compute L_seg of Eq. 6 over the samples whose mask is known.
 
     Args:
         logits: (B, 1, h, w).
-        masks: (B, H, W), 0 or 1; brought to h x w where a head predicts coarser than the image.
-        with_mask: (B,) bool, False for samples whose mask is not known; None for none such.
-        loss_mask: Loss of every pixel's logit.
+        masks: (B, H, W), 0 or 1; resized to h x w if the head predicts a coarser mask.
+        with_mask: (B,) bool, False for samples whose mask is unknown; None if all are known.
+        loss_mask: Pixel loss of the logits.
         loss_dice: Overlap loss of the logits.
         weight: lambda_seg of Eq. 7.
 
     Returns:
-        ``loss_mask`` and ``loss_dice``, 0 where no mask is known.
+        ``loss_mask`` and ``loss_dice``, which are 0 if no mask is known.
     """
     logits, masks = logits[:, 0], masks.to(logits.dtype)
     if masks.shape[1:] != logits.shape[1:]:
         resized = F.interpolate(masks[:, None], logits.shape[1:], mode='area')
         masks = (resized[:, 0] >= 0.5).to(logits.dtype)
     if with_mask is not None and not with_mask.all():
-        if not with_mask.any():  # keeps every parameter in the graph, as DDP needs
+        if not with_mask.any():  # keep every parameter in the graph for DDP
             zero = logits.sum() * 0
             return {'loss_mask': zero, 'loss_dice': zero}
         logits, masks = logits[with_mask], masks[with_mask]

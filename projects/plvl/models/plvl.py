@@ -1,4 +1,4 @@
-"""PLVL: one image and one sentence give a box and a mask (paper, section 3.1)."""
+"""PLVL predicts a box and a mask for one image and one sentence (paper, section 3.1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .grounding_detector import GroundingDetector
 
 @MODELS.register_module()
 class PLVL(GroundingDetector):
-    """Progressive Language-guided Visual Learning for REC and RES.
+    """Implement Progressive Language-guided Visual Learning for REC and RES.
 
     Args:
         text_encoder: See :class:`projects.common.text.BERTTextEncoder`.

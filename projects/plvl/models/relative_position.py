@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
-    """Looks up the embedding of every (query, key) offset along one axis.
+    """Look up the embedding of every (query, key) offset along one axis.
 
     Args:
-        rel_pos: (L, C) embeddings of the offsets from -(L-1)/2 to (L-1)/2; stretched linearly
-            to 2 * size - 1 of them where L differs.
-        size: Tokens along the axis.
+        rel_pos: (L, C) embeddings of the offsets from -(L-1)/2 to (L-1)/2. They are interpolated
+            linearly to 2 * size - 1 embeddings if L differs.
+        size: Number of tokens along the axis.
 
     Returns:
         (size, size, C): the embedding of offset ``query - key``.
@@ -28,7 +28,7 @@ def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
 
 
 def _products_with_positions(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[Tensor, Tensor]:
-    """What each query (B, heads, H*W, C) adds to the logits of each row and of each column.
+    """Compute what each query (B, heads, H*W, C) adds to the logits of each row and each column.
 
     Returns:
         (B, heads, H, W, H) and (B, heads, H, W, W), contiguous.
@@ -40,7 +40,7 @@ def _products_with_positions(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[T
 
 
 def relative_position_bias(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """The bias that decomposed relative positions add to the attention logits.
+    """Compute the bias that decomposed relative positions add to the attention logits.
 
     Args:
         q: (B, heads, H*W, C) queries, not scaled.
@@ -50,19 +50,19 @@ def relative_position_bias(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     Returns:
         (B, heads, H*W, H*W).
     """
-    # Were the two terms not contiguous, their large sum would not be either, and flattening it
-    # would copy it.
+    # The terms must be contiguous; otherwise their large sum is not, and flattening copies it.
     bias_h, bias_w = _products_with_positions(q, rel_h, rel_w)
     bias = bias_h[..., :, None] + bias_w[..., None, :]
     return bias.flatten(4, 5).flatten(2, 3)
 
 
 def folded_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """Attention with decomposed relative positions as three matrix products and a softmax.
+    """Compute attention with decomposed relative positions by three matrix products and a softmax.
 
-    The positions' terms lengthen the queries, and the keys by ones at their row and column, so that
-    one product makes the logits with their bias. In bfloat16 on a CPU that is more than twice as
-    fast as PyTorch's fused attention, which adds the bias in float32; in float32 it is slower.
+    The position terms are appended to the queries, and one-hot rows and columns to the keys, so
+    that one product computes the logits with their bias. In bfloat16 on a CPU this is more than
+    twice as fast as PyTorch's fused attention, which adds the bias in float32; in float32 it is
+    slower.
 
     Args:
         q: (B, heads, H*W, C) queries, not scaled.
@@ -85,7 +85,7 @@ def folded_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tens
 
 
 def resize_position_embedding(pos_embed: Tensor, size: tuple[int, int]) -> Tensor:
-    """Stretches absolute position embeddings (1, 1 + N, C) to a grid, bicubically.
+    """Interpolate absolute position embeddings (1, 1 + N, C) to a grid, bicubically.
 
     The first entry belongs to a class token that ViTDet does not use.
 

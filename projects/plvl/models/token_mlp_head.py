@@ -14,26 +14,26 @@ from .losses import mask_losses
 
 @MODELS.register_module()
 class TokenMLPHead(BaseModule):
-    """Predicts the box from the regression token and a patch of mask from each visual token.
+    """Predict the box from the regression token and a mask patch from each visual token.
 
     Patches of eliminated tokens are zero before the last convolution.
 
     Args:
         in_channels: Channels of the tokens.
         hidden_channels: Hidden channels of both MLPs.
-        patch_size: Pixels that a token becomes in the mask, per side.
-        loss_bbox: Loss of boxes, cx cy w h in parts of the image, summed over the four and
-            divided by the batch.
-        loss_iou: Overlap loss of XYXY boxes in parts of the image.
-        loss_mask: Pixel loss of the mask's logits.
-        loss_dice: Overlap loss of the mask's logits.
-        det_weight: Weight of the box's losses.
-        seg_weight: Weight of the mask's losses.
+        patch_size: Side in pixels of a token's patch in the mask.
+        loss_bbox: Loss of boxes, normalized cx cy w h, summed over the four and divided by the
+            batch size.
+        loss_iou: Overlap loss of normalized XYXY boxes.
+        loss_mask: Pixel loss of the mask logits.
+        loss_dice: Overlap loss of the mask logits.
+        det_weight: Weight of the box losses.
+        seg_weight: Weight of the mask losses.
     """
 
     predicts_boxes = True
     predicts_masks = True
-    reads_tokens = True  # rather than a feature map
+    reads_tokens = True  # instead of a feature map
 
     def __init__(
         self,
@@ -60,22 +60,24 @@ class TokenMLPHead(BaseModule):
         self.loss_dice = MODELS.build(loss_dice)
 
     def forward(self, tokens: KeptTokens) -> dict[str, Tensor]:
-        """
+        """Compute the raw outputs from the decoder's tokens.
+
         Returns:
-            - 'box': (B, 4), logits of cx cy w h in parts of the image;
+            - 'box': (B, 4), logits of normalized cx cy w h;
             - 'mask': (B, 1, h * P, w * P), logits of the mask.
         """
         patches = scatter_to_map(self.mask_mlp(tokens.visual), tokens.cells, tokens.grid)
         return {'box': self.box_mlp(tokens.reg), 'mask': self.mask_conv(patches)}
 
     def prediction_layers(self) -> list[nn.Module]:
-        """Return the layers that make the box's and the mask's logits (see tools/preflight.py)."""
+        """Return the layers that compute the box and mask logits (see tools/preflight.py)."""
         return [self.box_mlp, self.mask_conv]
 
     def predict(self, tokens: KeptTokens) -> dict[str, Tensor]:
-        """
+        """Predict boxes and mask probabilities.
+
         Returns:
-            'boxes_norm' (B, 4), XYXY in parts of the image and inside it, and 'mask_probs'
+            'boxes_norm' (B, 4), normalized XYXY clamped to the image, and 'mask_probs'
             (B, h * P, w * P).
         """
         outputs = self(tokens)
@@ -92,13 +94,13 @@ class TokenMLPHead(BaseModule):
         masks: Tensor,
         with_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of box and mask, in float32 under autocast too.
+        """Compute the box and mask losses, in float32 even under autocast.
 
         Args:
-            tokens: Of the decoder.
-            boxes_norm: (B, 4), XYXY in parts of the image.
-            masks: (B, H, W), 0 or 1; brought to the size of the predicted mask.
-            with_mask: (B,) bool, False for samples whose mask is not known; None for none such.
+            tokens: Output of the decoder.
+            boxes_norm: (B, 4), normalized XYXY.
+            masks: (B, H, W), 0 or 1; resized to the predicted mask.
+            with_mask: (B,) bool, False for samples whose mask is unknown; None if all are known.
 
         Returns:
             ``loss_bbox``, ``loss_iou``, ``loss_mask`` and ``loss_dice``.

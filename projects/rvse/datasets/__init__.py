@@ -1,4 +1,4 @@
-"""Pictures or their regions with captions, in the layouts of published code."""
+"""Data sets of images or region features with captions, in published layouts."""
 
 from .base import BaseMatchingDataset
 from .offline_negatives import OfflineNegativesDataset, fingerprint, pairs_then_negatives

@@ -1,4 +1,4 @@
-"""What all image-text data sets share: samples in mmpretrain's retrieval form, and checks."""
+"""Base class of image-text data sets: samples in mmpretrain's retrieval format, and checks."""
 
 from __future__ import annotations
 
@@ -17,42 +17,43 @@ __all__ = ['BaseMatchingDataset']
 
 
 class BaseMatchingDataset(BaseDataset):
-    """Pictures (or features of them) with their captions.
+    """Load images (or their features) with captions.
 
-    A subclass lists the pictures in :meth:`load_images`. While training there is a sample for
-    every caption::
+    Subclasses list the images in :meth:`load_images`. For training there is a sample for every
+    caption::
 
         {'image_id': 0, 'text': 'A dog runs .', 'text_id': 0, 'is_matched': True,
          'ori_id': '1000092795', 'img_path': 'data/f30k/1000092795.jpg'}
 
-    With ``test_mode`` there is one for every picture, so that no picture is encoded twice::
+    With ``test_mode`` there is a sample for every image, so that no image is encoded twice::
 
         {'image_id': 0, 'text': ['A dog runs .', ...], 'gt_text_id': [0, ...],
          'gt_image_id': [0, ...], 'ori_id': ..., 'img_path': ...}
 
     ``image_id`` and ``text_id`` count from 0 in the order of the file, as mmpretrain's retrieval
-    loops expect. Data sets of features have ``region_file`` and ``region_row`` in place of
+    loops expect. Data sets of features have ``region_file`` and ``region_row`` instead of
     ``img_path``; :class:`LoadRegions` reads them.
 
     Args:
         ann_file: Annotation file, relative to ``data_root``.
         data_root: Folder of ``ann_file`` and ``data_prefix``.
-        data_prefix: ``dict(img=folder)``, the folder of the pictures.
-        max_images: Only so many of the first pictures. The released code evaluates on the first
+        data_prefix: ``dict(img=folder)``, the folder of the images.
+        max_images: Only use this many of the first images. The released code evaluates on the first
             1,000 of the dev split.
-        check_images: Whether every picture must exist.
-        all_captions: While training, too, a sample for every picture, with all its captions; the
-            matcher reads them as pairs that share a picture.
-        kwargs: Further arguments of :class:`mmengine.dataset.BaseDataset`.
+        check_images: Whether to check that every image exists.
+        all_captions: Return one sample per image, with all its captions, for training as well. The
+            matcher treats them as pairs that share an image.
+        kwargs: Additional arguments of :class:`mmengine.dataset.BaseDataset`.
 
     Attributes:
-        img_size: Pictures; text_size: captions (names of mmpretrain's retrieval loops).
+        img_size: Number of images (named as in mmpretrain's retrieval loops).
+        text_size: Number of captions (named as in mmpretrain's retrieval loops).
         image_of_caption: (text_size,) the ``image_id`` of each caption.
-        source: The file that names the split, for messages.
+        source: File that defines the split, for messages.
 
     Raises:
-        FileNotFoundError: A file or a picture does not exist.
-        ValueError: A file is not what it should be.
+        FileNotFoundError: A file or an image does not exist.
+        ValueError: A file has invalid content.
     """
 
     METAINFO: dict = dict(task_name='image_text_matching')
@@ -80,15 +81,15 @@ class BaseMatchingDataset(BaseDataset):
 
     @property
     def source(self) -> str:
-        """The file that names the split, for messages."""
+        """Return the file that defines the split, for messages."""
         return self.ann_file
 
     @abstractmethod
     def load_images(self) -> list[dict]:
-        """The pictures: dicts with ``captions`` (a list) and what every sample of it has."""
+        """List the images as dicts of ``captions`` (a list) and common fields of their samples."""
 
     def load_data_list(self) -> list[dict]:
-        """Samples as the class describes them."""
+        """Load the samples in the format described by the class."""
         self._require(self.ann_file, 'ann_file')
         images = self.load_images()[: self.max_images]
         if not images:
@@ -115,16 +116,16 @@ class BaseMatchingDataset(BaseDataset):
         return samples
 
     def prepare_data(self, idx: int) -> Any:
-        """The sample after the pipeline.
+        """Return a sample after the pipeline.
 
         Raises:
-            ValueError: The picture is broken; the message names it.
+            ValueError: The image is broken. The message names it.
         """
         with naming_broken_picture(self.get_data_info(idx).get('img_path')):
             return super().prepare_data(idx)
 
     def captions(self) -> list[str]:
-        """All captions, by ``text_id``."""
+        """Return all captions, by ``text_id``."""
         texts = (self.get_data_info(i)['text'] for i in range(len(self)))
         return [t for text in texts for t in ([text] if isinstance(text, str) else text)]
 
@@ -146,10 +147,10 @@ class BaseMatchingDataset(BaseDataset):
             )
 
     def _caption(self, text: object, where: str) -> str:
-        """``text`` without outer blanks.
+        """Strip and return a caption.
 
         Raises:
-            ValueError: It is empty or no text.
+            ValueError: The caption is empty or not a string.
         """
         if not isinstance(text, str) or not text.strip():
             raise InputError(f'{where}: caption {shown(text)}, expected a text that is not empty')

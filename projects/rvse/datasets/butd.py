@@ -1,4 +1,4 @@
-"""Bottom-up-attention features: the ``.tsv`` files of BUTD."""
+"""Bottom-up-attention features in the ``.tsv`` files of BUTD."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FIELDS = ('image_id', 'image_w', 'image_h', 'num_boxes', 'boxes', 'features')
 
 @dataclass
 class ButdPicture:
-    """A line of the file.
+    """Hold one line of the file.
 
     Attributes:
-        image_id: As the line has it.
+        image_id: The id as written in the line.
         boxes: (N, 4) float32, XYXY in pixels.
         features: (N, C) float32.
     """
@@ -32,23 +32,23 @@ class ButdPicture:
 
 
 def read_butd(path: str) -> Iterator[ButdPicture]:
-    """Pictures of a ``.tsv``, in its order, one in memory at a time.
+    """Yield the images of a ``.tsv`` file in order, one in memory at a time.
 
-    Each line has image_id, image_w, image_h, num_boxes, boxes and features, the last two
-    base64 of float32; a header line is skipped.
+    Every line has the fields image_id, image_w, image_h, num_boxes, boxes and features, the last
+    two as base64 of float32. A header line is skipped.
 
     Raises:
-        ValueError: A line is not so.
+        ValueError: A line is malformed.
     """
     for _, number, line in _lines(path):
         yield _parse(line, f'{path}:{number}')
 
 
 def butd_offsets(path: str) -> dict[str, int]:
-    """Where in the file each picture's line begins, in bytes, so that lines are read in any order.
+    """Return the byte offset of every image's line, for reading the lines in any order.
 
     Raises:
-        ValueError: A picture stands in the file twice.
+        ValueError: An image occurs twice in the file.
     """
     offsets: dict[str, int] = {}
     for start, number, line in _lines(path):
@@ -60,14 +60,14 @@ def butd_offsets(path: str) -> dict[str, int]:
 
 
 def read_butd_at(path: str, offset: int) -> ButdPicture:
-    """The picture whose line begins at ``offset`` (of :func:`butd_offsets`)."""
+    """Read the image whose line starts at ``offset`` (from :func:`butd_offsets`)."""
     with open(path, 'rb') as file:
         file.seek(offset)
         return _parse(file.readline(), f'{path}, byte {offset}')
 
 
 def _lines(path: str) -> Iterator[tuple[int, int, bytes]]:
-    """Offset, number and content of the lines that hold pictures."""
+    """Yield offset, number and content of the lines with images."""
     start = 0
     with open(path, 'rb') as file:
         for number, line in enumerate(file, 1):

@@ -1,4 +1,4 @@
-"""Training pairs with negatives that were mined in the whole training set, for AOQ."""
+"""Training pairs with negatives mined in the whole training set, for AOQ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ['OfflineNegativesDataset', 'fingerprint', 'pairs_then_negatives']
 
 
 def fingerprint(dataset) -> str:
-    """Compute what tells a training set from others: its captions, images and their order.
+    """Compute a hash that identifies a training set: its captions, images and their order.
 
     Args:
         dataset: A :class:`BaseMatchingDataset` in training mode.
@@ -34,21 +34,21 @@ def fingerprint(dataset) -> str:
 
 @DATASETS.register_module()
 class OfflineNegativesDataset(Dataset):
-    """Gives every training pair an image and a caption that are hard negatives of it.
+    """Return every training pair with an image and a caption that are hard negatives of it.
 
-    They are drawn anew from those that :class:`OfflineMiningHook` set. As in the released code one
-    draw chooses both: of 300 captions and 60 images the caption of rank n comes with the image of
-    rank n // 5. :func:`pairs_then_negatives` makes batches as :class:`OfflineNegativesMatcher`
-    reads them.
+    They are drawn at random from the negatives set by :class:`OfflineMiningHook`. As in the
+    released code, a single draw selects both: with 300 captions and 60 images, the caption of rank
+    n comes with the image of rank n // 5. :func:`pairs_then_negatives` collates the batches
+    expected by :class:`OfflineNegativesMatcher`.
 
     Args:
         dataset: A data set with a sample for every caption, in training mode.
-        together: One draw chooses caption and image; False draws them independently.
-        owners: Also give the image of the mined caption with a caption of the mined image, which
-            six terms of :class:`AOQLoss` need.
+        together: Whether one draw selects caption and image. False draws them independently.
+        owners: Also return the image of the mined caption with a caption of the mined image, which
+            :class:`AOQLoss` with six terms needs.
 
     Raises:
-        ValueError: The data set has not a sample for every caption.
+        ValueError: The data set does not have a sample for every caption.
     """
 
     def __init__(self, dataset: dict, together: bool = True, owners: bool = True) -> None:
@@ -65,7 +65,7 @@ class OfflineNegativesDataset(Dataset):
         self.captions_mined: Tensor | None = None
 
     def set_negatives(self, captions: Tensor, images: Tensor) -> None:
-        """Take over what :func:`mine_offline_negatives` found.
+        """Set the negatives found by :func:`mine_offline_negatives`.
 
         Args:
             captions: (I, top_captions), captions for every image.
@@ -77,7 +77,7 @@ class OfflineNegativesDataset(Dataset):
         self._first = np.searchsorted(owner[self._by_image], np.arange(owner.max() + 2))
 
     def __len__(self) -> int:
-        """Number of pairs."""
+        """Return the number of pairs."""
         return len(self.dataset)
 
     def __getitem__(self, idx: int) -> tuple[dict, ...]:
@@ -109,7 +109,7 @@ class OfflineNegativesDataset(Dataset):
         return pair, mined, dict(of_caption, data_samples=of_image['data_samples'])
 
     def __getattr__(self, name: str):
-        """The inner data set's, such as its metainfo."""
+        """Return an attribute of the inner data set, such as its metainfo."""
         if name == 'dataset':
             raise AttributeError(name)
         return getattr(self.dataset, name)
@@ -117,5 +117,5 @@ class OfflineNegativesDataset(Dataset):
 
 @FUNCTIONS.register_module()
 def pairs_then_negatives(batch: Sequence[tuple[dict, ...]]) -> dict:
-    """Collate B pairs and, behind them, what was mined for them, B samples after B samples."""
+    """Collate B pairs, followed by the B mined samples and, if any, their B owners."""
     return pseudo_collate([sample for group in zip(*batch) for sample in group])

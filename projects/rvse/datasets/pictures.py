@@ -1,4 +1,4 @@
-"""Pictures themselves with captions: Karpathy's json, COCO's, and files of one's own."""
+"""Data sets of images with captions: Karpathy's and COCO's JSON, and custom files."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ __all__ = [
 
 @DATASETS.register_module()
 class KarpathyMatchingDataset(BaseMatchingDataset):
-    """Karpathy's ``dataset_flickr30k.json`` and ``dataset_coco.json``::
+    """Load Karpathy's ``dataset_flickr30k.json`` or ``dataset_coco.json``.
+
+    The format is::
 
         {"images": [{"filepath": "val2014", "filename": "COCO_val2014_000000522418.jpg",
                      "imgid": 1, "cocoid": 522418, "split": "restval",
                      "sentences": [{"raw": "A woman ...", "tokens": [...], "sentid": 681330}]}]}
 
     Args:
-        split: 'train', 'val' or 'test'. The training split of COCO takes 'restval' in, as all
-            published numbers do.
-        max_captions: The most captions of a picture, None for all. The released files have 5.
-        kwargs: Further arguments of :class:`BaseMatchingDataset`.
+        split: 'train', 'val' or 'test'. The training split of COCO includes 'restval', as in all
+            published results.
+        max_captions: Maximum number of captions per image, None for all. The released files have 5.
+        kwargs: Additional arguments of :class:`BaseMatchingDataset`.
     """
 
     def __init__(
@@ -54,11 +56,11 @@ class KarpathyMatchingDataset(BaseMatchingDataset):
 
     @property
     def source(self) -> str:
-        """The file and the split, for messages."""
+        """Return the file and the split, for messages."""
         return f'{self.ann_file} ({self.split})'
 
     def load_images(self) -> list[dict]:
-        """The pictures of the split, with their captions."""
+        """List the images of the split, with their captions."""
         splits = ('train', 'restval') if self.split == 'train' else (self.split,)
         images = []
         for i, entry in enumerate(_read_json(self.ann_file, 'images')['images']):
@@ -83,14 +85,15 @@ class KarpathyMatchingDataset(BaseMatchingDataset):
 
 @DATASETS.register_module()
 class COCOCaptionsMatchingDataset(BaseMatchingDataset):
-    """COCO's ``captions_*.json``: ``images`` (id, file_name), ``annotations`` (image_id, caption).
+    """Load COCO's ``captions_*.json``.
 
-    Also what the scenes' generator writes, and mmpretrain's ``COCORetrieval`` reads. Pictures
-    come in the file's order.
+    The file has ``images`` (id, file_name) and ``annotations`` (image_id, caption). The scene
+    generator writes this format too, and mmpretrain's ``COCORetrieval`` reads it. Images keep the
+    order of the file.
     """
 
     def load_images(self) -> list[dict]:
-        """The file's pictures, with the captions of its annotations."""
+        """List the images of the file, with the captions of its annotations."""
         captions: dict[Any, list[str]] = {}
         content = _read_json(self.ann_file, 'images', 'annotations')
         entries = by_id(content, 'images', self.ann_file, file_name=str)
@@ -122,16 +125,16 @@ class COCOCaptionsMatchingDataset(BaseMatchingDataset):
 
 @DATASETS.register_module()
 class CaptionFileMatchingDataset(BaseMatchingDataset):
-    """A folder of one's own pictures with a file of captions.
+    """Load a folder of custom images with a file of captions.
 
-    Either text with one caption a line, the picture before a tab (``dog.jpg<TAB>A dog runs.``;
-    the ``#0`` of Flickr30K's own ``results_20130124.token`` may follow the name), or ``.jsonl``
-    with ``{"image": "dog.jpg", "caption": "A dog runs."}``, where ``caption`` may be a list.
-    Pictures come in the order of their first line.
+    The file is either text with an image, a tab and a caption per line (``dog.jpg<TAB>A dog
+    runs.``; the name may be followed by ``#0`` as in Flickr30K's ``results_20130124.token``), or
+    ``.jsonl`` with ``{"image": "dog.jpg", "caption": "A dog runs."}``, where ``caption`` may be a
+    list. Images are ordered by their first line.
     """
 
     def load_images(self) -> list[dict]:
-        """The pictures in the order of their first line."""
+        """List the images, ordered by their first line."""
         read = self._read_jsonl if self.ann_file.endswith('.jsonl') else self._read_tabs
         captions: dict[str, list[str]] = {}
         for number, line in enumerate(read_lines(self.ann_file), 1):

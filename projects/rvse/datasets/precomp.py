@@ -1,4 +1,4 @@
-"""Precomputed regions in the layout of SCAN and VSE-infinity."""
+"""Precomputed region features in the layout of SCAN and VSE-infinity."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ __all__ = ['PrecompMatchingDataset', 'write_precomputed']
 
 @DATASETS.register_module()
 class PrecompMatchingDataset(BaseMatchingDataset):
-    """``{split}_ims.npy``, ``{split}_caps.txt`` and, optionally, ``{split}_ids.txt``.
+    """Load ``{split}_ims.npy``, ``{split}_caps.txt`` and, optionally, ``{split}_ids.txt``.
 
-    Line ``i`` of the captions belongs to picture ``i // captions_per_image``. Features stay on
-    disk and are read by :class:`LoadRegions`. A features file that repeats every picture for each
-    of its captions is read at every fifth row alone; ids may stand per picture or per caption.
+    Line ``i`` of the captions belongs to image ``i // captions_per_image``. Features stay on disk
+    and are read by :class:`LoadRegions`. If the features file repeats every image for each of its
+    captions, one row per image is read. There may be one id per image or per caption.
 
     Args:
-        split: 'train', 'dev', 'test', 'testall' or any other that the files are named after.
+        split: 'train', 'dev', 'test', 'testall' or any other prefix of the files.
         data_root: Folder of the files.
-        captions_per_image: Captions of a picture.
-        kwargs: Further arguments of :class:`BaseMatchingDataset`.
+        captions_per_image: Number of captions per image.
+        kwargs: Additional arguments of :class:`BaseMatchingDataset`.
 
     Raises:
         FileNotFoundError: A file does not exist.
-        ValueError: The files' lengths do not fit together, or a caption is empty.
+        ValueError: The lengths of the files do not match, or a caption is empty.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class PrecompMatchingDataset(BaseMatchingDataset):
 
     @property
     def region_file(self) -> str:
-        """The ``.npy`` of region features beside the captions."""
+        """Return the path of the ``.npy`` with region features next to the captions."""
         return self.ann_file.removesuffix('_caps.txt') + '_ims.npy'
 
     def load_images(self) -> list[dict]:
-        """A row of regions for each picture, with its captions."""
+        """List the images, each with a row of regions and its captions."""
         self._require(self.region_file, 'split')
         lines = read_lines(self.ann_file)
         each = self.captions_per_image
@@ -72,7 +72,7 @@ class PrecompMatchingDataset(BaseMatchingDataset):
         ]
 
     def _row_step(self, store: RegionStore, num_captions: int) -> int:
-        """Rows of the features from one picture to the next."""
+        """Return the number of feature rows from one image to the next."""
         each = self.captions_per_image
         if len(store) * each == num_captions:
             return 1
@@ -110,13 +110,14 @@ def write_precomputed(
     features: Iterable[np.ndarray],
     images: Sequence[Mapping],
 ) -> int:
-    """Writes a split in the layout that :class:`PrecompMatchingDataset` reads.
+    """Write a split in the layout that :class:`PrecompMatchingDataset` reads.
 
     Args:
-        folder: Where to; it exists.
-        split: What the files are named after.
-        features: Regions (N_i, C) of every picture.
-        images: Of every picture its ``text``, equally many captions, and ``ori_id``.
+        folder: Existing folder to write to.
+        split: Prefix of the files.
+        features: Regions (N_i, C) of every image.
+        images: ``text``, the same number of captions for every image, and ``ori_id`` of every
+            image.
 
     Returns:
         The number of captions.

@@ -1,4 +1,4 @@
-"""How many pictures the splits have, as published."""
+"""Published numbers of images per split."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 __all__ = ['PUBLISHED', 'compare_counts', 'published_name']
 
-# Pictures of each split: RVSE++, section 4.1 (29,000/1,000/1,000 and 113,287/5,000/5,000).
+# Images per split: RVSE++, section 4.1 (29,000/1,000/1,000 and 113,287/5,000/5,000).
 PUBLISHED: dict[str, dict[str, int]] = {
     'f30k': dict(train=29_000, dev=1_000, test=1_000),
     'coco': dict(train=113_287, dev=5_000, test=5_000),
@@ -16,19 +16,19 @@ _SPLITS = {'val': 'dev', 'testall': 'test'}
 
 
 def published_name(path: str) -> str | None:
-    """The key of :data:`PUBLISHED` that the name of a file or folder means, or None."""
+    """Return the key of :data:`PUBLISHED` matching the name of a file or folder, or None."""
     return next((name for pattern, name in _NAMES if pattern.search(path.lower())), None)
 
 
 def compare_counts(name: str, counts: dict[str, int]) -> list[str]:
-    """A line for each split whose number of pictures is not the published one.
+    """Return a message for each split whose number of images is not the published one.
 
-    COCO's precomputed ``test`` holds the first 1,000 of ``testall``; Flickr30K's val split and
-    its ``dev`` file may hold 1,014, of which the first 1,000 are the published ones.
+    COCO's precomputed ``test`` holds the first 1,000 images of ``testall``. Flickr30K's val split
+    and its ``dev`` file may hold 1,014, of which the first 1,000 are the published ones.
 
     Args:
         name: A key of :data:`PUBLISHED`.
-        counts: Pictures of each split, by its name in any layout.
+        counts: Number of images per split, named as in any layout.
     """
     lines = []
     found = set()

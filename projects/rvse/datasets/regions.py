@@ -1,4 +1,4 @@
-"""Region features on disk: memory-mapped, each picture's stored once."""
+"""Memory-mapped region features, stored once per image."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ['LoadRegions', 'RegionStore', 'write_regions']
 
 
 class RegionStore:
-    """Features of the regions of pictures in a ``.npy``, read row by row.
+    """Read the region features of images from a ``.npy`` file, row by row.
 
-    Three layouts: (pictures, regions, channels), the released ``*_ims.npy``; (regions of all
-    pictures, channels) with the first region of each picture in ``*_offsets.npy`` beside it,
-    (pictures + 1,), where pictures have different numbers of them; (pictures, channels) without
-    that file, one feature a picture.
+    There are three layouts: (images, regions, channels), the released ``*_ims.npy``; (regions of
+    all images, channels) for different numbers of regions, with the first region of each image in
+    ``*_offsets.npy`` next to it, (images + 1,); and (images, channels) without that file, with one
+    feature per image.
 
     Args:
-        path: The ``.npy``.
+        path: Path of the ``.npy`` file.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no array of numbers of these shapes.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not an array of floats of one of these shapes.
     """
 
     def __init__(self, path: str) -> None:
@@ -58,11 +58,11 @@ class RegionStore:
             )
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Return the number of images."""
         return len(self.features) if self.offsets is None else len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """(N, C) float32, a copy."""
+        """Return a copy of the features (N, C) float32 of an image."""
         if self.offsets is not None:
             part = self.features[self.offsets[row] : self.offsets[row + 1]]
         else:
@@ -71,7 +71,7 @@ class RegionStore:
 
 
 def offsets_file(path: str) -> str:
-    """``test_offsets.npy`` of ``test_ims.npy``."""
+    """Return the path of the offsets: ``test_offsets.npy`` for ``test_ims.npy``."""
     return path.removesuffix('.npy').removesuffix('_ims') + '_offsets.npy'
 
 
@@ -82,17 +82,17 @@ def _map(path: str) -> np.ndarray:
 
 
 def write_regions(path: str, pictures: Iterable[np.ndarray]) -> int:
-    """Writes the features of pictures, one after the other, and returns how many there were.
+    """Write the features of images one after the other and return the number of images.
 
-    Memory is that of one picture. Pictures with equal numbers of regions become one array with
-    three axes, others one with two and the offsets beside it.
+    Only one image is in memory at a time. If all images have the same number of regions, the array
+    has three axes, otherwise two, with the offsets in a second file.
 
     Args:
-        path: The ``*_ims.npy`` to write.
-        pictures: (N_i, C) each.
+        path: Path of the ``*_ims.npy`` file to write.
+        pictures: Features (N_i, C) of each image.
 
     Raises:
-        ValueError: There is none, or a picture has other channels than the first.
+        ValueError: There are no images, or the number of channels differs between images.
     """
     raw, whole, channels = f'{path}.part', f'{path}.whole', None
     counts: list[int] = []
@@ -126,7 +126,7 @@ def write_regions(path: str, pictures: Iterable[np.ndarray]) -> int:
             np.lib.format.write_array_header_1_0(out, header)
             while chunk := file.read(1 << 24):
                 out.write(chunk)
-        os.replace(whole, path)  # last: what is there under this name is whole
+        os.replace(whole, path)  # last, so that a file of this name is always complete
     finally:
         for part in (raw, whole):
             Path(part).unlink(missing_ok=True)
@@ -135,10 +135,10 @@ def write_regions(path: str, pictures: Iterable[np.ndarray]) -> int:
 
 @TRANSFORMS.register_module()
 class LoadRegions(BaseTransform):
-    """Puts a picture's features, (N, C) float32, under ``regions``.
+    """Load the features (N, C) float32 of an image as ``regions``.
 
-    Follow it with ``dict(type='mmpretrain.PackInputs', input_key='regions', ...)``. Each worker
-    maps the file by itself.
+    Use it before ``dict(type='mmpretrain.PackInputs', input_key='regions', ...)``. Every worker
+    maps the file itself.
 
     Required keys: ``region_file``, ``region_row``.
     """
@@ -147,11 +147,11 @@ class LoadRegions(BaseTransform):
         self._stores: dict[str, RegionStore] = {}
 
     def __getstate__(self) -> dict:
-        """Without the mapped files, which would travel to the workers as their content."""
+        """Drop the mapped files, whose content would be sent to the workers."""
         return {'_stores': {}}
 
     def transform(self, results: dict) -> dict:
-        """Adds ``regions``."""
+        """Add ``regions`` to the results."""
         path = results['region_file']
         if path not in self._stores:
             self._stores[path] = RegionStore(path)

@@ -1,4 +1,4 @@
-"""Training: vocabulary, gradient norm, mining, co-training, warm-up of the loss, images."""
+"""Hooks and loops for training: vocabulary, gradient norm, mining, NCR, warm-up, visualization."""
 
 from .build_vocabulary_hook import BuildVocabularyHook
 from .clean_split_hook import CleanSplitHook

@@ -1,4 +1,4 @@
-"""Makes the word vocabulary from the training captions when none is given."""
+"""A hook that builds the word vocabulary from the training captions if there is none."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ['BuildVocabularyHook']
 
 @HOOKS.register_module()
 class BuildVocabularyHook(Hook):
-    """Gives a BiGRU text encoder the vocabulary of the training captions.
+    """Set the vocabulary of a BiGRU text encoder to that of the training captions.
 
-    It makes none when the encoder has one already, from a file or a checkpoint. The outcome
-    depends on the captions alone, so all processes make the same. Copies of the encoder in averaged
-    models, which ``EMAHook`` makes before training, receive it as well.
+    An encoder that already has a vocabulary, from a file or a checkpoint, is left alone. The result
+    only depends on the captions, so all processes build the same vocabulary. Copies of the encoder
+    in averaged models, which ``EMAHook`` creates before training, receive it as well.
 
     Args:
         min_count: See :meth:`projects.rvse.text.Vocabulary.build`.
@@ -27,7 +27,7 @@ class BuildVocabularyHook(Hook):
         self.min_count = min_count
 
     def before_train(self, runner) -> None:
-        """Makes the vocabulary, unless there is one."""
+        """Build the vocabulary if the encoder has none."""
         model = unwrapped(runner.model)
         encoder = model.text_encoder
         if encoder.vocabulary is None:

@@ -1,4 +1,4 @@
-"""NCR in one step for both networks: warm-up, then a split of the pairs before every epoch."""
+"""NCR with a joint step of both networks: warm-up, then a split of the pairs before every epoch."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ __all__ = ['CleanSplitHook', 'warm_up_loss']
 
 
 def warm_up_loss(model: CoTrainedMatcher) -> torch.nn.Module:
-    """Build the loss that NCR warms up with: all negatives, averaged over the batch."""
+    """Build the warm-up loss of NCR: all negatives, averaged over the batch."""
     margin = model.matchers[0].criterion.margin
     return MODELS.build(dict(type='ITMTripletLoss', margin=margin, reduction='batch_mean'))
 
 
 @HOOKS.register_module()
 class CleanSplitHook(Hook):
-    """Sets the soft labels of a :class:`CoTrainedMatcher` whose networks step together.
+    """Set the soft labels of a :class:`CoTrainedMatcher` whose networks are trained jointly.
 
-    A variant of NCR; :class:`CoTrainLoop` trains as released. The first epochs train with all
-    negatives, averaged over the batch. Before each further one both networks compute the loss of
-    every training pair; from one network's losses comes the probability that a pair matches, and
-    with it the other's label: 1 above ``threshold``, the probability itself below.
+    This is a variant of NCR; :class:`CoTrainLoop` trains as released. The warm-up epochs use all
+    negatives, averaged over the batch. Before every later epoch both networks compute the loss of
+    every training pair. The losses of one network give the probability that a pair matches, and
+    with it the label for the other network: 1 above ``threshold``, the probability itself below.
 
     Args:
-        warm_up_epochs: Epochs with all negatives, the first of the schedule.
-        threshold: Of the probability; 0.5 as published.
-        seed: Of the order of the batches and of the mixture's initial means.
+        warm_up_epochs: Number of initial epochs with all negatives.
+        threshold: Threshold on the probability; 0.5 as published.
+        seed: Seed for the order of the batches and the initial means of the mixture.
         max_iter: See :func:`clean_probability`.
-        tol: See there.
+        tol: See :func:`clean_probability`.
 
     Raises:
-        TypeError: The model is another one.
+        TypeError: The model is not a :class:`CoTrainedMatcher`.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class CleanSplitHook(Hook):
         self.limits: dict[str, Any] = dict(max_iter=max_iter, tol=tol)
 
     def before_train(self, runner) -> None:
-        """Look at the model.
+        """Check the type of the model.
 
         Raises:
-            TypeError: It is no :class:`CoTrainedMatcher`.
+            TypeError: The model is not a :class:`CoTrainedMatcher`.
         """
         model = unwrapped(runner.model)
         if not isinstance(model, CoTrainedMatcher):
@@ -70,7 +70,7 @@ class CleanSplitHook(Hook):
             )
 
     def before_train_epoch(self, runner) -> None:
-        """Set the loss of the warm-up or, after it, the labels."""
+        """Set the warm-up loss or, after the warm-up, the labels."""
         model = unwrapped(runner.model)
         if runner.epoch < self.warm_up_epochs:
             model.warm_up_loss = warm_up_loss(model)
@@ -79,7 +79,7 @@ class CleanSplitHook(Hook):
         losses = pair_losses(runner, model, self.seed).numpy()
         probabilities = [clean_probability(each, self.seed, **self.limits) for each in losses]
         labels = [np.where(p > self.threshold, 1.0, p) for p in probabilities]
-        # each network trains on what the other found
+        # each network trains on the labels found by the other
         model.labels = torch.from_numpy(np.stack(labels[::-1]))
         shares = ', '.join(f'{(p > self.threshold).mean():.1%}' for p in probabilities)
         runner.logger.info(f'pairs that match, by network: {shares}')

@@ -1,4 +1,4 @@
-"""NCR as released: two networks that train in turn on what the other takes for matching."""
+"""NCR as released: two networks trained in turn, each on the pairs the other considers matching."""
 
 from __future__ import annotations
 
@@ -27,32 +27,33 @@ __all__ = ['CoTrainLoop']
 
 @LOOPS.register_module()
 class CoTrainLoop(EpochBasedTrainLoop):
-    """Trains a :class:`CoTrainedMatcher` as NCR's released code does.
+    """Train a :class:`CoTrainedMatcher` like NCR's released code.
 
-    In every epoch the first network goes over its batches, then the second. The warm-up takes all
-    pairs, with all negatives. Before each later epoch both networks compute the loss of every
-    pair, and one network's losses split the pairs for the other (:func:`clean_probability`,
-    :func:`clean_pairs`). A batch of pairs that match takes a step with the labels
-    w + (1 - w) p: w the probability that the pair matches and p the network's own prediction
-    (:meth:`NCRLoss.predict_labels`). In the second half of the epochs after the warm-up a batch of
-    the other pairs follows with a step of its own, whose labels are the mean prediction of both
+    In every epoch the first network trains on its batches, then the second. The warm-up uses all
+    pairs, with all negatives. Before every later epoch both networks compute the loss of every
+    pair, and the losses of one network split the pairs for the other (:func:`clean_probability`,
+    :func:`clean_pairs`). The step on a batch of matching pairs uses the labels w + (1 - w) p, where
+    w is the probability that the pair matches and p the network's own prediction
+    (:meth:`NCRLoss.predict_labels`). In the second half of the epochs after the warm-up, a separate
+    step on a batch of the other pairs follows. Its labels are the mean predictions of both
     networks. All predictions are made before the first of the two steps.
 
-    A step changes one network and clips its gradient alone: the other's parameters have no
-    gradient, and optimizers pass over those. A batch of a single pair, which batch norms cannot
-    take, is left out.
+    A step updates a single network and clips only its gradient: the parameters of the other one
+    have no gradient, and optimizers skip them. Batches of a single pair, which batch norms cannot
+    process, are skipped.
 
     Args:
-        max_epochs: Epochs, with those of the warm-up.
-        warm_up_epochs: The first epochs. Decay of the learning rate counts from the first of them.
-        threshold: Of the probability that a pair matches.
+        max_epochs: Number of epochs, including the warm-up.
+        warm_up_epochs: Number of initial warm-up epochs. The decay of the learning rate counts from
+            the first of them.
+        threshold: Threshold on the probability that a pair matches.
         max_iter: See :func:`clean_probability`.
-        tol: See there.
+        tol: See :func:`clean_probability`.
         **kwargs: See :class:`mmengine.runner.EpochBasedTrainLoop`.
 
     Raises:
         ValueError: There are no epochs after the warm-up, or gradients are accumulated.
-        TypeError: The model is another one.
+        TypeError: The model is not a :class:`CoTrainedMatcher`.
     """
 
     def __init__(
@@ -75,15 +76,15 @@ class CoTrainLoop(EpochBasedTrainLoop):
         self.warm_up_epochs = warm_up_epochs
         self.threshold = threshold
         self.limits: dict[str, Any] = dict(max_iter=max_iter, tol=tol)
-        self.probabilities: np.ndarray | None = None  # (2, N), by the network that judges
-        self._max_iters *= 2  # where all pairs match; else there are fewer
+        self.probabilities: np.ndarray | None = None  # (2, N), by judging network
+        self._max_iters *= 2  # an upper bound, reached if all pairs match
 
     def run(self) -> Any:
-        """Train.
+        """Train the model.
 
         Raises:
-            TypeError: The model is no :class:`CoTrainedMatcher`.
-            ValueError: The optimizer wrapper accumulates gradients, which would mix the networks'.
+            TypeError: The model is not a :class:`CoTrainedMatcher`.
+            ValueError: The optimizer wrapper accumulates gradients, which would mix both networks.
         """
         model = unwrapped(self.runner.model)
         if not isinstance(model, CoTrainedMatcher):
@@ -107,7 +108,7 @@ class CoTrainLoop(EpochBasedTrainLoop):
         self.probabilities = None if warm_up else self._split(model)
         try:
             for network in range(2):
-                idx = 0  # begins anew, so that logs count to the length of the loader
+                idx = 0  # restarts, so that logs count to the length of the loader
                 model.active = network
                 self.runner.model.train()
                 self.runner.logger.info(f'epoch {self._epoch + 1}: network {network + 1} of 2')
@@ -122,12 +123,12 @@ class CoTrainLoop(EpochBasedTrainLoop):
         self._epoch += 1
 
     def run_iter(self, idx: int, data_batch: Any, others: dict | None = None) -> None:
-        """Take the active network's step or steps.
+        """Take one step with the active network, or two.
 
         Args:
-            idx: Of the batch within the network's part of the epoch.
-            data_batch: Pairs that match; in the warm-up any.
-            others: Pairs that do not.
+            idx: Index of the batch in the epoch of the network.
+            data_batch: Matching pairs; any pairs during the warm-up.
+            others: Pairs that do not match.
         """
         runner = self.runner
         runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
@@ -141,7 +142,7 @@ class CoTrainLoop(EpochBasedTrainLoop):
         self._iter += 1
 
     def _split(self, model: CoTrainedMatcher) -> np.ndarray:
-        """The probability (2, N) that a pair matches, by the network that judges."""
+        """Compute the probability (2, N) that each pair matches, by judging network."""
         seed = self.runner.seed
         losses = pair_losses(self.runner, model, seed).numpy()
         found = np.stack([clean_probability(each, seed % 2**32, **self.limits) for each in losses])
@@ -151,13 +152,13 @@ class CoTrainLoop(EpochBasedTrainLoop):
 
     def _all_pairs(self, network: int) -> Iterator[tuple[dict, None]]:
         batches: Any = self.dataloader.batch_sampler
-        if hasattr(batches.sampler, 'set_epoch'):  # an order of its own for each network
+        if hasattr(batches.sampler, 'set_epoch'):  # a different order for each network
             batches.sampler.set_epoch(2 * self._epoch + network)
         for batch in self.dataloader:
             yield batch, None
 
     def _split_pairs(self, network: int) -> Iterator[tuple[dict, dict | None]]:
-        """Batches for a network: what the other network takes for matching, and the rest."""
+        """Yield batches of matching pairs and of other pairs, as judged by the other network."""
         assert self.probabilities is not None
         match = torch.from_numpy(clean_pairs(self.probabilities[1 - network], self.threshold))
         batches = self._loader(match.nonzero()[:, 0], network, 0, self.dataloader.drop_last)
@@ -165,7 +166,7 @@ class CoTrainLoop(EpochBasedTrainLoop):
         rest = (~match).nonzero()[:, 0]
         if self._epoch - self.warm_up_epochs < trained // 2 or len(rest) < 2:
             others: Any = repeat(None)
-        else:  # over and over, each time in another order
+        else:  # repeat endlessly, each time in a new order
             others = chain.from_iterable(self._loader(rest, network, turn) for turn in count(1))
         for batch in batches:
             other = next(others)
@@ -173,7 +174,7 @@ class CoTrainLoop(EpochBasedTrainLoop):
             yield batch, None if alone else other
 
     def _loader(self, rows: Tensor, network: int, turn: int, drop_last: bool = False) -> Any:
-        """Batches of the rows in random order, equally many for every process."""
+        """Build a loader of the rows in random order, with equal counts for all processes."""
         runner, dataset = self.runner, self.dataloader.dataset
         seeds = np.random.SeedSequence([runner.seed % 2**63, self._epoch, network, turn])
         generator = torch.Generator().manual_seed(int(seeds.generate_state(1)[0]))
@@ -183,14 +184,14 @@ class CoTrainLoop(EpochBasedTrainLoop):
         size = self.dataloader.batch_size
         if drop_last and len(filled) > size:
             filled = filled[: len(filled) // size * size]
-        # the seed of a sample's augmentation, as ReproducibilityHook gives it
+        # seeds of the augmentation, as set by ReproducibilityHook
         sample_seeds = seeds.spawn(1)[0].generate_state(max(1, len(filled) * world))[rank::world]
         indices = [SeededIndex(i, int(s)) for i, s in zip(filled.tolist(), sample_seeds)]
         return pair_loader(runner, dataset, indices)
 
     @torch.no_grad()
     def _label(self, batch: dict, others: dict | None) -> None:
-        """Write ``correspondence`` into the samples of both batches."""
+        """Write ``correspondence`` to the samples of both batches."""
         assert self.probabilities is not None
         model = unwrapped(self.runner.model)
         network = model.active

@@ -1,4 +1,4 @@
-"""The gradient norm of the first layer, as in Figures 3b and 5b."""
+"""A hook that logs the gradient norm of the first layer, as in Figures 3b and 5b."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ __all__ = ['GradientNormHook']
 
 @HOOKS.register_module()
 class GradientNormHook(Hook):
-    """Logs ``fc_grad_norm``: the norm of one parameter's gradient, before it is clipped.
+    """Log ``fc_grad_norm``, the norm of the gradient of one parameter before clipping.
 
-    Gradients are read as they are accumulated, because the optimizer wrapper has cleared them
-    when an iteration is over; the scale of mixed precision is divided out. Of several processes
-    it is the first one's share of the batch.
+    Gradients are read when they are accumulated, because the optimizer wrapper has cleared them by
+    the end of the iteration. The loss scale of mixed precision is divided out. With several
+    processes, the norm is that of the first one's share of the batch.
 
     Args:
-        parameter: Name of the parameter, that of the first linear layer of the image encoder.
+        parameter: Name of the parameter. The default is the first linear layer of the image
+            encoder.
 
     Raises:
-        ValueError: The model has no such parameter, or does not train it.
+        ValueError: The model has no such parameter or does not train it.
     """
 
-    priority = 'HIGHEST'  # before RuntimeInfoHook writes the outputs down
+    priority = 'HIGHEST'  # runs before RuntimeInfoHook logs the outputs
 
     def __init__(self, parameter: str = 'image_encoder.fc.weight') -> None:
         self.parameter = parameter
@@ -38,10 +39,10 @@ class GradientNormHook(Hook):
         self._handle = None
 
     def before_train(self, runner) -> None:
-        """Watches the parameter's gradient from now on.
+        """Register a hook on the gradient of the parameter.
 
         Raises:
-            ValueError: The model has no such parameter, or does not train it.
+            ValueError: The model has no such parameter or does not train it.
         """
         model = unwrapped(runner.model)
         parameters = dict(model.named_parameters())
@@ -61,13 +62,13 @@ class GradientNormHook(Hook):
     def after_train_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Adds the norm to the iteration's ``outputs``."""
+        """Add the norm to the ``outputs`` of the iteration."""
         if self._norm is not None and outputs is not None:
             outputs['fc_grad_norm'] = self._norm
             self._norm = None
 
     def after_train(self, runner) -> None:
-        """Watches no longer."""
+        """Remove the hook from the parameter."""
         if self._handle is not None:
             self._handle.remove()
             self._handle = None

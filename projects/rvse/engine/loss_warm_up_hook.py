@@ -1,4 +1,4 @@
-"""Another loss in the first epochs, as VSE-infinity warms up with all negatives."""
+"""A hook that uses another loss in the first epochs, like VSE-infinity's warm-up."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ['LossWarmUpHook']
 
 @HOOKS.register_module()
 class LossWarmUpHook(Hook):
-    """Trains ``epochs`` epochs with ``loss`` in place of the model's own.
+    """Train the first epochs with another loss than the model's own.
 
     Args:
-        loss: The first epochs' loss.
-        epochs: How many; a training that resumes behind them goes on with the model's own.
+        loss: Loss for the first epochs. VSE-infinity warms up with all negatives.
+        epochs: Number of epochs. A training resumed after them continues with the model's loss.
     """
 
     def __init__(self, loss: dict, epochs: int = 1) -> None:
@@ -25,7 +25,7 @@ class LossWarmUpHook(Hook):
         self._own = None
 
     def before_train_epoch(self, runner) -> None:
-        """Exchanges the model's loss where the warm-up begins, and back where it ends."""
+        """Replace the loss of the model when the warm-up starts, and restore it afterwards."""
         model = unwrapped(runner.model)
         if runner.epoch < self.epochs and self._own is None:
             self._own, model.criterion = model.criterion, self.loss

@@ -1,4 +1,4 @@
-"""Gives AOQ its offline negatives before the training: what a trained model takes for alike."""
+"""A hook that mines AOQ's offline negatives with a trained model before training."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ MINERS = ({'candidates'}, {'features'}, {'similarity'}, {'config', 'checkpoint'}
 
 @HOOKS.register_module()
 class OfflineMiningHook(Hook):
-    """Gives an :class:`OfflineNegativesDataset` its negatives before the training begins.
+    """Set the negatives of an :class:`OfflineNegativesDataset` before training.
 
-    The released negatives come of a trained VSRN, a model that is not built here; its files are
-    read, or another model mines. ``miner`` is one of
+    The released negatives were mined by a trained VSRN, a model that is not implemented here.
+    Either its files are read, or another model is used for mining. ``miner`` is one of
 
     - ``dict(candidates=('i2t_f30k.npy', 't2i_f30k.npy'))``: the released candidates, captions for
       every image (I, n) and images for every caption (T, n), hardest first;
-    - ``dict(features=('img_embs.npy', 'cap_embs.npy'))``: any model's embeddings (I, C) and (T, C)
-      of the training set, compared by inner product;
-    - ``dict(similarity='train.npy')``: any model's similarities (I, T);
+    - ``dict(features=('img_embs.npy', 'cap_embs.npy'))``: embeddings (I, C) and (T, C) of the
+      training set by any model, compared by inner product;
+    - ``dict(similarity='train.npy')``: similarities (I, T) by any model;
     - ``dict(config='vse-fc_hn_1xb128-20e_f30k', checkpoint='epoch_20.pth')``: a model of this
       project, which scores the whole training set in blocks;
-    - None: the model that trains, as ``load_from`` left it.
+    - None: the model being trained, with the weights of ``load_from``.
 
-    The outcome is kept in ``<work_dir>/offline_negatives.npz``, from where a training that resumes
-    reads it. The file knows what it was mined for and by what. Several processes share the
-    encoding, and each scores all.
+    The result is saved to ``<work_dir>/offline_negatives.npz`` and read back when training resumes.
+    The file records the training set and the miner. Several processes share the encoding, but each
+    of them scores all pairs.
 
     Args:
         miner: See above.
-        top_captions: Negatives of every image; 300 in the released code.
-        top_images: Negatives of every caption; 60 in the released code.
-        block_size: Images, and captions times five, of a block.
+        top_captions: Number of negatives per image; 300 in the released code.
+        top_images: Number of negatives per caption; 60 in the released code.
+        block_size: Number of images per block. A block has five times as many captions.
 
     Raises:
         ValueError: ``miner`` is none of these, or a file does not fit the training set.
         FileNotFoundError: A file of the miner does not exist.
-        TypeError: The training data set is another one.
+        TypeError: The training data set is not an :class:`OfflineNegativesDataset`.
     """
 
-    priority = 'LOW'  # behind the hook that makes a vocabulary
+    priority = 'LOW'  # runs after the hook that builds the vocabulary
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class OfflineMiningHook(Hook):
 
     @property
     def source(self) -> str:
-        """What mines, in words."""
+        """Describe the miner in words."""
         if self.miner is None:
             return 'the model that trains, as it was before'
         if 'config' in self.miner:
@@ -93,12 +93,12 @@ class OfflineMiningHook(Hook):
         return f'{kind} {files if isinstance(files, str) else " and ".join(files)}'
 
     def before_train(self, runner) -> None:
-        """Mine, or read what an earlier start mined.
+        """Mine the negatives, or read those of an earlier run.
 
         Raises:
-            TypeError: The training data set is another one.
-            ValueError: What is in the work folder was mined for another data set, by something
-                else, or is of another number.
+            TypeError: The training data set is not an :class:`OfflineNegativesDataset`.
+            ValueError: The file in the work folder belongs to another data set or miner, or has
+                other numbers of negatives.
         """
         dataset = runner.train_dataloader.dataset
         if not isinstance(dataset, OfflineNegativesDataset):
@@ -167,7 +167,7 @@ class OfflineMiningHook(Hook):
         return self._score(runner, dataset, model, owner)
 
     def _candidates(self, owner: Tensor) -> tuple[Tensor, Tensor]:
-        """The first of the released candidates, after a look at all that are used."""
+        """Return the top released candidates after checking all that are used."""
         assert self.miner is not None
         num_images = int(owner.max()) + 1
         found = []
@@ -202,7 +202,7 @@ class OfflineMiningHook(Hook):
         return found[0], found[1]
 
     def _blocks_of_files(self, owner: Tensor) -> Iterator[Tensor]:
-        """Rows of the similarity matrix (I, T) that files hold or make."""
+        """Yield row blocks of the similarity matrix (I, T), read or computed from files."""
         assert self.miner is not None
         num_images = int(owner.max()) + 1
         parts = list(self.miner.get('features') or [self.miner['similarity']])
@@ -288,7 +288,7 @@ class OfflineMiningHook(Hook):
 
 
 def _array(path: str) -> np.ndarray:
-    """A ``.npy``, memory-mapped."""
+    """Open a ``.npy`` file memory-mapped."""
     if not Path(path).is_file():
         raise FileNotFoundError(f'OfflineMiningHook: miner: {path}: no such file')
     try:

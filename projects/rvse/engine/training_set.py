@@ -1,4 +1,4 @@
-"""Going over the training pairs in a given order, and what a model says of all of them."""
+"""Iteration over the training pairs in a chosen order, and their losses."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ['pair_loader', 'pair_losses', 'training_batches']
 def pair_loader(
     runner, dataset: Dataset, rows: Sequence[int], batch_size: int | None = None
 ) -> DataLoader:
-    """Build a loader of ``dataset[rows]`` in this order, the last batch included.
+    """Build a loader of ``dataset[rows]`` in this order, including the last batch.
 
     Args:
-        runner: Its training loader says how many workers read.
-        dataset: Whose samples.
-        rows: Indices, in the order wanted.
-        batch_size: None is that of the training loader.
+        runner: The runner. The number of workers is that of its training loader.
+        dataset: The data set to read.
+        rows: Indices in the order to read them.
+        batch_size: Batch size. None uses that of the training loader.
     """
     train = runner.train_dataloader
     return DataLoader(
@@ -44,14 +44,14 @@ def training_batches(
     batch_size: int | None = None,
     model: nn.Module | None = None,
 ) -> Iterator[tuple[Tensor, dict]]:
-    """Batches of ``dataset[rows]`` as a model's data preprocessor gives them.
+    """Yield batches of ``dataset[rows]`` after the data preprocessor of a model.
 
     Args:
         runner: See :func:`pair_loader`.
-        dataset: Whose samples.
-        rows: (N,) int64, in the order wanted.
-        batch_size: None is that of the training loader.
-        model: Whose data preprocessor; None is the runner's.
+        dataset: The data set to read.
+        rows: (N,) int64, in the order to read them.
+        batch_size: Batch size. None uses that of the training loader.
+        model: Model whose data preprocessor is used. None uses the model of the runner.
 
     Yields:
         The rows of a batch, and its ``inputs`` and ``data_samples``.
@@ -67,12 +67,12 @@ def training_batches(
 
 @torch.no_grad()
 def pair_losses(runner, model: CoTrainedMatcher, seed: int) -> Tensor:
-    """Compute both networks' loss of every training pair, in batches in random order.
+    """Compute the loss of every training pair by both networks, in batches in random order.
 
     Args:
-        runner: Whose training set.
-        model: Its model, out of any wrapper.
-        seed: Of the order, together with the epoch.
+        runner: Runner of the training.
+        model: Its model, without wrappers.
+        seed: Seed of the order, combined with the epoch.
 
     Returns:
         (2, N) float64, by network and ``text_id``.
@@ -81,13 +81,13 @@ def pair_losses(runner, model: CoTrainedMatcher, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed + runner.epoch)
     order = torch.randperm(len(dataset), generator=generator)
     size = min(runner.train_dataloader.batch_size, len(order))
-    # The last batch is filled up: a mean over fewer negatives, the pair itself counted as 0, would
-    # be lower and pass for a match.
+    # Fill up the last batch: a mean over fewer negatives, in which the pair itself counts as 0,
+    # would be lower and look like a match.
     filled = torch.cat([order, order[: -len(order) % size]])
     new = torch.arange(len(filled)) < len(order)
     losses = torch.zeros(2, len(dataset), dtype=torch.float64)
     training = model.training
-    model.share_vocabulary()  # without a warm-up this is the first that the networks read
+    model.share_vocabulary()  # without a warm-up, this is the first use of the networks
     model.eval()
     rank, world = dist.get_rank(), dist.get_world_size()
     mine = torch.cat(filled.split(size)[rank::world])
@@ -99,5 +99,5 @@ def pair_losses(runner, model: CoTrainedMatcher, seed: int) -> Tensor:
             losses[k, rows[keep]] = found[keep]
     model.train(training)
     if dist.get_world_size() > 1:
-        dist.all_reduce(losses)  # each pair was one process's
+        dist.all_reduce(losses)  # each pair was computed by one process
     return losses

@@ -1,4 +1,4 @@
-"""Draws what a test finds: captions with their images, images with their captions."""
+"""A hook that draws retrieval results: images for captions and captions for images."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = ['MatchingVisualizationHook']
 
 @HOOKS.register_module()
 class MatchingVisualizationHook(Hook):
-    """Draws a page for every image of a test of :class:`MatchingTestLoop`.
+    """Draw a page for every image in a test with :class:`MatchingTestLoop`.
 
-    A page shows the captions of the image with the images that are found for them and, below, the
-    image with the captions that are found for it; right answers are marked. ``tools/test.py
-    --show-dir`` switches the hook on. Precomputed features have no images: a card with the image's
-    id stands for each, unless ``image_pattern`` says where the images are.
+    A page shows the captions of the image with the images retrieved for them and, below, the image
+    with the captions retrieved for it. Correct answers are marked. ``tools/test.py --show-dir``
+    enables the hook. Precomputed features have no images: unless ``image_pattern`` locates the
+    images, a card with the image's id is drawn instead.
 
     Args:
         draw: Whether to draw.
-        out_dir: Folder of the pages, ``IMAGE_ID_ORI_ID.png``; None is ``retrievals`` in the work
+        out_dir: Folder of the pages, ``IMAGE_ID_ORI_ID.png``. None is ``retrievals`` in the work
             folder.
-        num_samples: Pages to draw, those of the first images; -1 is all.
-        top_k: Answers to a query.
-        image_pattern: Path of an image whose data set has none, such as
+        num_samples: Number of pages to draw, for the first images. -1 draws all.
+        top_k: Number of answers per query.
+        image_pattern: Path of the images of a data set without images, such as
             ``'data/flickr30k-images/{ori_id}.jpg'``.
 
     Raises:
@@ -60,14 +60,14 @@ class MatchingVisualizationHook(Hook):
 
     @property
     def draws_answers(self) -> bool:
-        """Whether the test loop has to keep answers."""
+        """Return whether the test loop has to keep the answers."""
         return self.draw
 
     def after_test_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         """Draw the pages.
 
         Raises:
-            TypeError: The loop keeps no answers.
+            TypeError: The loop does not keep answers.
         """
         if not self.draw or not is_main_process():
             return
@@ -108,7 +108,7 @@ class MatchingVisualizationHook(Hook):
         return Answers(query, found[: self.top_k], right[: self.top_k], scores[: self.top_k])
 
     def _shown(self, image: dict) -> str | Path:
-        """Where the image is, or the words on a card in its place."""
+        """Return the path of the image, or a card with its id."""
         path = image.get('img_path')
         if path is None and self.image_pattern is not None:
             path = self.image_pattern.format(ori_id=image['ori_id'])

@@ -1,4 +1,4 @@
-"""Ranks and recalls of whole galleries, computed in blocks."""
+"""Ranks and recalls over whole galleries, computed in blocks."""
 
 from .answers import best_answers
 from .feature_file import FeatureFile

@@ -1,4 +1,4 @@
-"""The answers to every query of a test set, as plain data."""
+"""The best answers to every query of a test set, as plain data."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ['best_answers']
 
 
 def best_answers(dataset, ranks: RetrievalRanks) -> list[dict]:
-    """Return every query with its best answers: first the images, then the captions.
+    """Return every query with its best answers: first all images, then all captions.
 
-    An image and a caption are::
+    The entries for an image and a caption look like this::
 
         {'image_id': 0, 'ori_id': '1007129816', 'img_path': 'flickr30k-images/1007129816.jpg',
          'rank': 1, 'pred_text_id': [2, 0], 'pred_text': ['A man ...', ...],
@@ -23,12 +23,12 @@ def best_answers(dataset, ranks: RetrievalRanks) -> list[dict]:
          'pred_ori_id': ['1031973097', '1007129816'], 'pred_score': [0.66, 0.65],
          'correct': [False, True]}
 
-    ``rank`` counts from 1 and is that of an image's best caption, or of a caption's image.
-    ``img_path`` is there where the data set has images.
+    ``rank`` counts from 1: the rank of the best caption of an image, or of the image of a caption.
+    ``img_path`` is only present if the data set has images.
 
     Args:
         dataset: A :class:`BaseMatchingDataset` in test mode.
-        ranks: With the best answers.
+        ranks: Ranks with the best answers.
 
     Raises:
         ValueError: ``ranks`` has no answers.

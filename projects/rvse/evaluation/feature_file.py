@@ -1,4 +1,4 @@
-"""Embeddings on disk, so that their number does not decide how much memory an evaluation takes."""
+"""Embeddings on disk, so that the memory of an evaluation does not grow with their number."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ['FeatureFile']
 
 
 class FeatureFile:
-    """Embeddings, (C,) or (N_i, C) each, written batch by batch and read in any order.
+    """Store embeddings of shape (C,) or (N_i, C), written in batches and read in any order.
 
-    Every process writes a file of its own; after :meth:`share` each reads all of them, so the
-    folder must be one that all processes see. Stored are float32 and no padding.
+    Every process writes its own file. After :meth:`share` every process reads all of them, so the
+    folder must be visible to all processes. Embeddings are stored in float32, without padding.
 
     Args:
-        folder: Folder of the files, which exists.
-        name: Beginning of the files' names.
+        folder: Existing folder for the files.
+        name: Prefix of the file names.
     """
 
     def __init__(self, folder: str, name: str) -> None:
@@ -33,15 +33,15 @@ class FeatureFile:
         self._out = open(self.paths[dist.get_rank()], 'wb')  # noqa: SIM115  closed by share
         self._ids: list[int] = []
         self._lengths: list[int] = []
-        self._shape: tuple[int, bool] | None = None  # channels, whether there is a row each
+        self._shape: tuple[int, bool] | None = None  # channels, whether entries are single rows
         self._files: list[int] = []
 
     def add(self, ids: Sequence[int], features: Tensor, lengths: Tensor) -> None:
-        """Appends a batch.
+        """Append a batch.
 
         Args:
-            ids: B numbers from 0 that name the entries.
-            features: (B, C), or (B, N, C) of which ``lengths[i]`` rows count.
+            ids: B indices of the entries, from 0.
+            features: (B, C), or (B, N, C) with ``lengths[i]`` valid rows in entry i.
             lengths: (B,) int64.
         """
         single = features.dim() == 2
@@ -54,18 +54,18 @@ class FeatureFile:
             self._lengths.append(len(part))
 
     def share(self, count: int) -> FeatureFile:
-        """Ends the writing; afterwards any entry of any process can be read.
+        """Finish writing and make the entries of all processes readable.
 
         Args:
-            count: Entries that there must be.
+            count: Expected number of entries.
 
         Raises:
-            ValueError: One is missing.
+            ValueError: An entry is missing.
         """
         self._out.close()
         tables: list = [None] * dist.get_world_size()
         if len(tables) > 1:
-            dist.barrier()  # all files are complete
+            dist.barrier()  # wait until all files are complete
             torch.distributed.all_gather_object(tables, (self._ids, self._lengths, self._shape))
         else:
             tables[0] = (self._ids, self._lengths, self._shape)
@@ -75,7 +75,7 @@ class FeatureFile:
         self._size = np.zeros(count, dtype=np.int64)
         for rank, (ids, lengths, _) in enumerate(tables):
             starts = np.cumsum([0, *lengths])[:-1]
-            # A sampler that fills the last batch encodes an entry twice, to the same values.
+            # A sampler that pads the last batch encodes an entry twice, with equal results.
             self._rank[ids], self._start[ids], self._size[ids] = rank, starts, lengths
         if (self._rank < 0).any():
             missing = np.flatnonzero(self._rank < 0)
@@ -87,7 +87,7 @@ class FeatureFile:
         return self
 
     def __getitem__(self, entries: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings (B, C) or (B, N, C), zero beyond each one's rows, and the rows (B,)."""
+        """Return embeddings (B, C) or zero-padded (B, N, C), and the number of rows (B,)."""
         width = 4 * self._channels
         rows = []
         for i in entries.tolist():
@@ -103,7 +103,7 @@ class FeatureFile:
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
 
     def close(self) -> None:
-        """Removes this process's file."""
+        """Close all files and remove the one written by this process."""
         self._out.close()
         for file in self._files:
             os.close(file)

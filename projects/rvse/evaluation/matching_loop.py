@@ -1,4 +1,4 @@
-"""Validation and test of matching models: every picture and caption encoded once, then ranked."""
+"""Validation and test loops of matching models: encode all images and captions once, then rank."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ __all__ = ['MatchingMetric', 'MatchingTestLoop', 'MatchingValLoop']
 
 @METRICS.register_module()
 class MatchingMetric(BaseMetric):
-    """R@1, R@5, R@10, median and mean rank both ways, and RSUM, from the ranks of the loops here.
+    """Compute R@1, R@5, R@10, median and mean rank in both directions, and RSUM.
 
-    Keys are ``matching/i2t/r1`` ... ``matching/rsum``; with folds (COCO 1K beside COCO 5K) also
-    ``matching/fold/...``, the mean of the folds field by field.
+    The ranks come from the loops in this module. The keys are ``matching/i2t/r1`` ...
+    ``matching/rsum``. With folds (COCO 1K beside COCO 5K) there is also ``matching/fold/...``, the
+    mean over the folds for each field.
     """
 
     default_prefix = 'matching'
 
     def process(self, data_batch: object, data_samples: list[RetrievalRanks]) -> None:
-        """Keeps the ranks that a loop hands over, of the whole data set at once."""
+        """Store the ranks of the whole data set, passed by the loop in a single call."""
         self.results.extend(data_samples)
 
     def compute_metrics(self, results: list[RetrievalRanks]) -> dict[str, float]:
-        """Recalls in percent, ranks from 1."""
+        """Compute recalls in percent and median and mean ranks, counted from 1."""
         ranks = results[0]
         summary = retrieval_summary(ranks.i2t, ranks.t2i)
         if ranks.fold_i2t is not None:
@@ -53,20 +54,20 @@ class MatchingMetric(BaseMetric):
 
 
 class _MatchingEvaluation(BaseLoop):
-    """What the two loops share, with their arguments beyond mmengine's.
+    """Implement the parts shared by both loops.
 
     Args:
-        num_folds: Rank within folds, too: 5 for COCO 1K.
-        fold_size: Pictures of a fold.
-        block_size: Pictures of a block that is scored at once, and their captions.
-        similarity_file: A ``.npy`` to save the whole matrix to, for ensembles.
-        top_k: Answers to every query that are kept where somebody wants them: a metric beside
-            :class:`MatchingMetric`, such as the one of ``tools/test.py --out``, or a hook that
-            draws.
+        num_folds: Also rank within this many folds: 5 for COCO 1K.
+        fold_size: Number of images per fold.
+        block_size: Number of images, with their captions, scored in one block.
+        similarity_file: A ``.npy`` file to save the full matrix to, for ensembles.
+        top_k: Number of answers to keep per query, if they are needed: by a metric other than
+            :class:`MatchingMetric`, such as that of ``tools/test.py --out``, or by a hook that
+            draws them.
 
     Attributes:
-        answers: The answers to every query of the last run (:func:`best_answers`), None where
-            nobody wanted them.
+        answers: Answers to every query of the last run (:func:`best_answers`), or None if they
+            were not needed.
     """
 
     stage: str
@@ -92,10 +93,11 @@ class _MatchingEvaluation(BaseLoop):
         self.similarity_file = similarity_file
 
     def run(self) -> dict[str, float]:
-        """Encodes, ranks and returns the metrics.
+        """Encode and rank the data set and return the metrics.
 
         Raises:
-            ValueError: The data set has not the pictures of the folds, or is not in test mode.
+            ValueError: The data set does not have the number of images that the folds need, or is
+                not in test mode.
         """
         hook = self.runner.call_hook
         dataset = self.dataloader.dataset
@@ -139,7 +141,7 @@ class _MatchingEvaluation(BaseLoop):
             if dist.is_main_process():
                 Path(folder[0]).rmdir()
         self.answers = best_answers(dataset, ranks) if self._answers_wanted() else None
-        # every process has all answers, and hands its share of them over
+        # every process has all answers and passes on its own share
         share = (self.answers or [])[dist.get_rank() :: dist.get_world_size()]
         for metric in self.evaluator.metrics:
             metric.process(None, [ranks] if isinstance(metric, MatchingMetric) else share)
@@ -171,7 +173,7 @@ class _MatchingEvaluation(BaseLoop):
 
 
 def _saved(score: ScoreFunction, dataset, path: Path) -> ScoreFunction:
-    """``score`` that also writes what it gives into the file."""
+    """Wrap ``score`` to also write the scores to a file."""
     shape = (dataset.img_size, dataset.text_size)
     if dist.is_main_process():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +194,7 @@ def _saved(score: ScoreFunction, dataset, path: Path) -> ScoreFunction:
 def file_scores(
     similarity, images: FeatureFile, captions: FeatureFile, device: torch.device
 ) -> ScoreFunction:
-    """Scores of embeddings on disk; the last block of pictures stays in memory."""
+    """Return a function that scores embeddings on disk and caches the last image block."""
     kept: dict[str, Any] = {}
 
     def score(rows: Tensor, columns: Tensor) -> Tensor:
@@ -210,11 +212,11 @@ def _device(model) -> torch.device:
 
 @LOOPS.register_module()
 class MatchingValLoop(_MatchingEvaluation, ValLoop):
-    """Validation of an :class:`ImageTextMatcher`; memory is that of the model and of one block.
+    """Validate an :class:`ImageTextMatcher` with memory for the model and a single block.
 
-    Embeddings lie in a folder below the work folder meanwhile. Under a launcher, encoding and
-    scoring are split over the processes, with the same outcome. Arguments: mmengine's and those
-    of the test loop, such as ``val_cfg=dict(type='MatchingValLoop')``.
+    Embeddings are stored temporarily in a folder below the work directory. Under a launcher,
+    encoding and scoring are split across the processes, with identical results. Takes the
+    arguments of MMEngine's loop and of the test loop: ``val_cfg=dict(type='MatchingValLoop')``.
     """
 
     stage = 'val'
@@ -222,6 +224,9 @@ class MatchingValLoop(_MatchingEvaluation, ValLoop):
 
 @LOOPS.register_module()
 class MatchingTestLoop(_MatchingEvaluation, TestLoop):
-    """The same for tests: ``test_cfg=dict(type='MatchingTestLoop', num_folds=5)`` for COCO."""
+    """Test an :class:`ImageTextMatcher`; see :class:`MatchingValLoop`.
+
+    For COCO, set ``test_cfg=dict(type='MatchingTestLoop', num_folds=5)``.
+    """
 
     stage = 'test'

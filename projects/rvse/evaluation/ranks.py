@@ -1,4 +1,4 @@
-"""Ranks of the true matches, counted block by block so that no full matrix is ever held."""
+"""Ranks of the true matches, counted in blocks without ever holding the full matrix."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from projects.common.hooks.progress import progress_bar
 __all__ = ['RetrievalRanks', 'ScoreFunction', 'matrix_scores', 'mean_scores', 'retrieval_ranks']
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
-"""Similarities (I, C) of the images and captions whose indices, (I,) and (C,), it is given."""
+"""Return the similarities (I, C) for image indices (I,) and caption indices (C,)."""
 
 
 @dataclass
 class RetrievalRanks:
-    """Ranks of the true matches, from 0.
+    """Hold the ranks of the true matches, counted from 0.
 
     Attributes:
-        i2t: (I,) int64, for each image how many captions of others stand before its best one.
-        t2i: (C,) int64, for each caption how many other images stand before its own.
-        fold_i2t: The same among the captions of the image's fold, where folds were asked for.
-        fold_t2i: The same among the images of the caption's fold.
-        fold_of_image: (I,) int64.
-        fold_of_caption: (C,) int64.
-        best_captions: (I, k) int64, the captions that score highest for each image, best first,
-            where they were asked for.
-        best_captions_scores: (I, k) float64.
-        best_images: (C, k) int64, the same for each caption.
-        best_images_scores: (C, k) float64.
+        i2t: (I,) int64, number of other images' captions ranked before the best own caption of
+            each image.
+        t2i: (C,) int64, number of other images ranked before the own image of each caption.
+        fold_i2t: Like ``i2t``, among the captions of the image's fold; None without folds.
+        fold_t2i: Like ``t2i``, among the images of the caption's fold; None without folds.
+        fold_of_image: (I,) int64, fold of each image.
+        fold_of_caption: (C,) int64, fold of each caption.
+        best_captions: (I, k) int64, highest-scoring captions of each image, best first; None
+            unless requested.
+        best_captions_scores: (I, k) float64, their scores.
+        best_images: (C, k) int64, highest-scoring images of each caption, best first.
+        best_images_scores: (C, k) float64, their scores.
     """
 
     i2t: np.ndarray
@@ -52,7 +53,7 @@ class RetrievalRanks:
 
 
 class _Best:
-    """The k answers that score highest for each of N queries, of blocks in any order."""
+    """Keep the k highest-scoring answers of N queries; blocks may arrive in any order."""
 
     def __init__(self, queries: int, answers: int, k: int) -> None:
         size = (queries, min(k, answers))
@@ -60,7 +61,7 @@ class _Best:
         self.ids = torch.full(size, -1)
 
     def update(self, queries: Tensor, answers: Tensor, values: Tensor) -> None:
-        """Take a block (Q, A) in."""
+        """Merge a block of scores (Q, A)."""
         self._merge(queries, values, answers.expand(len(queries), -1))
 
     def _merge(self, queries: Tensor | slice, values: Tensor, ids: Tensor) -> None:
@@ -70,7 +71,7 @@ class _Best:
         self.ids[queries] = ids.gather(1, chosen)
 
     def gather(self) -> _Best:
-        """Take in what the other processes found."""
+        """Merge the answers of all processes."""
         everyone = zip(dist.all_gather(self.scores), dist.all_gather(self.ids))
         for rank, (scores, ids) in enumerate(everyone):
             if rank != dist.get_rank():
@@ -79,7 +80,7 @@ class _Best:
 
 
 def matrix_scores(similarities: np.ndarray | Tensor) -> ScoreFunction:
-    """Scores from a matrix (I, C) that exists already; it may be memory-mapped."""
+    """Return a score function that reads an existing, possibly memory-mapped matrix (I, C)."""
     if isinstance(similarities, Tensor):
         return lambda images, captions: similarities[images][:, captions]
     return lambda images, captions: torch.from_numpy(
@@ -88,10 +89,10 @@ def matrix_scores(similarities: np.ndarray | Tensor) -> ScoreFunction:
 
 
 def mean_scores(scores: Sequence[ScoreFunction]) -> ScoreFunction:
-    """The ensemble: the mean of several models' similarities, in float64.
+    """Return a score function for an ensemble: the mean similarity of its models, in float64.
 
     Raises:
-        ValueError: There is none.
+        ValueError: ``scores`` is empty.
     """
     if not scores:
         raise InputError('mean_scores: found no models, expected one or more')
@@ -115,28 +116,31 @@ def retrieval_ranks(
     progress: bool = False,
     top_k: int = 0,
 ) -> RetrievalRanks:
-    """Ranks of every image's best caption and of every caption's image.
+    """Rank the best caption of every image and the image of every caption.
 
-    Ties go against the model: a wrong candidate with an equal score stands before the right one,
-    so scores that are all equal find nothing. (Published loops leave ties to an unstable sort.)
+    Ties count against the model: a wrong candidate with an equal score ranks before the right one,
+    so a model with constant scores retrieves nothing. (Published loops leave ties to an unstable
+    sort.)
 
-    Every pair is scored once. First come the blocks that hold the true pairs, whose scores are
-    then known when the other blocks are counted. Under a launcher the blocks are split over the
-    processes, each of which must be able to score any pair; the counts are exact, so the outcome
-    does not depend on the number of processes.
+    Every pair is scored once. The blocks with the true pairs come first, so that the scores of the
+    true pairs are known when the other blocks are counted. Under a launcher the blocks are split
+    across the processes, and every process must be able to score any pair. The counts are exact,
+    so the result does not depend on the number of processes.
 
     Args:
-        score: Gives the similarities of a block.
-        image_of_caption: (C,) the index of each caption's image; any number of captions an image.
-        num_images: I.
-        fold_size: Images of a fold: also rank within folds of so many consecutive images.
-        block_size: Images of a block; a block has as many images' captions for columns.
-        progress: Show a progress bar.
-        top_k: Also return so many of the highest answers to every query.
+        score: Computes the similarities of a block.
+        image_of_caption: (C,) index of the image of each caption. Images may have different numbers
+            of captions.
+        num_images: Number of images I.
+        fold_size: Also rank within folds of this many consecutive images.
+        block_size: Number of images per block. The columns of a block are the captions of as many
+            images.
+        progress: Whether to show a progress bar.
+        top_k: Also return this many of the best answers to every query.
 
     Raises:
-        ValueError: An image has no caption, the images are no whole number of folds, or a score
-            is NaN.
+        ValueError: An image has no caption, the number of images is not a multiple of
+            ``fold_size``, or a score is NaN.
     """
     owner = torch.as_tensor(np.asarray(image_of_caption, dtype=np.int64))
     _check(owner, num_images, fold_size)
@@ -144,7 +148,7 @@ def retrieval_ranks(
     first = torch.searchsorted(owner[by_image], torch.arange(num_images + 1))
     fold = fold_size or num_images
     fold_of = torch.arange(num_images) // fold
-    # Blocks begin anew with each fold, so that each lies within one.
+    # Blocks start anew with each fold, so that none crosses a fold boundary.
     starts = [
         start
         for begin in range(0, num_images, fold)
@@ -157,7 +161,7 @@ def retrieval_ranks(
 
     best = torch.zeros(num_images, dtype=torch.float64)
     own = torch.zeros(len(owner), dtype=torch.float64)
-    i2t = torch.zeros(2, num_images, dtype=torch.int64)  # all, within the fold
+    i2t = torch.zeros(2, num_images, dtype=torch.int64)  # among all, within the fold
     t2i = torch.zeros(2, len(owner), dtype=torch.int64)
     rank, world = dist.get_rank(), dist.get_world_size()
     best_captions = _Best(num_images, len(owner), top_k) if top_k else None
@@ -195,7 +199,7 @@ def retrieval_ranks(
             is_own = owner[captions] == images[:, None]
             own[captions] = values.T[is_own.T]
             best[images] = values.masked_fill(~is_own, -math.inf).amax(1)
-            # The own pairs do not count against themselves: NaN is never >= anything.
+            # NaN compares false, so a true pair does not count against itself.
             count(values.masked_fill(is_own, math.nan), images, captions, True)
             bar.update()
         if world > 1:

@@ -1,4 +1,4 @@
-"""Recalls, median and mean ranks and RSUM, of all images and as the mean of folds."""
+"""Recalls, median and mean ranks and RSUM, over all images and averaged over folds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ TOP = (1, 5, 10)
 
 
 def rank_summary(ranks: np.ndarray) -> dict[str, float]:
-    """Recalls at 1, 5, 10 in percent, and median and mean rank counted from 1.
+    """Compute recalls at 1, 5 and 10 in percent, and median and mean rank counted from 1.
 
-    The median is ``floor(median) + 1`` of the ranks from 0, as in the published code.
+    The median rank is ``floor(median) + 1`` of the ranks from 0, as in the published code.
 
     Args:
         ranks: (N,) ranks from 0.
@@ -30,7 +30,10 @@ def rank_summary(ranks: np.ndarray) -> dict[str, float]:
 
 
 def retrieval_summary(i2t: np.ndarray, t2i: np.ndarray) -> dict[str, float]:
-    """Both directions, ``i2t/r1`` ... ``t2i/meanr``, and ``rsum``, the sum of the six recalls."""
+    """Summarise both directions.
+
+    The keys are ``i2t/r1`` ... ``t2i/meanr`` and ``rsum``, the sum of the six recalls.
+    """
     summary = {
         f'{way}/{name}': value
         for way, ranks in (('i2t', i2t), ('t2i', t2i))
@@ -41,7 +44,7 @@ def retrieval_summary(i2t: np.ndarray, t2i: np.ndarray) -> dict[str, float]:
 
 
 def fold_summary(ranks: RetrievalRanks) -> list[dict[str, float]]:
-    """The summary of each fold; COCO 1K is their mean, field by field.
+    """Summarise each fold; COCO 1K is the mean over the folds for each field.
 
     Raises:
         ValueError: The ranks were counted without folds.
@@ -58,16 +61,16 @@ def fold_summary(ranks: RetrievalRanks) -> list[dict[str, float]]:
 
 
 def check_folds(num_images: int, num_folds: int, fold_size: int, source: str) -> None:
-    """Refuse folds that the test file does not hold, such as COCO's five of the 1K file.
+    """Check that a test file has the images the folds need, unlike COCO's 1K file for five folds.
 
     Args:
-        num_images: Images that there are.
-        num_folds: Folds asked for.
-        fold_size: Images of a fold.
-        source: The file that the images come from.
+        num_images: Number of images in the file.
+        num_folds: Requested number of folds.
+        fold_size: Number of images per fold.
+        source: File that lists the images.
 
     Raises:
-        ValueError: The numbers do not fit; the message names the file that was expected.
+        ValueError: The numbers do not match. The message names the expected file.
     """
     expected = num_folds * fold_size
     if num_images == expected:

@@ -1,4 +1,4 @@
-"""Losses of a matrix of similarities; importing registers them."""
+"""Losses over similarity matrices; importing this package registers them."""
 
 from .anchors import Anchors, both_directions
 from .aoq import AOQLoss, mine_offline_negatives

@@ -1,4 +1,4 @@
-"""What every matching loss reads of a similarity matrix: anchors, positives and negatives."""
+"""Anchors, positives and negatives of a similarity matrix, the inputs of every matching loss."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from projects.common.errors import InputError
 
 
 class Anchors(NamedTuple):
-    """One direction of a batch of B pairs; every row is an anchor.
+    """Hold one direction of a batch of B pairs; every row is an anchor.
 
     Attributes:
         positive: (B,), s_p, the score of the anchor's own pair.
-        negatives: (B, B), s_n, the scores of the other side's samples; -inf where a sample is
-            no negative of the anchor.
+        negatives: (B, B), s_n, the scores against the samples of the other modality; -inf for
+            samples that are not negatives of the anchor.
     """
 
     positive: Tensor
@@ -24,33 +24,33 @@ class Anchors(NamedTuple):
 
     @property
     def hardest(self) -> Tensor:
-        """(B,), the largest s_n (argmax of Eq. 3); -inf for an anchor without negatives."""
+        """Return the largest s_n (B,) (argmax of Eq. 3); -inf for an anchor without negatives."""
         return self.negatives.max(dim=1).values
 
     @property
     def num_negatives(self) -> Tensor:
-        """(B,), how many negatives each anchor has."""
+        """Return the number of negatives (B,) of each anchor."""
         return (~self.negatives.isneginf()).sum(dim=1)
 
     @property
     def delta_s(self) -> Tensor:
-        """(B,), |s(hardest) - s_p| (Eq. 10) without gradient; inf without negatives."""
+        """Return |s(hardest) - s_p| (B,) (Eq. 10), detached; inf without negatives."""
         return (self.hardest - self.positive).detach().abs()
 
 
 def both_directions(S: Tensor, positives: Tensor | None = None) -> tuple[Anchors, Anchors]:
-    """Reads images as anchors, then captions as anchors.
+    """Split a similarity matrix into images as anchors and captions as anchors.
 
     Args:
-        S: (B, B), similarities of images (rows) and captions (columns); pair i is on the diagonal.
-            Half precision is read in float32.
-        positives: (B, B) bool, True where image and caption also belong together, as captions of
-            one picture do that stand in one batch; those pairs are nobody's negatives. None is
-            the diagonal alone, as in the released code.
+        S: (B, B), similarities of images (rows) and captions (columns). Pair i is on the diagonal.
+            Half precision is converted to float32.
+        positives: (B, B) bool, True for extra pairs that also match, such as two captions of one
+            image in the same batch. They are never negatives. None uses the diagonal alone, as in
+            the released code.
 
     Raises:
         ValueError: S is not a square matrix with at least one row, or ``positives`` is not a bool
-            matrix of its shape.
+            matrix of the same shape.
     """
     if S.dim() != 2 or S.shape[0] != S.shape[1] or not len(S):
         raise InputError(f'S: shape {tuple(S.shape)}, expected (B, B) with one pair a row')
@@ -68,6 +68,6 @@ def both_directions(S: Tensor, positives: Tensor | None = None) -> tuple[Anchors
 
 
 def hinge(anchors: Anchors, negative: Tensor, margin: float | Tensor) -> Tensor:
-    """[s_n - s_p + margin]_+ of negatives (B,) or (B, B); 0 where there is no negative."""
+    """Compute [s_n - s_p + margin]_+ for negatives (B,) or (B, B); 0 without negatives."""
     positive = anchors.positive if negative.dim() == 1 else anchors.positive[:, None]
     return (negative - positive + margin).relu()

@@ -1,4 +1,4 @@
-"""AOQ: Adaptive Offline Quintuplet loss, and the mining of its offline negatives."""
+"""AOQ: the Adaptive Offline Quintuplet loss and the mining of its offline negatives."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from .triplet import hard_negative
 
 @MODELS.register_module()
 class AOQLoss(MatchingLoss):
-    """Adaptive Offline Quintuplet loss of Table 4, as its released code computes it.
+    """Compute the Adaptive Offline Quintuplet loss of Table 4, following its released code.
 
-    Six terms for each pair: the hinges of the two online hardest negatives, each weighted with
-    beta - (s_off - s_on) / alpha, and four hinges of margin ``offline_margin`` between the pair's
-    score and the score of the image with the mined caption, of the mined image with the caption,
-    of the two mined samples, and of their owners (the image of the mined caption with a caption of
-    the mined image). The weight has a gradient and may be negative.
+    Every pair contributes six terms. Two are the hinges of the hardest online negatives, each
+    weighted by beta - (s_off - s_on) / alpha. Four are hinges with margin ``offline_margin``
+    between the score of the pair and the score of the image with the mined caption, of the mined
+    image with the caption, of the two mined samples, and of their owners (the image of the mined
+    caption with a caption of the mined image). The weight has a gradient and may be negative.
 
     Args:
-        margin: Of the online hinges.
-        beta: Weight of an online hinge where both negatives score the same.
-        alpha: By how much a difference of scores changes it.
-        offline_margin: Of the offline hinges.
-        terms: 6, or 5 without the owners.
-        clamp_weight: The weight has no gradient and is at least 0.
-        reduction: As in :class:`MatchingLoss`.
-        loss_weight: Factor of the result.
+        margin: Margin of the online hinges.
+        beta: Weight of an online hinge when both negatives have the same score.
+        alpha: Divisor of the score difference in the weight.
+        offline_margin: Margin of the offline hinges.
+        terms: 6, or 5 to omit the owners.
+        clamp_weight: Detach the weight and clamp it to at least 0.
+        reduction: See :class:`MatchingLoss`.
+        loss_weight: Factor applied to the result.
         patience: See :class:`MatchingLoss`.
 
     Raises:
@@ -62,23 +62,26 @@ class AOQLoss(MatchingLoss):
         self.clamp_weight = clamp_weight
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
-        """(B,), where offline negatives score like the hardest online one and below the pair."""
+        """Compute the loss (B,) without offline scores.
+
+        It assumes that offline negatives score like the hardest online one and below the pair.
+        """
         return self.beta * hard_negative(anchors, self.margin)
 
     def forward(
         self, S: Tensor, positives: Tensor | None = None, offline: Tensor | None = None
     ) -> Tensor:
-        """Compute the loss of a batch and of what was mined for it.
+        """Compute the loss of a batch and its offline negatives.
 
         Args:
             S: (B, B), see :meth:`MatchingLoss.forward`.
-            positives: (B, B) bool, see there.
+            positives: (B, B) bool, see :meth:`MatchingLoss.forward`.
             offline: (terms - 2, B), scores of image i with the caption mined for it, of the image
                 mined for caption i with caption i, of these two mined samples, and (six terms) of
                 the mined caption's image with a caption of the mined image.
 
         Raises:
-            ValueError: ``offline`` is missing or has another shape.
+            ValueError: ``offline`` is missing or has the wrong shape.
         """
         expected = (self.terms - 2, len(S))
         if offline is None or offline.shape != expected:
@@ -95,7 +98,7 @@ class AOQLoss(MatchingLoss):
         apart = (hinges[2], hinges[3]) if self.terms == 6 else (hinges[2] / 2, hinges[2] / 2)
         losses = []
         for anchors, negative, together, without in zip(pairs, offline, hinges, apart):
-            # an anchor without online negatives has hinge 0 and, here, any finite weight
+            # without online negatives the hinge is 0, so any finite weight works
             hardest = anchors.hardest.masked_fill(anchors.hardest.isneginf(), 0)
             weight = self.beta - (negative - hardest) / self.alpha
             if self.clamp_weight:
@@ -113,19 +116,20 @@ def mine_offline_negatives(
     """Find the hardest negatives in the whole training set, for :class:`AOQLoss`.
 
     Args:
-        blocks: Rows of the training set's similarity matrix (I, T), a few images at a time and
-            in order, as a trained model scores them.
-        image_of_caption: (T,) int64, the image of each caption.
-        top_captions: Negatives to keep for every image.
-        top_images: Negatives to keep for every caption.
+        blocks: Rows of the similarity matrix (I, T) of the training set, scored by a trained model.
+            A block holds a few images; blocks are in order.
+        image_of_caption: (T,) int64, index of the image of each caption.
+        top_captions: Number of negatives to keep per image.
+        top_images: Number of negatives to keep per caption.
 
     Returns:
-        For every image the captions of others that score highest, (I, top_captions), and for every
-        caption the other images, (T, top_images), both int64 with the hardest first.
+        The highest-scoring captions of other images for every image, (I, top_captions), and the
+        highest-scoring other images for every caption, (T, top_images), both int64 and hardest
+        first.
 
     Raises:
-        ValueError: There are no blocks, their shape is not that of the captions, or an image or a
-            caption has fewer negatives.
+        ValueError: There are no blocks, their shape does not match the captions, or an image or a
+            caption has too few negatives.
     """
     captions, start = [], 0
     best: tuple[Tensor, Tensor] | None = None  # scores and images (T, top_images), for captions
@@ -140,7 +144,7 @@ def mine_offline_negatives(
         own = images[:, None] == image_of_caption.to(block.device)
         scores = block.masked_fill(own, -torch.inf)
         captions.append(_top(scores, top_captions, 'an image', 'top_captions')[1])
-        # of captions, the best so far compete with this block's images
+        # for captions, merge the best images so far with those of this block
         columns, candidates = scores.T, images.expand(scores.shape[1], -1)
         if best is not None:
             columns = torch.cat([best[0], columns], dim=1)

@@ -1,4 +1,4 @@
-"""What matching losses share: two directions, a reduction, statistics, the plateau's warning."""
+"""Base class of matching losses: directions, reduction, statistics and the plateau warning."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ REDUCTIONS = ('sum', 'mean', 'batch_mean')
 
 
 class MatchingLoss(nn.Module):
-    """A loss of the similarity matrix of B pairs, in both directions.
+    """Compute a loss over the similarity matrix of B pairs, in both directions.
 
-    After every call ``statistics`` holds, without gradient, ``delta_s`` (mean of Eq. 10 over
-    anchors and directions) and ``triplet_share`` (share of anchors whose loss is that of all
-    negatives): the curves of Figures 3d, 5 and 7.
+    After every call ``statistics`` holds, detached, ``delta_s`` (mean of Eq. 10 over anchors and
+    directions) and ``triplet_share`` (share of the anchors whose loss covers all negatives): the
+    curves of Figures 3d, 5 and 7.
 
     Args:
         margin: lambda.
-        reduction: ``sum`` over anchors and directions (Eq. 2, 3, 13); ``mean`` over both;
-            ``batch_mean`` sums the directions and takes the mean over anchors.
-        loss_weight: Factor of the result.
-        patience: Calls in a row, all with hardest negatives as similar as positives, after which
-            one warning says so; 0 never warns.
+        reduction: ``sum`` over anchors and directions (Eq. 2, 3, 13), ``mean`` over both, or
+            ``batch_mean``: the sum over directions of the mean over anchors.
+        loss_weight: Factor applied to the result.
+        patience: Warn once after this many consecutive calls in which the hardest negatives are as
+            similar as the positives. 0 disables the warning.
 
     Raises:
-        ValueError: ``reduction`` is none of these.
+        ValueError: ``reduction`` is unknown.
     """
 
-    # While the mean of |s(hardest) - s_p| is below this part of the margin, the summed hinge of
-    # the hardest negatives is within it of 2 * B * margin.
+    # While the mean of |s(hardest) - s_p| is below this fraction of the margin, the summed hinge
+    # of the hardest negatives is within this fraction of 2 * B * margin.
     plateau_width = 0.05
     plateau_advice = 'train with SelHNLoss, a warm-up or a lower learning rate'
 
@@ -55,23 +55,23 @@ class MatchingLoss(nn.Module):
         self.patience = patience
         self.statistics: dict[str, Tensor] = {}
         self._calls = 0
-        self._stuck: Tensor | None = None  # on the device: read once in `patience` calls
+        self._stuck: Tensor | None = None  # stays on the device, read every `patience` calls
         self._warned = False
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
-        """The loss (B,) of every anchor of one direction."""
+        """Compute the loss (B,) of every anchor of one direction."""
         raise NotImplementedError
 
     def triplet_branch(self, anchors: Anchors) -> Tensor:
-        """(B,) bool, True where an anchor's loss is that of all its negatives."""
+        """Return a mask (B,), True for anchors whose loss covers all their negatives."""
         return torch.zeros_like(anchors.positive, dtype=torch.bool)
 
     def forward(self, S: Tensor, positives: Tensor | None = None) -> Tensor:
-        """
+        """Compute the loss of a batch.
+
         Args:
             S: (B, B), similarities of images (rows) and captions (columns), pairs on the diagonal.
-            positives: (B, B) bool, further pairs that belong together; see
-                :func:`both_directions`.
+            positives: (B, B) bool, extra pairs that also match; see :func:`both_directions`.
 
         Returns:
             A scalar, float32 or float64.
@@ -81,7 +81,7 @@ class MatchingLoss(nn.Module):
         return self.reduce([self.anchor_loss(anchors) for anchors in directions])
 
     def reduce(self, losses: list[Tensor]) -> Tensor:
-        """One number of the anchors' losses (B,) of every direction."""
+        """Reduce the losses (B,) of the anchors of all directions to a scalar."""
         total = torch.stack([loss.sum() for loss in losses]).sum()
         if self.reduction != 'sum':
             total = total / len(losses[0])
@@ -90,7 +90,7 @@ class MatchingLoss(nn.Module):
         return self.loss_weight * total
 
     def _of_equal_scores(self, anchors: Anchors) -> float:
-        """The loss of a batch of this size whose scores are all the positives' mean."""
+        """Compute the loss of a batch of this size with all scores equal to the mean positive."""
         batch = len(anchors.positive)
         equal = both_directions(anchors.positive.mean().expand(batch, batch).contiguous())
         return float(self.reduce([self.anchor_loss(anchors) for anchors in equal]))

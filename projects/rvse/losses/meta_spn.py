@@ -1,7 +1,7 @@
-"""Meta-SPN: a small network weighs pairs, and learns to from a step ahead.
+"""Meta-SPN: a small network that weights pairs and learns from a step of look-ahead.
 
-No code of it was published. This is built from what the paper says of it (sections 2.2 and 4.3):
-an additional network is trained to assign the weights.
+No code was published. This implementation follows the paper (sections 2.2 and 4.3): an additional
+network is trained to assign the weights.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from .triplet import hard_negative
 
 @MODELS.register_module()
 class MetaSPNLoss(MatchingLoss):
-    """Hard negatives, each anchor weighted in (0, 1) by a network of its two scores.
+    """Weight the hard-negative loss of each anchor in (0, 1) by a network of its two scores.
 
-    A call gives the network no gradient, which would make all weights 0; :meth:`meta_backward`
-    does.
+    A regular call produces no gradient for the network, which would drive all weights to 0. Its
+    gradient comes from :meth:`meta_backward`.
 
     Args:
         margin: lambda.
-        hidden: Channels of the network's hidden layer.
-        reduction: As in :class:`MatchingLoss`.
-        loss_weight: Factor of the result.
+        hidden: Channels of the hidden layer of the network.
+        reduction: See :class:`MatchingLoss`.
+        loss_weight: Factor applied to the result.
         patience: See :class:`MatchingLoss`.
     """
 
@@ -48,14 +48,14 @@ class MetaSPNLoss(MatchingLoss):
         )
 
     def weights(self, anchors: Anchors) -> Tensor:
-        """(B,), of s_p and the hardest s_n; only the network has a gradient of them."""
+        """Compute weights (B,) from s_p and the hardest s_n; only the network has a gradient."""
         hardest = anchors.hardest.nan_to_num(neginf=0.0)
         scores = torch.stack([anchors.positive, hardest], dim=1).detach()
         dtype = next(self.weighting.parameters()).dtype
         return self.weighting(scores.to(dtype)).squeeze(1).to(scores.dtype)
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
-        """(B,): the hinge of the hardest negative, times the weight, which is a constant here."""
+        """Compute the hinge (B,) of the hardest negative times the detached weight."""
         return self.weights(anchors).detach() * hard_negative(anchors, self.margin)
 
     def meta_backward(
@@ -66,27 +66,28 @@ class MetaSPNLoss(MatchingLoss):
         meta_batch: tuple,
         lr: float,
     ) -> Tensor:
-        """Adds to the network's gradient how its weights change the loss one step later.
+        """Add to the network's gradient the effect of its weights on the loss one step later.
 
-        The model takes a step of gradient descent on the weighted loss of ``batch``, on paper
-        only; the loss of hard negatives of ``meta_batch`` after it is what the weights minimise.
+        The model takes a virtual step of gradient descent on the weighted loss of ``batch``. The
+        weights minimise the hard-negative loss of ``meta_batch`` after this step.
 
         Args:
-            model: Its parameters are left as they are.
-            similarities: Makes S (B, B) of what the model returns; None where it returns S.
-            batch: The model's positional arguments.
-            meta_batch: The same for the batch that judges.
-            lr: Length of the step.
+            model: The model. Its parameters are not changed.
+            similarities: Computes S (B, B) from the output of the model. None if the model returns
+                S.
+            batch: Positional arguments of the model for the virtual step.
+            meta_batch: Positional arguments of the model for the evaluation of the step.
+            lr: Step size.
 
         Returns:
-            The loss of ``meta_batch`` after the step, without gradient.
+            The loss of ``meta_batch`` after the step, detached.
         """
         make = similarities or (lambda output: output)
-        own = {id(parameter) for parameter in self.parameters()}  # the model may hold this loss
+        own = {id(parameter) for parameter in self.parameters()}  # the model may contain this loss
         parameters: dict[str, Tensor] = {
             k: p for k, p in model.named_parameters() if p.requires_grad and id(p) not in own
         }
-        with torch.backends.cudnn.flags(enabled=False):  # cuDNN's GRU has no second derivative
+        with torch.backends.cudnn.flags(enabled=False):  # cuDNN's GRU has no double backward
             directions = both_directions(make(functional_call(model, parameters, batch)))
             weighted = [self.weights(a) * hard_negative(a, self.margin) for a in directions]
             gradients = torch.autograd.grad(

@@ -1,4 +1,4 @@
-"""NCR: the loss of the Noisy Correspondence Rectifier, and its split of pairs by their losses."""
+"""NCR: the loss of the Noisy Correspondence Rectifier and its loss-based split of the pairs."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def soft_margin(labels: Tensor, margin: float, base: float = 10.0) -> Tensor:
 
 @MODELS.register_module()
 class NCRLoss(MatchingLoss):
-    """Hard negatives with a margin that a pair's soft correspondence label sets (Table 4).
+    """Compute the hard-negative loss with a margin set by soft correspondence labels (Table 4).
 
-    The networks warm up with ``ITMTripletLoss(reduction='batch_mean')``; then each splits the pairs
-    for the other by :func:`clean_probability` of their :meth:`pair_losses`
+    The networks warm up with ``ITMTripletLoss(reduction='batch_mean')``. Then each network splits
+    the pairs for the other by the :func:`clean_probability` of their :meth:`pair_losses`
     (:class:`~projects.rvse.engine.CoTrainLoop`).
 
     Args:
-        margin: Of a pair that matches.
+        margin: Margin of a matching pair.
         base: See :func:`soft_margin`.
-        split: What a pair's loss is while the pairs are split: the ``mean`` hinge over all
-            negatives, as released, or the hinge of the ``hardest`` one.
-        reduction: As in :class:`MatchingLoss`.
-        loss_weight: Factor of the result.
+        split: Loss of a pair when the pairs are split: the ``mean`` hinge over all negatives, as
+            released, or the hinge of the ``hardest`` one.
+        reduction: See :class:`MatchingLoss`.
+        loss_weight: Factor applied to the result.
         patience: See :class:`MatchingLoss`.
 
     Raises:
@@ -69,8 +69,8 @@ class NCRLoss(MatchingLoss):
 
         Args:
             S: See :meth:`MatchingLoss.forward`.
-            positives: See there.
-            labels: (B,), y in [0, 1], how well a pair corresponds; None is 1 for all.
+            positives: See :meth:`MatchingLoss.forward`.
+            labels: (B,), y in [0, 1], how well each pair corresponds. None means 1 for all.
         """
         directions = both_directions(S, positives)
         self._watch(directions)
@@ -80,12 +80,12 @@ class NCRLoss(MatchingLoss):
         return self.reduce([hard_negative(anchors, margin) for anchors in directions])
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
-        """(B,) of pairs whose label is 1."""
+        """Compute the loss (B,) for pairs with label 1."""
         return hard_negative(anchors, self.margin)
 
     @torch.no_grad()
     def pair_losses(self, S: Tensor, positives: Tensor | None = None) -> Tensor:
-        """Return the loss (B,) by which pairs are split: both directions, with label 1."""
+        """Compute the loss (B,) used to split pairs: both directions, with label 1."""
         directions = both_directions(S, positives)
         if self.split == 'hardest':
             image, caption = directions
@@ -96,8 +96,8 @@ class NCRLoss(MatchingLoss):
     def predict_labels(self, S: Tensor, positives: Tensor | None = None) -> Tensor:
         """Predict how well each pair of a batch corresponds, as the released code does.
 
-        A pair's margin that its negatives leave, margin minus the mean of its hinges over negatives
-        and directions, is divided by the mean of the highest tenth of the batch.
+        The remaining margin of a pair (margin minus the mean of its hinges over negatives and
+        directions) is divided by the mean of the highest tenth of the batch.
 
         Returns:
             (B,) in [0, 1].
@@ -105,11 +105,11 @@ class NCRLoss(MatchingLoss):
         mean = self._mean_hinges(both_directions(S, positives)) / 2
         left = (self.margin - mean).clamp(0, self.margin)
         best = left.topk(len(S) // 10 + 1).values.mean()
-        # a batch in which no pair has any margin left
+        # no pair of the batch has any margin left
         return torch.where(best == 0, torch.zeros_like(left), left / best).clamp(0, 1)
 
     def _mean_hinges(self, directions: tuple[Anchors, Anchors]) -> Tensor:
-        """Mean hinge over the batch (B,), both directions added; the positive counts as 0."""
+        """Sum both directions' mean hinge over the batch (B,); the positive counts as 0."""
         image, caption = (triplet(anchors, self.margin) for anchors in directions)
         return (image + caption) / len(image)
 
@@ -117,16 +117,17 @@ class NCRLoss(MatchingLoss):
 def clean_probability(
     losses: np.ndarray, seed: int = 0, max_iter: int = 10, tol: float = 1e-2
 ) -> np.ndarray:
-    """Compute the probability that a pair matches, from the losses of all training pairs.
+    """Compute the probability that each pair matches from the losses of all training pairs.
 
-    A mixture of two Gaussians is fitted to the losses, scaled to [0, 1]; a pair matches with the
-    probability of the component of lower mean. The limits are those of the released code.
+    A mixture of two Gaussians is fitted to the losses, scaled to [0, 1]. The probability that a
+    pair matches is that of the component with the lower mean. The default limits are those of the
+    released code.
 
     Args:
         losses: (N,).
-        seed: Of the mixture's initial means.
-        max_iter: Most steps of the fit.
-        tol: The fit ends when a step gains less.
+        seed: Seed for the initial means of the mixture.
+        max_iter: Maximum number of steps of the fit.
+        tol: The fit stops when a step gains less than this.
 
     Returns:
         (N,) in [0, 1].
@@ -139,18 +140,18 @@ def clean_probability(
     spread = np.ptp(losses)
     losses = (losses - losses.min()) / (spread or 1.0)
     mixture = GaussianMixture(2, max_iter=max_iter, tol=tol, reg_covar=5e-4, random_state=seed)
-    with warnings.catch_warnings():  # the few steps are meant
+    with warnings.catch_warnings():  # the low number of steps is intended
         warnings.simplefilter('ignore', ConvergenceWarning)
         mixture.fit(losses)
     return mixture.predict_proba(losses)[:, mixture.means_.argmin()]
 
 
 def clean_pairs(probability: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Choose the pairs that count as matching.
+    """Select the pairs that count as matching.
 
     Args:
-        probability: (N,), of :func:`clean_probability`.
-        threshold: A pair above it matches. Where all are above it, the least probable hundredth
+        probability: (N,), from :func:`clean_probability`.
+        threshold: Pairs above it match. If all pairs are above it, the least probable hundredth
             does not match, as in the released code.
 
     Returns:

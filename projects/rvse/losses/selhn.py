@@ -16,14 +16,14 @@ NORMALIZERS = ('batch', 'negatives')
 
 
 def selhn(anchors: Anchors, margin: float, eps: float, normalizer: str = 'batch') -> Tensor:
-    """L_T-SelHN of every anchor (Eq. 9 to 12): (B,).
+    """Compute L_T-SelHN (B,) of every anchor (Eq. 9 to 12).
 
     Args:
         anchors: One direction.
         margin: lambda.
-        eps: The hardest negative is mined where delta s > eps; at delta s = eps it is not.
-        normalizer: The sum over all negatives is divided by B (``batch``, Eq. 12) or by their
-            number (``negatives``, the released code).
+        eps: The hardest negative is mined if delta s > eps, but not at delta s = eps.
+        normalizer: Divisor of the sum over all negatives: B (``batch``, Eq. 12) or the number of
+            negatives (``negatives``, the released code).
     """
     count = anchors.num_negatives.clamp(min=1) if normalizer == 'negatives' else len(anchors[0])
     return torch.where(
@@ -35,18 +35,18 @@ def selhn(anchors: Anchors, margin: float, eps: float, normalizer: str = 'batch'
 
 @MODELS.register_module()
 class SelHNLoss(MatchingLoss):
-    """Triplet loss with Selectively Hard Negative mining (Eq. 9 to 12).
+    """Compute the triplet loss with Selectively Hard Negative mining (Eq. 9 to 12).
 
-    The released code differs from the paper in the normaliser (``negatives``), and takes the
-    hardest negative at delta s = eps exactly.
+    The released code differs from the paper in the normaliser (``negatives``), and uses the hardest
+    negative at exactly delta s = eps.
 
     Args:
         margin: lambda.
         eps: Threshold on delta s; 0.01 in all experiments, swept in Figure 6.
         normalizer: See :func:`selhn`.
-        reduction: As in :class:`MatchingLoss`; the paper names none, ``mean`` is the released
-            code's.
-        loss_weight: Factor of the result.
+        reduction: See :class:`MatchingLoss`. The paper does not specify it; the released code uses
+            ``mean``.
+        loss_weight: Factor applied to the result.
         patience: See :class:`MatchingLoss`.
 
     Raises:
@@ -74,9 +74,9 @@ class SelHNLoss(MatchingLoss):
     plateau_advice = 'a warm-up or a lower learning rate may help'
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
-        """(B,); see :func:`selhn`."""
+        """Compute the loss (B,) of every anchor; see :func:`selhn`."""
         return selhn(anchors, self.margin, self.eps, self.normalizer)
 
     def triplet_branch(self, anchors: Anchors) -> Tensor:
-        """(B,) bool, delta s <= eps: Eq. 9 takes all negatives."""
+        """Return the mask (B,) of delta s <= eps, where Eq. 9 uses all negatives."""
         return anchors.delta_s <= self.eps

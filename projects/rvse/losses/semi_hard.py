@@ -1,4 +1,4 @@
-"""Losses that spare negatives which score above the positive."""
+"""Losses that treat negatives above the positive separately."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from .triplet import hard_negative
 
 
 def semi_hard_negative(anchors: Anchors, margin: float) -> Tensor:
-    """The hinge of the hardest negative with s_n < s_p (Eq. 13, 14): (B,).
+    """Compute the hinge (B,) of the hardest negative with s_n < s_p (Eq. 13, 14).
 
     An anchor without such a negative has loss 0; the paper leaves it undefined.
     """
-    above = anchors.negatives >= anchors.positive[:, None]  # a NaN is not: it stays one
+    above = anchors.negatives >= anchors.positive[:, None]  # False for NaN, so that it propagates
     negative = anchors.negatives.masked_fill(above, -torch.inf).max(dim=1).values
     return hinge(anchors, negative, margin)
 
 
 def selectively_contrastive(anchors: Anchors, margin: float) -> Tensor:
-    """The hinge where the hardest negative scores below the positive, else its score (Eq. 15)."""
+    """Compute the hinge, or the hardest score if it is not below the positive's (Eq. 15)."""
     hardest = anchors.hardest
-    # a NaN is in the hinge, whichever of the two scores it is
+    # the comparison is False for NaN, and the hinge propagates it
     return torch.where(hardest >= anchors.positive, hardest, hard_negative(anchors, margin))
 
 
 @MODELS.register_module()
 class SemiHardNegativeLoss(MatchingLoss):
-    """SHN of Tables 3 and 10 (Eq. 13, 14)."""
+    """Compute SHN of Tables 3 and 10 (Eq. 13, 14)."""
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
-        """(B,); see :func:`semi_hard_negative`."""
+        """Compute the loss (B,) of every anchor; see :func:`semi_hard_negative`."""
         return semi_hard_negative(anchors, self.margin)
 
 
 @MODELS.register_module()
 class SCTLoss(MatchingLoss):
-    """Selectively Contrastive Triplet of Tables 3 and 10 (Eq. 15, 16)."""
+    """Compute the Selectively Contrastive Triplet loss of Tables 3 and 10 (Eq. 15, 16)."""
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
-        """(B,); see :func:`selectively_contrastive`."""
+        """Compute the loss (B,) of every anchor; see :func:`selectively_contrastive`."""
         return selectively_contrastive(anchors, self.margin)

@@ -1,4 +1,4 @@
-"""SSP: a polynomial loss of the positive's and of the hardest negative's score."""
+"""SSP: a polynomial loss of the scores of the positive and the hardest negative."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ NEGATIVE = (0.03, -0.4, 0.9)
 
 
 def ssp(anchors: Anchors, margin: float) -> Tensor:
-    """[0.2 p^2 - 0.7 p + 0.5]_+ + [0.9 n^2 - 0.4 n + 0.03]_+ of every anchor: (B,).
+    """Compute [0.2 p^2 - 0.7 p + 0.5]_+ + [0.9 n^2 - 0.4 n + 0.03]_+ (B,) of every anchor.
 
-    p is the positive's score, n the hardest negative's. An anchor counts while p < 1 - 1e-5 and
-    n + margin > p.
+    p is the score of the positive, n that of the hardest negative. An anchor only counts while
+    p < 1 - 1e-5 and n + margin > p.
     """
-    # as what does not count, so that a NaN counts and stays one
+    # negated, so that NaN counts and propagates
     passed = (anchors.hardest + margin <= anchors.positive) | (anchors.positive >= 1 - 1e-5)
     counts = ~passed
-    # 0 in place of -inf, whose square would make the gradient NaN
+    # 0 instead of -inf, whose square would make the gradient NaN
     hardest = torch.where(counts, anchors.hardest, torch.zeros_like(anchors.positive))
     loss = _polynomial(anchors.positive, POSITIVE) + _polynomial(hardest, NEGATIVE)
     return torch.where(counts, loss, torch.zeros_like(loss))
@@ -37,12 +37,13 @@ def _polynomial(score: Tensor, coefficients: tuple[float, float, float]) -> Tens
 
 @MODELS.register_module()
 class SSPLoss(MatchingLoss):
-    """Self-Similarity Polynomial loss of Table 4, as its released code computes it.
+    """Compute the Self-Similarity Polynomial loss of Table 4, following its released code.
 
     Args:
-        margin: Negatives that score further below the positive do not count; its users set it.
-        reduction: As in :class:`MatchingLoss`; the released code's is ``batch_mean``.
-        loss_weight: Factor of the result.
+        margin: Negatives that score more than this below the positive do not count. The released
+            code leaves the value to its users.
+        reduction: See :class:`MatchingLoss`. The released code uses ``batch_mean``.
+        loss_weight: Factor applied to the result.
         patience: See :class:`MatchingLoss`.
     """
 
@@ -56,5 +57,5 @@ class SSPLoss(MatchingLoss):
         super().__init__(margin, reduction, loss_weight, patience)
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
-        """(B,); see :func:`ssp`."""
+        """Compute the loss (B,) of every anchor; see :func:`ssp`."""
         return ssp(anchors, self.margin)

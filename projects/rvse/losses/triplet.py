@@ -1,4 +1,4 @@
-"""Triplet losses of all negatives and of the hardest one."""
+"""Triplet losses over all negatives and over the hardest one."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from .base import MatchingLoss
 
 
 def triplet(anchors: Anchors, margin: float) -> Tensor:
-    """sum_j [s_n - s_p + margin]_+ over all negatives of each anchor (inner sum of Eq. 2): (B,)."""
+    """Compute sum_j [s_n - s_p + margin]_+ (B,) over all negatives (inner sum of Eq. 2)."""
     return hinge(anchors, anchors.negatives, margin).sum(dim=1)
 
 
 def hard_negative(anchors: Anchors, margin: float | Tensor) -> Tensor:
-    """[s(hardest) - s_p + margin]_+ of each anchor (Eq. 4, 11, 16): (B,)."""
+    """Compute [s(hardest) - s_p + margin]_+ (B,) of each anchor (Eq. 4, 11, 16)."""
     return hinge(anchors, anchors.hardest, margin)
 
 
 @MODELS.register_module()
 class ITMTripletLoss(MatchingLoss):
-    """L_Triplet: every negative counts (Eq. 2)."""
+    """Compute L_Triplet over all negatives (Eq. 2)."""
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
-        """(B,); see :func:`triplet`."""
+        """Compute the loss (B,) of every anchor; see :func:`triplet`."""
         return triplet(anchors, self.margin)
 
     def triplet_branch(self, anchors: Anchors) -> Tensor:
-        """(B,) bool, True everywhere."""
+        """Return a mask (B,) that is True everywhere."""
         return torch.ones_like(anchors.positive, dtype=torch.bool)
 
 
 @MODELS.register_module()
 class HardNegativeLoss(MatchingLoss):
-    """L_T-HN: only the hardest negative counts (Eq. 3)."""
+    """Compute L_T-HN over the hardest negative (Eq. 3)."""
 
     def anchor_loss(self, anchors: Anchors) -> Tensor:
-        """(B,); see :func:`hard_negative`."""
+        """Compute the loss (B,) of every anchor; see :func:`hard_negative`."""
         return hard_negative(anchors, self.margin)

@@ -1,4 +1,4 @@
-"""Matchers, encoders, pooling and similarities; importing registers them."""
+"""Matchers, encoders, pooling and similarities; importing this package registers them."""
 
 from .bert_encoder import BERTCaptionEncoder
 from .bfan import BFANSimilarity

@@ -18,13 +18,15 @@ _SPECIAL = re.compile(r'\[.+\]$')
 
 @MODELS.register_module()
 class BERTCaptionEncoder(BaseModule):
-    """Captions to one embedding each.
+    """Encode captions with BERT, a linear layer and pooling.
 
     Args:
         encoder: See :class:`projects.common.text.BERTTextEncoder`.
         channels: Channels d of the embedding.
-        pool: What pools tokens, [CLS] and [SEP] included; None leaves an embedding for each.
-        mask_rate: Size augmentation while training, one draw a word; see :func:`augment_words`.
+        pool: Config of the pooling over tokens, including [CLS] and [SEP]. None returns an
+            embedding per token.
+        mask_rate: Rate of the size augmentation in training, drawn per word; see
+            :func:`augment_words`.
     """
 
     def __init__(
@@ -42,36 +44,41 @@ class BERTCaptionEncoder(BaseModule):
         self.mask_rate = mask_rate
         self._augmented: list[str] | None = None
 
-    # What projects.common.text.LearnVocabularyHook asks for.
+    # Interface of projects.common.text.LearnVocabularyHook.
     @property
     def tokenizer(self) -> Any:
-        """BERT's word pieces; None while there is no vocabulary."""
+        """Return BERT's tokenizer, or None while there is no vocabulary."""
         return self.encoder.tokenizer
 
     @property
     def lowercase(self) -> bool:
-        """Whether captions are lower-cased."""
+        """Return whether captions are lower-cased."""
         return self.encoder.lowercase
 
     def set_tokenizer(self, tokenizer) -> None:
-        """Takes the tokenizer over, as :class:`projects.common.text.BERTTextEncoder` does."""
+        """Set the tokenizer, as in :class:`projects.common.text.BERTTextEncoder`."""
         self.encoder.set_tokenizer(tokenizer)
 
     def tokenize(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Ids (B, L), L being the longest caption's, and lengths (B,) on the model's device."""
+        """Return ids (B, L) and lengths (B,) on the model's device.
+
+        L is the length of the longest caption.
+        """
         ids, mask = self.encoder.tokenize(captions)
         lengths = mask.sum(dim=1)
         return ids[:, : int(lengths.max())], lengths
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """
+        """Encode a batch of captions.
+
         Args:
             ids: (B, L) int64.
             lengths: (B,), from 1 to L, in any order.
 
         Returns:
-            L2-normalised embeddings, (B, C) with a pool, else (B, L, C) and zero beyond a
-            caption's tokens; and the number of tokens (B,) that made them.
+            L2-normalised embeddings and the number of tokens (B,) they were computed from.
+            Embeddings are (B, C) with a pool, otherwise (B, L, C) and zero beyond the tokens of a
+            caption.
         """
         if self.training and self.mask_rate:
             ids, lengths = self._augment(ids, lengths)
@@ -83,10 +90,10 @@ class BERTCaptionEncoder(BaseModule):
 
     def _augment(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self.encoder.tokenizer.vocabulary
-        if self._augmented is not tokens:  # of another tokenizer, or the first time
+        if self._augmented is not tokens:  # first call, or a new tokenizer
             self._augmented = tokens
             self._continues = torch.tensor([token.startswith('##') for token in tokens])
-            # neither [CLS], [unused7] and their like nor the end of a word
+            # no special tokens such as [CLS] or [unused7], no word endings
             real = ~self._continues & torch.tensor([not _SPECIAL.match(token) for token in tokens])
             self._replacements = real.nonzero()[:, 0]
         continues = self._continues.to(ids.device)

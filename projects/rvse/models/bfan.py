@@ -14,18 +14,18 @@ from .stacked_attention import context_cosines, gram_matrices, pair_products
 
 
 def _or_all(kept: Tensor) -> Tensor:
-    """Where a query keeps nothing, as with equal weights, it keeps everything."""
+    """Keep everything for queries that would keep nothing, as with equal weights."""
     return kept | ~kept.any(dim=1, keepdim=True)
 
 
 def focus_equal(weights: Tensor, lengths: Tensor) -> Tensor:
-    """Keeps weights above the mean: n a_p > sum a, n being the set's true size."""
+    """Keep weights above the mean: n a_p > sum a, where n is the true size of the set."""
     size = lengths.to(weights.dtype)[:, None, None, None]
     return _or_all(size * weights > weights.sum(dim=1, keepdim=True))
 
 
 def focus_prob(weights: Tensor, lengths: Tensor) -> Tensor:
-    """Keeps a_p sum_j sqrt(a_j) > sum_j a_j^1.5; padded places have weight 0."""
+    """Keep a_p sum_j sqrt(a_j) > sum_j a_j^1.5; the weights of padding are 0."""
     root = weights.sqrt()
     total = root.sum(dim=1, keepdim=True)
     return _or_all(weights * total > (weights * root).sum(dim=1, keepdim=True))
@@ -36,9 +36,10 @@ FOCUS = {'equal': focus_equal, 'prob': focus_prob}
 
 @MODELS.register_module()
 class BFANSimilarity(BlockwiseSimilarity):
-    """Similarity of BFAN: mean cosine of words plus mean cosine of regions, in [-2, 2].
+    """Compute BFAN's similarity: mean cosine of words plus mean cosine of regions, in [-2, 2].
 
-    Attention is SCAN's, in both directions, over the fragments that ``focus`` keeps.
+    The attention is that of SCAN, in both directions, restricted to the fragments that ``focus``
+    keeps.
 
     Args:
         focus: ``equal`` or ``prob``.
@@ -62,11 +63,11 @@ class BFANSimilarity(BlockwiseSimilarity):
         self.smooth = smooth
 
     def pair_elements(self, regions: int, words: int, channels: int) -> int:
-        """The matrix of products of regions and words."""
+        """Return the size of the matrix of products between regions and words."""
         return regions * words
 
     def image_terms(self, images: Tensor) -> Tensor:
-        """Gram matrices, whose diagonals are the squared lengths."""
+        """Compute the Gram matrices, whose diagonals are the squared norms."""
         return gram_matrices(images)
 
     def score_block(
@@ -77,7 +78,7 @@ class BFANSimilarity(BlockwiseSimilarity):
         captions: Tensor,
         caption_lengths: Tensor,
     ) -> Tensor:
-        """Both directions, added; see :meth:`BlockwiseSimilarity.score_block`."""
+        """Add the scores of both directions; see :meth:`BlockwiseSimilarity.score_block`."""
         products = pair_products(images, captions)
         norms = torch.linalg.vector_norm(captions, dim=2)
         attend = (self.smooth, self.focus)

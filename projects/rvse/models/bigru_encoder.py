@@ -19,21 +19,22 @@ from .size_augmentation import augment_words
 
 @MODELS.register_module()
 class BiGRUTextEncoder(BaseModule):
-    """Captions to one embedding each, or to one for every word.
+    """Encode captions with word embeddings and a GRU, with one embedding per caption or word.
 
-    The vocabulary travels inside the state dict, so weights are never parted from it.
+    The vocabulary is part of the state dict, so weights always come with it.
 
     Args:
-        vocab_file: The vocabulary's json; None until :meth:`set_vocabulary` or a checkpoint.
-        vocab_size: Rows of the embedding; None is that of the vocabulary, and one more for
-            ``<mask>`` where ``mask_rate`` is not 0.
-        word_channels: Channels of a word's embedding.
-        channels: Channels d of each direction of the GRU; they are averaged.
-        pool: What pools words into one embedding; None leaves one for each word.
-        word_dropout: Dropout of the words' embeddings (0.4 in SGRAF).
-        mask_rate: Size augmentation while training; see :func:`augment_words`. ``<start>`` and
-            ``<end>`` take part, as released.
-        bidirectional: False is a GRU that reads forwards alone, as VSE++ has it.
+        vocab_file: JSON file of the vocabulary. If None, the vocabulary has to come from
+            :meth:`set_vocabulary` or a checkpoint.
+        vocab_size: Number of rows of the embedding. None is the size of the vocabulary, plus one
+            for ``<mask>`` if ``mask_rate`` is not 0.
+        word_channels: Channels of the word embeddings.
+        channels: Channels d of each direction of the GRU. The directions are averaged.
+        pool: Config of the pooling over words. None returns an embedding per word.
+        word_dropout: Dropout of the word embeddings (0.4 in SGRAF).
+        mask_rate: Rate of the size augmentation in training; see :func:`augment_words`. As
+            released, ``<start>`` and ``<end>`` are augmented too.
+        bidirectional: Whether the GRU is bidirectional. VSE++ only reads forwards.
 
     Raises:
         ValueError: Neither ``vocab_file`` nor ``vocab_size`` is set, or the vocabulary has more
@@ -68,15 +69,15 @@ class BiGRUTextEncoder(BaseModule):
             self.set_vocabulary(vocabulary)
 
     def init_weights(self) -> None:
-        """Embeddings uniform in [-0.1, 0.1], as released."""
+        """Initialise the embeddings uniformly in [-0.1, 0.1], as released."""
         nn.init.uniform_(self.embed.weight, -0.1, 0.1)
         super().init_weights()
 
     def set_vocabulary(self, vocabulary: Vocabulary) -> None:
-        """Takes ``vocabulary`` over.
+        """Set the vocabulary.
 
         Raises:
-            ValueError: It needs more rows than the embedding has.
+            ValueError: The vocabulary needs more rows than the embedding has.
         """
         needed = len(vocabulary) + bool(self.mask_rate)
         if needed > self.embed.num_embeddings:
@@ -88,7 +89,7 @@ class BiGRUTextEncoder(BaseModule):
         self.vocabulary = vocabulary
 
     def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids (B, L), padded with 0, and lengths (B,) on the model's device.
+        """Return ids (B, L), zero-padded, and lengths (B,) on the model's device.
 
         Raises:
             RuntimeError: There is no vocabulary yet.
@@ -102,14 +103,16 @@ class BiGRUTextEncoder(BaseModule):
         return ids.to(device), lengths.to(device)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """
+        """Encode a batch of captions.
+
         Args:
             ids: (B, L) int64.
             lengths: (B,), from 1 to L, in any order.
 
         Returns:
-            L2-normalised embeddings, (B, C) with a pool, else (B, L, C) and zero beyond a
-            caption's words; and the number of words (B,) that made them.
+            L2-normalised embeddings and the number of words (B,) they were computed from.
+            Embeddings are (B, C) with a pool, otherwise (B, L, C) and zero beyond the words of a
+            caption.
         """
         if self.training and self.mask_rate:
             mask_id = self.embed.num_embeddings - 1
@@ -126,11 +129,14 @@ class BiGRUTextEncoder(BaseModule):
         return l2norm(features).masked_fill(pads, 0), lengths
 
     def get_extra_state(self) -> Tensor:
-        """The vocabulary as bytes, (n,) uint8: checkpoints of tensors alone load everywhere."""
+        """Return the vocabulary as bytes (n,) uint8.
+
+        Checkpoints that contain only tensors can be loaded everywhere.
+        """
         words = self.vocabulary.words if self.vocabulary else []
         return torch.tensor(list('\n'.join(words).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Takes over the vocabulary of a state dict, unless it has none."""
+        """Set the vocabulary from a state dict, unless it is empty."""
         if state.numel():
             self.set_vocabulary(Vocabulary(bytes(state.cpu().tolist()).decode().split('\n')))

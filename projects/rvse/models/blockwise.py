@@ -11,15 +11,16 @@ from .sequences import length_mask
 
 
 class BlockwiseSimilarity(nn.Module):
-    """Scores blocks of images against groups of captions of about one length.
+    """Score blocks of images against groups of captions of similar length.
 
-    Captions are taken in the order of their length, so that hardly a padded word is computed.
-    Everything is computed in float32 (or float64), under autocast, too.
+    Captions are sorted by length, so that almost no padding is computed. All computations use
+    float32 (or float64), even under autocast.
 
     Args:
-        workspace: Elements of the largest tensor of a block; the peak memory is a few of these.
-            None is what is fast: a CPU's caches are small, a GPU wants much to do at once.
-        spread: A group's longest caption is at most this many times as long as its shortest.
+        workspace: Number of elements of the largest tensor of a block. The peak memory is a small
+            multiple of it. None selects a fast value: small for the caches of a CPU, large to keep
+            a GPU busy.
+        spread: Maximum ratio between the longest and the shortest caption of a group.
     """
 
     def __init__(self, workspace: int | None = None, spread: float = 1.15) -> None:
@@ -28,7 +29,7 @@ class BlockwiseSimilarity(nn.Module):
         self.spread = spread
 
     def image_terms(self, images: Tensor) -> Tensor:
-        """What scores need of each picture's regions (I, R, C) beside them, (I, ...)."""
+        """Compute terms (I, ...) of regions (I, R, C) that all scores of an image reuse."""
         raise NotImplementedError
 
     def score_block(
@@ -39,25 +40,26 @@ class BlockwiseSimilarity(nn.Module):
         captions: Tensor,
         caption_lengths: Tensor,
     ) -> Tensor:
-        """Scores (I, T) of regions (I, R, C) and words (T, L, C); L is the longest's length.
+        """Compute scores (I, T) of regions (I, R, C) and words (T, L, C); L is the longest length.
 
-        ``terms`` are the pictures' :meth:`image_terms`; regions and words are zero beyond their
+        ``terms`` are the :meth:`image_terms` of the images. Regions and words are zero beyond their
         lengths.
         """
         raise NotImplementedError
 
     def pair_elements(self, regions: int, words: int, channels: int) -> int:
-        """Elements that the largest tensor of a block has for each pair."""
+        """Return the number of elements per pair of the largest tensor of a block."""
         raise NotImplementedError
 
     def forward(
         self, images: Tensor, image_lengths: Tensor, captions: Tensor, caption_lengths: Tensor
     ) -> Tensor:
-        """
+        """Compute the scores of all pairs of images and captions.
+
         Args:
-            images: (I, R, C), regions; what lies beyond a picture's number is not read.
+            images: (I, R, C), regions. Values beyond the length of an image are ignored.
             image_lengths: (I,) int64.
-            captions: (T, L, C), words; what lies beyond a caption's length is not read.
+            captions: (T, L, C), words. Values beyond the length of a caption are ignored.
             caption_lengths: (T,) int64.
 
         Returns:
@@ -85,7 +87,7 @@ class BlockwiseSimilarity(nn.Module):
     def _groups(
         self, images: Tensor, caption_lengths: Tensor, channels: int, workspace: int
     ) -> Iterator[tuple[list[int], int]]:
-        """Indices of captions that are computed together, and the longest one's length."""
+        """Yield indices of captions to compute together, and the length of the longest one."""
         lengths = caption_lengths.tolist()
         group: list[int] = []
         for i in sorted(range(len(lengths)), key=lengths.__getitem__):

@@ -1,4 +1,4 @@
-"""NCR: two networks of one kind, each of which trains on what the other takes for matching."""
+"""NCR: two networks of one kind, each trained on the pairs the other considers matching."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .matcher import Features
 
 
 class MeanSimilarity(nn.Module):
-    """The mean of similarities, each of its part of the embeddings' channels."""
+    """Average several similarities, each of its own part of the embedding channels."""
 
     def __init__(self, similarities: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class MeanSimilarity(nn.Module):
     def forward(
         self, images: Tensor, image_lengths: Tensor, captions: Tensor, caption_lengths: Tensor
     ) -> Tensor:
-        """Scores (I, T); arguments as of any similarity."""
+        """Compute scores (I, T) from the arguments of any similarity."""
         parts = len(self.similarities)
         scores = [
             similarity(image, image_lengths, caption, caption_lengths)
@@ -39,11 +39,12 @@ class MeanSimilarity(nn.Module):
 
 @MODELS.register_module()
 class CoTrainedMatcher(BaseModel):
-    """Two matchers that start from different random weights; tests take the mean of their scores.
+    """Train two matchers with different initial weights, and average their scores for evaluation.
 
-    :class:`CoTrainLoop` trains one network at a time, as released: ``active`` says which, and the
-    samples' ``correspondence`` how well each pair corresponds. With ``active=None`` both train at
-    once, on labels that :class:`CleanSplitHook` sets. Without labels all pairs match.
+    As released, :class:`CoTrainLoop` trains one network at a time. ``active`` is its index, and the
+    ``correspondence`` of a sample says how well the pair corresponds. With ``active=None`` both
+    networks are trained jointly, on labels set by :class:`CleanSplitHook`. Without labels all pairs
+    match.
 
     Args:
         matcher: Config of an :class:`ImageTextMatcher` whose loss is :class:`NCRLoss`.
@@ -57,17 +58,17 @@ class CoTrainedMatcher(BaseModel):
         super().__init__(data_preprocessor, init_cfg)
         self.matchers = nn.ModuleList(MODELS.build(matcher) for _ in range(2))
         self.similarity = MeanSimilarity([m.similarity for m in self.matchers])
-        self.active: int | None = None  # the network that trains; None is both
+        self.active: int | None = None  # the network being trained, None for both
         self.labels: Tensor | None = None  # (2, N), by network and text_id
-        self.warm_up_loss: Any = None  # in place of the networks' own
+        self.warm_up_loss: Any = None  # replaces the losses of the networks
 
     @property
     def text_encoder(self) -> Any:
-        """The first network's, whose vocabulary a hook makes."""
+        """Return the text encoder of the first network, whose vocabulary is built by a hook."""
         return self.matchers[0].text_encoder
 
     def share_vocabulary(self) -> None:
-        """Give the second network the first one's vocabulary, which may have come meanwhile."""
+        """Give the second network the vocabulary of the first, which may have been set late."""
         vocabulary = getattr(self.text_encoder, 'vocabulary', None)
         other = self.matchers[1].text_encoder
         if vocabulary is not None and other.vocabulary is not vocabulary:
@@ -79,10 +80,10 @@ class CoTrainedMatcher(BaseModel):
         data_samples: Sequence[DataSample] | None = None,
         mode: str = 'tensor',
     ) -> Features | dict[str, Tensor]:
-        """``loss`` or ``tensor``, as :class:`ImageTextMatcher`.
+        """Return losses or embeddings, depending on ``mode`` (``loss`` or ``tensor``).
 
         Raises:
-            ValueError: ``mode`` is another one, or a loss is asked for without data samples.
+            ValueError: ``mode`` is unknown, or ``data_samples`` is missing for the loss.
         """
         if mode == 'tensor':
             return self.extract_feat(inputs, data_samples)
@@ -97,7 +98,10 @@ class CoTrainedMatcher(BaseModel):
         inputs: Tensor | Sequence[Tensor] | None,
         data_samples: Sequence[DataSample] | None,
     ) -> Features:
-        """As :meth:`ImageTextMatcher.extract_feat`, with both networks' channels side by side."""
+        """Compute embeddings with the channels of both networks side by side.
+
+        See :meth:`ImageTextMatcher.extract_feat`.
+        """
         self.share_vocabulary()
         found = [matcher.extract_feat(inputs, data_samples) for matcher in self.matchers]
         return {
@@ -108,7 +112,7 @@ class CoTrainedMatcher(BaseModel):
     def loss(
         self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]
     ) -> dict[str, Tensor]:
-        """Losses of the networks that train, and the mean of their statistics."""
+        """Compute the losses of the networks being trained and the mean of their statistics."""
         self.share_vocabulary()
         losses: dict[str, Tensor] = {}
         statistics = []
@@ -134,7 +138,7 @@ class CoTrainedMatcher(BaseModel):
 
         Args:
             network: 0 or 1.
-            data: ``inputs`` and ``data_samples``, as the data preprocessor gives them.
+            data: ``inputs`` and ``data_samples`` from the data preprocessor.
 
         Returns:
             (B,), see :meth:`NCRLoss.predict_labels`.

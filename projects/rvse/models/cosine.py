@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class CosineSimilarity(nn.Module):
-    """s(V, T) = v^T t of unit vectors (section 3.1): one matrix product for all pairs."""
+    """Compute s(V, T) = v^T t of unit vectors (section 3.1): one matrix product for all pairs."""
 
     def forward(
         self,
@@ -18,5 +18,5 @@ class CosineSimilarity(nn.Module):
         captions: Tensor,
         caption_lengths: Tensor,
     ) -> Tensor:
-        """Scores (I, T) of embeddings (I, C) and (T, C); the lengths are not read."""
+        """Compute scores (I, T) of embeddings (I, C) and (T, C); lengths are ignored."""
         return F.linear(images, captions)

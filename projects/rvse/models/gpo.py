@@ -13,7 +13,7 @@ from .sequences import length_mask
 
 
 def sinusoids(length: int, channels: int) -> Tensor:
-    """Position encodings (length, channels): sines in even, cosines in odd channels."""
+    """Compute position encodings (length, channels): sines in even, cosines in odd channels."""
     position = torch.arange(length, dtype=torch.float32)[:, None]
     rate = torch.exp(torch.arange(0, channels, 2).float() * -(math.log(10000.0) / channels))
     encoding = torch.zeros(length, channels)
@@ -24,15 +24,15 @@ def sinusoids(length: int, channels: int) -> Tensor:
 
 @MODELS.register_module()
 class GPO(nn.Module):
-    """Pools a set into a vector: sorts every channel and weights the ranks.
+    """Pool a set into a vector: sort every channel and weight the ranks.
 
-    The weights are a function of the set's size alone, learnt by a small BiGRU over encodings of
-    the ranks, so each size of a batch is computed once.
+    The weights only depend on the size of the set and are learnt by a small BiGRU over encodings
+    of the ranks, so every size in a batch is computed once.
 
     Args:
-        d_pe: Channels of the ranks' encoding.
+        d_pe: Channels of the encoding of ranks.
         d_hidden: Channels of the BiGRU, whose directions are averaged.
-        temperature: Of the softmax over ranks.
+        temperature: Temperature of the softmax over ranks.
     """
 
     def __init__(self, d_pe: int = 32, d_hidden: int = 32, temperature: float = 0.1) -> None:
@@ -43,8 +43,11 @@ class GPO(nn.Module):
         self.linear = nn.Linear(d_hidden, 1, bias=False)
 
     def pool_weights(self, lengths: Tensor, size: int) -> Tensor:
-        """Weights (B, size) of the ranks of sets of ``lengths`` (B,): rows sum to 1, 0 at pads."""
-        if torch.compiler.is_compiling():  # the number of different sizes depends on the data
+        """Compute weights (B, size) of the ranks for sets of ``lengths`` (B,).
+
+        Rows sum to 1; the weights of padding are 0.
+        """
+        if torch.compiler.is_compiling():  # the number of distinct sizes is data-dependent
             sizes, row = lengths, torch.arange(len(lengths), device=lengths.device)
         else:
             sizes, row = lengths.unique(return_inverse=True)
@@ -52,15 +55,16 @@ class GPO(nn.Module):
         hidden = run_gru(self.gru, encoding.expand(len(sizes), -1, -1), sizes)
         forward, backward = hidden.chunk(2, dim=-1)
         scores = self.linear((forward + backward) / 2).squeeze(-1)
-        # float32 even under autocast: the temperature makes large numbers of small errors
+        # float32 even under autocast, because the temperature amplifies rounding errors
         scores = scores if scores.dtype == torch.float64 else scores.float()
         scores = scores.masked_fill(~length_mask(sizes, size), -torch.inf)
         return torch.softmax(scores / self.temperature, dim=1)[row]
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """
+        """Pool a batch of sets.
+
         Args:
-            features: (B, N, C); what lies beyond a set's size is not read.
+            features: (B, N, C). Values beyond the size of a set are ignored.
             lengths: (B,) int64 from 1 to N, sizes of the sets.
 
         Returns:

@@ -9,25 +9,25 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 __all__ = ['run_gru']
 
-_ROWS = 112  # sequences that are padded together
+_ROWS = 112  # number of sequences padded together
 
 
 def run_gru(rnn: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
-    """Run a GRU of one layer over the first ``lengths[i]`` vectors of every row.
+    """Run a single-layer GRU over the first ``lengths[i]`` vectors of every row.
 
-    Training on a CPU does without packed sequences. PyTorch's kernel takes a view of the packed
-    input for every step, and the gradient of each view is as large as the whole input, so that the
-    backward pass is quadratic in the length. Padded sequences give the same numbers. An exported
-    graph has no packed sequences either.
+    Training on a CPU avoids packed sequences. PyTorch's kernel takes a view of the packed input in
+    every step, and the gradient of each view is as large as the whole input, so the backward pass
+    is quadratic in the length. Padded sequences give the same numbers. Exported graphs do not
+    support packed sequences either.
 
     Args:
-        rnn: With ``batch_first`` and biases, of one layer and one or both directions.
-        x: (B, L, C_in); what lies beyond a sequence is not read.
+        rnn: A GRU with ``batch_first``, biases, one layer, and one or both directions.
+        x: (B, L, C_in). Values beyond the length of a sequence are ignored.
         lengths: (B,) int64 from 1 to L, in any order.
 
     Returns:
-        Hidden states (B, L, C), or (B, L, 2 * C) of the forward and the backward direction, zero
-        beyond a sequence.
+        Hidden states (B, L, C), or (B, L, 2 * C) for the forward and the backward direction, zero
+        beyond the length of a sequence.
     """
     if torch.compiler.is_compiling():
         return _hidden(rnn, x, lengths)
@@ -36,7 +36,7 @@ def run_gru(rnn: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
         return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
     order = lengths.argsort(descending=True)
     hidden = []
-    for rows in order.split(_ROWS):  # of similar lengths, so that there are few pads
+    for rows in order.split(_ROWS):  # similar lengths, so that there is little padding
         size = int(lengths[rows].max())
         states = _hidden(rnn, x[rows, :size], lengths[rows])
         hidden.append(F.pad(states, (0, 0, 0, x.shape[1] - size)))
@@ -49,7 +49,7 @@ def _hidden(rnn: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
     forward = _one_direction(rnn, x, '')
     if not rnn.bidirectional:
         return forward * inside[..., None]
-    # Each sequence back to front; its pads stay behind it.
+    # Reverse every sequence; its padding stays at the end.
     mirror = torch.where(inside, lengths[:, None] - 1 - step, step)[..., None]
     backward = _one_direction(rnn, x.gather(1, mirror.expand_as(x)), '_reverse')
     backward = backward.gather(1, mirror.expand_as(backward))
@@ -57,7 +57,7 @@ def _hidden(rnn: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _one_direction(rnn: nn.GRU, x: Tensor, suffix: str) -> Tensor:
-    """Hidden states (B, L, C) of one direction's weights, read from left to right."""
+    """Compute the hidden states (B, L, C) of one direction, from left to right."""
     names = ('weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0')
     weights = [getattr(rnn, name + suffix) for name in names]
     start = x.new_zeros(1, len(x), rnn.hidden_size)

@@ -1,4 +1,4 @@
-"""Image-text matching: two encoders, a similarity of all pairs, a loss of the similarity matrix."""
+"""Image-text matching: two encoders, a similarity of all pairs and a loss."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ Features = dict[str, Tensor]
 
 @MODELS.register_module()
 class ImageTextMatcher(BaseModel):
-    """Every model of the paper; which one it is, its parts say.
+    """Match images and captions; the components determine which model of the paper this is.
+
+    The inputs are regions (B, N, C) or B tensors (N_i, C); with a backbone, they are images. The
+    ``text`` of a data sample is a caption or a list of captions. Its ``image_id`` identifies the
+    image and is only needed for ``mask_repeats``. A training sample with several captions stands
+    for as many pairs. Its image is encoded once, and the captions are not negatives of it.
 
     Args:
-        image_encoder: Regions (B, N, C) and their numbers (B,) to embeddings and numbers.
-        text_encoder: ``tokenize`` makes ids and lengths of captions, ``forward`` embeddings and
-            lengths of them.
-        similarity: Scores (I, T) of ``images, image_lengths, captions, caption_lengths``.
-        loss: A loss of the similarity matrix (:class:`projects.rvse.losses.MatchingLoss`).
-        backbone: Makes feature maps (B, C, h, w) of images (B, 3, H, W); their cells are the
-            regions then. None: the inputs are regions.
-        mask_repeats: Captions of one picture that meet in a batch are no negatives of it. The
+        image_encoder: Maps regions (B, N, C) and their numbers (B,) to embeddings and numbers.
+        text_encoder: ``tokenize`` maps captions to ids and lengths, ``forward`` maps these to
+            embeddings and lengths.
+        similarity: Computes scores (I, T) from ``images, image_lengths, captions,
+            caption_lengths``.
+        loss: A loss over the similarity matrix (:class:`projects.rvse.losses.MatchingLoss`).
+        backbone: Computes feature maps (B, C, h, w) of images (B, 3, H, W), whose cells are then
+            the regions. None if the inputs are regions.
+        mask_repeats: Do not use several captions of one image in a batch as its negatives. The
             released code counts them as negatives.
-
-    The inputs are regions (B, N, C), or B tensors (N_i, C); with a backbone, images. A data sample
-    has in ``text`` its caption or a list of captions, and in ``image_id`` what tells pictures
-    apart (needed by ``mask_repeats`` alone). A training sample with several captions stands for as
-    many pairs, whose picture is encoded once; they are no negatives of one another.
     """
 
     def __init__(
@@ -64,10 +65,10 @@ class ImageTextMatcher(BaseModel):
         data_samples: Sequence[DataSample] | None = None,
         mode: str = 'tensor',
     ) -> Features | dict[str, Tensor] | tuple[list[DataSample], list[DataSample]]:
-        """``loss`` returns losses, ``predict`` data samples, ``tensor`` embeddings.
+        """Return losses, data samples or embeddings, for mode ``loss``, ``predict`` or ``tensor``.
 
         Raises:
-            ValueError: ``mode`` is another one, or it needs data samples and there are none.
+            ValueError: ``mode`` is unknown, or it needs ``data_samples`` and there are none.
         """
         if mode == 'tensor':
             return self.extract_feat(inputs, data_samples)
@@ -80,23 +81,26 @@ class ImageTextMatcher(BaseModel):
         return self.predict(inputs, data_samples)
 
     def prediction_layers(self) -> list[nn.Module]:
-        """Return what makes the similarities: where all are equal, a loss has its chance value."""
+        """Return the layers that compute the similarities.
+
+        If all similarities are equal, a loss has its chance value.
+        """
         return [self.similarity]
 
     def grid_features(self, images: Tensor | Sequence[Tensor]) -> Tensor:
-        """Cells of the backbone's last feature map (B, h * w, C) of images (B, 3, H, W)."""
+        """Compute the cells (B, h * w, C) of the last feature map of images (B, 3, H, W)."""
         maps = self.backbone(images if isinstance(images, Tensor) else torch.stack(list(images)))
         maps = maps[-1] if isinstance(maps, (tuple, list)) else maps
         return maps.flatten(2).transpose(1, 2)
 
     def encode_images(self, inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Embeddings of pictures, and their numbers of regions (B,)."""
+        """Compute embeddings of images and their numbers of regions (B,)."""
         if self.backbone is not None:
             inputs = self.grid_features(inputs)
         return self.image_encoder(*pad_sets(inputs))
 
     def encode_captions(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Embeddings of captions, and their numbers of words (T,)."""
+        """Compute embeddings of captions and their numbers of words (T,)."""
         return self.text_encoder(*self.text_encoder.tokenize(captions))
 
     def extract_feat(
@@ -104,8 +108,12 @@ class ImageTextMatcher(BaseModel):
         inputs: Tensor | Sequence[Tensor] | None,
         data_samples: Sequence[DataSample] | None,
     ) -> Features:
-        """``image_feat`` and ``image_lengths`` of the inputs, ``text_feat`` and ``text_lengths`` of
-        the samples' captions, one after the other; None leaves its half out."""
+        """Compute embeddings of images and captions.
+
+        Returns:
+            ``image_feat`` and ``image_lengths`` for the inputs, ``text_feat`` and ``text_lengths``
+            for the concatenated captions of the samples. An argument of None omits its half.
+        """
         features = {}
         if inputs is not None:
             features['image_feat'], features['image_lengths'] = self.encode_images(inputs)
@@ -115,7 +123,7 @@ class ImageTextMatcher(BaseModel):
         return features
 
     def score(self, features: Features) -> Tensor:
-        """Similarities (I, T) of all images and captions of :meth:`extract_feat`."""
+        """Compute similarities (I, T) of all images and captions of :meth:`extract_feat`."""
         return self.similarity(
             features['image_feat'],
             features['image_lengths'],
@@ -126,10 +134,10 @@ class ImageTextMatcher(BaseModel):
     def loss(
         self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]
     ) -> dict[str, Tensor]:
-        """``loss`` and the loss module's statistics for a batch of pairs.
+        """Compute ``loss`` and the statistics of the loss module for a batch of pairs.
 
         Raises:
-            ValueError: A sample has no caption, or ``mask_repeats`` finds no ``image_id``.
+            ValueError: A sample has no caption, or no ``image_id`` for ``mask_repeats``.
         """
         scores, positives = self.pair_scores(inputs, data_samples)
         loss = self.criterion(scores, positives)
@@ -138,7 +146,7 @@ class ImageTextMatcher(BaseModel):
     def pair_scores(
         self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]
     ) -> tuple[Tensor, Tensor | None]:
-        """What a matching loss reads of a batch: S (B, B) and further positives (B, B) or None."""
+        """Compute the similarity matrix (B, B) and the mask of extra positives (B, B) or None."""
         counts = []
         for i, sample in enumerate(data_samples):
             texts = sample.get('text')
@@ -155,11 +163,11 @@ class ImageTextMatcher(BaseModel):
         positives = (
             self._same_picture(data_samples, owner) if several or self.mask_repeats else None
         )
-        # a picture's row once for each of its captions
+        # repeat the row of an image for each of its captions
         return scores[owner.to(scores.device)] if several else scores, positives
 
     def _same_picture(self, data_samples: Sequence[DataSample], owner: Tensor) -> Tensor:
-        """(B, B) bool, of pairs whose samples are ``owner`` (B,)."""
+        """Return a mask (B, B) of pairs that share an image; ``owner`` (B,) is their sample."""
         ids: list[Any] = list(range(len(data_samples)))
         if self.mask_repeats:
             ids = [sample.get('image_id') for sample in data_samples]
@@ -172,7 +180,7 @@ class ImageTextMatcher(BaseModel):
     def predict(
         self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]
     ) -> tuple[list[DataSample], list[DataSample]]:
-        """:meth:`predict_all` within a batch."""
+        """Predict within a batch; see :meth:`predict_all`."""
         return self.predict_all(self.extract_feat(inputs, data_samples), data_samples)
 
     def predict_all(
@@ -182,17 +190,19 @@ class ImageTextMatcher(BaseModel):
         num_images: int | None = None,
         num_texts: int | None = None,
     ) -> tuple[list[DataSample], list[DataSample]]:
-        """What mmpretrain's retrieval loops ask for, in one process.
+        """Score all images and captions, as mmpretrain's retrieval loops require, in one process.
 
         Args:
-            feats: Of :meth:`extract_feat`, of all batches one after the other.
-            data_samples: One a picture; ``gt_text_id`` and ``gt_image_id`` become ``gt_label``.
-            num_images: Pictures that count; more are copies that fill the last batch.
-            num_texts: Captions that count.
+            feats: Features from :meth:`extract_feat`, concatenated over all batches.
+            data_samples: One sample per image. ``gt_text_id`` and ``gt_image_id`` become
+                ``gt_label``.
+            num_images: Number of images that count. Any further ones are copies that fill the last
+                batch.
+            num_texts: Number of captions that count.
 
         Returns:
-            A sample for every picture with ``pred_score`` over the captions, and a sample for
-            every caption with ``pred_score`` over the pictures.
+            A sample per image with ``pred_score`` over the captions, and a sample per caption with
+            ``pred_score`` over the images.
         """
         scores = self.score(feats)[:num_images, :num_texts]
         pictures = list(data_samples or [DataSample() for _ in scores])[:num_images]
@@ -208,7 +218,7 @@ class ImageTextMatcher(BaseModel):
 
 
 def captions_of(sample: DataSample) -> list[str]:
-    """The captions of a sample, whose ``text`` is one or a list of them."""
+    """Return the captions of a sample, whose ``text`` is one caption or a list."""
     return [sample.text] if isinstance(sample.text, str) else list(sample.text)
 
 

@@ -1,4 +1,4 @@
-"""Meta-SPN's training step: the weighting network learns beside the matcher."""
+"""Meta-SPN's training step: the weighting network is trained along with the matcher."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .matcher import ImageTextMatcher
 
 
 class _Scores(nn.Module):
-    """S (B, B) of a batch as a module's output, for functional calls."""
+    """Compute S (B, B) of a batch as the output of a module, for functional calls."""
 
     def __init__(self, matcher: ImageTextMatcher) -> None:
         super().__init__()
@@ -26,11 +26,11 @@ class _Scores(nn.Module):
 
 @MODELS.register_module()
 class MetaWeightedMatcher(ImageTextMatcher):
-    """A matcher with :class:`MetaSPNLoss`, whose network every step teaches.
+    """Train a matcher with :class:`MetaSPNLoss` and teach its network in every step.
 
-    The first half of the batch is the step that is tried on paper, with the learning rate of the
-    moment, and the second half judges it. The paper does not say what judges; a batch of its own
-    would cost a second loader. The network's parameters are among the model's, so the same
+    The first half of the batch is used for the virtual step, with the current learning rate, and
+    the second half evaluates it. The paper does not specify the evaluation batch, and a separate
+    one would need a second loader. The parameters of the network are part of the model, so the same
     optimizer updates both.
 
     Args:
@@ -40,7 +40,7 @@ class MetaWeightedMatcher(ImageTextMatcher):
     def train_step(
         self, data: dict | tuple | list, optim_wrapper: OptimWrapper
     ) -> dict[str, Tensor]:
-        """As mmengine's, with the weighting network's gradient added.
+        """Take MMEngine's training step, adding the gradient of the weighting network.
 
         Raises:
             ValueError: The batch has fewer than four pairs.

@@ -13,7 +13,7 @@ from projects.common.errors import InputError
 
 from .matcher import ImageTextMatcher
 
-GROUP = 8  # pairs that are scored at once, all with all
+GROUP = 8  # number of pairs scored at once, all against all
 
 
 def paired_scores(
@@ -23,11 +23,11 @@ def paired_scores(
     captions: Tensor,
     caption_lengths: Tensor,
 ) -> Tensor:
-    """Score image i with caption i alone, (B,): the diagonal without most of the matrix.
+    """Score image i with caption i only, (B,): the diagonal, without most of the matrix.
 
-    Arguments are those of any similarity, with as many images as captions.
+    The arguments are those of any similarity, with as many images as captions.
     """
-    # captions of about one length together: little padding is computed
+    # group captions of similar length to compute little padding
     order = caption_lengths.argsort(stable=True)
     scores = [
         similarity(images[some], image_lengths[some], captions[some], caption_lengths[some])
@@ -38,11 +38,11 @@ def paired_scores(
 
 @MODELS.register_module()
 class OfflineNegativesMatcher(ImageTextMatcher):
-    """A matcher with :class:`AOQLoss`; it evaluates as :class:`ImageTextMatcher`.
+    """Train a matcher with :class:`AOQLoss`; it is evaluated like :class:`ImageTextMatcher`.
 
-    A training batch is one of :func:`pairs_then_negatives`: B pairs, then for each the image and
-    the caption that were mined for it, then (six terms) the owners of these two. Online negatives
-    come of the B pairs alone.
+    A training batch comes from :func:`pairs_then_negatives`: B pairs, then the mined image and
+    caption of each pair, then (six terms) the owners of these two. Online negatives only come from
+    the B pairs.
 
     Args:
         **kwargs: See :class:`ImageTextMatcher`.
@@ -51,10 +51,10 @@ class OfflineNegativesMatcher(ImageTextMatcher):
     def loss(
         self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]
     ) -> dict[str, Tensor]:
-        """Compute ``loss`` and the loss module's statistics.
+        """Compute ``loss`` and the statistics of the loss module.
 
         Raises:
-            ValueError: The batch is no whole number of groups.
+            ValueError: The batch is not a whole number of groups.
         """
         groups = self.criterion.terms - 3
         batch = len(data_samples) // groups
@@ -68,7 +68,7 @@ class OfflineNegativesMatcher(ImageTextMatcher):
         images = list(zip(found['image_feat'].split(batch), found['image_lengths'].split(batch)))
         captions = list(zip(found['text_feat'].split(batch), found['text_lengths'].split(batch)))
         scores = self.similarity(*images[0], *captions[0])
-        # in the order of AOQLoss: mined captions, mined images, both, and their owners
+        # the order AOQLoss expects: mined captions, mined images, both, and their owners
         pairings = [(0, 1), (1, 0), *((group, group) for group in range(1, groups))]
         offline = [
             paired_scores(self.similarity, *images[image], *captions[caption])

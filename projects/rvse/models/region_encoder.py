@@ -1,4 +1,4 @@
-"""Image encoders over region (or grid) features (Figure 2)."""
+"""Image encoders for region (or grid) features (Figure 2)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .size_augmentation import drop_regions
 
 
 class RegionMLP(nn.Module):
-    """Two linear layers with a batch norm between them (Figure 9).
+    """Apply two linear layers with a batch norm between them (Figure 9).
 
-    The figure's second batch norm is instantiated by the released code but never applied.
+    The released code instantiates the second batch norm of the figure but never applies it.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
@@ -27,19 +27,19 @@ class RegionMLP(nn.Module):
         self.bns = nn.ModuleList([nn.BatchNorm1d(channels // 2)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, in_channels) to (B, N, channels); statistics are over all B * N rows."""
+        """Map (B, N, in_channels) to (B, N, channels); statistics cover all B * N rows."""
         hidden = self.bns[0](self.layers[0](x.flatten(0, 1)))
         return self.layers[1](F.relu(hidden)).unflatten(0, x.shape[:2])
 
 
 class RegionEncoder(BaseModule):
-    """A linear layer, what a subclass adds to it, and pooling.
+    """Encode regions with a linear layer, the layers of the subclass, and pooling.
 
     Args:
-        in_channels: Channels of a region's feature.
+        in_channels: Channels of the region features.
         channels: Channels d of the embedding.
-        pool: What pools regions into one embedding; None leaves an embedding for each region.
-        drop_rate: Size augmentation while training; see :func:`drop_regions`.
+        pool: Config of the pooling over regions. None returns an embedding per region.
+        drop_rate: Rate of the size augmentation in training; see :func:`drop_regions`.
     """
 
     def __init__(
@@ -56,25 +56,27 @@ class RegionEncoder(BaseModule):
         self.gpool = MODELS.build(pool) if pool else None
 
     def init_weights(self) -> None:
-        """Xavier-uniform, bias 0, as released."""
+        """Initialise the linear layer Xavier-uniformly with bias 0, as released."""
         bound = math.sqrt(6 / (self.fc.in_features + self.fc.out_features))
         nn.init.uniform_(self.fc.weight, -bound, bound)
         nn.init.zeros_(self.fc.bias)
         super().init_weights()
 
     def region_features(self, regions: Tensor) -> Tensor:
-        """(B, N, in_channels) to (B, N, channels)."""
+        """Map (B, N, in_channels) to (B, N, channels)."""
         return self.fc(regions)
 
     def forward(self, regions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """
+        """Encode a batch of images.
+
         Args:
             regions: (B, N, in_channels).
-            lengths: (B,), regions of each picture.
+            lengths: (B,), number of regions of each image.
 
         Returns:
-            L2-normalised embeddings, (B, C) with a pool, else (B, N, C) and zero beyond a
-            picture's regions; and the number of regions (B,) that made them.
+            L2-normalised embeddings and the number of regions (B,) they were computed from.
+            Embeddings are (B, C) with a pool, otherwise (B, N, C) and zero beyond the regions of an
+            image.
         """
         if self.training and self.drop_rate:
             regions, lengths = drop_regions(regions, lengths, self.drop_rate)
@@ -87,40 +89,40 @@ class RegionEncoder(BaseModule):
 
 @MODELS.register_module()
 class RegionFC(RegionEncoder):
-    """VSE (FC), Figure 2a; without a pool the image encoder of SCAN, BFAN and SGRAF."""
+    """Implement VSE (FC), Figure 2a, and without a pool the encoder of SCAN, BFAN and SGRAF."""
 
 
 @MODELS.register_module()
 class RegionFCMLP(RegionEncoder):
-    """VSE (MLP), Figure 2b: the MLP follows the linear layer."""
+    """Implement VSE (MLP), Figure 2b, in which the MLP follows the linear layer."""
 
     def __init__(self, in_channels: int = 2048, channels: int = 1024, **kwargs) -> None:
         super().__init__(in_channels, channels, **kwargs)
         self.mlp = RegionMLP(channels, channels)
 
     def region_features(self, regions: Tensor) -> Tensor:
-        """(B, N, in_channels) to (B, N, channels): linear layer, then MLP."""
+        """Map (B, N, in_channels) to (B, N, channels): linear layer, then MLP."""
         return self.mlp(self.fc(regions))
 
 
 @MODELS.register_module()
 class RegionResidualMLP(RegionFCMLP):
-    """RVSE (MLP) and RVSE++, Figure 2c: the MLP is a residual branch behind the linear layer."""
+    """Implement RVSE (MLP) and RVSE++, Figure 2c: the MLP is a residual branch."""
 
     def region_features(self, regions: Tensor) -> Tensor:
-        """(B, N, in_channels) to (B, N, channels): linear layer, MLP added."""
+        """Map (B, N, in_channels) to (B, N, channels): linear layer plus MLP of its output."""
         x = self.fc(regions)
         return x + self.mlp(x)
 
 
 @MODELS.register_module()
 class RegionParallelMLP(RegionEncoder):
-    """VSE-infinity: linear layer and MLP both read the regions; their sum is pooled."""
+    """Implement VSE-infinity: linear layer and MLP read the regions; their sum is pooled."""
 
     def __init__(self, in_channels: int = 2048, channels: int = 1024, **kwargs) -> None:
         super().__init__(in_channels, channels, **kwargs)
         self.mlp = RegionMLP(in_channels, channels)
 
     def region_features(self, regions: Tensor) -> Tensor:
-        """(B, N, in_channels) to (B, N, channels): the sum of both."""
+        """Map (B, N, in_channels) to (B, N, channels): the sum of both branches."""
         return self.fc(regions) + self.mlp(regions)

@@ -12,16 +12,16 @@ from .blockwise import BlockwiseSimilarity
 from .sequences import length_mask
 from .stacked_attention import context_cosines, gram_matrices, pair_products
 
-# lambda and lambda_2 of the released commands for Flickr30K; i2t has lambda_2 = 20 on COCO
+# lambda and lambda_2 of the released commands for Flickr30K; on COCO, i2t uses lambda_2 = 20
 DEFAULTS = {'t2i': (9.0, 6.0), 'i2t': (4.0, 5.0)}
 
 
 def pool_cosines(cosines: Tensor, lengths: Tensor, aggregation: str, lambda_lse: float) -> Tensor:
-    """One score of the cosines of a set's vectors.
+    """Aggregate the cosines of the vectors of a set into one score.
 
     Args:
-        cosines: (K, M, Q), 0 at padded places.
-        lengths: (M,), true sizes.
+        cosines: (K, M, Q), 0 at padding.
+        lengths: (M,), true sizes of the sets.
         aggregation: ``AVG``, ``LSE``, ``max`` or ``sum``.
         lambda_lse: lambda_2 of LSE: log(sum exp(lambda_2 cos)) / lambda_2.
     """
@@ -36,14 +36,14 @@ def pool_cosines(cosines: Tensor, lengths: Tensor, aggregation: str, lambda_lse:
 
 @MODELS.register_module()
 class SCANSimilarity(BlockwiseSimilarity):
-    """Similarity of SCAN: each word attends the regions (t2i), or each region the words (i2t).
+    """Compute SCAN's similarity: words attend to regions (t2i), or regions to words (i2t).
 
     Args:
         direction: ``t2i`` or ``i2t``.
-        aggregation: ``AVG`` or ``LSE``; also ``max`` and ``sum`` of the released code.
-        smooth: lambda, inverse temperature of the attention; None is the released one: 9 for
+        aggregation: ``AVG`` or ``LSE``, or ``max`` and ``sum`` of the released code.
+        smooth: lambda, inverse temperature of the attention. None uses the released value: 9 for
             t2i, 4 for i2t.
-        lambda_lse: lambda_2 of LSE; None is 6 for t2i, 5 for i2t (20 on COCO).
+        lambda_lse: lambda_2 of LSE. None uses 6 for t2i and 5 for i2t (20 on COCO).
         workspace: See :class:`BlockwiseSimilarity`.
 
     Raises:
@@ -73,11 +73,11 @@ class SCANSimilarity(BlockwiseSimilarity):
         self.lambda_lse = DEFAULTS[direction][1] if lambda_lse is None else lambda_lse
 
     def pair_elements(self, regions: int, words: int, channels: int) -> int:
-        """The matrix of products of regions and words."""
+        """Return the size of the matrix of products between regions and words."""
         return regions * words
 
     def image_terms(self, images: Tensor) -> Tensor:
-        """Gram matrices of context (t2i), lengths of queries (i2t)."""
+        """Compute Gram matrices of the context (t2i) or norms of the queries (i2t)."""
         if self.direction == 't2i':
             return gram_matrices(images)
         return torch.linalg.vector_norm(images, dim=2)
@@ -90,7 +90,7 @@ class SCANSimilarity(BlockwiseSimilarity):
         captions: Tensor,
         caption_lengths: Tensor,
     ) -> Tensor:
-        """Attention one way, pooled; see :meth:`BlockwiseSimilarity.score_block`."""
+        """Pool the attention of one direction; see :meth:`BlockwiseSimilarity.score_block`."""
         if self.direction == 't2i':
             products = pair_products(images, captions)
             norms = torch.linalg.vector_norm(captions, dim=2)

@@ -1,4 +1,4 @@
-"""Batches of sets of different sizes: masks, norms, padding."""
+"""Masks, norms and padding for batches of sets of different sizes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from projects.common.errors import InputError
 
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
-    """(B, size) bool, True in the first ``lengths[i]`` places of row i."""
+    """Return a mask (B, size), True in the first ``lengths[i]`` places of row i."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
 def l2norm(x: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
-    """x / (|x| + eps), as all the released models divide; a zero vector stays zero.
+    """Compute x / (|x| + eps), the division used by all released models; a zero vector stays zero.
 
     The gradient at zero is zero: torch's norm has a subgradient there.
     """
@@ -24,16 +24,16 @@ def l2norm(x: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
 
 
 def pad_sets(sets: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Stacks sets of vectors.
+    """Stack sets of vectors.
 
     Args:
         sets: (B, N, C), or B tensors (N_i, C).
 
     Returns:
-        (B, N, C), zero where a set has ended, and the sizes (B,) int64.
+        (B, N, C), zero beyond the end of a set, and the sizes (B,) int64.
 
     Raises:
-        ValueError: A set is empty or is no matrix.
+        ValueError: A set is empty or not a matrix.
     """
     for i, item in enumerate(sets):
         if item.dim() != 2 or not len(item):

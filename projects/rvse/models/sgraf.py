@@ -21,11 +21,11 @@ from .stacked_attention import (
     squared_lengths,
 )
 
-CHUNK = 2**20  # elements of the differences that are computed at once on a CPU: its cache
+CHUNK = 2**20  # number of differences computed at once on a CPU, to fit its cache
 
 
 class _SelfAttention(nn.Module):
-    """Pools a set: each vector's weight comes of its product with the set's mean."""
+    """Pool a set with weights computed from each vector's product with the mean of the set."""
 
     embedding_common: nn.Module
 
@@ -36,12 +36,14 @@ class _SelfAttention(nn.Module):
 
 
 class VisualSelfAttention(_SelfAttention):
-    """Global vector of a picture; ``num_regions`` is fixed because a batch norm has one row each.
+    """Compute the global vector of an image.
+
+    ``num_regions`` is fixed because a batch norm has one channel per region.
 
     Args:
         channels: Channels of the regions.
-        num_regions: Regions of every picture.
-        dropout: Of both branches.
+        num_regions: Number of regions of every image.
+        dropout: Dropout of both branches.
     """
 
     def __init__(self, channels: int, num_regions: int = 36, dropout: float = 0.4) -> None:
@@ -59,7 +61,7 @@ class VisualSelfAttention(_SelfAttention):
         self.embedding_common = nn.Sequential(nn.Linear(channels, 1))
 
     def forward(self, regions: Tensor) -> Tensor:
-        """(I, num_regions, C) to (I, C), L2-normalised."""
+        """Map (I, num_regions, C) to L2-normalised (I, C)."""
         queries = self.embedding_local(regions)
         keys = self.embedding_global(regions.mean(dim=1))
         mask = torch.ones(regions.shape[:2], dtype=torch.bool, device=regions.device)
@@ -67,7 +69,7 @@ class VisualSelfAttention(_SelfAttention):
 
 
 class TextSelfAttention(_SelfAttention):
-    """Global vector of a caption."""
+    """Compute the global vector of a caption."""
 
     def __init__(self, channels: int, dropout: float = 0.4) -> None:
         super().__init__()
@@ -80,14 +82,14 @@ class TextSelfAttention(_SelfAttention):
         self.embedding_common = nn.Sequential(nn.Linear(channels, 1))
 
     def forward(self, words: Tensor, lengths: Tensor) -> Tensor:
-        """(T, L, C), zero beyond ``lengths`` (T,), to (T, C), L2-normalised."""
+        """Map (T, L, C), zero beyond ``lengths`` (T,), to L2-normalised (T, C)."""
         keys = self.embedding_global(words.sum(dim=1) / lengths[:, None])
         mask = length_mask(lengths, words.shape[1])
         return self.pool(words, self.embedding_local(words), keys, mask)
 
 
 class GraphReasoning(nn.Module):
-    """One step of SGR: nodes attend to one another, unscaled, then a linear layer and ReLU.
+    """Apply one step of SGR: unscaled attention among the nodes, a linear layer and ReLU.
 
     Args:
         channels: Channels of a node.
@@ -106,7 +108,7 @@ class GraphReasoning(nn.Module):
 
 
 class AttentionFiltration(nn.Module):
-    """SAF: nodes are weighted by a gate each, whose sum is 1."""
+    """Implement SAF: weight the nodes by one gate each, normalised to a sum of 1."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -114,27 +116,28 @@ class AttentionFiltration(nn.Module):
         self.bn = nn.BatchNorm1d(1)
 
     def forward(self, nodes: Tensor) -> Tensor:
-        """(N, K, S) to (N, S), L2-normalised."""
+        """Map (N, K, S) to L2-normalised (N, S)."""
         gates = self.bn(self.attn_sim_w(nodes).transpose(1, 2)).sigmoid()  # (N, 1, K)
         gates = gates / (gates.sum(dim=-1, keepdim=True) + 1e-8)
         return l2norm((gates @ nodes).squeeze(1))
 
 
 class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
-    """Similarity vectors of a pair, one of the whole and one of each word, and a score of them.
+    """Score the similarity vectors of a pair: one for the whole and one for each word.
 
-    Each vector is a linear layer's of the squared difference between a word and its context among
-    the regions, or between the two global vectors. Captions of one length are computed together.
+    Each vector is a linear layer applied to the squared difference between a word and its context
+    among the regions, or between the two global vectors. Captions of equal length are computed
+    together.
 
-    While training, the batch norm of :class:`AttentionFiltration` sees the captions of one length
-    at a time; the released code shows it one caption at a time.
+    In training, the batch norm of :class:`AttentionFiltration` sees all captions of one length at a
+    time. In the released code it sees one caption at a time.
 
     Args:
         channels: Channels of regions and words.
         sim_channels: Channels of a similarity vector.
-        num_regions: Regions of every picture.
+        num_regions: Number of regions of every image.
         smooth: lambda, inverse temperature of the attention.
-        dropout: Of the self-attention.
+        dropout: Dropout of the self-attention.
         workspace: See :class:`BlockwiseSimilarity`.
     """
 
@@ -159,7 +162,10 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         self.sim_eval_w = nn.Linear(sim_channels, 1)
 
     def init_weights(self) -> None:
-        """Linear layers Xavier-uniform with bias 0, batch norms 1 and 0, as released."""
+        """Initialise the layers as released.
+
+        Linear layers are Xavier-uniform with bias 0; batch norms have weight 1 and bias 0.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -167,16 +173,19 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         super().init_weights()
 
     def pair_elements(self, regions: int, words: int, channels: int) -> int:
-        """A similarity vector for each word; with gradients, a difference for each, too."""
+        """Return the number of elements of the similarity vectors of all words.
+
+        With gradients, the differences of all words are kept, too, and form the largest tensor.
+        """
         return words * (channels if torch.is_grad_enabled() else self.sim_eval_w.in_features)
 
     def forward(
         self, images: Tensor, image_lengths: Tensor, captions: Tensor, caption_lengths: Tensor
     ) -> Tensor:
-        """See :meth:`BlockwiseSimilarity.forward`; scores are in (0, 1).
+        """Compute scores in (0, 1); see :meth:`BlockwiseSimilarity.forward`.
 
         Raises:
-            ValueError: A picture has not ``num_regions`` regions.
+            ValueError: An image does not have ``num_regions`` regions.
         """
         expected = self.v_global_w.num_regions
         if images.shape[1] != expected or not (image_lengths == expected).all():
@@ -190,14 +199,14 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
                 images, captions = images.float(), captions.float()
             pads = ~length_mask(caption_lengths, captions.shape[1])[..., None]
             captions = captions.masked_fill(pads, 0)
-            # The global vectors, once for all pairs, travel as one more region and one more word.
+            # Pass the global vectors, computed once for all pairs, as an extra region and word.
             images = torch.cat([self.v_global_w(images)[:, None], images], dim=1)
             whole = self.t_global_w(captions, caption_lengths)
             captions = torch.cat([whole[:, None], captions], dim=1)
             return super().forward(images, image_lengths + 1, captions, caption_lengths + 1)
 
     def image_terms(self, images: Tensor) -> Tensor:
-        """Gram matrices of the regions, without the global vector."""
+        """Compute the Gram matrices of the regions, without the global vector."""
         return gram_matrices(images[:, 1:])
 
     def score_block(
@@ -208,16 +217,16 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         captions: Tensor,
         caption_lengths: Tensor,
     ) -> Tensor:
-        """Probabilities of :meth:`similarity_vectors`; captions are of one length."""
+        """Convert :meth:`similarity_vectors` to probabilities; captions have equal length."""
         vectors = self.similarity_vectors(images, terms, captions)
         return self.sim_eval_w(vectors).squeeze(-1).sigmoid()
 
     def similarity_vectors(self, images: Tensor, terms: Tensor, captions: Tensor) -> Tensor:
-        """What the last layer reads, (I, T, S).
+        """Compute the input (I, T, S) of the last layer.
 
         Args:
             images: (I, 1 + R, C), the global vector first.
-            terms: Their :meth:`image_terms`.
+            terms: :meth:`image_terms` of the images.
             captions: (T, 1 + L, C), captions of L words each, the global vector first.
         """
         whole = (images[:, None, 0] - captions[None, :, 0]) ** 2  # (I, T, C)
@@ -225,7 +234,7 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         images, words = images[:, 1:], captions[:, 1:]
         lengths = torch.full((len(images),), images.shape[1], device=images.device)
         weights = attention_weights(pair_products(images, words), lengths, self.smooth)
-        # Weights divided by their context's length make contexts of length 1.
+        # Dividing the weights by the norm of their context gives contexts of norm 1.
         norm = squared_lengths(weights, terms).clamp(min=1e-16).sqrt() + 1e-8
         weights = (weights / norm[:, None]).flatten(2).transpose(1, 2)  # (I, T * L, R)
         every = words.flatten(0, 1)
@@ -238,7 +247,7 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
     def _reason_about(
         self, weights: Tensor, images: Tensor, whole: Tensor, words: Tensor, every: Tensor
     ) -> Tensor:
-        """Compute the vectors (I, T, S) that the last layer reads.
+        """Compute the input (I, T, S) of the last layer for a chunk of images.
 
         Args:
             weights: (I, T * L, R), the weights of each word over the regions of each image.
@@ -253,16 +262,16 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         return self.reason(nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2])
 
     def reason(self, nodes: Tensor) -> Tensor:
-        """(N, 1 + L, S), the vector of the whole first, to (N, S)."""
+        """Map nodes (N, 1 + L, S), the global one first, to vectors (N, S)."""
         raise NotImplementedError
 
 
 @MODELS.register_module()
 class SGRSimilarity(SGRAFSimilarity):
-    """Similarity Graph Reasoning: the node of the whole after some untied steps.
+    """Apply Similarity Graph Reasoning: the global node after several untied steps.
 
     Args:
-        steps: Steps of reasoning.
+        steps: Number of reasoning steps.
         **kwargs: See :class:`SGRAFSimilarity`.
     """
 
@@ -273,7 +282,7 @@ class SGRSimilarity(SGRAFSimilarity):
         self.SGR_module = nn.Sequential(*(GraphReasoning(sim_channels) for _ in range(steps)))
 
     def reason(self, nodes: Tensor) -> Tensor:
-        """The node of the whole, (N, S), after all steps."""
+        """Return the global node (N, S) after all steps."""
         for step in self.SGR_module[:-1]:
             nodes = step(nodes)
         return self.SGR_module[-1](nodes, queries=1)[:, 0]
@@ -281,7 +290,7 @@ class SGRSimilarity(SGRAFSimilarity):
 
 @MODELS.register_module()
 class SAFSimilarity(SGRAFSimilarity):
-    """Similarity Attention Filtration: the weighted sum of all nodes.
+    """Apply Similarity Attention Filtration: the weighted sum of all nodes.
 
     Args:
         **kwargs: See :class:`SGRAFSimilarity`.
@@ -292,5 +301,5 @@ class SAFSimilarity(SGRAFSimilarity):
         self.SAF_module = AttentionFiltration(sim_channels)
 
     def reason(self, nodes: Tensor) -> Tensor:
-        """The weighted sum of the nodes, (N, S)."""
+        """Return the weighted sum (N, S) of the nodes."""
         return self.SAF_module(nodes)

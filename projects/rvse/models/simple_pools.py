@@ -1,4 +1,4 @@
-"""Pooling without weights to learn: the mean of a set, the last vector of a sequence."""
+"""Parameter-free pooling: the mean of a set and the last vector of a sequence."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from .sequences import length_mask
 
 @MODELS.register_module()
 class MeanPool(nn.Module):
-    """Pools a set into its mean, as VSE++ does with an image's features."""
+    """Pool a set into its mean, like VSE++ for the features of an image."""
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """
+        """Pool a batch of sets.
+
         Args:
-            features: (B, N, C); what lies beyond a set's size is not read.
+            features: (B, N, C). Values beyond the size of a set are ignored.
             lengths: (B,) int64 from 1 to N, sizes of the sets.
 
         Returns:
@@ -29,10 +30,10 @@ class MeanPool(nn.Module):
 
 @MODELS.register_module()
 class LastPool(nn.Module):
-    """Pools a sequence into its last vector, as VSE++ does with a GRU's states."""
+    """Pool a sequence into its last vector, like VSE++ for the states of a GRU."""
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Arguments and results as of :class:`MeanPool`."""
+        """Pool a batch of sequences; arguments and results are those of :class:`MeanPool`."""
         last = lengths - 1
         rows = torch.arange(len(features), device=features.device)
         weights = nn.functional.one_hot(last, features.shape[1]).to(features.dtype)

@@ -1,4 +1,4 @@
-"""VSE-infinity's size augmentation: training sets lose some regions, captions some words."""
+"""VSE-infinity's size augmentation: drop regions of images and words of captions in training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .sequences import length_mask
 
 
 def _compact(values: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """Moves what is kept of every row to its front, in order; zeros follow."""
+    """Move the kept elements of every row to its front, in order, followed by zeros."""
     order = keep.int().argsort(dim=1, descending=True, stable=True)
     lengths = keep.sum(dim=1)
     size = int(lengths.max())
@@ -22,15 +22,15 @@ def _compact(values: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def drop_regions(features: Tensor, lengths: Tensor, rate: float = 0.2) -> tuple[Tensor, Tensor]:
-    """Drops each region with probability ``rate``; every picture keeps one at least.
+    """Drop each region with probability ``rate``; every image keeps at least one.
 
     Args:
         features: (B, N, C).
-        lengths: (B,), regions of each picture.
-        rate: Probability.
+        lengths: (B,), number of regions of each image.
+        rate: Probability of dropping a region.
 
     Returns:
-        (B, N', C) with zeros at the end, and the new lengths (B,).
+        (B, N', C), zero-padded at the end, and the new lengths (B,).
     """
     valid = length_mask(lengths, features.shape[1])
     draw = torch.rand(valid.shape, device=features.device).masked_fill(~valid, -1)
@@ -48,22 +48,21 @@ def augment_words(
     words: Tensor | None = None,
     exempt: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Changes each word with probability ``rate``: half masked, a tenth replaced, the rest deleted.
+    """Change each word with probability ``rate``: mask half, replace a tenth, delete the rest.
 
     Args:
-        ids: (B, L) int64 tokens, 0 is padding.
+        ids: (B, L) int64 tokens; 0 is padding.
         lengths: (B,).
-        mask_id: The token that masks.
-        replacements: (W,) int64, the ids that replacements are drawn from: those of real words.
-            Where there are none, nothing is replaced.
-        rate: Probability.
-        words: (B, L), which word of its caption a token belongs to; all tokens of a word share
-            its fate. None: each is a word.
-        exempt: (B, L) bool, True for tokens that stay, as [CLS] and [SEP] of BERT do.
+        mask_id: Id of the mask token.
+        replacements: (W,) int64, ids of real words to draw replacements from. If empty, nothing is
+            replaced.
+        rate: Probability of changing a word.
+        words: (B, L), index of the word each token belongs to. All tokens of a word are changed in
+            the same way. None if each token is a word.
+        exempt: (B, L) bool, True for tokens that are never changed, such as BERT's [CLS] and [SEP].
 
     Returns:
-        Ids (B, L') and lengths (B,). A caption of which nothing would remain keeps its first
-        token.
+        Ids (B, L') and lengths (B,). If nothing of a caption would remain, its first token is kept.
     """
     valid = length_mask(lengths, ids.shape[1])
     draw = torch.rand(ids.shape, device=ids.device)

@@ -1,9 +1,9 @@
-"""Stacked cross attention between two kinds of sets, without making a single context vector.
+"""Stacked cross attention between two kinds of sets, without computing context vectors.
 
-A query q attends the vectors c_1..c_P of a context set with weights a; its context is
-sum_p a_p c_p. The cosine of both needs no more than the products A_p = c_p^T q and the set's Gram
-matrix G = C C^T: cos = a^T A / (|q| sqrt(a^T G a)). A context vector has a thousand channels, a
-column of weights as many entries as a picture has regions.
+A query q attends to the vectors c_1..c_P of a context set with weights a. Its context is
+sum_p a_p c_p. The cosine between q and its context only needs the products A_p = c_p^T q and the
+Gram matrix G = C C^T of the set: cos = a^T A / (|q| sqrt(a^T G a)). A context vector has a thousand
+channels, a column of weights only one entry per region.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from torch import Tensor
 from .sequences import length_mask
 
 Focus = Callable[[Tensor, Tensor], Tensor]
-"""Which weights (K, P, M, Q) of sets with sizes (K,) stay: bool of the weights' shape."""
+"""Return a bool mask of the weights (K, P, M, Q) to keep, for context sets of sizes (K,)."""
 
 
 def pair_products(context: Tensor, query: Tensor) -> Tensor:
-    """Products (K, P, M, Q) of all vectors of sets (K, P, C) with all of sets (M, Q, C)."""
+    """Compute products (K, P, M, Q) of all vectors of sets (K, P, C) and sets (M, Q, C)."""
     products = F.linear(context.flatten(0, 1), query.flatten(0, 1))
     return products.view(*context.shape[:2], *query.shape[:2])
 
 
 def gram_matrices(sets: Tensor) -> Tensor:
-    """(K, P, P) of sets (K, P, C)."""
+    """Compute the Gram matrices (K, P, P) of sets (K, P, C)."""
     return sets @ sets.transpose(1, 2)
 
 
 def attention_weights(
     products: Tensor, context_lengths: Tensor, smooth: float, eps: float = 1e-8
 ) -> Tensor:
-    """Each query's weights over a context set.
+    """Compute the attention weights of each query over a context set.
 
     Args:
-        products: (K, P, M, Q), of P vectors of K context sets with Q vectors of M query sets;
-            zero for padded queries.
+        products: (K, P, M, Q), products of the P vectors of K context sets with the Q vectors of M
+            query sets; zero for padded queries.
         context_lengths: (K,), sizes of the context sets.
         smooth: Inverse temperature of the softmax over the context.
         eps: Added to the norm over the query set.
 
     Returns:
-        (K, P, M, Q), sums over P are 1; 0 at padded context.
+        (K, P, M, Q), with sums over P of 1; 0 at padded context.
     """
     scores = F.leaky_relu(products, 0.1)
-    # each context vector's scores are normalised over the query set
+    # normalise the scores of each context vector over the query set
     norm = torch.linalg.vector_norm(scores, dim=3, keepdim=True) + eps
     scores = scores * (smooth / norm)
     mask = length_mask(context_lengths, products.shape[1])
@@ -57,11 +57,11 @@ def attention_weights(
 
 
 def squared_lengths(weights: Tensor, gram: Tensor) -> Tensor:
-    """a^T G a, the squared length of every context, (K, M, Q).
+    """Compute the squared norm a^T G a of every context, (K, M, Q).
 
     Args:
         weights: (K, P, M, Q).
-        gram: (K, P, P), of the context sets.
+        gram: (K, P, P), Gram matrices of the context sets.
     """
     through_gram = torch.bmm(gram, weights.flatten(2)).view_as(weights)
     return (weights * through_gram).sum(dim=1)
@@ -76,16 +76,16 @@ def context_cosines(
     focus: Focus | None = None,
     eps: float = 1e-8,
 ) -> Tensor:
-    """Cosine of every query vector with its context in every context set.
+    """Compute the cosine of every query vector with its context in every context set.
 
     Args:
         products: (K, P, M, Q), zero at padded context and for padded queries.
-        gram: (K, P, P), of the context sets.
-        context_lengths: (K,).
-        query_norms: (M, Q), lengths of the query vectors.
+        gram: (K, P, P), Gram matrices of the context sets.
+        context_lengths: (K,), sizes of the context sets.
+        query_norms: (M, Q), norms of the query vectors.
         smooth: See :func:`attention_weights`.
-        focus: Chooses weights; the others become 0. The cosine does not depend on the sum of the
-            weights, so nothing is renormalised.
+        focus: Selects weights; the others become 0. The cosine does not depend on the sum of the
+            weights, so they are not renormalised.
         eps: Smallest divisor.
 
     Returns:

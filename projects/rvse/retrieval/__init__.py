@@ -1,4 +1,4 @@
-"""Galleries of embeddings: stores, and a cache of what was computed."""
+"""Vector stores for galleries, and a cache of embeddings."""
 
 from .embedding_cache import EmbeddingCache
 from .faiss_store import FaissStore

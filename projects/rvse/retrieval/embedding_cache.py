@@ -1,4 +1,4 @@
-"""Embeddings on disk by what they were made of."""
+"""An on-disk cache of embeddings, keyed by content."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ __all__ = ['EmbeddingCache']
 
 
 class EmbeddingCache:
-    """Vectors by the content that they are embeddings of.
+    """Cache embeddings by the content they were computed from.
 
-    A key is made of the space (model, weights, preprocessing) and of the bytes of the content, so
-    that a file which moved is found again and one which changed is not. The file is SQLite's:
-    what is being written when a process ends is there in full or not at all, and several
-    processes may use it.
+    A key is derived from the space (model, weights, preprocessing) and the bytes of the content, so
+    a moved file is found again and a changed one is not. The cache is an SQLite file: if a process
+    ends during a write, the write is either complete or absent. Several processes may share it.
 
     Args:
-        folder: Where ``embeddings.sqlite`` lies; it is made.
-        space: Names everything besides the content that an embedding depends on.
+        folder: Folder of ``embeddings.sqlite``, created if necessary.
+        space: Identifies everything besides the content that an embedding depends on.
     """
 
     def __init__(self, folder: str | os.PathLike, space: str) -> None:
@@ -45,7 +44,7 @@ class EmbeddingCache:
 
     @contextlib.contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
-        """A transaction of the file, of whose damages the message names it."""
+        """Open a transaction; errors about a damaged file name it."""
         try:
             with self._file:
                 yield self._file
@@ -61,11 +60,11 @@ class EmbeddingCache:
         return f'cache {self.path}: no cache of embeddings ({reason}); remove it'
 
     def key(self, content: bytes) -> bytes:
-        """What embeddings of ``content`` are kept under."""
+        """Return the key for the embedding of ``content``."""
         return hashlib.sha256(self.space.encode() + b'\0' + content).digest()
 
     def get(self, key: bytes) -> np.ndarray | None:
-        """The vector (C,) float32 of a key; None where there is none."""
+        """Return the vector (C,) float32 of a key, or None if it is not cached."""
         with self._database() as file:
             found = file.execute('SELECT vector FROM embeddings WHERE key = ?', (key,))
             row = found.fetchone()
@@ -76,16 +75,16 @@ class EmbeddingCache:
         return np.frombuffer(row[0], dtype='<f4')
 
     def put(self, keys: list[bytes], vectors: np.ndarray) -> None:
-        """Keeps vectors (N, C), all of them or none."""
+        """Store vectors (N, C), all of them or none."""
         rows = [(k, v.astype('<f4').tobytes()) for k, v in zip(keys, vectors, strict=True)]
         with self._database() as file:
             file.executemany('INSERT OR REPLACE INTO embeddings VALUES (?, ?)', rows)
 
     def __len__(self) -> int:
-        """Number of embeddings, of all spaces."""
+        """Return the number of embeddings in all spaces."""
         with self._database() as file:
             return file.execute('SELECT COUNT(*) FROM embeddings').fetchone()[0]
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()

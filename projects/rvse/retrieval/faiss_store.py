@@ -1,4 +1,4 @@
-"""Vectors in this process's memory, searched by faiss, in a folder between runs."""
+"""A vector store in the memory of the process, searched by faiss and saved in a folder."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ __all__ = ['FaissStore']
 
 
 class FaissStore(VectorStore):
-    """faiss's index of inner products.
+    """Store vectors in a faiss index of inner products.
 
     Args:
-        folder: Where the store lies; :meth:`save` writes ``store.json`` last, and in one step, so
-            that an interruption leaves the store that was there before.
+        folder: Folder of the store. :meth:`save` writes ``store.json`` last and atomically, so an
+            interruption leaves the previous store intact.
         space, create: See :func:`open_store`.
-        factory: faiss's ``index_factory`` string. ``Flat`` is exact and the only one to replace
-            entries; ``HNSW32`` or ``IVF4096,Flat`` are faster and approximate, which costs
-            recall where captions ask for pictures.
+        factory: faiss's ``index_factory`` string. ``Flat`` is exact and the only one that can
+            replace entries. ``HNSW32`` or ``IVF4096,Flat`` are faster but approximate, which
+            costs recall when searching images with captions.
 
     Raises:
-        FileNotFoundError: There is no store, and ``create`` is not set.
+        FileNotFoundError: The store does not exist and ``create`` is not set.
         ModuleNotFoundError: faiss is not installed.
-        ValueError: What lies in the folder is no store, or of another space or factory.
+        ValueError: The folder does not contain a store, or one of another space or factory.
     """
 
     def __init__(
@@ -92,19 +92,19 @@ class FaissStore(VectorStore):
         return self.folder / f'{name}.{self._generation}.{suffix}'
 
     def __len__(self) -> int:
-        """Number of entries."""
+        """Return the number of entries."""
         return len(self._names)
 
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
-        """Adds or replaces entries; an index that must learn first is trained on the first ones.
+        """Add or replace entries; an index that needs training is trained on the first ones.
 
         Raises:
-            ValueError: As the base class has it, or a name is there in an index that cannot
-                replace it (any but 'Flat').
+            ValueError: See :meth:`VectorStore.add`; also if a name exists already in an index that
+                cannot replace it (any but 'Flat').
         """
         channels = None if self.index is None else self.index.d
         vectors = check_vectors(vectors, channels, f'store {self.folder}')
-        # a name that comes twice keeps its last vector
+        # the last vector of a duplicate name wins
         last = {name: i for i, name in enumerate(names)}
         if len(names) != len(vectors):
             raise InputError(f'store {self.folder}: {len(names)} names, {len(vectors)} vectors')
@@ -136,7 +136,7 @@ class FaissStore(VectorStore):
             self._ids[name] = number
 
     def search(self, queries: np.ndarray, top_k: int) -> list[list[Hit]]:
-        """As the base class has it, exactly or as the factory approximates."""
+        """Search exactly, or approximately if the index is; see :meth:`VectorStore.search`."""
         if not len(self):
             raise InputError(f'store {self.folder}: it is empty; index something first')
         queries = check_vectors(queries, self.index.d, f'store {self.folder}')
@@ -147,7 +147,7 @@ class FaissStore(VectorStore):
         ]
 
     def save(self) -> None:
-        """Writes new files, names them in ``store.json``, then removes the old ones.
+        """Write new files, reference them in ``store.json``, then remove the old ones.
 
         Raises:
             ValueError: Another process has saved since this one opened the store.
@@ -186,14 +186,14 @@ class FaissStore(VectorStore):
         )
         write_atomically(self.folder / 'store.json', json.dumps(content, indent=2).encode())
         current = {self._file('vectors', 'faiss'), self._file('names', 'json')}
-        # older ones, and what an interruption left
+        # remove old files and leftovers of interrupted saves
         for path in [*self.folder.glob('vectors.*.faiss'), *self.folder.glob('names.*.json')]:
             if path not in current:
                 path.unlink()
 
 
 def _is_ours(path: Path) -> bool:
-    """What an interrupted first :meth:`FaissStore.save` leaves."""
+    """Return whether a file may be left by an interrupted first :meth:`FaissStore.save`."""
     return bool(re.fullmatch(r'vectors\.1\.faiss|names\.1\.json|\.store\.json\.partial', path.name))
 
 

@@ -1,4 +1,4 @@
-"""Vectors in Milvus: embedded by Milvus Lite, or on a server or cluster, by the same client."""
+"""A vector store in Milvus: embedded (Milvus Lite), or on a server or cluster."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from .store import Hit, VectorStore, check_vectors
 
 __all__ = ['MilvusStore']
 
-ROWS_AT_ONCE = 1000  # of an insertion; Milvus takes messages of 64 MB at most
+ROWS_AT_ONCE = 1000  # per insertion; Milvus limits messages to 64 MB
 NAME_BYTES = 4096
 
 
 class MilvusStore(VectorStore):
-    """A collection of inner products in Milvus, named after the space.
+    """Store vectors in a Milvus collection with inner products, named after the space.
 
     Args:
-        place: A file of Milvus Lite (it ends in ``.db``), or the URL of a server.
+        place: A Milvus Lite file (ending in ``.db``) or the URL of a server.
         space, create: See :func:`open_store`.
-        index_type: ``FLAT`` is exact; a cluster has others, such as ``HNSW`` and ``DISKANN``.
-        token: Of a server that asks for one, such as ``user:password``.
+        index_type: ``FLAT`` is exact. A cluster offers others, such as ``HNSW`` and ``DISKANN``.
+        token: Token for a server that requires one, such as ``user:password``.
 
     Raises:
-        FileNotFoundError: There is no store, and ``create`` is not set.
+        FileNotFoundError: The store does not exist and ``create`` is not set.
         ModuleNotFoundError: pymilvus is not installed.
-        ValueError: The place is no such file or URL, or holds vectors of another space only.
+        ValueError: The place is not such a file or URL, or only has vectors of other spaces.
     """
 
     def __init__(
@@ -75,24 +75,24 @@ class MilvusStore(VectorStore):
         schema.add_field('vector', kind.FLOAT_VECTOR, dim=channels)
         index = self.client.prepare_index_params()
         index.add_index('vector', index_type=self.index_type, metric_type='IP')
-        # 'Strong': what was added is found by the next search
+        # 'Strong': the next search finds everything added before
         self.client.create_collection(
             self.collection, schema=schema, index_params=index, consistency_level='Strong'
         )
         self._channels = channels
 
     def __len__(self) -> int:
-        """Number of entries, counted by the server."""
+        """Return the number of entries, as counted by the server."""
         if self._channels is None:
             return 0
         found = self.client.query(self.collection, filter='', output_fields=['count(*)'])
         return int(found[0]['count(*)'])
 
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
-        """Adds or replaces entries, in parts that the server takes at once.
+        """Add or replace entries, in chunks that the server accepts.
 
         Raises:
-            ValueError: As the base class has it, or a name is longer than a key may be.
+            ValueError: See :meth:`VectorStore.add`; also if a name is longer than a key may be.
         """
         vectors = check_vectors(vectors, self._channels, f'store milvus:{self.place}')
         if len(names) != len(vectors):
@@ -113,7 +113,7 @@ class MilvusStore(VectorStore):
             self.client.upsert(self.collection, rows[start : start + ROWS_AT_ONCE])
 
     def search(self, queries: np.ndarray, top_k: int) -> list[list[Hit]]:
-        """As the base class has it, by the index that the collection has."""
+        """Search with the index of the collection; see :meth:`VectorStore.search`."""
         if not len(self):
             raise InputError(f'store milvus:{self.place}: it is empty; index something first')
         queries = check_vectors(queries, self._channels, f'store milvus:{self.place}')
@@ -125,12 +125,12 @@ class MilvusStore(VectorStore):
         ]
 
     def save(self) -> None:
-        """Asks the server to seal what it was given."""
+        """Flush the collection, so that the server seals the added entries."""
         if self._channels is not None:
             self.client.flush(self.collection)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self.client.close()
 
 

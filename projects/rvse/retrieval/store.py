@@ -1,4 +1,4 @@
-"""Where a gallery's vectors lie: one small interface, several engines, chosen by URI."""
+"""Vector stores: one small interface with several engines, selected by URI."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ['Hit', 'VectorStore', 'check_vectors', 'open_store']
 
 @dataclass(frozen=True)
 class Hit:
-    """An entry that was found.
+    """Represent a search result.
 
     Attributes:
-        name: Its name in the store.
+        name: Name of the entry in the store.
         score: Inner product with the query.
     """
 
@@ -28,64 +28,64 @@ class Hit:
 
 
 class VectorStore(ABC):
-    """Vectors by name, searched by inner product.
+    """Store named vectors and search them by inner product.
 
-    A store belongs to one space, the model and the weights that made its vectors: scores of
-    vectors of two models mean nothing.
+    A store belongs to one space, that is, to the model and weights that made its vectors. Scores
+    between vectors of different models are meaningless.
     """
 
     @abstractmethod
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
-        """Adds vectors (N, C) float32; an entry whose name is there already is replaced.
+        """Add vectors (N, C) float32, replacing entries with existing names.
 
         Raises:
-            ValueError: A vector is not finite, or the channels are not the store's.
+            ValueError: A vector is not finite, or the number of channels differs from the store's.
         """
 
     @abstractmethod
     def search(self, queries: np.ndarray, top_k: int) -> list[list[Hit]]:
-        """The best entries for each query (Q, C), best first; fewer where the store has fewer.
+        """Return the best entries for each query (Q, C), best first; fewer if the store has fewer.
 
         Raises:
-            ValueError: The store is empty, or the channels are not its.
+            ValueError: The store is empty, or the number of channels differs from the store's.
         """
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of entries."""
+        """Return the number of entries."""
 
     @abstractmethod
     def save(self) -> None:
-        """Makes what was added durable."""
+        """Make all added entries durable."""
 
-    def close(self) -> None:  # noqa: B027  most have nothing to release
-        """Releases files and connections."""
+    def close(self) -> None:  # noqa: B027  most stores have nothing to release
+        """Release files and connections."""
 
     def __enter__(self) -> VectorStore:
-        """The store, which closes where the block ends."""
+        """Return the store, which is closed at the end of the block."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes; what was not saved is lost."""
+        """Close the store; unsaved entries are lost."""
         self.close()
 
 
 def open_store(uri: str | os.PathLike, space: str, create: bool = True, **kwargs) -> VectorStore:
-    """The store that a URI names.
+    """Open the store at a URI.
 
     Args:
-        uri: A folder, or ``faiss:FOLDER``: faiss in this process's memory, exact unless
-            ``factory`` says otherwise. ``milvus:FILE.db``: Milvus Lite, embedded.
-            ``milvus:http://HOST:19530``: a Milvus server or cluster, for galleries that outgrow a
-            machine.
-        space: Names the model and the weights that make the vectors.
-        create: Make the store where it does not exist.
-        kwargs: Further arguments of the engine's class.
+        uri: A folder or ``faiss:FOLDER`` for faiss in the memory of this process, exact unless
+            ``factory`` says otherwise; ``milvus:FILE.db`` for embedded Milvus Lite; or
+            ``milvus:http://HOST:19530`` for a Milvus server or cluster, for galleries that outgrow
+            a single machine.
+        space: Identifies the model and weights that compute the vectors.
+        create: Create the store if it does not exist.
+        kwargs: Additional arguments of the engine's class.
 
     Raises:
-        FileNotFoundError: It does not exist, and ``create`` is not set.
-        ModuleNotFoundError: The engine is not installed; the message says what to install.
-        ValueError: The store is of another space.
+        FileNotFoundError: The store does not exist and ``create`` is not set.
+        ModuleNotFoundError: The engine is not installed. The message names the package to install.
+        ValueError: The store belongs to another space.
     """
     from .faiss_store import FaissStore
     from .milvus_store import MilvusStore
@@ -103,10 +103,10 @@ def open_store(uri: str | os.PathLike, space: str, create: bool = True, **kwargs
 
 
 def check_vectors(vectors: np.ndarray, channels: int | None, where: str) -> np.ndarray:
-    """(N, C) float32, contiguous and finite.
+    """Convert vectors to contiguous float32 (N, C) and check them.
 
     Raises:
-        ValueError: They are not so.
+        ValueError: The shape is wrong, or a value is not finite.
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or channels not in (None, vectors.shape[1]):

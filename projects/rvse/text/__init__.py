@@ -1,4 +1,4 @@
-"""Words of captions and their vocabulary."""
+"""Word tokenization and vocabulary."""
 
 from .vocabulary import Vocabulary
 from .word_tokenize import word_tokenize

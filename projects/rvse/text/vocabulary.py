@@ -1,4 +1,4 @@
-"""The word vocabulary of the BiGRU text encoders, in the released json layout."""
+"""Word vocabulary of the BiGRU text encoders, in the released JSON layout."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ SPECIAL_WORDS = ('<pad>', '<start>', '<end>', '<unk>')
 
 
 class Vocabulary:
-    """Words and their ids: ``<pad>``, ``<start>``, ``<end>``, ``<unk>`` are 0 to 3.
+    """Map words to ids; ``<pad>``, ``<start>``, ``<end>`` and ``<unk>`` have ids 0 to 3.
 
-    Captions are lower-cased and split by :func:`word_tokenize`. The token ``<mask>`` of the
-    training augmentation is no entry: its id, :attr:`mask_id`, follows the last word's, so an
-    embedding that learns it has ``len(vocabulary) + 1`` rows.
+    Captions are lower-cased and split by :func:`word_tokenize`. The ``<mask>`` token of the
+    training augmentation is not an entry. Its id, :attr:`mask_id`, follows that of the last word,
+    so an embedding that learns it has ``len(vocabulary) + 1`` rows.
 
     Args:
-        words: The words; a word's place in the list is its id.
+        words: The words. The index of a word is its id.
 
     Raises:
-        ValueError: The list does not begin with the four special words, or a word stands twice.
+        ValueError: The list does not start with the four special words, or has a duplicate.
 
     Example:
         >>> vocabulary = Vocabulary.build(['a dog runs', 'a dog'], min_count=2)
@@ -55,20 +55,20 @@ class Vocabulary:
             raise InputError(f'vocabulary: {twice!r} stands in it twice')
 
     def __len__(self) -> int:
-        """Number of words, ``<mask>`` not counted."""
+        """Return the number of words, without ``<mask>``."""
         return len(self.words)
 
     @property
     def mask_id(self) -> int:
-        """Id of ``<mask>``: one past the last word."""
+        """Return the id of ``<mask>``, one past the last word."""
         return len(self.words)
 
     @classmethod
     def build(cls, captions: Iterable[str], min_count: int = 4) -> Vocabulary:
-        """Makes a vocabulary of the words that occur ``min_count`` times or more.
+        """Build a vocabulary of the words that occur at least ``min_count`` times.
 
-        The released ones are of the captions of train and dev with 4. Words are sorted by
-        frequency, then alphabetically; the released order is another one.
+        The released vocabularies use the captions of train and dev and a ``min_count`` of 4. Words
+        are sorted by frequency, then alphabetically; the released order differs.
         """
         counts = Counter(word for caption in captions for word in word_tokenize(caption.lower()))
         words = [word for word, n in counts.items() if n >= min_count and word not in SPECIAL_WORDS]
@@ -76,11 +76,13 @@ class Vocabulary:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Vocabulary:
-        """Reads the released json: ``{word2idx, idx2word, idx}``, the latter two not needed.
+        """Load the released JSON file.
+
+        It has the form ``{word2idx, idx2word, idx}``; only ``word2idx`` is needed.
 
         Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It is not such a vocabulary.
+            FileNotFoundError: The file does not exist.
+            ValueError: The file is not a vocabulary.
         """
         path = Path(path)
         if not path.is_file():
@@ -105,7 +107,7 @@ class Vocabulary:
             raise InputError(f'{path}: {error}') from None
 
     def save(self, path: str | Path) -> None:
-        """Writes the released json, which the released code reads too."""
+        """Write the released JSON layout, which the released code can read."""
         content = {
             'word2idx': self._ids,
             'idx2word': {str(i): word for word, i in self._ids.items()},
@@ -114,12 +116,12 @@ class Vocabulary:
         Path(path).write_text(json.dumps(content), encoding='utf-8')
 
     def encode(self, caption: str) -> list[int]:
-        """Ids of a caption's words between those of ``<start>`` and ``<end>``."""
+        """Return the ids of a caption's words, enclosed by ``<start>`` and ``<end>``."""
         ids = (self._ids.get(word, self.unk_id) for word in word_tokenize(caption.lower()))
         return [self.start_id, *ids, self.end_id]
 
     def __call__(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids (B, L) padded with 0, and lengths (B,), both int64; L is the longest's."""
+        """Return ids (B, L), zero-padded to the longest caption, and lengths (B,), both int64."""
         rows = [torch.tensor(self.encode(caption)) for caption in captions]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad_id)
         return ids, torch.tensor([len(row) for row in rows])

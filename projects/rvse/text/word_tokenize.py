@@ -1,4 +1,4 @@
-"""Words of a caption, split as the Penn Treebank and nltk's ``word_tokenize`` do, offline."""
+"""Offline word tokenization that follows the Penn Treebank and NLTK's ``word_tokenize``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 __all__ = ['word_tokenize']
 
-# Words before whose full stop a sentence goes on.
+# Words after which a full stop does not end a sentence.
 _ABBREVIATIONS = frozenset(
     """
     adm al apr ariz aug ave bros calif capt cf co col colo conn corp ct dec dept dr e.g etc feb
@@ -16,7 +16,7 @@ _ABBREVIATIONS = frozenset(
     vs vt wis d.c a.m p.m
     """.split()  # noqa: SIM905
 )
-# After an abbreviation, a capitalised word of these starts a sentence all the same.
+# After an abbreviation, these words still start a sentence if they are capitalised.
 _STARTERS = frozenset(
     """
     a an another both but each even he his however i if in it most one several she some such the
@@ -24,7 +24,7 @@ _STARTERS = frozenset(
     """.split()  # noqa: SIM905
 )
 _SENTENCE_END = re.compile(r'(?<!\S)(\S*?)([.?!]+)(["\')\]}]*)(\s+)(?:(["\')\]}]+)(\s+))?(?=\S)')
-# The full stop of a sentence; a double quote after a space opens and does not close.
+# The final full stop; a double quote after a space opens a quotation.
 _FINAL_STOP = re.compile(r"""(?<!\.)\.(?=(?:[\])}>'»”’\s]|(?<![\s(\[{<])")*$)""")
 
 _SYMBOLS = r';@#$%&?!*()\[\]{}<>«»“”‘’„\u2012-\u2015'
@@ -42,16 +42,16 @@ _JOINED = re.compile(
 
 
 def word_tokenize(text: str) -> list[str]:
-    """Splits a caption into words and punctuation marks.
+    """Split a caption into words and punctuation marks.
 
-    Symbols and punctuation become words of their own, but for commas and colons within numbers,
-    hyphens, and full stops within a sentence. Straight double quotes become two backticks where
-    they open and two apostrophes where they close. ``'s``, ``n't`` and their like part from
-    their words. The case is kept.
+    Symbols and punctuation marks become separate words, except commas and colons within numbers,
+    hyphens, and full stops within a sentence. Opening straight double quotes become two backticks,
+    closing ones two apostrophes. ``'s``, ``n't`` and the like are split from their words. The case
+    is preserved.
 
-    The outcome is that of nltk's ``word_tokenize``. What can differ is where a sentence ends
-    within the text, because nltk asks a statistical model (Punkt) whether a full stop belongs to
-    an abbreviation, and this function a list.
+    The result equals that of NLTK's ``word_tokenize``, except possibly for sentence boundaries
+    within the text: NLTK uses a statistical model (Punkt) to recognise abbreviations, this
+    function a list.
 
     Example:
         >>> word_tokenize("A dog's ball, didn't it roll (far).")
@@ -66,7 +66,7 @@ def _sentences(text: str) -> Iterator[str]:
         word, marks, _, _, more_closers, _ = match.groups()
         following = text[match.end() :].split(None, 1)[0]
         if _ends_sentence(word, marks, following):
-            # A closing quote that stands alone belongs to the sentence that it closes.
+            # A detached closing quote belongs to the sentence it closes.
             end = match.end() if more_closers else match.end(4)
             yield text[start:end].strip()
             start = end
@@ -112,7 +112,7 @@ def _pieces(sentence: str, start: int, end: int) -> Iterator[str]:
 
 
 def _split_word(word: str, before: str) -> Iterator[str]:
-    """Clitics and contractions of a word; ``before`` is the character that precedes it."""
+    """Split clitics and contractions from a word preceded by the character ``before``."""
     if not re.match(r'\w', before) and _BEFORE_WORD.match(word):
         yield "'"
         word = word[1:]
