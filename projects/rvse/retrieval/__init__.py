@@ -3,6 +3,7 @@
 from .embedding_cache import EmbeddingCache
 from .faiss_store import FaissStore
 from .milvus_store import MilvusStore
-from .store import Hit, VectorStore, open_store
+from .opening import open_store
+from .store import Hit, VectorStore
 
 __all__ = ['EmbeddingCache', 'FaissStore', 'Hit', 'MilvusStore', 'VectorStore', 'open_store']
