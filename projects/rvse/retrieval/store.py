@@ -10,7 +10,7 @@ import numpy as np
 
 from projects.common.errors import InputError
 
-__all__ = ['Hit', 'VectorStore', 'check_vectors', 'open_store']
+__all__ = ['Hit', 'VectorStore', 'check_vectors']
 
 
 @dataclass(frozen=True)
