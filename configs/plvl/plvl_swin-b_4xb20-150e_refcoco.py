@@ -1,8 +1,14 @@
-# PLVL with Swin-B, which sees no language, in place of ViTDet-B: RefCOCO. Not in the paper.
-# PLVL_SWIN: Swin-B weights (window 7) in their original form; without, it starts at random.
+# PLVL with Swin-B, which sees no language, instead of ViTDet-B: RefCOCO. Not in the paper.
+# PLVL_SWIN: Swin-B weights (window 7) in their original form. Without them it starts from random
+# weights.
 import os
 
-_base_ = './plvl_vit-b_4xb20-150e_refcoco.py'
+_base_ = [
+    './_base_/plvl_vit-b.py',
+    '../_base_/datasets/refcoco_448.py',
+    '../_base_/schedules/plvl_150e.py',
+    './_base_/runtime.py',
+]
 model = dict(
     backbone=dict(
         _delete_=True,

@@ -1,4 +1,4 @@
-# Small PLVL on generated scenes: what `make quickstart` trains. Not in the paper.
+# Train a small PLVL on synthetic scenes: `make quickstart`. Not in the paper.
 _base_ = [
     './_base_/plvl_tiny.py',
     '../_base_/datasets/scenes_128.py',

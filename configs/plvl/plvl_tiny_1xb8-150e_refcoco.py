@@ -1,4 +1,5 @@
-# Small PLVL on a handful of RefCOCO's pictures: a check that real data trains. Not in the paper.
+# Train a small PLVL on a handful of RefCOCO's images to check that it learns from real data.
+# Not in the paper.
 _base_ = [
     './_base_/plvl_tiny.py',
     '../_base_/datasets/refcoco_256_plain.py',

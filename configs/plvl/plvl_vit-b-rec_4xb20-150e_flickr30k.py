@@ -1,4 +1,4 @@
-# PLVL on Flickr30K Entities, boxes alone: the data has no masks. Not in the paper.
+# PLVL on Flickr30K Entities, boxes only, as the data has no masks. Not in the paper.
 _base_ = [
     './_base_/plvl_vit-b.py',
     '../_base_/datasets/flickr30k_448.py',

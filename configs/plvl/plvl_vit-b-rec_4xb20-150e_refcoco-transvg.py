@@ -1,5 +1,5 @@
-# PLVL Table 1, traditional setting: RefCOCO in TransVG's .pth files, which have no masks, so that
-# boxes alone are learnt.
+# PLVL Table 1, traditional setting: RefCOCO in TransVG's .pth files, which have no masks, so
+# only boxes are learned.
 _base_ = [
     './_base_/plvl_vit-b.py',
     '../_base_/datasets/refcoco_pth_448.py',

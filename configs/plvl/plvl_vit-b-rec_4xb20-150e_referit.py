@@ -1,4 +1,4 @@
-# PLVL on ReferItGame, boxes alone: the data has no masks. Not in the paper.
+# PLVL on ReferItGame, boxes only, as the data has no masks. Not in the paper.
 _base_ = [
     './_base_/plvl_vit-b.py',
     '../_base_/datasets/referit_448.py',

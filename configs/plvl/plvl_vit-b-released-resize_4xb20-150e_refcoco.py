@@ -1,6 +1,11 @@
 # PLVL Tables 1 and 2, traditional setting: RefCOCO resized as in the released code, by PIL with
 # antialiasing, then by torch with aligned corners. Colours change before that, on uint8.
-_base_ = './plvl_vit-b_4xb20-150e_refcoco.py'
+_base_ = [
+    './_base_/plvl_vit-b.py',
+    '../_base_/datasets/refcoco_448.py',
+    '../_base_/schedules/plvl_150e.py',
+    './_base_/runtime.py',
+]
 train_pipeline = [
     *_base_.train_pipeline[:2],
     dict(_base_.train_pipeline[2], backend='pillow'),

@@ -1,5 +1,5 @@
 # PLVL Tables 1 and 2, pre-trained setting, step 2 with all values of the released code
-# PLVL_PRETRAINED: the checkpoint of step 1, where it is elsewhere.
+# PLVL_PRETRAINED: the checkpoint of step 1, if it is elsewhere.
 import os
 
 _base_ = [

@@ -1,5 +1,5 @@
 # PLVL Tables 1 and 2, pre-trained setting, step 2: both tasks on RefCOCO, RefCOCO+ and RefCOCOg,
-# lambda_det 0.05. PLVL_PRETRAINED: the checkpoint of step 1, where it is elsewhere.
+# lambda_det 0.05. PLVL_PRETRAINED: the checkpoint of step 1, if it is elsewhere.
 import os
 
 _base_ = [

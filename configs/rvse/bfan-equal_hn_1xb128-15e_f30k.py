@@ -1,7 +1,8 @@
 # RVSE++ Table 7, row 7, and half of Table 2, row 3, Table 4, row 1, Table 5, row 3, and Table 7,
 # row 11: BFAN (equal), Flickr30K
-_base_ = './scan-t2i-avg_hn_1xb128-30e_f30k.py'
-model = dict(similarity=dict(_delete_=True, type='BFANSimilarity', focus='equal'))
-train_cfg = dict(max_epochs=15)
-# The released decay, by 10 at epoch 15, lies behind the last epoch.
-param_scheduler = [dict(type='ConstantLR', factor=1.0, by_epoch=True)]
+_base_ = [
+    './_base_/bfan.py',
+    '../_base_/datasets/f30k_precomp.py',
+    '../_base_/schedules/rvse_adam_15e.py',
+    './_base_/runtime.py',
+]

@@ -1,3 +1,8 @@
 # RVSE++ Figure 6, epsilon 0.01: RVSE (MLP) with SelHN, COCO (the paper sweeps Flickr30K)
-_base_ = './vse-fc_selhn_1xb128-20e_coco.py'
-model = dict(image_encoder=dict(type='RegionResidualMLP'))
+_base_ = [
+    './_base_/rvse_mlp.py',
+    '../_base_/datasets/coco_precomp.py',
+    '../_base_/schedules/rvse_adamw_20e.py',
+    './_base_/runtime.py',
+]
+model = dict(text_encoder=dict(vocab_size=11354))

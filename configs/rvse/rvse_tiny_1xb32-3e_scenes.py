@@ -1,8 +1,9 @@
-# Small RVSE++ on generated scenes: what `make quickstart PROJECT=rvse` trains. Not in the paper.
+# Train a small RVSE++ on synthetic scenes: `make quickstart PROJECT=rvse`. Not in the paper.
 _base_ = [
     './_base_/rvse_tiny.py',
-    './_base_/scenes_128_captions.py',
-    '../_base_/default_runtime.py',
+    '../_base_/datasets/scenes_captions_128.py',
+    '../_base_/schedules/rvse_muon.py',
+    './_base_/runtime.py',
 ]
 # 16 regions of 32 x 32 pixels, an object's size; 64 of 16 x 16 cost more and learn less.
 model = dict(backbone=dict(strides=(2, 2, 2, 1)))
@@ -11,12 +12,6 @@ train_dataloader = dict(batch_size=32)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3, val_interval=3)
 val_cfg = dict(type='MatchingValLoop')
 test_cfg = dict(type='MatchingTestLoop')
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='MuonAdamWConstructor',
-    optimizer=dict(type='MuonAdamW', lr=5e-3, betas=(0.9, 0.98), weight_decay=0.02, fused=True),
-    clip_grad=dict(max_norm=2.0),
-)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
     dict(
@@ -27,16 +22,12 @@ custom_hooks = [
     dict(type='BuildVocabularyHook', min_count=1),
     dict(type='GradientNormHook'),
     # From random weights SelHN's hard negatives hold the scores together for a hundred steps, a
-    # large part of so short a training.
+    # large part of such a short training.
     dict(
         type='LossWarmUpHook',
         loss=dict(type='ITMTripletLoss', margin=0.2, reduction='mean', loss_weight=1 / 64),
         epochs=1,
     ),
 ]
-default_hooks = dict(
-    visualization=dict(type='MatchingVisualizationHook'),
-    checkpoint=dict(interval=3, save_best='matching/rsum', rule='greater'),
-    logger=dict(interval=20),
-)
+default_hooks = dict(checkpoint=dict(interval=3), logger=dict(interval=20))
 auto_scale_lr = dict(enable=False, base_batch_size=32)

@@ -1,7 +1,7 @@
-# RVSE++ (BERT) with SelHN on COCO's pictures, without precomputed regions. Not in the paper.
+# Train RVSE++ (BERT) with SelHN on COCO's images, without precomputed regions. Not in the paper.
 _base_ = [
     './_base_/rvsepp_r50.py',
-    './_base_/coco_pictures.py',
-    './_base_/adamw_bert_r50_30e.py',
+    '../_base_/datasets/coco_pictures.py',
+    '../_base_/schedules/rvse_adamw_bert_r50_30e.py',
     './_base_/runtime.py',
 ]

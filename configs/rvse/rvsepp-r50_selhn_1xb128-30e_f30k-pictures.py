@@ -1,7 +1,8 @@
-# RVSE++ (BERT) with SelHN on Flickr30K's pictures, without precomputed regions. Not in the paper.
+# Train RVSE++ (BERT) with SelHN on Flickr30K's images, without precomputed regions.
+# Not in the paper.
 _base_ = [
     './_base_/rvsepp_r50.py',
-    './_base_/f30k_pictures.py',
-    './_base_/adamw_bert_r50_30e.py',
+    '../_base_/datasets/f30k_pictures.py',
+    '../_base_/schedules/rvse_adamw_bert_r50_30e.py',
     './_base_/runtime.py',
 ]

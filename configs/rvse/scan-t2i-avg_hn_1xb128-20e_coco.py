@@ -1,8 +1,8 @@
 # RVSE++ Table 6, row 1, and Table 11, row 1, half: SCAN t2i AVG, COCO
 _base_ = [
     './_base_/scan.py',
-    './_base_/coco_precomp.py',
-    './_base_/adam_20e.py',
+    '../_base_/datasets/coco_precomp.py',
+    '../_base_/schedules/rvse_adam_20e.py',
     './_base_/runtime.py',
 ]
 model = dict(text_encoder=dict(vocab_size=11353))

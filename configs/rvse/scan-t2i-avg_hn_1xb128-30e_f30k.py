@@ -2,7 +2,7 @@
 # Flickr30K
 _base_ = [
     './_base_/scan.py',
-    './_base_/f30k_precomp.py',
-    './_base_/adam_30e.py',
+    '../_base_/datasets/f30k_precomp.py',
+    '../_base_/schedules/rvse_adam_30e.py',
     './_base_/runtime.py',
 ]

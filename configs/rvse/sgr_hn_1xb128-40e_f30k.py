@@ -1,8 +1,8 @@
 # RVSE++ Table 7, row 15, and half of Table 2, row 5, Table 4, row 6, Table 5, row 8, and Table 7,
 # row 17: SGR of SGRAF, Flickr30K
-_base_ = './scan-t2i-avg_hn_1xb128-30e_f30k.py'
-model = dict(
-    text_encoder=dict(word_dropout=0.4), similarity=dict(_delete_=True, type='SGRSimilarity')
-)
-train_cfg = dict(max_epochs=40)
-param_scheduler = [dict(type='MultiStepLR', milestones=[30], gamma=0.1, by_epoch=True)]
+_base_ = [
+    './_base_/sgr.py',
+    '../_base_/datasets/f30k_precomp.py',
+    '../_base_/schedules/rvse_adam_40e.py',
+    './_base_/runtime.py',
+]

@@ -1,4 +1,9 @@
 # RVSE++ Table 7, row 16, and half of Table 2, row 6, Table 4, row 8, and Table 7, row 18: SGR of
 # SGRAF with SelHN, Flickr30K
-_base_ = './sgr_hn_1xb128-40e_f30k.py'
+_base_ = [
+    './_base_/sgr.py',
+    '../_base_/datasets/f30k_precomp.py',
+    '../_base_/schedules/rvse_adam_40e.py',
+    './_base_/runtime.py',
+]
 model = dict(loss=dict(_delete_=True, type='SelHNLoss', margin=0.2, eps=0.01))

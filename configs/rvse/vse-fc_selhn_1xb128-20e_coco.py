@@ -1,8 +1,8 @@
 # RVSE++ Table 3, row 5 (COCO 5K), and Table 10, row 5 (COCO 1K): VSE (FC) with SelHN
 _base_ = [
     './_base_/vse_fc.py',
-    './_base_/coco_precomp.py',
-    './_base_/adamw_20e.py',
+    '../_base_/datasets/coco_precomp.py',
+    '../_base_/schedules/rvse_adamw_20e.py',
     './_base_/runtime.py',
 ]
-model = dict(text_encoder=dict(vocab_size=11354))  # 11,353 words and <mask>
+model = dict(text_encoder=dict(vocab_size=11354))

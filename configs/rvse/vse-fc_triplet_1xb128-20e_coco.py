@@ -1,3 +1,10 @@
 # RVSE++ Table 3, row 1 (COCO 5K), and Table 10, row 1 (COCO 1K): VSE (FC) with Triplet
-_base_ = './vse-fc_selhn_1xb128-20e_coco.py'
-model = dict(loss=dict(_delete_=True, type='ITMTripletLoss', margin=0.2))
+_base_ = [
+    './_base_/vse_fc.py',
+    '../_base_/datasets/coco_precomp.py',
+    '../_base_/schedules/rvse_adamw_20e.py',
+    './_base_/runtime.py',
+]
+model = dict(
+    text_encoder=dict(vocab_size=11354), loss=dict(_delete_=True, type='ITMTripletLoss', margin=0.2)
+)

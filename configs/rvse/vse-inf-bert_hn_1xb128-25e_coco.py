@@ -1,13 +1,8 @@
 # RVSE++ Table 6, row 9 (COCO 1K), and Table 11, row 6 (COCO 5K): VSE-infinity (BERT)
-_base_ = './rvsepp_selhn_1xb128-30e_coco.py'
-# Its MLP reads the regions; hard negatives after an epoch of all negatives.
-model = dict(
-    image_encoder=dict(type='RegionParallelMLP'),
-    loss=dict(_delete_=True, type='HardNegativeLoss', margin=0.2),
-)
-train_cfg = dict(max_epochs=25)
-custom_hooks = [
-    dict(type='LearnVocabularyHook', vocab_size=30522),
-    dict(type='GradientNormHook'),
-    dict(type='LossWarmUpHook', loss=dict(type='ITMTripletLoss', margin=0.2), epochs=1),
+_base_ = [
+    './_base_/vse_inf_bert.py',
+    '../_base_/datasets/coco_precomp.py',
+    '../_base_/schedules/rvse_adamw_bert_30e.py',
+    './_base_/runtime.py',
 ]
+train_cfg = dict(max_epochs=25)

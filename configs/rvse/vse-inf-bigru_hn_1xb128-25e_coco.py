@@ -1,12 +1,9 @@
-# VSE-infinity with a BiGRU, as its authors publish it, COCO. Not in the paper's tables.
-_base_ = './vse-fc_selhn_1xb128-20e_coco.py'
-model = dict(
-    image_encoder=dict(type='RegionParallelMLP'),
-    loss=dict(_delete_=True, type='HardNegativeLoss', margin=0.2),
-)
-train_cfg = dict(max_epochs=25)
-custom_hooks = [
-    dict(type='BuildVocabularyHook', min_count=4),
-    dict(type='GradientNormHook'),
-    dict(type='LossWarmUpHook', loss=dict(type='ITMTripletLoss', margin=0.2), epochs=1),
+# VSE-infinity with a BiGRU, as its authors published it, COCO. Not in the paper's tables.
+_base_ = [
+    './_base_/vse_inf_bigru.py',
+    '../_base_/datasets/coco_precomp.py',
+    '../_base_/schedules/rvse_adamw_20e.py',
+    './_base_/runtime.py',
 ]
+model = dict(text_encoder=dict(vocab_size=11354))
+train_cfg = dict(max_epochs=25)

@@ -1,12 +1,8 @@
-# VSE-infinity with a BiGRU, as its authors publish it, Flickr30K. Not in the paper's tables.
-_base_ = './vse-fc_selhn_1xb128-20e_f30k.py'
-model = dict(
-    image_encoder=dict(type='RegionParallelMLP'),
-    loss=dict(_delete_=True, type='HardNegativeLoss', margin=0.2),
-)
-train_cfg = dict(max_epochs=25)
-custom_hooks = [
-    dict(type='BuildVocabularyHook', min_count=4),
-    dict(type='GradientNormHook'),
-    dict(type='LossWarmUpHook', loss=dict(type='ITMTripletLoss', margin=0.2), epochs=1),
+# VSE-infinity with a BiGRU, as its authors published it, Flickr30K. Not in the paper's tables.
+_base_ = [
+    './_base_/vse_inf_bigru.py',
+    '../_base_/datasets/f30k_precomp.py',
+    '../_base_/schedules/rvse_adamw_20e.py',
+    './_base_/runtime.py',
 ]
+train_cfg = dict(max_epochs=25)

@@ -1,3 +1,7 @@
 # RVSE++ Table 1, row 6: VSE (MLP) with SelHN, Flickr30K
-_base_ = './vse-fc_selhn_1xb128-20e_f30k.py'
-model = dict(image_encoder=dict(type='RegionFCMLP'))
+_base_ = [
+    './_base_/vse_mlp.py',
+    '../_base_/datasets/f30k_precomp.py',
+    '../_base_/schedules/rvse_adamw_20e.py',
+    './_base_/runtime.py',
+]

@@ -1,6 +1,6 @@
-# The train splits of RefCOCO, RefCOCO+ and RefCOCOg-umd as one, less every picture of their val and
-# test splits (what the released code fine-tunes on), at 448 x 448 pixels. Validated on the three
-# val splits; all eight published splits are tested in one run.
+# The train splits of RefCOCO, RefCOCO+ and RefCOCOg-umd as one, without any image of their val and
+# test splits (the fine-tuning data of the released code), at 448 x 448 pixels. Validated on the
+# three val splits; all eight published splits are tested in one run.
 _base_ = './refcoco_448.py'
 test_dataloader = dict(
     dataset=dict(
@@ -40,11 +40,11 @@ train_dataloader = dict(
         datasets=[
             dict(
                 _base_.dataset,
-                ann_file=f'{folder}/instances.json',
-                split_file=f'{folder}/refs({by}).p',
+                ann_file=val['ann_file'],
+                split_file=val['split_file'],
                 split='train',
             )
-            for folder, by in (('refcoco', 'unc'), ('refcoco+', 'unc'), ('refcocog', 'umd'))
+            for val in val_dataloader['dataset']['datasets']
         ],
         exclude=test_dataloader['dataset']['datasets'],
     )

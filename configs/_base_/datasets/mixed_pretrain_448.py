@@ -1,13 +1,55 @@
-# What PLVL is pre-trained on, boxes only, at 448 x 448 pixels: mixed_coco_448.py with Flickr30K
-# Entities and Visual Genome, less every picture of a val or test split of any of them.
+# The corpus of PLVL's pre-training, boxes only, at 448 x 448 pixels: the train splits of RefCOCO,
+# RefCOCO+ and RefCOCOg-umd, Flickr30K Entities and Visual Genome, without any image of a val or
+# test split of any of them. Validated and tested as mixed_coco_448.py is.
 # DATA_ROOT holds, beside RefCOCO, RefCOCO+ and RefCOCOg: flickr30k_entities/, visual_genome/
 # (region_descriptions.json, image_data.json), and images/{flickr30k,visual-genome}/.
-_base_ = './mixed_coco_448.py'
+_base_ = './refcoco_448.py'
 dataset = dict(data_root=_base_.data_root, skip_invalid=True)
-train_dataloader = dict(
+test_dataloader = dict(
     dataset=dict(
         datasets=[
-            *_base_.train_dataloader.dataset.datasets,
+            dict(
+                _base_.dataset,
+                ann_file=f'{folder}/instances.json',
+                split_file=f'{folder}/refs({by}).p',
+                split=split,
+                subset=f'{name}_{split}',
+                test_mode=True,
+            )
+            for name, folder, by, splits in (
+                ('refcoco', 'refcoco', 'unc', ('val', 'testA', 'testB')),
+                ('refcoco+', 'refcoco+', 'unc', ('val', 'testA', 'testB')),
+                ('refcocog-umd', 'refcocog', 'umd', ('val', 'test')),
+            )
+            for split in splits
+        ]
+    )
+)
+val_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='MixedGroundingDataset',
+        pipeline=_base_.test_pipeline,
+        datasets=[
+            split for split in test_dataloader['dataset']['datasets'] if split['split'] == 'val'
+        ],
+    )
+)
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='MixedGroundingDataset',
+        pipeline=_base_.train_pipeline,
+        datasets=[
+            *(
+                dict(
+                    _base_.dataset,
+                    ann_file=val['ann_file'],
+                    split_file=val['split_file'],
+                    split='train',
+                )
+                for val in val_dataloader['dataset']['datasets']
+            ),
             dict(
                 type='Flickr30kEntitiesDataset',
                 ann_file='flickr30k_entities/train.txt',
@@ -23,7 +65,7 @@ train_dataloader = dict(
             ),
         ],
         exclude=[
-            *_base_.train_dataloader.dataset.exclude,
+            *test_dataloader['dataset']['datasets'],
             *(
                 dict(
                     type='Flickr30kEntitiesDataset',

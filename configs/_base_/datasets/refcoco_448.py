@@ -20,7 +20,7 @@ train_pipeline = [
         keep_ratio=True,
     ),
     dict(type='GroundingResize', scale=(448, 448), keep_ratio=False),
-    # Last, where the picture is smallest: it is the slowest step.
+    # Last, when the image is smallest: it is the slowest step.
     dict(
         type='RandomApply',
         prob=0.8,
@@ -39,7 +39,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='GroundingResize', scale=(448, 448), keep_ratio=False),
-    # After the resizing, so that the ground truth stays in pixels of the original picture.
+    # After the resizing, so that the ground truth stays in pixels of the original image.
     dict(type='LoadGroundingAnnotations'),
     dict(type='mmdet.PackDetInputs', meta_keys=meta_keys),
 ]

@@ -1,4 +1,4 @@
-# Generated scenes (tools/misc/generate_scenes.py), 128 x 128 pixels.
+# Synthetic scenes (tools/misc/generate_scenes.py), 128 x 128 pixels.
 data_root = '{{$SCENES_ROOT:data/scenes}}'
 meta_keys = (
     'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',

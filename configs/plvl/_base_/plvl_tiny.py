@@ -1,4 +1,4 @@
-# The classes of plvl_vit-b.py with small numbers: trains on a CPU in minutes, from nothing.
+# The classes of plvl_vit-b.py with small numbers; trains on a CPU in minutes, from random weights.
 model = dict(
     type='PLVL',
     data_preprocessor=dict(

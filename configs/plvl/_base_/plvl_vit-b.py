@@ -1,8 +1,8 @@
 # PLVL with ViTDet-B and BERT-base (paper, sections 3 and 4.1).
 # PLVL_BERT: folder or hub id of BERT-base weights (bert-base-uncased).
-# PLVL_VOCAB: a vocab.txt, where those bring none.
+# PLVL_VOCAB: a vocab.txt, if they come without one.
 # PLVL_VITDET: a checkpoint of LanguageGuidedViT with ViTDet-B's weights.
-# Without them the model starts from random weights and says so.
+# Without weights, the model starts from random ones and logs that it does.
 import os
 
 model = dict(

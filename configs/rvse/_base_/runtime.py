@@ -1,4 +1,4 @@
-# The best checkpoint is that of the highest RSUM.
+# Keep the checkpoint with the highest RSUM as the best one.
 _base_ = '../../_base_/default_runtime.py'
 default_hooks = dict(
     checkpoint=dict(save_best='matching/rsum', rule='greater'),

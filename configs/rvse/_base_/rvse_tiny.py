@@ -1,4 +1,4 @@
-# RVSE (MLP) with small numbers over the grid of a small ResNet: trains on a CPU in minutes.
+# RVSE (MLP) with small numbers over the grid of a small ResNet; trains on a CPU in minutes.
 model = dict(
     type='ImageTextMatcher',
     data_preprocessor=dict(

@@ -1,7 +1,7 @@
 # RVSE++ (section 3.4): the image encoder of RVSE (MLP), BERT-base and GPO for captions; SelHN.
 # RVSE_BERT: folder or hub id of BERT-base weights (bert-base-uncased).
-# RVSE_BERT_VOCAB: a vocab.txt, where those bring none.
-# Without them BERT starts from random weights and says so.
+# RVSE_BERT_VOCAB: a vocab.txt, if they come without one.
+# Without weights, BERT starts from random ones and logs that it does.
 import os
 
 model = dict(

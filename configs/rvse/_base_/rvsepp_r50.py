@@ -1,5 +1,5 @@
-# RVSE++ on pictures: the cells of a ResNet-50's last map, 8 x 8 for 256 pixels, are its regions.
-# The ResNet is trained with the rest, but for its first stage and its batch norms.
+# RVSE++ on images: the cells of a ResNet-50's last map, 8 x 8 for 256 pixels, are its regions.
+# The ResNet is trained with the rest, except for its first stage and its batch norms.
 # RVSE_RESNET50: its weights, a file or URL; torchvision's by default, downloaded once.
 import os
 

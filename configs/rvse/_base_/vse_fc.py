@@ -1,6 +1,6 @@
 # VSE (FC), Figure 2a: BUTD regions, a linear layer, GPO; BiGRU and GPO for captions; SelHN.
-# Size augmentation (20 %) as in the released code. A vocabulary that is not given (vocab_file) is
-# built from the training captions.
+# Size augmentation (20 %) as in the released code. Without a vocab_file, the
+# vocabulary is built from the training captions.
 model = dict(
     type='ImageTextMatcher',
     data_preprocessor=dict(type='BaseDataPreprocessor'),
@@ -9,7 +9,7 @@ model = dict(
     ),
     text_encoder=dict(
         type='BiGRUTextEncoder',
-        vocab_size=8482,  # Flickr30K's 8,481 words and <mask>
+        vocab_size=8482,  # Flickr30K's 8,481 words and <mask>; COCO has 11,353 words
         word_channels=300,
         channels=1024,
         pool=dict(type='GPO'),

@@ -1,3 +1,8 @@
 # RVSE++ Figure 6, epsilon 0: RVSE (MLP), COCO (the paper sweeps Flickr30K)
-_base_ = '../rvse-mlp_selhn_1xb128-20e_coco.py'
-model = dict(loss=dict(eps=0.0))
+_base_ = [
+    '../_base_/rvse_mlp.py',
+    '../../_base_/datasets/coco_precomp.py',
+    '../../_base_/schedules/rvse_adamw_20e.py',
+    '../_base_/runtime.py',
+]
+model = dict(text_encoder=dict(vocab_size=11354), loss=dict(eps=0.0))

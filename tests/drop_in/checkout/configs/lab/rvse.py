@@ -1,7 +1,7 @@
 # RVSE's matcher, encoders, SelHN, data set, metric and loops, in mmpretrain.
 _base_ = [
     'mmpretrain::_base_/default_runtime.py',
-    '../mmtriad/rvse/_base_/scenes_128_captions.py',
+    '../mmtriad/_base_/datasets/scenes_captions_128.py',
     '../mmtriad/rvse/_base_/rvse_tiny.py',
 ]
 custom_imports = dict(

@@ -1,4 +1,4 @@
-# Your own pictures: OWN_ROOT holds train.txt, val.txt and test.txt, a picture's name, a tab and a
+# Your own images: OWN_ROOT holds train.txt, val.txt and test.txt, an image's name, a tab and a
 # caption on each line, and images/.
 _base_ = './f30k_pictures.py'
 data_root = '{{$OWN_ROOT:data/own}}'

@@ -1,8 +1,8 @@
-# Generated scenes (tools/misc/generate_scenes.py) with five captions each, 128 x 128 pixels.
+# Synthetic scenes (tools/misc/generate_scenes.py) with five captions each, 128 x 128 pixels.
 data_root = '{{$SCENES_ROOT:data/scenes}}'
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    # The scenes have this size; in a batch with others a picture would be padded.
+    # The scenes have this size; in a batch with others an image would be padded.
     dict(type='Resize', scale=(128, 128), keep_ratio=False),
     dict(
         type='mmpretrain.PackInputs',
@@ -22,7 +22,7 @@ train_dataloader = dict(
     persistent_workers=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    # a sample for every picture: each is encoded once for its five captions
+    # one sample for each image, which is encoded once for its five captions
     dataset=dict(
         ann_file='annotations/captions_train.json',
         all_captions=True,

@@ -1,5 +1,5 @@
-# Flickr30K with precomputed BUTD regions, 36 a picture: DATA_ROOT holds f30k_precomp/ with
-# {train,dev,test}_ims.npy, _caps.txt and _ids.txt (29,000, 1,000 and 1,000 pictures).
+# Flickr30K with precomputed BUTD regions, 36 per image: DATA_ROOT holds f30k_precomp/ with
+# {train,dev,test}_ims.npy, _caps.txt and _ids.txt (29,000, 1,000 and 1,000 images).
 data_root = '{{$DATA_ROOT:data}}/f30k_precomp'
 test_pipeline = [
     dict(type='LoadRegions'),
@@ -24,7 +24,7 @@ val_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    # a dev file of 1,014 pictures is cut to the published 1,000
+    # a dev file of 1,014 images is cut to the published 1,000
     dataset=dict(split='dev', max_images=1000, pipeline=test_pipeline, test_mode=True, **dataset),
 )
 test_dataloader = dict(

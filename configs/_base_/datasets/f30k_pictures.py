@@ -1,5 +1,5 @@
-# Flickr30K's pictures, no features: DATA_ROOT holds flickr30k/dataset_flickr30k.json (Karpathy's
-# split: 29,000, 1,000 and 1,000 pictures) and flickr30k/flickr30k-images/.
+# Flickr30K's images, without features: DATA_ROOT holds flickr30k/dataset_flickr30k.json (Karpathy's
+# split: 29,000, 1,000 and 1,000 images) and flickr30k/flickr30k-images/.
 data_root = '{{$DATA_ROOT:data}}/flickr30k'
 # The pillow backend raises on truncated files; OpenCV fills them with grey. Nothing is flipped:
 # captions say what is left and right.

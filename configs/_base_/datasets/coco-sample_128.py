@@ -1,4 +1,4 @@
-# A few pictures of COCO with their captions, 128 x 128 pixels: COCO_SAMPLE_ROOT holds
+# A few images of COCO with their captions, 128 x 128 pixels: COCO_SAMPLE_ROOT holds
 # annotations/captions_{train,val}2017.json, train2017/ and val2017/, as COCO itself does.
 data_root = '{{$COCO_SAMPLE_ROOT:data/coco_sample/}}'
 test_pipeline = [
@@ -26,7 +26,7 @@ train_dataloader = dict(
         **dataset,
     ),
 )
-# The training pictures: the question is whether the model can fit them.
+# The training images: the question is whether the model can fit them.
 val_dataloader = dict(
     batch_size=40,
     num_workers=0,
