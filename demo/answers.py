@@ -1,4 +1,4 @@
-"""The models behind the page, without the page: one request at a time, within limits."""
+"""Run the models behind the page, one request at a time and within limits."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ MAX_HITS = 10
 
 
 class Gallery:
-    """Pictures and captions, indexed for one model.
+    """Index images and captions for one model.
 
     Args:
-        search: Makes the embeddings.
-        photos: Folder of pictures; damaged ones are left out with a warning.
-        captions: Sentences that a picture may be described with.
+        search: Computes the embeddings.
+        photos: Folder of images; damaged ones are skipped with a warning.
+        captions: Sentences to choose from when describing an image.
 
     Raises:
-        InputError: No picture of the folder can be read.
-        ValueError: The folder holds none, or the model reads no pictures.
+        InputError: No image in the folder can be read.
+        ValueError: The folder contains no images, or the model does not read images.
     """
 
     def __init__(self, search: RetrievalInferencer, photos: Path, captions: Sequence[str]) -> None:
@@ -52,16 +52,16 @@ class Gallery:
 
 
 class Answers:
-    """What the tabs ask for; safe to call from many threads.
+    """Answer the requests of all tabs; safe to call from many threads.
 
-    The models, OpenCV's random state and mmdet's canvas are one for all, so a lock lets one
-    request through at a time; on a CPU that is also the fastest way.
+    All threads share the models, OpenCV's random state and mmdet's canvas, so a lock admits one
+    request at a time; on a CPU that is also the fastest way.
 
     Args:
-        ground: Of tabs 1 and 4, or None.
-        weak: Of tab 2, or None.
-        search: Of tabs 3 and 4, or None.
-        gallery: What ``search`` looks in.
+        ground: Model for tabs 1 and 4, or None.
+        weak: Model for tab 2, or None.
+        search: Model for tabs 3 and 4, or None.
+        gallery: Index that ``search`` queries.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Answers:
 
     @property
     def missing(self) -> list[str]:
-        """The projects without a model."""
+        """Return the projects that have no model."""
         models = dict(plvl=self._ground, pdsl=self._weak, rvse=self._search)
         return [name for name, model in models.items() if model is None]
 
     def ground(self, picture: Image.Image, sentence: str) -> tuple[np.ndarray, dict[str, Any]]:
-        """Input, box with mask, and score map as one drawing (H, W, 3) RGB; the prediction."""
+        """Return the input, box with mask, and score map as one RGB drawing, and the prediction."""
         sentence = read_sentence(sentence)
         with self._lock:
             result = self._ground(picture, sentence, return_vis=True)
@@ -91,10 +91,10 @@ class Answers:
     def instances(
         self, picture: Image.Image, least_score: float
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """The drawing (H, W, 3) RGB of what reaches a score, and the prediction with all.
+        """Draw the instances that reach a score (H, W, 3) RGB; return the whole prediction, too.
 
         Raises:
-            InputError: The score is not from 0 to 1.
+            InputError: The score is not between 0 and 1.
         """
         if not 0 <= least_score <= 1:
             raise InputError(f'The least score is {least_score}; expected 0 to 1.')
@@ -103,24 +103,24 @@ class Answers:
         return result['visualization'][0], result['predictions'][0]
 
     def pictures(self, sentence: str, count: int) -> list[Hit]:
-        """The pictures of the gallery that fit a sentence best."""
+        """Return the images in the gallery that match a sentence best."""
         sentence, count = read_sentence(sentence), _read_count(count)
         with self._lock:
             vectors = self._search.encode_sentences(sentence)
             return self._search.find(vectors, self.gallery.pictures, count)[0]
 
     def captions(self, picture: Image.Image, count: int) -> list[Hit]:
-        """The captions of the gallery that fit a picture best."""
+        """Return the captions in the gallery that match an image best."""
         count = _read_count(count)
         with self._lock:
             vectors = self._search.encode_pictures(picture)
             return self._search.find(vectors, self.gallery.captions, count)[0]
 
     def search_and_ground(self, sentence: str, count: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """A sheet (H, W, 3) RGB of the pictures found, box and mask in each; the prediction.
+        """Return a sheet (H, W, 3) RGB of matching images with box and mask, and the prediction.
 
         Raises:
-            InputError: A picture has gone since it was indexed.
+            InputError: An image has been removed since it was indexed.
         """
         sentence, count = read_sentence(sentence), _read_count(count)
         find = SearchAndGround(self._search, self._ground)
@@ -132,7 +132,7 @@ class Answers:
             raise InputError(
                 'A picture has gone since the folder was indexed; start the page again.'
             ) from error
-        for hit in prediction['hits']:  # where the server keeps its pictures is its own affair
+        for hit in prediction['hits']:  # do not reveal the server's paths
             hit['name'] = hit['grounding']['image'] = Path(hit['name']).name
         return sheet, prediction
 

@@ -1,4 +1,4 @@
-"""What gradio lacks for strangers' input, and how the page looks."""
+"""Gradio components for untrusted input, and the page's style."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .uploads import MAX_BYTES, read_picture
 
 __all__ = ['PictureInput', 'launch', 'shown_errors', 'table']
 
-warnings.filterwarnings('ignore', '.*HTTP_422.*', module='gradio')  # of a name in starlette
+warnings.filterwarnings('ignore', '.*HTTP_422.*', module='gradio')  # from starlette
 
-# gradio would write a .pyi file beside this one for the class below.
+# Otherwise gradio writes a .pyi file next to this one for the class below.
 component_meta.create_or_modify_pyi = lambda *_: None
 
-# The turbo gradient is the colour map of the score map, orange the colour of its box.
+# The turbo gradient is the score map's colour map; orange is the colour of its box.
 CSS = """
 .gradio-container {max-width: 1200px !important; margin: 0 auto !important}
 .legend {font-size: .9rem; line-height: 1.6}
@@ -50,9 +50,9 @@ footer {display: none !important}
 
 
 class PictureInput(gr.Image):
-    """gr.Image that hands over what `read_picture` admits; gradio's own decodes any size."""
+    """Pass on only images that `read_picture` accepts; gr.Image itself decodes any size."""
 
-    is_template = True  # drawn as gr.Image
+    is_template = True  # rendered as gr.Image
 
     def preprocess(self, payload: Any) -> Image.Image:
         if payload is None or not payload.path:
@@ -63,14 +63,14 @@ class PictureInput(gr.Image):
             raise _refusal(error) from error
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
-        """Without downloads: gradio would fetch what a request names."""
+        """Refuse URLs: gradio would download whatever a request names."""
         if is_http_url_like(str(url_or_file_path)):
             raise _refusal('URLs are not read; download the picture and upload it.')
         return await super().async_move_resource_to_block_cache(url_or_file_path)
 
 
 def shown_errors(function: Callable) -> Callable:
-    """Shows the user's errors; others stay in the log of the server."""
+    """Show the user's errors on the page; all others stay in the server's log."""
 
     @functools.wraps(function)
     def run(*arguments: Any) -> Any:
@@ -83,10 +83,10 @@ def shown_errors(function: Callable) -> Callable:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """HTML of a table whose cells show whatever is in them, as it is."""
+    """Return an HTML table that shows the content of its cells verbatim."""
 
     def line(tag: str, cells: Sequence[str]) -> str:
-        # the last two: gradio's templates read them
+        # Escape $ and {, too: gradio's templates interpret them.
         plain = [html.escape(cell).replace('$', '&#36;').replace('{', '&#123;') for cell in cells]
         return '<tr>' + ''.join(f'<{tag}>{cell}</{tag}>' for cell in plain) + '</tr>'
 
@@ -95,15 +95,15 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _refusal(message: object) -> gr.Error:
-    """An error that the page shows until it is closed."""
+    """Return an error that the page shows until it is closed."""
     return gr.Error(html.escape(str(message)), duration=None, print_exception=False)
 
 
 def launch(page: gr.Blocks, host: str, port: int | None) -> str:
-    """Serves the page in threads, and returns its URL; nothing is fetched from elsewhere.
+    """Serve the page in threads, without loading remote resources, and return its URL.
 
     Raises:
-        OSError: Another process has the port.
+        OSError: The port is already in use.
     """
     fonts = dict(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])
     _, url, _ = page.launch(
@@ -119,7 +119,7 @@ def launch(page: gr.Blocks, host: str, port: int | None) -> str:
         pwa=False,
         mcp_server=False,
         enable_monitoring=False,
-        quiet=True,  # or it would invite to share the page
+        quiet=True,  # otherwise gradio offers to share the page
         prevent_thread_lock=True,
     )
     return url

@@ -13,15 +13,15 @@ COUNT = 60
 
 
 class ExampleScenes:
-    """Scenes of the quick starts' test split, which no training saw.
+    """Generate scenes of the quick starts' test split, which no training has seen.
 
     Args:
-        folder: Where they lie, or will.
+        folder: Folder to read the scenes from, or to write them to.
 
     Attributes:
-        photos: The folder of their pictures.
-        pictures: Paths of the pictures, in order.
-        captions: Five of each picture, equal ones once.
+        photos: Folder of the images.
+        pictures: Paths of the images, in order.
+        captions: Five captions per image, without duplicates.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,6 +32,6 @@ class ExampleScenes:
         self.captions = list(dict.fromkeys(entry['caption'] for entry in content['annotations']))
 
     def sentences(self, index: int) -> list[str]:
-        """What referring expressions the generator made for a picture."""
+        """Return the referring expressions generated for an image."""
         scene = generate_scene(index, seed=0, split='test', image_size=128)
         return [sentence.text for sentence in scene.sentences]

@@ -1,4 +1,4 @@
-"""The page: four tabs over `Answers`."""
+"""The page: four tabs on top of `Answers`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .uploads import MAX_CHARACTERS
 __all__ = ['build_page']
 
 THUMBNAIL = 320  # pixels
-WAITING = 32  # requests; further ones are told to come back
+WAITING = 32  # queued requests; any further ones are asked to come back later
 BOX = 'Box (x1, y1, x2, y2)'
 
 
 def build_page(answers: Answers, scenes: ExampleScenes) -> gr.Blocks:
-    """The page over models; tabs without theirs say how to make them."""
+    """Build the page; tabs without a model explain how to get one."""
     with gr.Blocks(title='MMTriad', analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         gr.Markdown(texts.INTRODUCTION)
         for title, needed, fill in TABS:
@@ -162,7 +162,7 @@ def _both_tab(answers: Answers, scenes: ExampleScenes) -> None:
     _bind('search_and_ground', ask, button, inputs, outputs, examples, rows)
 
 
-TABS = (  # title, projects whose models it needs, what fills it
+TABS = (  # title, projects whose models it needs, function that builds it
     ('1 · Sentence → box and mask', ('plvl',), _ground_tab),
     ('2 · Picture → instances', ('pdsl',), _weak_tab),
     ('3 · Sentence ↔ pictures', ('rvse',), _search_tab),
@@ -181,7 +181,7 @@ def _bind(
     place: gr.Column,
     rows: list,
 ) -> None:
-    """Runs a function at a click, at the Enter key and at a click on an example."""
+    """Run a function on a click, on Enter and on a click on an example."""
     function = shown_errors(function)
     enter = [part.submit for part in inputs if isinstance(part, gr.Textbox)]
     private: dict[str, Any] = dict(api_visibility='private')
@@ -191,7 +191,7 @@ def _bind(
         gr.Markdown('Or click an example:')
         with gr.Row() if isinstance(rows[0][-1], Path) else contextlib.nullcontext():
             for row in rows:
-                # gr.Examples raises uncaught errors in the browser now and then.
+                # gr.Examples occasionally raises uncaught errors in the browser.
                 example = _example(row)
                 fill = functools.partial(_opened, row)
                 filled = example.click(fill, None, inputs[: len(row)], **private)
@@ -205,12 +205,12 @@ def _example(row: list[str | Path]) -> gr.Button:
     classes = ['example'] if sentences else ['example', 'picture']
     text = ' '.join(sentences)
     button = gr.Button(text, icon=icon, size='sm', elem_classes=classes, min_width=80)
-    button.keep_in_cache |= button.temp_files  # or the icon goes when old files are removed
+    button.keep_in_cache |= button.temp_files  # or the icon vanishes when old files are deleted
     return button
 
 
 def _opened(row: list[str | Path]) -> list[str | Image.Image] | str | Image.Image:
-    """An example's values; pictures opened, because gradio serves no paths of ours."""
+    """Return an example's values; open its images, because gradio does not serve our paths."""
     values = [Image.open(value) if isinstance(value, Path) else value for value in row]
     return values if len(values) > 1 else values[0]
 
@@ -225,7 +225,7 @@ def _right() -> gr.Column:
 
 def _picture() -> PictureInput:
     sources = ['upload', 'clipboard']
-    # PNG: what an example shows is what the model sees
+    # PNG is lossless: the model sees exactly the example that the page shows.
     return PictureInput(label='Picture', format='png', sources=sources, height=260, buttons=[])
 
 
@@ -238,7 +238,7 @@ def _count(value: int) -> gr.Slider:
 
 
 def _drawing(**kwargs: Any) -> gr.Image:
-    # A label would lie over the drawing, which has its own words.
+    # A label would cover the drawing, which has its own captions.
     return gr.Image(show_label=False, buttons=['fullscreen'], **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""What the page says."""
+"""Texts shown on the page."""
 
 from projects.common.scenes import COLORS, SHAPES, TEXTURES
 
@@ -56,7 +56,7 @@ sentence; <i>object</i>: score of the <span class="box"></span> box and mask, fr
 
 
 def missing_model(names: list[str]) -> str:
-    """What to do where a tab's weights are absent."""
+    """Explain how to get the weights that a tab lacks."""
     folders = ' and '.join(f'`work_dirs/quickstart/{name}`' for name in names)
     commands = '\n'.join(f'make quickstart PROJECT={name}' for name in names)
     options = ' '.join(f'--{name} CHECKPOINT' for name in names)

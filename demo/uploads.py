@@ -1,4 +1,4 @@
-"""What strangers may send: pictures and sentences within limits, everything else refused."""
+"""Validation of uploaded images and sentences: anything beyond the limits is refused."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 16  # pixels
 MAX_ASPECT = 10
-MAX_SIDE = 1024  # pixels to which pictures are reduced: masks take memory by the pixel
+MAX_SIDE = 1024  # pixels; larger images are downscaled, because masks take memory per pixel
 MAX_CHARACTERS = 200
 
 
 def read_picture(path: str | os.PathLike) -> Image.Image:
-    """An upright RGB picture of at most ``MAX_SIDE`` pixels a side, from a file of any content.
+    """Read an upright RGB image of at most ``MAX_SIDE`` pixels a side from an untrusted file.
 
     Raises:
-        InputError: It is no picture, damaged, or beyond the limits; the message shows no path.
+        InputError: It is not an image, damaged, or beyond the limits; the message shows no path.
     """
     path = Path(path)
     if path.stat().st_size > MAX_BYTES:
@@ -50,7 +50,7 @@ def read_picture(path: str | os.PathLike) -> Image.Image:
     try:
         with Image.open(path, formats=FORMATS) as image:
             picture = as_rgb(image)
-    except ValueError as error:  # values of 32 bits
+    except ValueError as error:  # 32-bit values
         raise InputError(f'The picture cannot be read: {error}.') from error
     except Exception as error:  # decoders raise almost any exception on damaged files
         raise InputError('The picture is damaged or cut off: it cannot be decoded.') from error
@@ -59,10 +59,10 @@ def read_picture(path: str | os.PathLike) -> Image.Image:
 
 
 def read_sentence(text: object) -> str:
-    """The words of a sentence, single blanks between them.
+    """Return the words of a sentence, separated by single spaces.
 
     Raises:
-        InputError: There are none, or too many.
+        InputError: There are no words, or too many.
     """
     words = ' '.join(text.split()) if isinstance(text, str) else ''
     if not any(character.isalnum() for character in words):

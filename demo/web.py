@@ -1,11 +1,11 @@
-"""One page in the browser: sentences, pictures, boxes, masks.
+"""Serve a web page for all three models: sentences, images, boxes and masks.
 
     python demo/web.py                      # the quick starts' models, example scenes
     python demo/web.py --photos holiday/    # search your own pictures
     python demo/web.py --plvl best.pth --port 8080
 
-The page is served to this machine alone unless --host says otherwise, and fetches nothing from the
-network.
+The page is reachable from this machine only, unless --host says otherwise, and loads nothing from
+the network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # `projects` and `demo`, from any working directory
+sys.path.insert(0, str(ROOT))  # for `projects` and `demo`, from any working directory
 
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
@@ -56,10 +56,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def find_weights(name: str, given: Path | None) -> Path | None:
-    """The checkpoint that was asked for, else the quick start's best, or None.
+    """Return the requested checkpoint, else the quick start's best one, or None.
 
     Raises:
-        InputError: There is no such file.
+        InputError: The requested file does not exist.
     """
     if given is not None:
         if not given.exists():  # a checkpoint, or the folder of a published model
@@ -70,7 +70,7 @@ def find_weights(name: str, given: Path | None) -> Path | None:
 
 
 def load(args: argparse.Namespace):
-    """The models that there are, and the example scenes."""
+    """Load the available models and the example scenes."""
     from demo.answers import Answers, Gallery
     from demo.examples import ExampleScenes
     from projects.pdsl import WeakInstanceInferencer
@@ -86,7 +86,7 @@ def load(args: argparse.Namespace):
     if weights['plvl']:
         models['ground'] = GroundingInferencer(weights=weights['plvl'], **common)
     if weights['pdsl']:
-        # As the quick start's proposals; the search takes a second on 640 pixels.
+        # Same as the quick start's proposals; the search takes a second at 640 pixels.
         options = dict(min_side=8, max_side=640)
         models['weak'] = WeakInstanceInferencer(
             weights=weights['pdsl'], proposal_options=options, **common
@@ -98,7 +98,7 @@ def load(args: argparse.Namespace):
             captions = args.captions.read_text(encoding='utf-8').split('\n')
         photos = args.photos or scenes.photos
         gallery = Gallery(search, photos, [line for line in captions if line.strip()])
-        search.cache = None  # what strangers ask is not kept
+        search.cache = None  # do not keep strangers' requests
         models['search'] = search
         print(f'indexed {len(gallery.pictures)} pictures of {photos}')
     return Answers(**models, gallery=gallery), scenes
@@ -106,7 +106,7 @@ def load(args: argparse.Namespace):
 
 def main() -> None:
     args = parse_args()
-    # Uploads and results: a folder that goes with the process, not one that is there for all.
+    # Keep uploads and results in a folder that is deleted when the process ends.
     with tempfile.TemporaryDirectory(prefix='mmtriad-web-') as cache:
         os.environ['GRADIO_TEMP_DIR'] = cache
         from demo.components import launch

@@ -1,4 +1,4 @@
-"""Use a trained model on pictures.
+"""Run a trained model on images.
 
     python tools/infer.py grounding street.jpg 'the red car' 'left man' --weights best.pth
     python tools/infer.py weak street.jpg --weights best.pth
@@ -8,7 +8,7 @@
         --search-weights rvse.pth --ground-weights plvl.pth
     python tools/infer.py models 'plvl_*refcoco*'
 
-One subcommand for each task; `models` names the configs that --model takes.
+There is one subcommand per task; `models` lists the config names that --model accepts.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
-)  # `projects`, from any working directory
+)  # for `projects`, from any working directory
 
 from projects.common.cli.options import add_trust_option
 from projects.common.cli.report import report_user_errors
@@ -70,7 +70,7 @@ def add_weak(tasks: argparse._SubParsersAction) -> None:
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """What the subcommands take that answer about each picture."""
+    """Add the options shared by the subcommands that answer for each image."""
     add_model_options(parser)
     add_outputs(parser)
 
@@ -83,13 +83,13 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which model, from where, and on what."""
+    """Add the options for the model, its weights and the device."""
     add_source(parser)
     add_device(parser)
 
 
 def add_source(parser: argparse.ArgumentParser, part: str = '', whose: str = '') -> None:
-    """Which model: of the ``part`` where there are several."""
+    """Add the options that select a model: that of ``part`` if there are several."""
     parser.add_argument(
         f'--{part}model',
         help=f'config file or name (`models` lists them){whose}; default: that in the weights',
@@ -107,7 +107,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def build(inferencer: type, args: argparse.Namespace, part: str = '', **options):
-    """The inferencer of the options that :func:`add_source` and :func:`add_device` add."""
+    """Build the inferencer from the options of :func:`add_source` and :func:`add_device`."""
     from projects.common.errors import InputError
 
     given = vars(args)
@@ -137,7 +137,7 @@ def run_grounding(args: argparse.Namespace) -> None:
 
 
 def describe(grounding: dict) -> str:
-    """Box, if there is one, and score of what a sentence names."""
+    """Describe the box, if any, and the score of the object that a sentence names."""
     box = ' '.join(f'{value:.1f}' for value in grounding.get('bbox', ()))
     return f'{f"box {box}, " if box else ""}score {grounding["score"]:.3f}'
 
@@ -218,7 +218,7 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def open_store(inferencer, args: argparse.Namespace, create: bool):
-    """The store of the options that :func:`add_store` adds."""
+    """Open the store given by the options of :func:`add_store`."""
     from projects.common.errors import InputError
 
     try:
@@ -292,7 +292,7 @@ def run_search_and_ground(args: argparse.Namespace) -> None:
     from projects.search_and_ground import SearchAndGround
 
     for sentence in args.sentences:
-        if Path(sentence).is_file():  # as `retrieval search` takes it
+        if Path(sentence).is_file():  # the same as `retrieval search`
             raise InputError(f'{sentence}: a picture; what is searched and grounded is a sentence')
     search = build(RetrievalInferencer, args, 'search-')
     with open_store(search, args, create=False) as store:

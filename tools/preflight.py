@@ -1,4 +1,4 @@
-"""Check whether a training recipe is going to learn, in minutes on a CPU.
+"""Check whether a training recipe will learn, within minutes on a CPU.
 
 python tools/preflight.py configs/plvl/plvl_vit-b_4xb20-150e_refcoco.py --like-pretrained --pictures my_images --batch-size 2
 """  # noqa: E501
@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
-)  # `projects`, from any working directory
+)  # for `projects`, from any working directory
 
 from projects.common.cli.config import load_config
 from projects.common.cli.options import add_trust_option
@@ -81,12 +81,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def register_makers(imports: list[str]) -> None:
-    """Import the module ``preflight`` of every package that a config imports, if it has one."""
+    """Import the ``preflight`` module of every package that a config imports, if it has one."""
     for name in imports:
         module = f'{name}.preflight'
         try:
             found = importlib.util.find_spec(module)
-        except ModuleNotFoundError:  # `name` is a module, no package
+        except ModuleNotFoundError:  # `name` is a module, not a package
             found = None
         if found is not None:
             importlib.import_module(module)
@@ -109,10 +109,10 @@ def check(path: str, args: argparse.Namespace, options: Any) -> tuple[bool, str]
 
 
 def check_apart(path: str, args: argparse.Namespace, options: Any) -> tuple[bool, str]:
-    """Check one of several configs in a process of its own.
+    """Check one of several configs in a separate process.
 
-    Sizes differ from one config to the next, and the memory of one would not serve the other; a
-    config that the memory does not hold ends its own process alone. An error becomes a row.
+    Array sizes differ between configs, so they could not reuse each other's memory; a config that
+    runs out of memory ends only its own process. An error becomes a row.
     """
     here, there = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.Process(target=_send, args=(there, path, args, options))
@@ -136,7 +136,7 @@ def _send(connection: Connection, path: str, args: argparse.Namespace, options: 
         result = check(path, args, options)
     except Exception as error:
         line = user_message(error)
-        if line is None:  # a bug of ours or theirs, and the other configs have their turn
+        if line is None:  # a bug here or in a library; continue with the other configs
             traceback.print_exc()
             line = f'{type(error).__name__}: {" ".join(str(error).split())}'
         result = False, _failed(path, line)

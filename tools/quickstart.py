@@ -1,4 +1,4 @@
-"""Generate scenes, train a small model on them, test it and draw pictures.
+"""Generate scenes, train a small model on them, test it and draw images.
 
 python tools/quickstart.py plvl --seed 0
 """

@@ -1,4 +1,4 @@
-"""Test a checkpoint: metrics, and on request predictions and pictures.
+"""Test a checkpoint: compute metrics and, on request, save predictions and drawings.
 
 python tools/test.py CONFIG CHECKPOINT --out predictions.json --show-dir pictures
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
-)  # `projects`, from any working directory
+)  # for `projects`, from any working directory
 
 from projects.common.cli.config import load_config
 from projects.common.cli.options import add_run_options
@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def draw_into(cfg: Config, folder: str) -> None:
-    """Switch the config's visualisation hook on."""
+    """Enable the config's visualisation hook."""
     hooks = [*cfg.get('default_hooks', {}).values(), *(cfg.get('custom_hooks') or [])]
     drawing = [
         hook for hook in hooks if hook and str(hook.get('type')).endswith('VisualizationHook')
@@ -61,7 +61,7 @@ def draw_into(cfg: Config, folder: str) -> None:
         )
     for hook in drawing:
         hook.draw = True
-        # mmdet's and mmpretrain's hooks name the folder differently from ours.
+        # mmdet's and mmpretrain's hooks name this argument differently from ours.
         name = next(
             (n for n in ('out_dir', 'test_out_dir') if n in accepted_arguments(cfg, hook.type)),
             None,
@@ -74,7 +74,7 @@ def draw_into(cfg: Config, folder: str) -> None:
 
 
 def use_tta(cfg: Config) -> None:
-    """Put the config's test-time augmentation around its model."""
+    """Wrap the config's model in its test-time augmentation."""
     for section in ('tta_model', 'tta_pipeline'):
         if cfg.get(section) is None:
             raise InputError(f"--tta: the config has no '{section}'")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
-)  # `projects`, from any working directory
+)  # for `projects`, from any working directory
 
 from projects.common.cli.config import load_config
 from projects.common.cli.options import add_run_options
@@ -114,7 +114,7 @@ def parse_args() -> argparse.Namespace:
         parser,
         'train_cfg.max_epochs=2 train_dataloader.dataset.pipeline.3.scale="(224,224)"',
     )
-    # A bare --amp may stand before the config.
+    # A bare --amp may precede the config.
     values = sys.argv[1:]
     arguments = [
         '--amp=fp16' if value == '--amp' and after not in PRECISIONS else value
@@ -128,7 +128,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def apply_resume(cfg: Config, resume: str | None, trust: bool) -> None:
-    """Point the config at the checkpoint to resume, and take its seed where the config has none."""
+    """Set the checkpoint to resume from, and use its seed if the config has none."""
     from projects.common.hooks.checkpoint_hook import find_resumable
     from projects.common.weights.checkpoint import load_checkpoint_file
 
@@ -152,13 +152,13 @@ def apply_resume(cfg: Config, resume: str | None, trust: bool) -> None:
 
 
 def set_precision(cfg: Config, config_path: str, precision: str | None) -> None:
-    """Choose the wrapper of the optimizer for a precision; None leaves the config's."""
+    """Choose the optimizer wrapper for a precision; None keeps the config's."""
     import torch
 
     wrapper = cfg.optim_wrapper
     if precision == 'bf16':
         wrapper.type = 'BFloat16OptimWrapper'
-        for name in ('loss_scale', 'dtype', 'use_fsdp'):  # of AmpOptimWrapper
+        for name in ('loss_scale', 'dtype', 'use_fsdp'):  # arguments of AmpOptimWrapper
             wrapper.pop(name, None)
     elif precision == 'fp16':
         wrapper.type = 'AmpOptimWrapper'
@@ -170,10 +170,10 @@ def set_precision(cfg: Config, config_path: str, precision: str | None) -> None:
 
 
 def add_backends(cfg: Config, names: list[str]) -> None:
-    """Let the visualizer write to further services.
+    """Add visualisation backends to the visualizer.
 
     Raises:
-        InputError: The package of one is not installed.
+        InputError: The package of a backend is not installed.
     """
     if names and cfg.get('visualizer') is None:
         cfg.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
@@ -186,10 +186,10 @@ def add_backends(cfg: Config, names: list[str]) -> None:
 
 
 def add_hooks(cfg: Config, args: argparse.Namespace) -> None:
-    """Append the hooks that the options ask for to ``custom_hooks``.
+    """Append the hooks that the options request to ``custom_hooks``.
 
     Raises:
-        InputError: ``--early-stop`` finds no metric, or ``--hook`` is no dict with a type.
+        InputError: ``--early-stop`` finds no metric, or ``--hook`` is not a dict with a type.
     """
     hooks = list(cfg.get('custom_hooks') or [])
     if args.ema is not None:

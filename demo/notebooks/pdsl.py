@@ -1,9 +1,9 @@
 # %% [markdown]
 # # PDSL: instances from tags alone
 #
-# Which classes are in a picture is all that the training knows; boxes and masks of instances are
-# what it learns. Here a small model, trained by `make quickstart PROJECT=pdsl` on generated
-# scenes, is used, looked into, trained a little and evaluated.
+# Training knows only which classes are in an image; it learns the boxes and masks of instances.
+# This notebook uses a small model, trained by `make quickstart PROJECT=pdsl` on synthetic scenes:
+# it runs the model, looks inside, trains it briefly and evaluates it.
 
 # %%
 import json
@@ -19,7 +19,7 @@ warnings.filterwarnings('ignore', message='IProgress')  # progress is printed
 
 # %% tags=["parameters"]
 CONFIG = 'configs/pdsl/pdsl_tiny_1xb4-600_scenes.py'
-WEIGHTS = None  # a checkpoint; None takes the quick start's
+WEIGHTS = None  # a checkpoint; None uses the quick start's
 SCENES = 'work_dirs/quickstart/pdsl_scenes'  # with proposals
 WORK_DIR = 'work_dirs/notebooks/pdsl'
 ITERATIONS = 20
@@ -34,8 +34,8 @@ os.environ['SCENES_ROOT'] = str(SCENES)  # the config reads it
 # %% [markdown]
 # ## The data
 #
-# Left: what a training sample knows, its tags and its proposals, boxes that Selective Search cuts
-# out of colours and textures (here the first 60). Right: the truth of a test picture, which only
+# Left: a training sample with its tags and its proposals, boxes that Selective Search derives from
+# colour and texture (the first 60 are shown). Right: the ground truth of a test image, which only
 # the evaluation reads.
 
 # %%
@@ -60,12 +60,12 @@ print(f'{len(training)} training pictures with tags, {len(testing)} test picture
 
 
 def picture_of(path):
-    """A picture, (H, W, 3) RGB."""
+    """Read an image as (H, W, 3) RGB."""
     return cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
 
 
 def show(pictures, titles):
-    """Pictures in a row."""
+    """Show images in a row."""
     figure, axes = plt.subplots(
         1, len(pictures), figsize=(4 * len(pictures), 4.4), squeeze=False, layout='constrained'
     )
@@ -88,8 +88,8 @@ show([with_boxes, drawn], [f'training: {tags}', 'test: truth'])
 # %% [markdown]
 # ## Predict
 #
-# `WeakInstanceInferencer` makes the proposals of a picture on the way. `min_side=8` is what the
-# quick start made those of its training with.
+# `WeakInstanceInferencer` generates the proposals for an image on the fly. `min_side=8` is the
+# value the quick start used for its training proposals.
 
 # %%
 from projects.pdsl import WeakInstanceInferencer
@@ -107,9 +107,9 @@ for prediction in result['predictions']:
 # %% [markdown]
 # ## Look inside: from tags to boxes to masks
 #
-# Each proposal gets a probability of each class. Their sum over a pixel shows where the evidence
-# of a class lies: this is all that tags can teach, and the best proposals become the pseudo
-# ground truth of boxes.
+# Each proposal gets a probability for each class. Their sum over a pixel shows where the evidence
+# for a class lies. This is all that tags can teach, and the best proposals become the pseudo
+# ground truth for boxes.
 
 # %%
 model = inferencer.model
@@ -137,9 +137,9 @@ display(figure)
 plt.close(figure)
 
 # %% [markdown]
-# Masks begin with a bottom-up cue, which needs no learning: GrabCut finds the foreground of a
-# box. The first mask head learns from these cues, the next ones from each other. Left the cues of
-# the boxes found, right the masks of the model in the same boxes.
+# Masks start from a bottom-up cue, which needs no training: GrabCut finds the foreground of a
+# box. The first mask head learns from these cues, and each later head learns from the one before
+# it. Left: the cues for the detected boxes. Right: the model's masks in the same boxes.
 
 # %%
 prediction = inferencer(paths[0], return_datasamples=True)['predictions'][0].pred_instances.cpu()
@@ -156,9 +156,9 @@ show(drawn, ['GrabCut', 'the model'])
 # %% [markdown]
 # ## Train a little, with an override
 #
-# The same as `tools/train.py CONFIG --cfg-options model.roi_head.num_seeds=1 ...`: with one seed
-# in place of three, a single proposal of each tag becomes pseudo ground truth. From random
-# weights.
+# This is equivalent to `tools/train.py CONFIG --cfg-options model.roi_head.num_seeds=1 ...`. With
+# one seed instead of three, a single proposal per tag becomes pseudo ground truth. Training starts
+# from random weights.
 
 # %%
 from projects.common.cli.overrides import check_cfg_options
@@ -167,7 +167,7 @@ from projects.common.cli.run import build_runner, prepare
 overrides = {
     'model.roi_head.num_seeds': 1,
     'train_cfg.max_iters': ITERATIONS,
-    'train_cfg.val_interval': ITERATIONS + 1,  # no validation on the way
+    'train_cfg.val_interval': ITERATIONS + 1,  # no validation during training
     'param_scheduler': [],
     'default_hooks.logger.interval': 1,
     'randomness.seed': 0,
@@ -194,8 +194,8 @@ plt.close(figure)
 # %% [markdown]
 # ## Evaluate
 #
-# The trained model on all test pictures, as `tools/test.py CONFIG CHECKPOINT` does. AP is a
-# fraction; `weak/tag_map`, of the tags, is in percent.
+# Evaluate the trained model on all test images, as `tools/test.py CONFIG CHECKPOINT` does. AP is a
+# fraction; `weak/tag_map`, which rates the tags, is in percent.
 
 # %%
 cfg = Config.fromfile(CONFIG)

@@ -1,9 +1,9 @@
 # %% [markdown]
-# # PLVL: find and cut out what a sentence names
+# # PLVL: find and segment the object that a sentence names
 #
-# Visual grounding: a picture and a sentence give a box (REC) and a mask (RES). Here a small
-# model, trained by `make quickstart` on generated scenes, is used, looked into, trained a little
-# and evaluated.
+# In visual grounding, an image and a sentence give a box (REC) and a mask (RES). This notebook
+# uses a small model, trained by `make quickstart` on synthetic scenes: it runs the model, looks
+# inside, trains it briefly and evaluates it.
 
 # %%
 import json
@@ -20,7 +20,7 @@ warnings.filterwarnings('ignore', message='IProgress')  # progress is printed
 
 # %% tags=["parameters"]
 CONFIG = 'configs/plvl/plvl_tiny_1xb16-3k_scenes.py'
-WEIGHTS = None  # a checkpoint; None takes the quick start's
+WEIGHTS = None  # a checkpoint; None uses the quick start's
 SCENES = 'work_dirs/quickstart/scenes'
 WORK_DIR = 'work_dirs/notebooks/plvl'
 ITERATIONS = 30
@@ -35,7 +35,7 @@ os.environ['SCENES_ROOT'] = str(SCENES)  # the config reads it
 # %% [markdown]
 # ## The data
 #
-# A sample is a picture with one sentence, and the box and mask of the object that the sentence
+# A sample consists of an image, one sentence, and the box and mask of the object that the sentence
 # names.
 
 # %%
@@ -57,7 +57,7 @@ print(f'{len(dataset)} sentences')
 
 
 def picture_of(sample):
-    """The picture of a data sample, (H, W, 3) RGB."""
+    """Read the image of a data sample as (H, W, 3) RGB."""
     return cv2.cvtColor(cv2.imread(sample.img_path), cv2.COLOR_BGR2RGB)
 
 
@@ -68,8 +68,8 @@ for index in np.linspace(0, len(dataset), 3, endpoint=False).astype(int):
 # %% [markdown]
 # ## Predict
 #
-# `GroundingInferencer` takes paths, arrays or PIL images. Sentences about one picture share what
-# the model computes from the picture alone.
+# `GroundingInferencer` accepts paths, arrays or PIL images. Sentences about the same image share
+# the part of the computation that depends on the image alone.
 
 # %%
 from projects.plvl import GroundingInferencer
@@ -83,7 +83,7 @@ for picture in result['visualization']:
     display(Image.fromarray(picture))
 
 # %%
-# as `tools/infer.py grounding` writes it
+# the format that `tools/infer.py grounding` writes
 prediction = inferencer.pred2dict(result['predictions'][0])
 print(json.dumps(prediction, indent=1))
 
@@ -91,8 +91,8 @@ print(json.dumps(prediction, indent=1))
 # ## Look inside
 #
 # The head scores every cell of a map as the centre of the object; the box is read where the score
-# is highest, and the mask is predicted beside it. With another sentence the peak goes elsewhere:
-# the picture is the same, so the difference is what language does.
+# is highest, and the mask is predicted alongside. With another sentence the peak moves: the image
+# is the same, so the difference is due to the language.
 
 # %%
 samples = result['predictions']
@@ -114,9 +114,9 @@ plt.close(figure)
 # %% [markdown]
 # ## Train a little, with an override
 #
-# The same as `tools/train.py CONFIG --cfg-options train_cfg.max_iters=30 ...`: overrides change
-# the config and a key that has no effect is refused. From random weights, without the warm-up of
-# the whole schedule.
+# This is equivalent to `tools/train.py CONFIG --cfg-options train_cfg.max_iters=30 ...`. Overrides
+# change the config, and a key that has no effect is refused. Training starts from random weights,
+# without the warm-up of the full schedule.
 
 # %%
 from projects.common.cli.overrides import check_cfg_options
@@ -124,7 +124,7 @@ from projects.common.cli.run import build_runner, prepare
 
 overrides = {
     'train_cfg.max_iters': ITERATIONS,
-    'train_cfg.val_interval': ITERATIONS + 1,  # no validation on the way
+    'train_cfg.val_interval': ITERATIONS + 1,  # no validation during training
     'param_scheduler': [],
     'optim_wrapper.optimizer.lr': 1e-3,
     'default_hooks.logger.interval': 1,
@@ -152,8 +152,8 @@ plt.close(figure)
 # %% [markdown]
 # ## Evaluate
 #
-# The trained model on all test sentences, as `tools/test.py CONFIG CHECKPOINT` does: accuracy of
-# boxes at IoU 0.5 by kind of sentence, mean and overall IoU of masks, in percent.
+# Evaluate the trained model on all test sentences, as `tools/test.py CONFIG CHECKPOINT` does: box
+# accuracy at IoU 0.5 by kind of sentence, and the mean and overall IoU of masks, in percent.
 
 # %%
 cfg = Config.fromfile(CONFIG)

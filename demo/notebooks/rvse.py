@@ -1,9 +1,9 @@
 # %% [markdown]
-# # RVSE++ and SelHN: which caption belongs to which picture
+# # RVSE++ and SelHN: which caption belongs to which image
 #
-# Image-text matching puts pictures and captions into one space, where those that belong together
-# are close. Here a small model, trained by `make quickstart PROJECT=rvse` on generated scenes, is
-# used, looked into, trained a little and evaluated.
+# Image-text matching embeds images and captions in one space, where matching pairs are close.
+# This notebook uses a small model, trained by `make quickstart PROJECT=rvse` on synthetic scenes:
+# it runs the model, looks inside, trains it briefly and evaluates it.
 
 # %%
 import json
@@ -19,7 +19,7 @@ warnings.filterwarnings('ignore', message='IProgress')  # progress is printed
 
 # %% tags=["parameters"]
 CONFIG = 'configs/rvse/rvse_tiny_1xb32-3e_scenes.py'
-WEIGHTS = None  # a checkpoint; None takes the quick start's
+WEIGHTS = None  # a checkpoint; None uses the quick start's
 SCENES = 'work_dirs/quickstart/scenes'
 WORK_DIR = 'work_dirs/notebooks/rvse'
 ITERATIONS = 30
@@ -35,7 +35,7 @@ os.environ['SCENES_ROOT'] = str(SCENES)  # the config reads it
 # %% [markdown]
 # ## The data
 #
-# COCO's format: pictures with five captions each.
+# The data is in COCO's format: images with five captions each.
 
 # %%
 import matplotlib.pyplot as plt
@@ -47,14 +47,14 @@ from PIL import Image
 
 content = json.loads(Path(SCENES, 'annotations/captions_test.json').read_text())
 paths = {image['id']: f'{SCENES}/images/{image["file_name"]}' for image in content['images']}
-captions = {number: [] for number in paths}  # of each picture
+captions = {number: [] for number in paths}  # image id -> captions
 for entry in content['annotations']:
     captions[entry['image_id']].append(entry['caption'])
 print(f'{len(paths)} test pictures, {sum(map(len, captions.values()))} captions')
 
 
 def show(pictures, titles):
-    """Pictures in a row."""
+    """Show images in a row."""
     figure, axes = plt.subplots(
         1, len(pictures), figsize=(2.4 * len(pictures), 2.8), squeeze=False, layout='constrained'
     )
@@ -74,8 +74,8 @@ print(*captions[first], sep='\n')
 # %% [markdown]
 # ## Search
 #
-# `index` computes the embeddings of pictures once and keeps them; a sentence is then compared
-# with all of them. Ticks mark the picture that the caption was written for.
+# `index` computes the embeddings of the images once and stores them; a sentence is then compared
+# with all of them. A tick marks the image that the caption was written for.
 
 # %%
 import projects.rvse.register  # noqa: F401  registers the project's classes
@@ -94,7 +94,7 @@ for number in numbers[:3]:
     )
 
 # %% [markdown]
-# The other way round: captions for a picture.
+# The other direction: captions for an image.
 
 # %%
 store = f'{WORK_DIR}/captions'
@@ -106,10 +106,10 @@ for hit in hits:
 # %% [markdown]
 # ## Look inside: similarities and what SelHN makes of them
 #
-# Cosines of 16 pictures and their first captions: the diagonal is what belongs together. Delta s
-# is the distance of a picture's positive from its hardest negative (Eq. 10). Where it is at most
-# eps, the gradients of the two nearly cancel, and SelHN takes all negatives in place of the hardest
-# (Eq. 9).
+# The cosine similarities of 16 images and their first captions; matching pairs are on the
+# diagonal. Delta s is the distance between an image's positive and its hardest negative (Eq. 10).
+# Where it is at most eps, the gradients of the two nearly cancel, and SelHN uses all negatives
+# instead of the hardest one (Eq. 9).
 
 # %%
 from projects.rvse.losses.anchors import both_directions
@@ -133,10 +133,10 @@ first_is_right = (similarities.argmax(1) == torch.arange(len(some))).float().mea
 print(f'of 16 captions the right one is the first for {100 * first_is_right:.0f} % of the pictures')
 
 # %% [markdown]
-# A picture is a grid of cells, a caption a row of words. GPO pools either into a vector: it sorts
-# each channel and weighs the ranks, with weights that it learns for each size of the set. Equal
-# weights would be mean pooling; all weight on the first rank is max pooling, which the quick
-# start's model has come close to.
+# An image is a grid of cells and a caption is a sequence of words. GPO pools either into a vector:
+# it sorts each channel and weights the ranks, with weights learned for each size of the set. Equal
+# weights amount to mean pooling; all the weight on the first rank amounts to max pooling, which
+# the quick start's model has come close to.
 
 # %%
 model = inferencer.model
@@ -157,9 +157,9 @@ plt.close(figure)
 # %% [markdown]
 # ## Train a little, with an override
 #
-# The same as `tools/train.py CONFIG --cfg-options model.loss.eps=0.1 ...`: SelHN with another
-# threshold, from random weights, without the first epoch of Triplet alone.
-# `triplet_share` is the share of anchors that take all negatives.
+# This is equivalent to `tools/train.py CONFIG --cfg-options model.loss.eps=0.1 ...`: SelHN with
+# another threshold, from random weights, without the warm-up epoch of the Triplet loss alone.
+# `triplet_share` is the share of anchors that use all negatives.
 
 # %%
 from projects.common.cli.overrides import check_cfg_options
@@ -200,8 +200,8 @@ plt.close(figure)
 # %% [markdown]
 # ## Evaluate
 #
-# The trained model on all test pictures and captions, as `tools/test.py CONFIG CHECKPOINT` does:
-# recalls of captions for a picture (i2t) and of pictures for a caption (t2i), in percent, and
+# Evaluate the trained model on all test images and captions, as `tools/test.py CONFIG CHECKPOINT`
+# does: recall of captions for an image (i2t) and of images for a caption (t2i), in percent, and
 # their sum.
 
 # %%

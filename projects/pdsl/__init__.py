@@ -10,9 +10,9 @@ __all__ = ['WeakInstanceInferencer']
 
 
 def __getattr__(name: str) -> Any:
-    """Import the inferencer, and all that it needs, when it is asked for."""
+    """Import the inferencer and its dependencies on first access."""
     if name == 'WeakInstanceInferencer':
-        from . import register  # noqa: F401  first: it keeps the libraries' announcements quiet
+        from . import register  # noqa: F401  first, to silence the libraries' start-up messages
         from .inferencer import WeakInstanceInferencer
 
         return WeakInstanceInferencer

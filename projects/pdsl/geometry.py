@@ -1,4 +1,4 @@
-"""Boxes in pictures and their augmented views."""
+"""Geometry of boxes in images and their augmented views."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ __all__ = ['pairwise_iou', 'project_boxes']
 
 
 def project_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The smallest boxes around the projected corners of boxes.
+    """Return the smallest boxes around the projected corners of boxes.
 
     Args:
-        boxes: (n, 4) XYXY in pixels.
-        matrix: (3, 3) homography, as mmdet's transforms keep it.
+        boxes: Boxes (n, 4), XYXY in pixels.
+        matrix: Homography (3, 3), as recorded by mmdet's transforms.
 
     Returns:
-        (n, 4) float64.
+        Boxes (n, 4), float64.
     """
     x1, y1, x2, y2 = np.asarray(boxes, dtype=np.float64).reshape(-1, 4).T
     corners = np.stack([x1, y1, x2, y1, x1, y2, x2, y2], axis=1).reshape(-1, 4, 2)
@@ -26,7 +26,7 @@ def project_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU (n, m) of XYXY boxes (n, 4) and (m, 4); 0 where neither has an area."""
+    """Compute the IoU (n, m) of XYXY boxes (n, 4) and (m, 4); 0 if neither has an area."""
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     common = (bottom_right - top_left).clip(0).prod(axis=2)

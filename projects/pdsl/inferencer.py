@@ -1,4 +1,4 @@
-"""One object for use: pictures in, instances out, with proposals made on the way."""
+"""Inferencer for instance segmentation that generates proposals on the fly."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ Proposals = np.ndarray | torch.Tensor
 
 
 class WeakInstanceInferencer(ImageInferencer):
-    """Finds instances with a model that learnt from tags, as ``mmdet.apis.DetInferencer`` does.
+    """Find instances with a model trained from tags, like ``mmdet.apis.DetInferencer``.
 
     Args:
-        model: A config file, a name of :func:`projects.common.list_models`, or a config; None
-            takes the config that our training leaves in the checkpoint.
-        weights: A checkpoint file, the folder of a published model (``publish_model.py``) or the
-            Hugging Face hub id of one. Without weights the model is random, which only serves to
-            try things out; a warning says so.
-        device: Such as 'cpu' or 'cuda:0'; None takes the fastest that is there.
-        show_progress: Whether to show a progress bar where there are several batches.
-        trust_checkpoint: Unpickle the checkpoint freely, which runs any code in it.
-        proposal_options: Arguments of :func:`~projects.pdsl.proposals.selective_search` for
-            pictures that come without proposals; those that the training proposals were made
-            with serve best. By default the fast strategies, and as many of the first as the
-            config's test pipeline loads.
+        model: A config file, a name from :func:`projects.common.list_models`, or a config; None
+            uses the config that our training stores in the checkpoint.
+        weights: A checkpoint file, the folder of a published model (``publish_model.py``), or the
+            Hugging Face hub id of one. Without weights the model is randomly initialised, which is
+            only useful for trying things out, and a warning is issued.
+        device: A device such as 'cpu' or 'cuda:0'; None selects the fastest one available.
+        show_progress: Whether to show a progress bar if there are several batches.
+        trust_checkpoint: Unpickle the checkpoint without restrictions, which runs any code in it.
+        proposal_options: Arguments of :func:`~projects.pdsl.proposals.selective_search` for images
+            that come without proposals. The arguments used for the training proposals work best. By
+            default, the fast strategies are used, and as many of the first proposals are kept as
+            the config's test pipeline loads.
 
     Raises:
-        FileNotFoundError: There is no such config or checkpoint.
-        ValueError: The weights are not this model's, or it is no :class:`~.models.PDSL`.
+        FileNotFoundError: The config or checkpoint does not exist.
+        ValueError: The weights do not match the model, or it is not a :class:`~.models.PDSL`.
 
     Examples:
         >>> inferencer = WeakInstanceInferencer(weights='best.pth')        # doctest: +SKIP
@@ -77,11 +77,11 @@ class WeakInstanceInferencer(ImageInferencer):
     # ---------------------------------------------------------------------------- building
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
-        """Takes the bottom-up cue out, which only training asks."""
+        """Remove the bottom-up cue, which only training uses."""
         use_no_cue(model)
 
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
-        """Raises ``ValueError`` for a model that is no :class:`PDSL`."""
+        """Raise ``ValueError`` if the model is not a :class:`PDSL`."""
         if not isinstance(model, PDSL):
             raise InputError(
                 f'model: its config builds {type(model).__name__}; expected PDSL, which takes '
@@ -89,7 +89,7 @@ class WeakInstanceInferencer(ImageInferencer):
             )
 
     def _init_pipeline(self, cfg: Config) -> Compose:
-        """The test pipeline with proposals of the picture at hand in place of stored ones."""
+        """Build the test pipeline, replacing stored proposals by those of the given image."""
         pipeline = super()._init_pipeline(cfg)
         loaders = [t for t in pipeline.transforms if isinstance(t, LoadStoredProposals)]
         if not any(isinstance(t, ProjectProposals) for t in pipeline.transforms):
@@ -100,7 +100,7 @@ class WeakInstanceInferencer(ImageInferencer):
         return pipeline
 
     def _find_classes(self, cfg: Config) -> tuple[tuple[str, ...], list | None]:
-        """Names and colours: of the checkpoint, else of the config's data set."""
+        """Return class names and colours from the checkpoint, or else from the config's dataset."""
         count = self.model.roi_head.num_classes
         dataset = cfg.test_dataloader.dataset
         of_class = getattr(DATASETS.get(dataset.get('type', '')), 'METAINFO', {})
@@ -115,7 +115,7 @@ class WeakInstanceInferencer(ImageInferencer):
     # --------------------------------------------------------------------------- proposals
 
     def _add_proposals(self, results: dict) -> dict:
-        """Fills in what :class:`~.datasets.LoadStoredProposals` would load."""
+        """Add the keys that :class:`~.datasets.LoadStoredProposals` would load."""
         given = results.pop('given_proposals', None)
         if isinstance(given, LoadStoredProposals):
             if results.get('img_path') is None:
@@ -157,34 +157,36 @@ class WeakInstanceInferencer(ImageInferencer):
         pred_score_thr: float = 0.3,
         print_result: bool = False,
     ) -> dict[str, list]:
-        """Finds instances in pictures.
+        """Find instances in images.
 
         Args:
-            inputs: One picture or a list of them: paths, a folder, arrays (H, W, 3) uint8 in BGR
-                as OpenCV reads them, or PIL images.
-            proposals: None: Selective Search makes them. For one picture its boxes (n, 4), XYXY in
-                pixels, or (n, 5) with scores; for a list of pictures a list with an entry for
-                each, None where they are to be made. Or the folder of a
-                :class:`~projects.pdsl.proposals.ProposalStore` that has all of the pictures.
-            batch_size: Pictures at once.
-            return_vis: Return drawn pictures, (h, w, 3) uint8, RGB; small ones enlarged.
-            return_datasamples: Return ``DetDataSample`` s in place of plain values.
-            out_dir: Folder to write to: ``preds/<picture>.json`` and ``vis/<picture>.jpg``.
-            no_save_vis: Write no pictures.
-            no_save_pred: Write no JSON.
-            pred_score_thr: Least score of an instance that is drawn.
+            inputs: One image or a list of images: paths, a folder, arrays (H, W, 3) uint8 in BGR as
+                OpenCV reads them, or PIL images.
+            proposals: Where the proposals come from. None runs Selective Search. For one image,
+                pass its boxes (n, 4), XYXY in pixels, or (n, 5) with scores; for a list of images,
+                pass a list with one entry per image, None for those that need proposals.
+                Alternatively, pass the folder of a :class:`~projects.pdsl.proposals.ProposalStore`
+                that contains all images.
+            batch_size: Number of images per batch.
+            return_vis: Return drawings (h, w, 3), uint8 RGB; small images are enlarged.
+            return_datasamples: Return ``DetDataSample`` objects instead of plain values.
+            out_dir: Folder to write to: ``preds/<image>.json`` and ``vis/<image>.jpg``.
+            no_save_vis: Do not write drawings.
+            no_save_pred: Do not write JSON files.
+            pred_score_thr: Least score of the instances to draw.
             print_result: Print the predictions.
 
         Returns:
-            'predictions', one for each picture: ``image`` (path or None), ``image_scores`` (which
-            classes are there, from 0 to 1) and, of each instance, best first, ``labels`` (numbers
-            of classes), ``classes`` (their names), ``scores`` from 0 to 1, ``bboxes`` [x1, y1, x2,
-            y2] in pixels and, of a model with masks, ``masks``, COCO run-length encodings;
-            'visualization', the pictures if asked for.
+            A dict with 'predictions', one per image: ``image`` (path or None), ``image_scores``
+            (the score of each class being present, from 0 to 1) and, for each instance in
+            descending order of score, ``labels`` (class indices), ``classes`` (class names),
+            ``scores`` from 0 to 1, ``bboxes`` [x1, y1, x2, y2] in pixels and, if the model has
+            masks, ``masks`` as COCO run-length encodings. The dict also has 'visualization', the
+            drawings if requested.
 
         Raises:
-            FileNotFoundError: There is no such picture.
-            ValueError: A picture cannot be read, or the proposals do not fit the pictures.
+            FileNotFoundError: An image does not exist.
+            ValueError: An image cannot be read, or the proposals do not match the images.
         """
         images = self._inputs_to_list(inputs)
         given = self._proposals_of_images(proposals, len(images), isinstance(inputs, (list, tuple)))
@@ -227,7 +229,7 @@ class WeakInstanceInferencer(ImageInferencer):
         return results
 
     def _proposals_of_images(self, proposals: Any, count: int, several: bool) -> list:
-        """What is known of the proposals of each of ``count`` pictures."""
+        """Return one entry per image with its proposals, its store, or None if it has neither."""
         if proposals is None:
             return [None] * count
         if isinstance(proposals, (str, os.PathLike)):
@@ -243,7 +245,7 @@ class WeakInstanceInferencer(ImageInferencer):
         return list(proposals)
 
     def pred2dict(self, sample: DetDataSample) -> dict[str, Any]:
-        """A picture's instances as plain values, for JSON."""
+        """Return the instances of an image as plain values, for JSON."""
         found = sample.pred_instances
         labels = found.labels.tolist()
         prediction = dict(

@@ -1,4 +1,4 @@
-"""Checkpoint layouts that PDSL's converter reads."""
+"""Checkpoint layouts that PDSL's converter can read."""
 
 from projects.common.weights.layouts import Layout
 

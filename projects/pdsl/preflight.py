@@ -1,4 +1,4 @@
-"""Made-up tags, proposals and instances, for tools/preflight.py."""
+"""Synthetic tags, proposals and instances for tools/preflight.py."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from projects.common.preflight import MadeUp, makes_up, write_instances
 from .datasets.tag_datasets import BaseTagDataset
 from .proposals.store import write_store
 
-_PROPOSALS = 2000  # where the pipeline loads all that there are
+_PROPOSALS = 2000  # used if the pipeline loads all available proposals
 
 
 @makes_up(BaseTagDataset)
 def tags(dataset: dict, made: MadeUp) -> dict:
-    """Give images one or two random tags each, and random proposals."""
+    """Give each image one or two random tags, and random proposals."""
     classes = made.classes(dataset)
     count = min(made.count, len(made.images))
     content = {
@@ -41,7 +41,7 @@ def tags(dataset: dict, made: MadeUp) -> dict:
 
 @makes_up(VOCDataset, CocoDataset)
 def instances(dataset: dict, made: MadeUp) -> dict:
-    """Give images random boxes and masks, and random proposals where the pipeline loads some."""
+    """Give images random boxes and masks, and random proposals if the pipeline loads any."""
     path, classes = write_instances(dataset, made)
     return dict(
         type='mmdet.CocoDataset',
@@ -54,7 +54,7 @@ def instances(dataset: dict, made: MadeUp) -> dict:
 
 
 def _with_proposals(pipeline: list, made: MadeUp, count: int) -> list:
-    """The pipeline, reading random proposals of the first images from a store in the folder."""
+    """Make the pipeline read random proposals of the first images from a store in the folder."""
     loading = [t for t in pipeline if t.get('type') == 'LoadStoredProposals']
     if not loading:
         return pipeline

@@ -1,4 +1,4 @@
-"""A model's instances on its training pictures as COCO json, for a second, supervised stage."""
+"""Export of a model's instances on its training images as COCO json, for a supervised stage."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ __all__ = [
 ]
 
 
-# ------------------------------------------------------------------------------------- pictures
+# -------------------------------------------------------------------------------------- images
 
 
 def tagged_pictures(cfg: Config, tta: bool = False) -> Dataset:
-    """Return the config's training data set, its pictures as testing shows them.
+    """Return the config's training dataset with the preprocessing of the test pipeline.
 
-    Nothing is augmented, and proposals come from where training takes them, as many as in
-    testing. A ``ConcatDataset`` stays one; wrappers that repeat or resample pictures are taken off,
-    so that each picture comes once. The metainfo of each has its ``tags``.
+    Nothing is augmented. Proposals are read from the training proposals, and as many are used as in
+    testing. A ``ConcatDataset`` is kept; wrappers that repeat or resample images are removed, so
+    that each image occurs once. The metainfo of each image has its ``tags``.
 
     Args:
         cfg: Config of the model.
-        tta: Show all views of the config's ``tta_pipeline``.
+        tta: Use all views of the config's ``tta_pipeline``.
 
     Raises:
-        ValueError: The pipeline of training or of testing loads no stored proposals, or there is
-            no ``tta_pipeline``.
+        ValueError: The training or test pipeline loads no stored proposals, or there is no
+            ``tta_pipeline``.
     """
     if tta and 'tta_pipeline' not in cfg:
         raise InputError("--tta: the config has no 'tta_pipeline'")
@@ -80,12 +80,12 @@ def _as_tested(dataset: Mapping, test_pipeline: Sequence[Mapping]) -> dict:
 
 
 def _with_tags(pipeline: Sequence[Mapping], folder: str) -> list[dict]:
-    """Steps that load no truth, take proposals from a folder and pack tags."""
+    """Return steps that load no annotations, read proposals from a folder and pack the tags."""
     steps = []
     for step in pipeline:
         step = dict(step)
         if _is(step, 'LoadAnnotations'):
-            continue  # tags are all that there is
+            continue  # only tags are available
         if _is(step, 'LoadStoredProposals'):
             step['folder'] = folder
         if _is(step, 'TestTimeAug'):
@@ -103,7 +103,7 @@ def _is(step: Mapping, name: str) -> bool:
 
 
 def common_folder(dataset: Any) -> str:
-    """Return the deepest folder that holds all pictures of a data set."""
+    """Return the deepest folder that contains all images of a dataset."""
     common: str | None = None
     for index in range(len(dataset)):
         folder = os.path.dirname(os.path.abspath(dataset.get_data_info(index)['img_path']))
@@ -117,18 +117,18 @@ def common_folder(dataset: Any) -> str:
 def select_pseudo_labels(
     instances: InstanceData, tags: Sequence[int], score_thr: float, at_least_one: bool = True
 ) -> np.ndarray:
-    """Return which of a picture's instances become labels.
+    """Return which of an image's instances become labels.
 
     Args:
-        instances: ``bboxes`` (n, 4) XYXY in pixels, ``labels`` (n,), ``scores`` (n,), best first,
-            and ``masks`` (n, H, W), which may be absent.
-        tags: Classes that are in the picture. Instances of others are known to be wrong.
+        instances: ``bboxes`` (n, 4) XYXY in pixels, ``labels`` (n,), ``scores`` (n,) in descending
+            order, and optionally ``masks`` (n, H, W).
+        tags: Classes that are in the image. Instances of other classes are known to be wrong.
         score_thr: Least score.
         at_least_one: Keep the best instance of every tag, whatever its score.
 
     Returns:
-        Indices, rising. Boxes with a side below one pixel and empty masks, which no detector can
-        learn from, are not among them.
+        Indices in ascending order. Boxes with a side below one pixel and empty masks, from which no
+        detector can learn, are excluded.
     """
     labels, scores = instances.labels.cpu().numpy(), instances.scores.cpu().numpy()
     boxes = instances.bboxes.cpu().numpy()
@@ -145,21 +145,21 @@ def select_pseudo_labels(
 def picture_record(
     info: Mapping[str, Any], shape: Sequence[int], instances: InstanceData, root: str | os.PathLike
 ) -> dict[str, Any]:
-    """Return a picture and its labels as plain values, masks as run-length encodings.
+    """Return an image and its labels as plain values, with masks as run-length encodings.
 
     Args:
-        info: Of the picture: ``img_id``, ``img_path`` and ``tags``.
-        shape: Its height and width in pixels.
-        instances: Its labels: ``bboxes`` (n, 4) XYXY in pixels, ``labels`` (n,), ``scores`` (n,)
-            and ``masks`` (n, H, W), which may be absent.
+        info: Metainfo of the image: ``img_id``, ``img_path`` and ``tags``.
+        shape: Height and width of the image in pixels.
+        instances: Labels of the image: ``bboxes`` (n, 4) XYXY in pixels, ``labels`` (n,),
+            ``scores`` (n,) and optionally ``masks`` (n, H, W).
         root: Folder that file names are relative to.
 
     Returns:
-        ``id``, ``image`` and ``annotations`` as in COCO json, these without ids; ``missing``, the
-        number of tags without a label.
+        A dict with ``id``, ``image`` and ``annotations`` as in COCO json, the latter without ids,
+        and ``missing``, the number of tags without a label.
 
     Raises:
-        ValueError: The picture is not below ``root``.
+        ValueError: The image is not below ``root``.
     """
     path, folder = Path(info['img_path']).resolve(), Path(root).resolve()
     if folder not in path.parents:
@@ -192,12 +192,12 @@ def picture_record(
 
 @dataclass
 class Summary:
-    """What a finished file holds.
+    """Hold statistics of a finished file.
 
     Attributes:
-        pictures: Number of pictures.
+        pictures: Number of images.
         instances: Number of labels by class.
-        missing: Number of tags of pictures without a label.
+        missing: Number of image tags without a label.
     """
 
     pictures: int
@@ -206,19 +206,19 @@ class Summary:
 
 
 class LabelParts:
-    """Labels on their way to one json file, kept in ``<file>.parts`` as they come.
+    """Write labels to one json file via parts that are kept in ``<file>.parts``.
 
-    A part holds the pictures of a run of indices. An interrupted export goes on with the parts
-    that are missing, with as many processes as it likes: each makes every WORLD_SIZE-th part.
+    A part holds the images of a range of indices. An interrupted export continues with the missing
+    parts, with any number of processes: each process handles every WORLD_SIZE-th part.
 
     Args:
         out: The json file.
-        count: Number of pictures.
-        settings: What the labels depend on, by name.
-        size: Pictures in a part.
+        count: Number of images.
+        settings: Everything that the labels depend on, by name.
+        size: Number of images per part.
 
     Raises:
-        ValueError: Parts of other settings are there.
+        ValueError: Parts with other settings already exist.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class LabelParts:
         return range(-(-self.count // self.size))
 
     def missing(self) -> list[list[int]]:
-        """Return the pictures that this process has to do, in parts that are not there yet."""
+        """Return the indices of images that this process still has to do, one list per part."""
         return [
             list(range(part * self.size, min((part + 1) * self.size, self.count)))
             for part in of_this_rank(self._parts())
@@ -256,17 +256,17 @@ class LabelParts:
         ]
 
     def write(self, first: int, records: Sequence[Mapping]) -> None:
-        """Write the part that begins with picture ``first``."""
+        """Write the part that starts with image ``first``."""
         write_atomically(self._path(first // self.size), json.dumps(list(records)).encode())
 
     def merge(self, classes: Sequence[str]) -> Summary | None:
-        """Write the json file and remove the parts; memory is that of one part and all ids.
+        """Write the json file and remove the parts, holding one part and all ids in memory.
 
-        Ids of pictures stay as they are where all are different integers, else they count from 1;
-        categories are numbered from 1 in the order of ``classes``.
+        Image ids are kept if all are distinct integers; otherwise they count from 1. Categories are
+        numbered from 1 in the order of ``classes``.
 
         Returns:
-            What the file holds; None while parts are missing, or if another process was faster.
+            Statistics of the file; None if parts are missing or another process was faster.
         """
         if not all(self._path(part).is_file() for part in self._parts()):
             return None
@@ -276,7 +276,7 @@ class LabelParts:
                     return None
                 summary = self._merge(classes)
                 (self.folder / 'settings.json').unlink()
-        except FileNotFoundError:  # the folder is gone
+        except FileNotFoundError:  # another process has removed the folder
             return None
         shutil.rmtree(self.folder, ignore_errors=True)
         return summary

@@ -1,4 +1,4 @@
-"""``make quickstart PROJECT=pdsl``: a small PDSL learns from tags to find and cut out shapes."""
+"""``make quickstart PROJECT=pdsl``: train a small PDSL from tags to detect and segment shapes."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from .visualization import draw_instances
 CONFIG = 'configs/pdsl/pdsl_tiny_1xb4-600_scenes.py'
 SCENES = Path('work_dirs/quickstart/pdsl_scenes')
 PICTURES = 12
-SCORE_THR = 0.25  # of what is drawn
+SCORE_THR = 0.25  # least score of the instances to draw
 
 
 def main(work_dir: Path, seed: int) -> dict:
-    """Runs all of it and returns what ``<work_dir>/summary.json`` holds.
+    """Run the whole quick start and return the content of ``<work_dir>/summary.json``.
 
     Args:
         work_dir: Folder of the results.
@@ -96,17 +96,17 @@ def main(work_dir: Path, seed: int) -> dict:
 
 
 def _test_corloc(runner: Runner, cfg: Config) -> dict:
-    """Here, for the first time, boxes of the training scenes are read."""
+    """Compute CorLoc, reading the boxes of the training scenes for the first time."""
     loader = deepcopy(cfg.test_dataloader)
     loader.dataset.ann_file = 'annotations/instances_train.json'
     loop = TestLoop(runner, loader, [dict(type='CorLocMetric')])
-    runner._test_loop = loop  # hooks look here for the number of pictures
+    runner._test_loop = loop  # hooks read the number of images from the loop
     return loop.run()
 
 
 @torch.no_grad()
 def _draw(runner: Runner, folder: Path) -> list[Path]:
-    """What the model finds beside the truth, a picture each, and a sheet of them all."""
+    """Draw detections next to the ground truth, one file per image and a sheet of all."""
     dataset = runner.test_dataloader.dataset
     classes, palette = (dataset.metainfo[key] for key in ('classes', 'palette'))
     runner.model.eval()

@@ -1,4 +1,4 @@
-"""Register the classes of this project with MMEngine; configs name it in ``custom_imports``."""
+"""Register this project's classes with MMEngine; configs list it in ``custom_imports``."""
 
 import projects.common.register
 import projects.common.stack  # noqa: F401

@@ -1,4 +1,4 @@
-"""Names of the tensors of released PDSL checkpoints and ImageNet backbones, and ours."""
+"""Tensor names in released PDSL checkpoints and ImageNet backbones, and their names here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from projects.common.weights.convert import KeyMap
 
 def _backbone_rules() -> list[tuple[str, str]]:
     rules = []
-    for index in range(3):  # convolution, norm and ReLU alternate in our stem
+    for index in range(3):  # our stem alternates convolution, norm and ReLU
         theirs = f'backbone.stem.conv{index + 1}.'
         rules += [
             (f'{theirs}norm.', f'backbone.stem.{3 * index + 1}.'),
@@ -29,7 +29,7 @@ def _backbone_rules() -> list[tuple[str, str]]:
     return rules
 
 
-#: A released checkpoint and :class:`~projects.pdsl.models.PDSL`.
+#: A released checkpoint <-> :class:`~projects.pdsl.models.PDSL`.
 PDSL_KEYS = KeyMap(
     [
         *_backbone_rules(),
@@ -49,7 +49,7 @@ PDSL_KEYS = KeyMap(
     ]
 )
 
-#: ``*_119_iter.pth`` as the released ImageNet training leaves it, and our pre-training's model
+#: ``*_119_iter.pth`` as written by the released ImageNet training <-> our pre-training model
 #: (configs/pdsl/pretrain).
 IMAGENET_KEYS = KeyMap(
     [
@@ -83,13 +83,13 @@ _CAFFE2_PARTS = (
 
 
 def caffe2_name(key: str) -> str | None:
-    """Return the name that a ``resnet*_ws_model_120*.pkl`` gives a tensor of our pre-training.
+    """Return the name that a ``resnet*_ws_model_120*.pkl`` uses for a tensor of our pre-training.
 
     Args:
         key: Our name, such as ``backbone.layer1.0.bn2.running_var``.
 
     Returns:
-        Such as ``res2_0_branch2b_bn_riv``; None where such files have no such tensor.
+        A name such as ``res2_0_branch2b_bn_riv``; None if such files have no such tensor.
     """
     key = IMAGENET_KEYS.to_theirs(key) or ''
     place, _, field = key.rpartition('.')

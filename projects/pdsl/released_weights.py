@@ -1,4 +1,4 @@
-"""Released backbones and PDSL checkpoints as our weights, and ours as released ones."""
+"""Conversion of released backbones and PDSL checkpoints to our weights, and back."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ __all__ = [
     'find_layout',
 ]
 
-_COUNTER = 'num_batches_tracked'  # of our batch norms; detectron2's frozen ones have none
-#: In released checkpoints of detectors, beside the weights; ours has them in the config.
+_COUNTER = 'num_batches_tracked'  # only in our batch norms, not in detectron2's frozen ones
+#: Stored with the weights in released detector checkpoints; in our case, part of the config.
 _PREPROCESSING = ('pixel_mean', 'pixel_std')
-#: What detectron2's FrozenBatchNorm starts with and keeps where a .pkl has affine norms only; with
-#: the norm's epsilon this is a variance of 1.
+#: Initial variance of detectron2's FrozenBatchNorm, which it keeps if a .pkl has affine norms only;
+#: adding the norm's epsilon gives a variance of 1.
 _UNIT_VARIANCE = 1 - 1e-5
 
 
 def find_layout(weights: Mapping[str, Tensor], what: str = 'checkpoint') -> str:
-    """Return whose names the tensors have.
+    """Return the naming scheme of the tensors.
 
     Args:
         weights: Tensors by name.
-        what: What messages call the weights.
+        what: Name of the weights in error messages.
 
     Returns:
-        'ours', 'released', of an ImageNet ``.pth`` 'released for detection' where it went through
-        the released code's own conversion, or 'caffe2'.
+        'ours', 'released', 'caffe2', or 'released for detection' for an ImageNet ``.pth`` that went
+        through the released code's own conversion.
 
     Raises:
-        ValueError: Neither of them.
+        ValueError: The names match none of these schemes.
     """
     for key, layout in (
         ('backbone.stem.0.weight', 'ours'),
@@ -73,13 +73,13 @@ def find_layout(weights: Mapping[str, Tensor], what: str = 'checkpoint') -> str:
 
 
 def find_kind(weights: Mapping[str, Tensor]) -> str:
-    """Return 'detector' for the weights of a PDSL, else 'imagenet', in any layout."""
+    """Return 'detector' for the weights of a PDSL, otherwise 'imagenet', in any layout."""
     heads = ('roi_heads.box_predictor.', 'roi_heads.box_refinery', 'roi_head.')
     return 'detector' if any(key.startswith(heads) for key in weights) else 'imagenet'
 
 
 def _depth(weights: Mapping[str, Tensor], what: str) -> int:
-    """Depth of a ResNet-WS, told by the blocks of its res4, in any layout."""
+    """Return the depth of a ResNet-WS, derived from the blocks of its res4, in any layout."""
     pattern = r'(?:backbone\.layer3\.|backbone\.res4\.|res4_)(\d+)[._]'
     found = [re.match(pattern, key) for key in weights]
     count = 1 + max((int(match[1]) for match in found if match), default=-1)
@@ -97,7 +97,7 @@ def _depth(weights: Mapping[str, Tensor], what: str) -> int:
 
 
 def _imagenet_shapes(depth: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of backbone and fully connected layers of configs/pdsl/pretrain, by our names."""
+    """Return the shapes of backbone and FC layers of configs/pdsl/pretrain, by our names."""
     channels, first = (512, 4096) if depth == 18 else (2048, 2048)
     with torch.device('meta'):
         parts: dict[str, nn.Module] = dict(
@@ -113,19 +113,19 @@ def _imagenet_shapes(depth: int) -> dict[str, tuple[int, ...]]:
 def convert_imagenet(
     weights: Mapping[str, Tensor], to: str = 'ours', what: str = 'checkpoint'
 ) -> Conversion:
-    """Bring a ResNet-WS that has learnt ImageNet from any layout to another.
+    """Convert a ResNet-WS trained on ImageNet from any layout to another.
 
-    Our layout is that of configs/pdsl/pretrain and of ``PDSL_PRETRAINED``: backbone, the fully
-    connected layers (``neck``) and, where the source has it, the classifier (``head``). Norms of a
-    ``.pkl`` may be affine only; their statistics are then 0 and 1.
+    Our layout is that of configs/pdsl/pretrain and of ``PDSL_PRETRAINED``: the backbone, the fully
+    connected layers (``neck``) and, if the source has it, the classifier (``head``). The norms in a
+    ``.pkl`` may be affine only; their statistics are then set to 0 and 1.
 
     Args:
         weights: Tensors by name.
         to: 'ours', 'released' (``.pth``) or 'caffe2' (``.pkl``).
-        what: What messages call the weights.
+        what: Name of the weights in error messages.
 
     Raises:
-        ValueError: A tensor is missing, unexpected or misshapen.
+        ValueError: A tensor is missing, unexpected or has the wrong shape.
     """
     weights = {key: value for key, value in weights.items() if not key.endswith('_momentum')}
     layout, depth = find_layout(weights, what), _depth(weights, what)
@@ -162,7 +162,7 @@ def convert_imagenet(
 
 
 def _their_name(key: str, layout: str) -> str | None:
-    """The name of one of our tensors in a layout; None where that has none."""
+    """Return the name of one of our tensors in a layout, or None if it does not exist there."""
     if layout == 'ours':
         return key
     if layout == 'caffe2':
@@ -177,15 +177,16 @@ def _their_name(key: str, layout: str) -> str | None:
 def config_of_weights(
     weights: Mapping[str, Tensor], what: str = 'checkpoint'
 ) -> tuple[Path, Config]:
-    """Return the released config of a PDSL's depth, with the heads that its weights show.
+    """Return the released config of a PDSL's depth, with its heads adapted to the weights.
 
     Args:
         weights: Tensors by name, released or ours.
-        what: What messages call the weights.
+        what: Name of the weights in error messages.
 
     Returns:
-        The file, and its config with the number of classes, of refinement heads, with or without
-        boxes, and of mask heads, and M^0's channels as in the weights.
+        The config file, and its config with these values taken from the weights: the number of
+        classes, of refinement heads (with or without boxes) and of mask heads, and the number of
+        channels of M^0.
     """
     theirs = weights
     if find_layout(weights, what) == 'ours':
@@ -217,16 +218,16 @@ def config_of_weights(
 def convert_detector(
     weights: Mapping[str, Tensor], cfg: Config, to: str = 'ours', what: str = 'checkpoint'
 ) -> Conversion:
-    """Bring a PDSL from the released layout to ours, or from ours to the released one.
+    """Convert a PDSL from the released layout to ours, or from ours to the released one.
 
     Args:
         weights: Tensors by name.
-        cfg: Config of the model that our weights are for.
+        cfg: Config of our model.
         to: 'ours' or 'released'.
-        what: What messages call the weights.
+        what: Name of the weights in error messages.
 
     Raises:
-        ValueError: A tensor is missing, unexpected or misshapen.
+        ValueError: A tensor is missing, unexpected or has the wrong shape.
     """
     model = deepcopy(cfg.model)
     use_no_cue(model)
@@ -243,7 +244,7 @@ def convert_detector(
         kept = {key: weights[key] for key in own}
         return Conversion(PDSL_KEYS.all_to_theirs(kept), dropped=tuple(counters))
     dropped = [key for key in weights if key in _PREPROCESSING]
-    if not built.roi_head.bbox_head.with_reg:  # COCO's have layers that were never trained
+    if not built.roi_head.bbox_head.with_reg:  # COCO's have untrained regression layers
         pattern = r'roi_heads\.box_refinery_\d+\.bbox_pred\.'
         dropped += [key for key in weights if re.match(pattern, key)]
     found = {key: value for key, value in weights.items() if key not in dropped}

@@ -1,4 +1,4 @@
-"""Pictures of instances: boxes, masks, classes and scores."""
+"""Drawings of instances: boxes, masks, classes and scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 __all__ = ['draw_instances']
 
-_MIN_SIDE = 400  # pixels; letters on smaller pictures would hide what is in them
+_MIN_SIDE = 400  # pixels; on smaller images the text would cover the content
 
 
 def draw_instances(
@@ -27,20 +27,19 @@ def draw_instances(
     score_thr: float = 0.3,
     max_instances: int = 20,
 ) -> np.ndarray:
-    """mmdet's drawing of instances, on a picture that is large enough to be read.
+    """Draw instances in mmdet's style, on an image enlarged enough to be readable.
 
     Args:
-        image: (H, W, 3) uint8, RGB.
+        image: Image (H, W, 3), uint8 RGB.
         instances: ``bboxes`` (n, 4), XYXY in pixels of ``image`` (a tensor, an array or mmdet's box
-            structure), ``labels`` (n,) and, if they are there, ``scores`` (n,) and ``masks``
-            (n, H, W).
+            structure), ``labels`` (n,) and, optionally, ``scores`` (n,) and ``masks`` (n, H, W).
         classes: Names of the classes.
-        palette: RGB colours of the classes; None for mmdet's own.
-        score_thr: Instances below this score are not drawn.
-        max_instances: How many of the best are drawn.
+        palette: RGB colours of the classes; None uses mmdet's.
+        score_thr: Least score of the instances to draw.
+        max_instances: Draw at most this many of the best instances.
 
     Returns:
-        (h, w, 3) uint8, RGB, the picture's short side enlarged to 400 pixels where it is less.
+        Drawing (h, w, 3), uint8 RGB, with the short side enlarged to 400 pixels if it is less.
     """
     bboxes = getattr(instances.bboxes, 'tensor', instances.bboxes)  # mmdet's box structures
     shown = InstanceData(
@@ -63,19 +62,19 @@ def draw_instances(
         shown.bboxes = shown.bboxes * scale
     if masks is not None:
         masks = masks[rows].float()[:, None]
-        if scale > 1 and len(rows):  # as a smooth field, so that edges are no staircases
+        if scale > 1 and len(rows):  # interpolate as a smooth field to avoid jagged edges
             masks = torch.nn.functional.interpolate(masks, image.shape[:2], mode='bilinear')
         shown.masks = masks.view(len(rows), *image.shape[:2]) >= 0.5
-    if not len(shown):  # mmdet's drawing needs at least one
+    if not len(shown):  # mmdet cannot draw zero instances
         return image.copy()
     visualizer = _visualizer()
     visualizer.dataset_meta = dict(classes=classes, palette=palette)
     state = np.random.get_state()  # mmdet jitters colours
     np.random.seed(0)
     try:
-        found = 'scores' in shown  # mmdet wants none of the truth
+        found = 'scores' in shown  # mmdet accepts no scores for ground truth
         sample = DetDataSample(**{'pred_instances' if found else 'gt_instances': shown})
-        with warnings.catch_warnings():  # of boxes that end at the picture's border
+        with warnings.catch_warnings():  # boxes that end at the image border
             warnings.filterwarnings('ignore', message='.*out of bounds')
             visualizer.add_datasample(
                 '', image, sample, draw_gt=not found, draw_pred=found, pred_score_thr=-1.0
@@ -91,6 +90,6 @@ def _visualizer() -> DetLocalVisualizer:
 
 
 def _as_tensor(masks: object) -> Tensor:
-    if hasattr(masks, 'to_ndarray'):  # mmdet's BitmapMasks and PolygonMasks of ground truth
+    if hasattr(masks, 'to_ndarray'):  # mmdet's ground-truth BitmapMasks and PolygonMasks
         masks = masks.to_ndarray()
     return torch.as_tensor(masks).cpu()

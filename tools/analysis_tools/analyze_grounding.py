@@ -1,10 +1,10 @@
-"""Where a grounding model fails: plots by group of sentences, and a page of the worst failures.
+"""Show where a grounding model fails: plots by group of sentences, and the worst failures.
 
     python tools/test.py CONFIG CHECKPOINT --out predictions.json
     python tools/analysis_tools/analyze_grounding.py CONFIG predictions.json --out-dir analysis
 
-Writes groups.json (the figures), groups.png (the plots) and index.html (both, and the failures
-drawn). CONFIG and --cfg-options are those of the test: the ground truth comes from its data set.
+Writes groups.json (the figures), groups.png (the plots) and index.html (both, and drawings of the
+failures). Pass the CONFIG and --cfg-options of the test: the ground truth comes from its dataset.
 """
 
 import argparse

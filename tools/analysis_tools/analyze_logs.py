@@ -1,4 +1,4 @@
-"""Plot and compare losses and metrics of runs, and sum up how long their iterations take.
+"""Plot and compare losses and metrics of runs, and summarise the time per iteration.
 
 python tools/analysis_tools/analyze_logs.py work_dirs/a work_dirs/b --keys loss --out curves.png
 """
@@ -17,7 +17,7 @@ from projects.common.errors import InputError
 
 
 def read_run(path: Path) -> list[dict]:
-    """All scalars of a run in order: a work folder (the logs of each start, joined) or one file."""
+    """Read all scalars, in order, from a work folder (joining the logs of all starts) or a file."""
     files = [path] if path.is_file() else sorted(path.glob('**/vis_data/scalars.json'))
     if not files:
         raise InputError(
@@ -36,7 +36,7 @@ def read_run(path: Path) -> list[dict]:
 
 
 def curve(records: list[dict], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of `key`; where a resumed run repeats a step, the later value counts."""
+    """Return steps and values of `key`; if a resumed run repeats a step, the later value counts."""
     points = {
         record['step']: record[key] for record in records if key in record and 'step' in record
     }
@@ -45,7 +45,7 @@ def curve(records: list[dict], key: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
-    """Running mean over the last `window` values."""
+    """Compute the running mean over the last `window` values."""
     if window <= 1 or len(values) == 0:
         return values
     sums = np.cumsum(np.insert(values.astype(float), 0, 0.0))

@@ -1,15 +1,15 @@
-"""Measures what each project costs, beside its plain baseline, and writes the page of it.
+"""Measure the cost of each project next to a plain baseline, and write a page of the results.
 
-    python tools/analysis_tools/bench.py                    # all, on cores with no other work
-    python tools/analysis_tools/bench.py --only plvl rvse   # parts of it
-    python tools/analysis_tools/bench.py --only pdsl/cues   # what of a part contains a word
+    python tools/analysis_tools/bench.py                    # everything; needs idle cores
+    python tools/analysis_tools/bench.py --only plvl rvse   # some parts
+    python tools/analysis_tools/bench.py --only pdsl/cues   # steps of a part that contain a word
     python tools/analysis_tools/bench.py --quick            # seconds: does everything run?
-    python tools/analysis_tools/bench.py --page             # the page again from the figures
+    python tools/analysis_tools/bench.py --page             # rewrite the page from the figures
 
-Figures go to benchmarks/results/MACHINE.csv, a measurement at a time: an interrupted run goes on
-where it was, and what was measured with the same versions is not measured again unless `--again`.
-docs/benchmarks.md and its plots are made of that file alone. `--quick` is no measurement: its
-figures go to work_dirs/bench unless `--out` and `--docs` say otherwise.
+Figures are written to benchmarks/results/MACHINE.csv after each measurement. An interrupted run
+resumes where it stopped, and what was measured with the same versions is not measured again unless
+`--again` is passed. docs/benchmarks.md and its plots are generated from that file alone. `--quick`
+is not a measurement: its figures go to work_dirs/bench unless `--out` and `--docs` say otherwise.
 """
 
 import argparse
@@ -70,10 +70,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def chosen(only: list[str], settings: Settings) -> Iterator[Step]:
-    """Steps of the parts that are asked for.
+    """Yield the steps of the requested parts.
 
     Raises:
-        InputError: There is no such part, or nothing of it has the words.
+        InputError: The part does not exist, or none of its steps contains the words.
     """
     for name in only or PARTS:
         part, _, words = name.partition('/')
@@ -87,7 +87,7 @@ def chosen(only: list[str], settings: Settings) -> Iterator[Step]:
 
 
 def measure(step: Step, settings: Settings) -> list[Row]:
-    """The step's rows, its own last."""
+    """Run a step and return its rows, the step's own row last."""
     torch.set_num_threads(step.threads or settings.threads)
     found = step.run()
     key = row_of(step, settings)
@@ -104,7 +104,7 @@ def measure(step: Step, settings: Settings) -> list[Row]:
 
 
 def row_of(step: Step, settings: Settings) -> Row:
-    """What tells the step's row from others."""
+    """Return the key that distinguishes the step's row from others."""
     return dict(
         project=step.project,
         what=step.what,

@@ -1,12 +1,12 @@
-"""What PDSL costs: pseudo masks, memory of training, stages of inference.
+"""Benchmark PDSL: pseudo masks, memory of training, stages of inference.
 
     python tools/analysis_tools/benchmark_pdsl.py cues CONFIG --images VOC2012/JPEGImages
     python tools/analysis_tools/benchmark_pdsl.py memory CONFIG --proposals 500 1000 2000
     python tools/analysis_tools/benchmark_pdsl.py inference CONFIG --images VOC2012/JPEGImages
 
-Machines are noisy, so that figures of two runs do not compare: variants take turns in one run.
-Weights are random; neither time nor memory depends on them, but for the number of foreground
-proposals in `memory` and of detections in `inference`, which are fixed here.
+Timings vary between runs, so figures of two runs are not comparable: variants take turns in one
+run. Weights are random; neither time nor memory depends on them, except through the number of
+foreground proposals in `memory` and of detections in `inference`, which are fixed here.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ CLASSES = 3  # present in an image
 def training_views(
     path: str, rounds: int, num_seeds: int, max_proposals: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, dict]]:
-    """Augmented views of a picture (H, W, 3), the seeds in them (s, 4), XYXY, and metainfo.
+    """Yield augmented views of an image (H, W, 3), their seeds (s, 4), XYXY, and metainfo.
 
-    The pseudo ground truth is the same proposals in all views, as it is once a model has settled:
-    those of the largest areas that do not overlap much, which leaves each of them many neighbours.
+    The pseudo ground truth consists of the same proposals in all views, as for a model that has
+    settled: the largest ones that do not overlap much, which gives each of them many neighbours.
     """
     picture = mmcv.imread(path)
     boxes, scores = tidy(selective_search(picture, max_proposals=max_proposals), None)
@@ -100,7 +100,7 @@ def training_views(
 
 
 def largest_apart(boxes: np.ndarray, size: tuple[int, int]) -> list[int]:
-    """Rows of the largest boxes, up to half of the picture, with overlaps below 0.3."""
+    """Select the largest boxes, up to half of the image, with overlaps below 0.3."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     chosen: list[int] = []
     for row in np.argsort(-areas, kind='stable').tolist():
@@ -114,13 +114,13 @@ def largest_apart(boxes: np.ndarray, size: tuple[int, int]) -> list[int]:
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """IoU of two boxes (4,)."""
+    """Compute the IoU of two boxes (4,)."""
     common = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0).prod()
     return common / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common, 1e-9)
 
 
 def seeds_of(proposals: Tensor, truth: list[int], num_seeds: int) -> Tensor:
-    """The boxes of section 3.3's seeds, each once, as the RoI head asks the cue for them."""
+    """Return the distinct seed boxes of section 3.3, as the RoI head passes them to the cue."""
     labels = torch.arange(len(truth))
     ones = torch.ones(len(truth))
     pseudo = PseudoGroundTruth(proposals[truth], labels, ones, ones, torch.tensor(truth))
@@ -129,7 +129,7 @@ def seeds_of(proposals: Tensor, truth: list[int], num_seeds: int) -> Tensor:
 
 
 def published_cue(image: np.ndarray, boxes: np.ndarray, max_side: int = 400) -> np.ndarray:
-    """The released code's way: box after box, each resizing the picture anew, nothing shared."""
+    """Compute masks like the released code: box by box, resizing the image each time."""
     height, width = image.shape[:2]
     masks = np.zeros((len(boxes), height, width), bool)
     for box, out in zip(boxes, masks):
@@ -147,13 +147,13 @@ def published_cue(image: np.ndarray, boxes: np.ndarray, max_side: int = 400) -> 
 
 
 def mean_iou(a: np.ndarray, b: np.ndarray) -> list[float]:
-    """IoU of each pair of masks (n, H, W)."""
+    """Compute the IoU of each pair of masks (n, H, W)."""
     both, either = (a & b).sum(axis=(1, 2)), (a | b).sum(axis=(1, 2))
     return (both / either.clip(1)).tolist()
 
 
 def cues(args: argparse.Namespace, cfg: Config) -> list[dict]:
-    """Seconds of an iteration's pseudo masks, one picture each, and how far masks agree."""
+    """Measure the seconds per image of an iteration's pseudo masks, and how well masks agree."""
     cv2.setNumThreads(1)
     np.random.seed(args.seed)
     count = cfg.model.roi_head.num_seeds
@@ -219,7 +219,7 @@ def cues(args: argparse.Namespace, cfg: Config) -> list[dict]:
 
 
 def build_model(cfg: Config, device: str) -> nn.Module:
-    """The config's model with random weights, asking no cue."""
+    """Build the config's model with random weights and no cue."""
     use_no_cue(cfg.model)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     torch.manual_seed(0)
@@ -227,7 +227,7 @@ def build_model(cfg: Config, device: str) -> nn.Module:
 
 
 def random_proposals(count: int, height: int, width: int) -> Tensor:
-    """Boxes (count, 4), XYXY: around three objects and anywhere, half of them each."""
+    """Return boxes (count, 4), XYXY: half around three objects, half anywhere."""
     rng = np.random.default_rng(0)
     objects = np.array([[0.1, 0.1, 0.45, 0.6], [0.5, 0.2, 0.95, 0.7], [0.3, 0.5, 0.7, 0.95]])
     near = objects[np.arange(count // 2) % 3] + rng.uniform(-0.05, 0.05, (count // 2, 4))
@@ -238,7 +238,7 @@ def random_proposals(count: int, height: int, width: int) -> Tensor:
 
 
 def memory(args: argparse.Namespace, cfg: Config) -> list[dict]:
-    """Peak memory and seconds of a training step, each in a process of its own."""
+    """Measure peak memory and time of a training step, each in a separate process."""
     variants = {
         'all RoIs at once': [],
         f'{args.chunk} RoIs at a time': ['--chunk', str(args.chunk)],
@@ -267,7 +267,7 @@ def memory(args: argparse.Namespace, cfg: Config) -> list[dict]:
 
 
 def step(args: argparse.Namespace, cfg: Config) -> None:
-    """One setting's first training step; prints a line of JSON."""
+    """Run the first training step of one setting and print a line of JSON."""
     cfg.model.roi_head.chunk_size = args.chunk
     cfg.model.backbone.with_cp = args.with_cp
     model, optimizer = build_for_training(cfg, args.device)
@@ -288,17 +288,17 @@ def step(args: argparse.Namespace, cfg: Config) -> None:
 
 
 def build_for_training(cfg: Config, device: str) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """The config's model with a cue that costs nothing, and SGD."""
+    """Build the config's model with a cue of negligible cost, and SGD."""
     model = build_model(cfg, device).train()
     model.learning = 'parallel'
     model.cue = rectangles
     trained = [p for p in model.parameters() if p.requires_grad]
-    # steps that change nothing, so that all that are timed have the same foreground proposals
+    # tiny steps, so that all timed steps have the same foreground proposals
     return model, torch.optim.SGD(trained, lr=1e-12, momentum=0.9)
 
 
 def training_data(model: nn.Module, size: tuple[int, int], count: int, device: str) -> dict:
-    """A preprocessed batch of one picture (width, height) of noise with proposals."""
+    """Return a preprocessed batch of one noise image (width, height) with proposals."""
     width, height = size
     noise = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, height, width), generator=noise, dtype=torch.uint8)
@@ -310,7 +310,7 @@ def training_data(model: nn.Module, size: tuple[int, int], count: int, device: s
 
 
 def rectangles(image: np.ndarray, boxes: np.ndarray, metainfo: dict) -> np.ndarray:
-    """A cue that costs next to nothing: the boxes themselves."""
+    """Return the boxes themselves as masks, a cue of negligible cost."""
     masks = np.zeros((len(boxes), *image.shape[:2]), bool)
     for mask, (x1, y1, x2, y2) in zip(masks, boxes.astype(int).tolist()):
         mask[y1 : y2 + 1, x1 : x2 + 1] = True
@@ -322,13 +322,13 @@ def rectangles(image: np.ndarray, boxes: np.ndarray, metainfo: dict) -> np.ndarr
 
 @torch.no_grad()
 def inference(args: argparse.Namespace, cfg: Config) -> list[dict]:
-    """Seconds of each stage from the picture's file to masks in its pixels, medians."""
+    """Measure the median time of each stage, from the image file to full-size masks."""
     model = build_model(cfg, args.device).eval()
     paths = list(list_pictures(args.images).values())[: args.pictures]
     stages: dict[str, list[float]] = {}
     counts = []
     for path in paths:
-        for repeat in range(2):  # the first one of a picture warms up
+        for repeat in range(2):  # the first repeat warms up
             found: dict[str, float] = {}
             timed = partial(time_stage, found, args.device)
             proposals, detected = infer(model, path, args.short_side, args.proposals[-1], timed)
@@ -351,7 +351,7 @@ def inference(args: argparse.Namespace, cfg: Config) -> list[dict]:
 
 
 def time_stage(found: dict[str, float], device: str, name: str, function: Callable, *inputs):
-    """The function's result; ``found`` takes its seconds."""
+    """Run a function and return its result; store the elapsed seconds in ``found``."""
     synchronize(device)
     start = time.perf_counter()
     result = function(*inputs)
@@ -368,9 +368,9 @@ def infer(
     timed: Callable,
     boxes: np.ndarray | None = None,
 ) -> tuple[int, int]:
-    """What ``model.test_step`` does, one stage after another; numbers of proposals and instances.
+    """Run ``model.test_step`` stage by stage; return the numbers of proposals and instances.
 
-    ``timed(name, function, *inputs)`` runs each stage. ``boxes`` (n, 4) are proposals to take
+    ``timed(name, function, *inputs)`` runs each stage. ``boxes`` (n, 4) are proposals to use
     instead of searching for them.
     """
     head = model.roi_head

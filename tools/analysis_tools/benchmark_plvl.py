@@ -1,4 +1,4 @@
-"""How fast a grounding model is: several variants in turn, in one run.
+"""Benchmark a grounding model: several variants in turn, in one run.
 
     python tools/analysis_tools/benchmark_plvl.py latency CONFIG --images 1
     python tools/analysis_tools/benchmark_plvl.py sentences CONFIG --sentences 1 4 16
@@ -7,9 +7,10 @@
     python tools/analysis_tools/benchmark_plvl.py data CONFIG
     python tools/analysis_tools/benchmark_plvl.py agreement CONFIG --checkpoint WEIGHTS
 
-Machines are noisy, so that figures of two runs do not compare: every round times each variant
-once, and the medians over the rounds stand beside their ratios. Weights are random unless
-`--checkpoint` is given; speed does not depend on them, the differences of boxes and masks do.
+Timings vary between runs, so figures of two runs are not comparable: every round times each
+variant once, and the medians over the rounds are shown with their ratios. Weights are random
+unless `--checkpoint` is given; speed does not depend on them, but the differences of boxes and
+masks do.
 """
 
 import argparse
@@ -51,28 +52,28 @@ from projects.common.weights.checkpoint import load_checkpoint_file
 
 GIB = 2**30
 SENTENCE = 'the man in the red shirt to the left of the dog'
-# Kernels that multiply matrices, convolutions included.
+# Kernels that multiply matrices, including convolutions.
 PRODUCTS = ('mm', 'linear', 'conv', 'scaled_dot_product', 'flash_attention', 'bmm', 'gemm')
 
 
 def build_model(cfg: Config, device: str, checkpoint: str | None = None) -> nn.Module:
-    """The config's model in evaluation mode, with a vocabulary."""
+    """Build the config's model in evaluation mode, with a vocabulary."""
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         torch.manual_seed(0)
-        logging.disable(logging.INFO)  # a line for each tensor
+        logging.disable(logging.INFO)  # suppresses a line per tensor
         model = MODELS.build(cfg.model)
         model.init_weights()
         logging.disable(logging.NOTSET)
     if checkpoint:
         model.load_state_dict(load_checkpoint_file(checkpoint)['state_dict'])
-    example_samples(model, 32, 32)  # a model from random weights has no vocabulary yet
+    example_samples(model, 32, 32)  # a randomly initialised model has no vocabulary yet
     return model.to(device).eval()
 
 
 def make_inputs(
     model: nn.Module, images: int, size: int, device: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalised images (B, 3, size, size), token ids (B, L) and their mask (B, L)."""
+    """Return normalised images (B, 3, size, size), token ids (B, L) and their mask (B, L)."""
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randn(images, 3, size, size, generator=generator)
     ids, mask = model.text_encoder.tokenize([SENTENCE] * images)
@@ -80,7 +81,7 @@ def make_inputs(
 
 
 def make_targets(images: int, size: int, device: str) -> tuple[Tensor, Tensor]:
-    """Boxes (B, 4) in parts of the image, and masks (B, size, size) of 0 and 1."""
+    """Return boxes (B, 4), normalised to the image, and masks (B, size, size) of 0 and 1."""
     boxes = torch.tensor([[0.2, 0.3, 0.6, 0.8]], device=device).expand(images, 4)
     masks = torch.zeros(images, size, size, dtype=torch.uint8, device=device)
     masks[:, size // 3 : size // 2, size // 3 : size // 2] = 1
@@ -89,10 +90,10 @@ def make_targets(images: int, size: int, device: str) -> tuple[Tensor, Tensor]:
 
 @contextlib.contextmanager
 def plain_attention() -> Iterator[None]:
-    """Attention as it is usually written: logits, bias and weights materialised at every call.
+    """Use attention as usually written, materialising logits, bias and weights in every call.
 
-    Positions are stretched and looked up at every call, the bias is added to the logits, and
-    their softmax is multiplied with the values, each as an operation of its own.
+    Positions are interpolated and looked up in every call, the bias is added to the logits, and
+    their softmax is multiplied by the values, each as a separate operation.
     """
     from projects.plvl.models.language_guided_vit import RelativePositionAttention
     from projects.plvl.models.relative_position import (
@@ -126,7 +127,7 @@ def plain_attention() -> Iterator[None]:
 
 
 def latency(args: argparse.Namespace, cfg: Config) -> list[dict]:
-    """Rows of plain attention with PyTorch's products, ours, compiled, in bfloat16, and both."""
+    """Time plain attention with PyTorch's products, ours, compiled, in bfloat16, and both."""
     model = build_model(cfg, args.device, args.checkpoint)
     inputs = make_inputs(model, args.images, args.size, args.device)
     outputs: dict[str, dict[str, Tensor]] = {}
@@ -180,7 +181,7 @@ def latency(args: argparse.Namespace, cfg: Config) -> list[dict]:
 
 
 def differences(found: dict[str, Tensor], reference: dict[str, Tensor]) -> dict[str, float]:
-    """Largest differences from the reference, boxes in parts of the image."""
+    """Return the largest differences from the reference, with boxes normalised to the image."""
     names = {'boxes_norm': 'box diff', 'mask_probs': 'mask diff'}
     return {
         short: (found[key].float() - reference[key].float()).abs().max().item()
@@ -190,7 +191,7 @@ def differences(found: dict[str, Tensor], reference: dict[str, Tensor]) -> dict[
 
 
 def sentences(args: argparse.Namespace, cfg: Config) -> list[dict]:
-    """K sentences about one picture: at once against one by one."""
+    """Compare K sentences about one image at once with one sentence at a time."""
     model = build_model(cfg, args.device, args.checkpoint)
     images, ids, mask = make_inputs(model, max(args.sentences), args.size, args.device)
     image = images[:1]
@@ -235,7 +236,7 @@ def sentences(args: argparse.Namespace, cfg: Config) -> list[dict]:
 
 
 def training(args: argparse.Namespace, cfg: Config) -> list[dict]:
-    """Step time and peak memory by batch size, each measured in a process of its own."""
+    """Measure step time and peak memory by batch size, each in a separate process."""
     variants = [('float32', [])]
     variants.append(('bf16', ['--bf16']))
     variants.append(('bf16, checkpointing', ['--bf16', '--with-cp']))
@@ -257,7 +258,7 @@ def training(args: argparse.Namespace, cfg: Config) -> list[dict]:
 
 
 def _train_in_child(args: argparse.Namespace, cfg: Config, batch: int, options: list[str]) -> dict:
-    """A training step in a process of its own, whose peak memory is then that step's."""
+    """Run a training step in a separate process, so that the peak memory is that step's."""
     with tempfile.TemporaryDirectory() as folder:
         config = str(Path(folder, 'config.py'))
         cfg.dump(config)
@@ -273,7 +274,7 @@ def _train_in_child(args: argparse.Namespace, cfg: Config, batch: int, options: 
 
 
 def step(args: argparse.Namespace, cfg: Config) -> None:
-    """One setting's training step; prints a line of JSON."""
+    """Run the training step of one setting and print a line of JSON."""
     cfg.model.backbone.with_cp = args.with_cp
     model = build_model(cfg, args.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
@@ -296,7 +297,7 @@ def step(args: argparse.Namespace, cfg: Config) -> None:
 
 
 def profile(args: argparse.Namespace, cfg: Config) -> list[dict]:
-    """Where one prediction spends its time: kernels by their own time."""
+    """Show how a prediction spends its time: kernels by their own time."""
     model = build_model(cfg, args.device, args.checkpoint)
     inputs = make_inputs(model, args.images, args.size, args.device)
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -334,7 +335,7 @@ def profile(args: argparse.Namespace, cfg: Config) -> list[dict]:
 
 
 def data(args: argparse.Namespace, cfg: Config) -> list[dict]:
-    """What one worker of the training pipeline delivers, against what the model takes."""
+    """Compare the rate of one worker of the training pipeline with the rate of the model."""
     from mmengine.registry import DATASETS
 
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
@@ -359,7 +360,7 @@ def data(args: argparse.Namespace, cfg: Config) -> list[dict]:
 
 
 def agreement(args: argparse.Namespace, cfg: Config) -> list[dict]:
-    """How far the predictions in bfloat16 are from those in float32, on the test data."""
+    """Compare the predictions in bfloat16 with those in float32 on the test data."""
     from mmengine.registry import DATASETS
     from torchvision.ops import box_iou
 

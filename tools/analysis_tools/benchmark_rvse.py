@@ -1,4 +1,4 @@
-"""How fast image-text similarities are, and what evaluating COCO takes.
+"""Benchmark image-text similarities and an evaluation at COCO's size.
 
     python tools/analysis_tools/benchmark_rvse.py similarity --shapes 100x500 500x2500
     python tools/analysis_tools/benchmark_rvse.py speed --out speed.json
@@ -7,13 +7,13 @@
     python tools/analysis_tools/benchmark_rvse.py coco --model VSE
     python tools/analysis_tools/benchmark_rvse.py gallery --vectors 1000000
 
-`similarity` times the published loop, a caption at a time (published_loops.py), and ours in turn,
-and compares their scores. The loop of SCAN and BFAN is timed in float32 and, as the released
-evaluation runs it, in float64. `speed` is Figure 8's axis: pairs that each model scores in a
-second, and `plot` draws the figure from these and from RSUMs that it is given. `coco` evaluates
-random features of COCO 5K's shapes (5,000 pictures, 25,000 captions) through the test loop, from
-regions and captions on disk to recalls. `gallery` fills a store of RetrievalInferencer with random
-vectors and asks it. Weights are random; speed does not depend on them.
+`similarity` times the published loop, one caption at a time (published_loops.py), in turn with
+ours, and compares their scores. The loop of SCAN and BFAN is timed in float32 and, as in the
+released evaluation, in float64. `speed` measures the axis of Figure 8, the pairs that each model
+scores per second, and `plot` draws the figure from these and from given RSUMs. `coco` evaluates
+random features with the shapes of COCO 5K (5,000 images, 25,000 captions) through the test loop,
+from regions and captions on disk to recalls. `gallery` fills a store of RetrievalInferencer with
+random vectors and queries it. Weights are random; speed does not depend on them.
 """
 
 import argparse
@@ -50,7 +50,7 @@ from projects.common.speed.timing import (
 )
 
 REGIONS, CHANNELS = 36, 1024
-# Config of a similarity, and of the released loop what makes a caption's scores.
+# The config of each similarity and, for the released loop, the function that scores a caption.
 MODELS_OF = {
     'SCAN t2i': (dict(type='SCANSimilarity', direction='t2i'), published.scan('t2i', 'AVG', 9, 6)),
     'SCAN i2t': (dict(type='SCANSimilarity', direction='i2t'), published.scan('i2t', 'AVG', 4, 5)),
@@ -75,9 +75,10 @@ def build(name: str) -> nn.Module:
 def embeddings(
     name: str, images: int, captions: int, device: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Unit vectors as encoders make them, of real captions' lengths with <start> and <end>.
+    """Return unit vectors like those of encoders, with realistic caption lengths.
 
-    All share a direction, so that attention is not flat.
+    The lengths include <start> and <end>. All vectors share a direction, so that attention is not
+    flat.
     """
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(7, 22, (captions,), generator=generator)  # 14 on average
@@ -101,7 +102,7 @@ def loop_score(name: str, model: nn.Module, images: Tensor) -> published.Score:
 def variants_of(
     name: str, inputs: tuple[Tensor, ...], loop_captions: int
 ) -> dict[str, tuple[Callable[[], Tensor], int]]:
-    """What is timed, and how many pairs each scores."""
+    """Return what to time, and the number of pairs that each variant scores."""
     images, sizes, captions, lengths = inputs
     model = build(name).to(images.device)
     pairs = len(images) * len(captions)
@@ -123,9 +124,9 @@ def variants_of(
 
 
 def largest_difference(name: str, inputs: tuple[Tensor, ...], dtype: torch.dtype) -> float:
-    """Between ours and the loop on the first captions.
+    """Return the largest difference between ours and the loop on the first captions.
 
-    BFAN's masks are discontinuous: in float32 a weight at the limit may fall on either side.
+    BFAN's masks are discontinuous: in float32, a weight at the limit may fall on either side.
     """
     images, sizes, captions, lengths = inputs
     images, captions, lengths = images.to(dtype), captions[:20].to(dtype), lengths[:20]
@@ -137,7 +138,7 @@ def largest_difference(name: str, inputs: tuple[Tensor, ...], dtype: torch.dtype
 
 @torch.inference_mode()
 def similarity(args: argparse.Namespace) -> Iterator[dict]:
-    """A row for each shape and model."""
+    """Yield a row for each shape and model."""
     for shape in args.shapes:
         images, captions = shape
         for name in args.models:
@@ -171,7 +172,7 @@ def similarity(args: argparse.Namespace) -> Iterator[dict]:
 
 @torch.inference_mode()
 def speed(args: argparse.Namespace) -> Iterator[dict]:
-    """A row for each model: thousands of pairs a second, as Figure 8 counts."""
+    """Yield a row for each model: thousands of pairs per second, as counted in Figure 8."""
     for name in args.models:
         images, sizes, captions, lengths = embeddings(name, args.images, args.captions, args.device)
         model = build(name).to(args.device)
@@ -186,7 +187,7 @@ def speed(args: argparse.Namespace) -> Iterator[dict]:
 
 
 class Point(NamedTuple):
-    """A model of Figure 8: its RSUM, and the parts that score for it, several of an ensemble."""
+    """Represent a model of Figure 8: its RSUM, and the parts of an ensemble that score for it."""
 
     name: str
     rsum: float
@@ -203,7 +204,7 @@ def point(text: str) -> Point:
 
 
 def plot(args: argparse.Namespace) -> Iterator[dict]:
-    """A row for each point of Figure 8; draws RSUM beside thousands of pairs a second."""
+    """Plot RSUM against thousands of pairs per second; yield a row for each point of Figure 8."""
     from matplotlib.figure import Figure
 
     rows = json.loads(Path(args.speeds).read_text())
@@ -214,7 +215,7 @@ def plot(args: argparse.Namespace) -> Iterator[dict]:
         for part in parts:
             if part not in speeds:
                 raise InputError(f'{args.speeds}: no {part!r}; it has {", ".join(sorted(speeds))}')
-        # an ensemble's parts score one after the other
+        # the parts of an ensemble score one after the other
         speed = 1 / sum(1 / speeds[part] for part in parts)
         axes.scatter(speed, rsum, s=40)
         axes.annotate(name, (speed, rsum), (5, 5), textcoords='offset points')
@@ -235,7 +236,7 @@ WORDS = [f'w{i}' for i in range(10_000)]
 
 
 def write_coco(folder: Path, images: int) -> None:
-    """Random regions and captions in the precomputed layout, and a vocabulary."""
+    """Write random regions and captions in the precomputed layout, and a vocabulary."""
     from projects.rvse.datasets import write_regions
     from projects.rvse.text import Vocabulary
 
@@ -244,7 +245,7 @@ def write_coco(folder: Path, images: int) -> None:
         str(folder / 'testall_ims.npy'),
         (rng.standard_normal((REGIONS, 2048), dtype=np.float32) for _ in range(images)),
     )
-    lengths = rng.integers(5, 20, 5 * images)  # 12 words on average; <start> and <end> follow
+    lengths = rng.integers(5, 20, 5 * images)  # 12 words on average, plus <start> and <end>
     lines = (' '.join(rng.choice(WORDS, n)) for n in lengths)
     (folder / 'testall_caps.txt').write_text('\n'.join(lines))
     Vocabulary([*('<pad>', '<start>', '<end>', '<unk>'), *WORDS]).save(folder / 'vocab.json')
@@ -296,7 +297,7 @@ def coco_runner(folder: Path, name: str, fold_size: int, launcher: str = 'none')
 
 
 def coco(args: argparse.Namespace) -> Iterator[dict]:
-    """One row: the whole evaluation."""
+    """Yield one row for the whole evaluation."""
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         write_coco(folder, args.images)
@@ -321,13 +322,13 @@ def coco(args: argparse.Namespace) -> Iterator[dict]:
 
 
 def unit_vectors(count: int, channels: int, seed: int) -> np.ndarray:
-    """(count, channels) float32."""
+    """Return unit vectors (count, channels), float32."""
     vectors = np.random.default_rng(seed).standard_normal((count, channels), dtype=np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def gallery(args: argparse.Namespace) -> Iterator[dict]:
-    """One row for each kind of store: filling, saving, opening and asking it."""
+    """Yield one row per kind of store: filling, saving, opening and querying it."""
     from projects.rvse.retrieval import open_store
 
     part = 20_000
@@ -441,7 +442,7 @@ def main() -> None:
         )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    os.environ.setdefault('OMP_NUM_THREADS', str(args.threads))  # faiss's, once it is imported
+    os.environ.setdefault('OMP_NUM_THREADS', str(args.threads))  # for faiss, once imported
     keep_freed_memory()
     rows = []
     for row in args.run(args):

@@ -1,4 +1,4 @@
-"""Draw samples as the model gets to see them: augmented, with boxes, masks and sentence.
+"""Draw samples as the model sees them: augmented, with boxes, masks and sentence.
 
 python tools/analysis_tools/browse_dataset.py configs/plvl/plvl_vit-b_4xb20-150e_refcoco.py --num 8
 """
@@ -32,7 +32,7 @@ def to_numpy(value) -> np.ndarray:
 
 
 def draw_instances(image: np.ndarray, sample) -> np.ndarray:
-    """`image` (RGB uint8, H x W x 3) with the boxes and masks of `sample.gt_instances`."""
+    """Draw the boxes and masks of `sample.gt_instances` on `image` (RGB uint8, H x W x 3)."""
     picture = image.copy()
     instances = sample.get('gt_instances') if sample is not None else None
     if instances is None:
@@ -53,7 +53,7 @@ def draw_instances(image: np.ndarray, sample) -> np.ndarray:
 
 
 def draw(item: dict) -> np.ndarray:
-    """One packed sample as an RGB picture."""
+    """Draw one packed sample as an RGB image."""
     image = item['inputs']
     sample = item.get('data_samples')
     picture = image.permute(1, 2, 0).numpy()[..., ::-1]  # the pipelines load BGR

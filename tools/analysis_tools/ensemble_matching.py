@@ -1,11 +1,12 @@
-"""The ensemble of several matching models: the mean of their similarities.
+"""Evaluate an ensemble of matching models: the mean of their similarities.
 
     python tools/test.py CONFIG_1 WEIGHTS_1 --cfg-options test_cfg.similarity_file=one.npy
     python tools/test.py CONFIG_2 WEIGHTS_2 --cfg-options test_cfg.similarity_file=two.npy
     python tools/analysis_tools/ensemble_matching.py one.npy two.npy --folds 5
 
-The files are read block by block, so that COCO 5K takes little memory. All must be of one split.
-Prints recalls, median and mean ranks both ways and RSUM, of each model and of the ensemble.
+The files are read block by block, so that COCO 5K takes little memory. All must belong to the same
+split. Prints recalls, median and mean ranks in both directions, and RSUM, for each model and for
+the ensemble.
 """
 
 import argparse
@@ -25,7 +26,7 @@ SHOWN = ('i2t/r1', 'i2t/r5', 'i2t/r10', 't2i/r1', 't2i/r5', 't2i/r10', 'rsum')
 
 
 def load(path: str) -> tuple[np.ndarray, dict]:
-    """A similarity matrix (I, C), memory-mapped, and what the test wrote of its split."""
+    """Load a memory-mapped similarity matrix (I, C) and the ground truth of its split."""
     truth = Path(path).with_suffix('.json')
     for file in (Path(path), truth):
         if not file.is_file():
@@ -44,7 +45,7 @@ def load(path: str) -> tuple[np.ndarray, dict]:
 
 
 def evaluate(score, truth: dict, images: int, folds: int | None, progress: bool) -> dict:
-    """Recalls and ranks, of the folds too where there are any."""
+    """Compute recalls and ranks, per fold as well if there are folds."""
     from projects.rvse.evaluation import check_folds, fold_summary, retrieval_ranks
     from projects.rvse.evaluation import retrieval_summary as summarize
 

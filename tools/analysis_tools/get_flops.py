@@ -1,9 +1,9 @@
-"""Parameters and multiply-accumulates (MACs) of a config's model, part by part.
+"""Count parameters and multiply-accumulates (MACs) of a config's model, part by part.
 
     python tools/analysis_tools/get_flops.py configs/plvl/plvl_vit-b_4xb20-150e_refcoco.py --depth 2
 
-Attention is the products of queries, keys and values (and of relative positions), whose cost grows
-with the square of the number of tokens; many counters leave it out. Both sums are printed.
+Attention means the products of queries, keys and values (and of relative positions), whose cost
+grows with the square of the number of tokens; many counters omit it. Both sums are printed.
 """
 
 import argparse
@@ -32,12 +32,12 @@ def _cpu_attention(query_shape, key_shape, value_shape, *args, out_shape=None, *
 
 
 def parts(model: nn.Module, depth: int) -> list[str]:
-    """Names of the submodules down to `depth` levels, in the model's order."""
+    """Return the names of the submodules down to `depth` levels, in the model's order."""
     return [name for name, _ in model.named_modules() if name and name.count('.') < depth]
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Number of parameters below each module's name ('' is the whole), shared ones counted once."""
+    """Count parameters by module name ('' is the whole model); shared ones count once."""
     counts: dict[str, int] = defaultdict(int)
     for name, parameter in model.named_parameters():
         pieces = name.split('.')
@@ -48,10 +48,10 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
 
 @contextlib.contextmanager
 def operations_counter() -> Iterator[FlopCounterMode]:
-    """Counts the floating-point operations of products, wherever this code base computes them."""
-    # torch counts its GPU kernels of attention, not the one for CPUs.
+    """Count the floating-point operations of products, wherever this code base computes them."""
+    # torch counts its GPU attention kernels, but not the CPU kernel.
     extra = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
-    # The fused attention layer of evaluation would hide its products from the counter.
+    # The fused attention layer used in evaluation would hide its products from the counter.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -62,10 +62,10 @@ def operations_counter() -> Iterator[FlopCounterMode]:
 
 
 def count_macs(model: nn.Module, run) -> dict[str, tuple[int, int]]:
-    """MACs of calling `run` below each module's name: (linear and convolution, attention).
+    """Count the MACs of calling `run`, by module name: (linear and convolution, attention).
 
     Args:
-        model: The model; '' in the result is all of it.
+        model: The model; '' in the result denotes the whole model.
         run: Callable that runs one forward pass.
     """
     with torch.no_grad(), operations_counter() as counter:
@@ -82,7 +82,7 @@ def count_macs(model: nn.Module, run) -> dict[str, tuple[int, int]]:
 
 
 def example_samples(model: nn.Module, height: int, width: int) -> list:
-    """Data samples of one image with a sentence; models without text do not look at it."""
+    """Return data samples of one image with a sentence; models without text ignore it."""
     from mmdet.structures import DetDataSample
 
     from projects.common.text import BERTTextEncoder, WordPieceTokenizer

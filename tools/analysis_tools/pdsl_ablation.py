@@ -1,13 +1,13 @@
-"""Table 1 and Figure 3 of PDSL on generated scenes: train each variant with some seeds, then plot.
+"""Reproduce Table 1 and Figure 3 of PDSL on synthetic scenes with several seeds per variant.
 
 python tools/analysis_tools/pdsl_ablation.py train work_dirs/quickstart/pdsl_scenes
 python tools/analysis_tools/pdsl_ablation.py show --plot cascade.png
 
-`train` wants scenes with proposals, which `make quickstart PROJECT=pdsl` leaves. It trains the
-quick start's model for a part of its schedule. Runs that others have begun are left alone, so that
-several processes can share the work; delete the folder of one that was interrupted. `show` prints
-mean and spread of each variant on the test scenes and draws accuracy against iterations of parallel
-and cascade learning.
+`train` needs scenes with proposals, which `make quickstart PROJECT=pdsl` generates. It trains the
+quick start's model for part of its schedule. Runs started by other processes are skipped, so
+several processes can share the work; delete the folder of an interrupted run. `show` prints mean
+and spread of each variant on the test scenes and plots accuracy against iterations for parallel and
+cascade learning.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def train(args: argparse.Namespace) -> None:
         for variant in args.variants:
             folder = args.out / f'{slug(variant)}_{seed}'
             folder.mkdir(parents=True, exist_ok=True)
-            try:  # whoever makes the file has the run
+            try:  # the process that creates the file owns the run
                 (folder / 'taken').touch(exist_ok=False)
             except FileExistsError:
                 continue
@@ -93,7 +93,7 @@ def train(args: argparse.Namespace) -> None:
             cfg.merge_from_dict(
                 {
                     'train_cfg.max_iters': args.iterations,
-                    # accuracy against iterations is Figure 3
+                    # Figure 3 shows accuracy against iterations
                     'train_cfg.val_interval': args.iterations // 6,
                     'default_hooks.checkpoint': dict(interval=-1, save_last=False, save_best=None),
                     'randomness.seed': seed,
@@ -109,7 +109,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def results(out: Path, variant: str) -> list[Path]:
-    """Folders of a variant's complete runs."""
+    """Return the folders of a variant's complete runs."""
     return sorted(path.parent for path in out.glob(f'{slug(variant)}_*/test.json'))
 
 
@@ -132,7 +132,7 @@ def show(args: argparse.Namespace) -> None:
 
 
 def plot(out: Path, path: Path) -> None:
-    """Accuracy on the validation scenes against iterations, mean and range over the seeds."""
+    """Plot validation accuracy against iterations, with mean and range over the seeds."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout='constrained', dpi=100)

@@ -1,8 +1,8 @@
-"""The published similarities, a caption at a time, written out plainly: contexts and all.
+"""The published similarities, written out plainly, one caption at a time.
 
-Ours are timed against them by benchmark_rvse.py and checked against them by the tests. The
+benchmark_rvse.py times our similarities against them, and the tests check ours against them. The
 operations are those of the released code (SCAN's and BFAN's `xattn_score`, SGRAF's
-`EncoderSimilarity`), copies of the caption for every picture included.
+`EncoderSimilarity`), including the copies of the caption for every image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def l2norm(x: Tensor, dim: int) -> Tensor:
 
 
 def attention(query: Tensor, context: Tensor, smooth: float, focus: str | None = None) -> Tensor:
-    """Contexts (B, Q, C) of queries (B, Q, C) in contexts (B, P, C)."""
+    """Return contexts (B, Q, C) for queries (B, Q, C), attending to (B, P, C)."""
     scores = context @ query.transpose(1, 2)  # (B, P, Q)
     scores = l2norm(F.leaky_relu(scores, 0.1), 2)
     weights = torch.softmax(smooth * scores.transpose(1, 2).contiguous(), dim=2)  # (B, Q, P)
@@ -42,7 +42,7 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def loop(score: Score, images: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
-    """Scores (I, T), a column at a time."""
+    """Compute scores (I, T), one column at a time."""
     columns = [
         score(images, caption[None, :n].repeat(len(images), 1, 1))
         for caption, n in zip(captions, lengths.tolist())
@@ -71,7 +71,7 @@ def bfan(focus: str, smooth: float = 20) -> Score:
 
 
 def sgraf(module: nn.Module, kind: str, images: Tensor) -> Score:
-    """SGR or SAF with the weights of ``module``, in evaluation mode, for these pictures."""
+    """Return SGR or SAF for these images, with the weights of ``module``, in evaluation mode."""
 
     def self_attention(block: nn.Module, local: Tensor) -> Tensor:
         keys = block.embedding_global(local.mean(1))[:, None]

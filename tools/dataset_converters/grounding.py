@@ -1,11 +1,11 @@
-"""Turn grounding data of any format into another one, or count it against the published numbers.
+"""Convert grounding data between formats, or compare its counts with the published numbers.
 
 python tools/dataset_converters/grounding.py data/refcoco --to seqtr --out data/refcoco-unc
 python tools/dataset_converters/grounding.py data/refcoco --verify --images data/images/train2014
 
-Formats to read and write: refer (a folder with instances.json and refs(*).p), seqtr
-(instances.json), jsonl (our JSON lines). To read: transvg (the .pth files of TransVG, EEVG and
-PLVL), flickr30k (Flickr30K Entities as published), vg (Visual Genome's region descriptions).
+Readable and writable formats: refer (a folder with instances.json and refs(*).p), seqtr
+(instances.json) and jsonl (our JSON lines). Readable only: transvg (the .pth files of TransVG, EEVG
+and PLVL), flickr30k (Flickr30K Entities as published) and vg (Visual Genome's region descriptions).
 docs/plvl_data.md shows where each is expected.
 """
 
@@ -87,7 +87,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def dataset_options(args: argparse.Namespace, kind: str) -> dict:
-    """Arguments of the data sets that the command line sets."""
+    """Return the dataset arguments set on the command line."""
     options: dict = dict(skip_invalid=args.skip_invalid, trust_pickle=args.trust_pickle)
     for flag, value, format_ in (
         ('--sentence-key', args.sentence_key, 'refer'),
@@ -108,7 +108,7 @@ def dataset_options(args: argparse.Namespace, kind: str) -> dict:
 
 
 def read(args: argparse.Namespace, kind: str) -> dict[str, list[dict]]:
-    """References of each split."""
+    """Read the references of each split."""
     by = args.by if kind == 'refer' else None
     splits = {}
     found = []
@@ -159,7 +159,7 @@ def convert(args: argparse.Namespace, kind: str) -> None:
 
 
 def guess_name(args: argparse.Namespace, kind: str) -> str | None:
-    """Name of the data set in the table of published counts, from the names of its files."""
+    """Return the dataset's name in the table of published counts, based on its file names."""
     folder = args.source.absolute() if args.source.is_dir() else args.source.absolute().parent
     if kind == 'refer':
         by = find_refs(args.source, args.by).name[5:-3]

@@ -4,10 +4,10 @@ python tools/dataset_converters/itm.py vocab data/f30k_precomp --out data/vocab/
 python tools/dataset_converters/itm.py precomp dataset_coco.json --tsv *.tsv --out data/coco_precomp
 python tools/dataset_converters/itm.py verify data/coco_precomp
 
-Sources: a folder of precomputed files ({split}_ims.npy, {split}_caps.txt), Karpathy's json, a COCO
-caption json, or a text or .jsonl file of captions. `precomp` writes the precomputed layout from
-Karpathy's json and the features of BUTD's .tsv files, each picture's once; COCO's test split
-becomes testall, and its first 1,000 pictures test.
+A source is a folder of precomputed files ({split}_ims.npy, {split}_caps.txt), Karpathy's json, a
+COCO caption json, or a text or .jsonl file of captions. `precomp` writes the precomputed layout
+from Karpathy's json and the features in BUTD's .tsv files, once per image; COCO's test split
+becomes testall, and its first 1,000 images become test.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def open_splits(source: Path, wanted: list[str] | None = None) -> dict[str, BaseMatchingDataset]:
-    """The data set of each split that a file or folder holds."""
+    """Open the dataset of each split in a file or folder."""
     options = dict(check_images=False, test_mode=True)
     if source.is_dir():
         names = sorted(path.name.removesuffix('_caps.txt') for path in source.glob('*_caps.txt'))
@@ -120,19 +120,19 @@ def build_vocabulary(args: argparse.Namespace) -> None:
 
 
 def feature_places(files: list[Path]) -> dict[str, tuple[str, int]]:
-    """File and offset of every picture in the .tsv files."""
+    """Return the file and offset of every image in the .tsv files."""
     places: dict[str, tuple[str, int]] = {}
     for file in files:
         if not file.is_file():
             raise InputError(f'--tsv {file}: no such file')
         for image_id, offset in butd_offsets(str(file)).items():
-            # Of a picture in several files the last one counts.
+            # If an image is in several files, the last one counts.
             places[image_id] = (str(file), offset)
     return places
 
 
 def key_of(image: dict, places: dict) -> str:
-    """The id under which the .tsv has a picture: COCO's, or a file name's number."""
+    """Return the image's id in the .tsv files: COCO's, or the number in its file name."""
     stem = Path(image['img_path']).stem
     keys = (image['ori_id'], stem, stem.lstrip('0'))
     key = next((key for key in keys if key in places), None)
@@ -148,7 +148,7 @@ def write_precomp(args: argparse.Namespace) -> None:
     is_coco = published_name(args.source.name) == 'coco'
     names = {'val': 'dev', 'test': 'testall' if is_coco else 'test'}
     args.out.mkdir(parents=True, exist_ok=True)
-    # The released files have five captions a picture.
+    # The released files have five captions per image.
     splits = {
         split: KarpathyMatchingDataset(
             str(args.source), split, max_captions=5, check_images=False, test_mode=True
@@ -166,7 +166,7 @@ def write_precomp(args: argparse.Namespace) -> None:
                 f'{args.source}: {short["img_path"]} has {len(short["text"])} captions, the '
                 'layout needs 5'
             )
-        # All are looked up before anything is written.
+        # Look up all images before writing anything.
         found = [places[key_of(image, places)] for image in images]
         name = names.get(split, split)
         parts = [(name, len(images))]

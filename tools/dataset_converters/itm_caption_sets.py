@@ -1,13 +1,13 @@
-"""Make image-text matching data from captions alone: an image is a set of vectors of its words.
+"""Make image-text matching data from captions alone: an image is a set of word vectors.
 
 python tools/dataset_converters/itm_caption_sets.py results_20130124.txt --out data/caption_sets
 
-The captions file holds --captions-per-image lines for each image, in order. The content words of
-an image's first --region-captions captions, without repeats, become its regions: every word has a
-random vector of its own, the same wherever it stands, to which noise is added. The other captions
-are those that are matched, so they speak of the image in words that its regions hold in part. The
-first --train images become train_ims.npy, train_caps.txt and train_ids.txt, the next --test ones
-test_*, which PrecompMatchingDataset reads with captions_per_image of what is left.
+The captions file holds --captions-per-image lines for each image, in order. The distinct content
+words of an image's first --region-captions captions become its regions: every word has a fixed
+random vector, to which noise is added. The remaining captions are used for matching, so they
+describe the image partly in words that its regions contain. The first --train images become
+train_ims.npy, train_caps.txt and train_ids.txt, and the next --test images become test_*. Read them
+with PrecompMatchingDataset, setting captions_per_image to the number of remaining captions.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from projects.common.files.annotation_files import read_lines
 from projects.rvse.datasets import write_precomputed
 from projects.rvse.text import word_tokenize
 
-# Words that say nothing about what is in an image.
+# Words that carry no information about the image.
 FUNCTION_WORDS = frozenset(
     """
     a about above across after against all along also among an and another any are around as at
@@ -71,7 +71,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def content_words(captions: Sequence[str], limit: int | None = None) -> list[str]:
-    """Return the first ``limit`` different words of ``captions`` that are no function words."""
+    """Return the first ``limit`` distinct words of ``captions`` that are not function words."""
     words = (word for text in captions for word in word_tokenize(text.lower()))
     kept = (w for w in words if any(map(str.isalpha, w)) and w not in FUNCTION_WORDS)
     return [w for w in dict.fromkeys(kept) if w[0] != "'"][:limit]
@@ -96,9 +96,9 @@ def noisy_sets(
     Args:
         sets: Words of each image.
         vectors: The vector of each word.
-        noise: Standard deviation of what is added to every region.
-        size: Regions of every image; words repeat in their order. None is one for each word.
-        seed: Of the noise.
+        noise: Standard deviation of the noise added to every region.
+        size: Number of regions per image; words are repeated in order. None uses one per word.
+        seed: Seed of the noise.
     """
     for number, words in enumerate(sets):
         rng = np.random.default_rng([seed, 1, number])
@@ -138,7 +138,7 @@ def main() -> None:
     )
     texts = [group[shown:] for group in groups]
     if args.content_words:
-        # a caption without any stays as it is
+        # leave captions without remaining words unchanged
         texts = [
             [' '.join(content_words([t], args.content_words)) or t for t in group]
             for group in texts

@@ -1,11 +1,11 @@
-"""Compute grid features once: the precomputed layout from pictures and an image backbone.
+"""Compute grid features once: the precomputed layout from images and an image backbone.
 
 python tools/dataset_converters/itm_features.py CONFIG --out data/my_precomp [--checkpoint FILE]
 
-The config's model has a backbone; its training, validation and test pictures become
-train_ims.npy, dev_ims.npy and test_ims.npy with _caps.txt and _ids.txt, the cells of the
-backbone's last feature map being the regions. Without a checkpoint the backbone's weights are
-those of its init_cfg, or random ones.
+The config's model has a backbone; its training, validation and test images become train_ims.npy,
+dev_ims.npy and test_ims.npy with _caps.txt and _ids.txt. The regions are the cells of the
+backbone's last feature map. Without a checkpoint, the backbone's weights are those of its
+init_cfg, or random.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def write_split(model, cfg, split: str, out: Path) -> None:
-    """Writes the features, captions and ids of one split of the config."""
+    """Write the features, captions and ids of one split of the config."""
     loader = dict(cfg.val_dataloader)
     loader['dataset'] = dict(
         cfg[f'{split}_dataloader'].dataset,

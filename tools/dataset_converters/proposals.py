@@ -1,4 +1,4 @@
-"""Converts proposals between formats, of several sources into one.
+"""Convert proposals between formats, merging several sources into one.
 
 python tools/dataset_converters/proposals.py MCG-Pascal-Main_trainvaltest_2012-boxes data/voc_mcg
 python tools/dataset_converters/proposals.py MCG-Pascal-Segmentation_trainvaltest_2012-boxes \\
@@ -6,9 +6,9 @@ python tools/dataset_converters/proposals.py MCG-Pascal-Segmentation_trainvaltes
 python tools/dataset_converters/proposals.py voc_2007_train.mat out --names ImageSets/Main/train.txt
 python tools/dataset_converters/proposals.py data/proposals/voc_train out.pkl --to mmdet
 
-Read are our store (a folder), MCG (a folder of .mat), Selective Search (one .mat), Detectron and
-detectron2 (.pkl) and mmdet's dictionaries (.pkl). Written are the store, detectron2 and mmdet. A
-picture that two sources have is an error, or of the first of them.
+Readable formats: our store (a folder), MCG (a folder of .mat), Selective Search (one .mat),
+Detectron and detectron2 (.pkl) and mmdet's dictionaries (.pkl). Writable formats: the store,
+detectron2 and mmdet. An image found in two sources is an error, or the first source wins.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def read_names(path: Path) -> list[str]:
 
 
 def read_all(args: argparse.Namespace) -> Iterator[tuple]:
-    """Proposals of all sources, each picture once."""
+    """Yield the proposals of all sources, each image once."""
     owners: dict[str, Path] = {}
     skipped = 0
     for index, source in enumerate(args.source):

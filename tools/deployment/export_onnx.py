@@ -3,8 +3,9 @@
     python tools/deployment/export_onnx.py plvl_vit-b_4xb20-150e_refcoco best.pth plvl.onnx
 
 Inputs: image (B, 3, H, W) float32, RGB from 0 to 255, stretched to H x W; input_ids and
-attention_mask (B, L) int64. Outputs: box (B, 4) XYXY in parts of the image, score (B,), mask_logits
-(B, H, W). B is free. The vocabulary is written beside the file, for the tokenizer.
+attention_mask (B, L) int64. Outputs: box (B, 4) XYXY normalised to the image, score (B,),
+mask_logits (B, H, W). The batch size B is dynamic. The vocabulary is written next to the file, for
+the tokenizer.
 """
 
 import argparse

@@ -7,11 +7,11 @@ import importlib.metadata
 import os
 import sys
 
-os.environ.setdefault('HF_HUB_OFFLINE', '1')  # nothing here needs a network
+os.environ.setdefault('HF_HUB_OFFLINE', '1')  # no check needs a network
 
 
 def check_one_cv2() -> str:
-    """Raise where several distributions write into the one `cv2` package."""
+    """Raise an error if several distributions write to the single `cv2` package."""
     found = sorted(
         name
         for name in {dist.metadata['Name'] for dist in importlib.metadata.distributions()}
@@ -51,7 +51,7 @@ def main() -> int:
         )
     print(f'  cv2 from {distribution} alone: ok')
 
-    # Two boxes that overlap by 81 / 119 > 0.5 and one apart: the weaker of the two goes.
+    # Two boxes with an IoU of 81 / 119 > 0.5 and a separate one: NMS removes the weaker of the two.
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [1.0, 1.0, 11.0, 11.0], [20.0, 20.0, 30.0, 30.0]])
     _, kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
     if kept.tolist() != [0, 2]:

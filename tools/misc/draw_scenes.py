@@ -1,4 +1,4 @@
-"""Draws a sheet of generated scenes, each with one of its sentences and the object it names.
+"""Draw a sheet of synthetic scenes, each with one of its sentences and the object it names.
 
 python tools/misc/draw_scenes.py docs/images/scenes.jpg
 """
@@ -21,7 +21,7 @@ from projects.common.scenes import KINDS, Scene, SceneSentence, generate_scene
 
 
 def choose(scene: Scene, kind: str) -> SceneSentence:
-    """The scene's longest sentence of a kind, or its longest where it has none."""
+    """Return the scene's longest sentence of a kind, or its longest one if it has none."""
     of_kind = [sentence for sentence in scene.sentences if sentence.kind == kind]
     return max(of_kind or scene.sentences, key=lambda sentence: len(sentence.text))
 

@@ -1,15 +1,15 @@
-"""Writes what a model that learnt from tags finds on its training pictures as COCO json.
+"""Export the instances that a tag-trained model finds on its training images as COCO json.
 
 python tools/misc/export_pseudo_labels.py CONFIG CHECKPOINT data/voc_pseudo.json --score-thr 0.3
 torchrun --nproc_per_node 8 tools/misc/export_pseudo_labels.py CONFIG CHECKPOINT out.json --tta
 
-Any mmdet detector or instance segmenter trains on it as if it were fully supervised: the usual
-second stage of weak supervision. A picture's tags choose first: instances of other classes compete
-with none, and the best instance of each tag is among those found. Pictures are read from
---image-root, which is the data_prefix of the second stage.
+Any mmdet detector or instance segmenter can train on the file as if it were fully supervised, the
+usual second stage of weak supervision. An image's tags are applied first: instances of other
+classes do not compete with any, and the best instance of each tag is always kept. File names are
+relative to --image-root, which is the data_prefix of the second stage.
 
-Labels are kept in OUT.parts as they come. The same command goes on after an interruption; processes
-share the pictures, and the last to finish writes OUT.
+Labels are saved in OUT.parts as they are computed. The same command resumes after an interruption;
+processes share the images, and the last one to finish writes OUT.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def default_device() -> str:
-    """The GPU of this process under torchrun, the first one otherwise."""
+    """Return this process's GPU under torchrun, the first GPU otherwise, or the CPU."""
     if not torch.cuda.is_available():
         return 'cpu'
     return f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()}'

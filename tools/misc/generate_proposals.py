@@ -1,9 +1,9 @@
-"""Makes Selective Search proposals of a folder of pictures.
+"""Generate Selective Search proposals for a folder of images.
 
 python tools/misc/generate_proposals.py data/VOC2012/JPEGImages data/proposals/voc_train \\
     --names data/VOC2012/ImageSets/Main/train.txt --workers 8
 
-An interrupted run goes on where it was. On several machines: torchrun --nnodes ... this file.
+An interrupted run resumes where it stopped. On several machines: torchrun --nnodes ... this file.
 """
 
 from __future__ import annotations

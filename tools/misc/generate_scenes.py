@@ -1,4 +1,4 @@
-"""Generates the scenes data set: pictures, sentences, boxes, masks, tags and captions."""
+"""Generate the scenes dataset: images, sentences, boxes, masks, tags and captions."""
 
 from __future__ import annotations
 

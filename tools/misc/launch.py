@@ -1,4 +1,4 @@
-"""torchrun, less the traceback that it adds when a process, which says why itself, fails."""
+"""Run torchrun without its own traceback: a failing process already reports its error."""
 
 import sys
 

@@ -1,9 +1,8 @@
-"""Writes demo/notebooks/*.ipynb from the scripts beside them.
+"""Generate demo/notebooks/*.ipynb from the scripts next to them.
 
-The scripts (jupytext's percent format) are what one edits. The notebooks are committed without
-outputs: these would differ with each machine and add megabytes of pictures to each change, and
-without them `--check` compares every byte. `--execute FOLDER` runs them and writes copies with
-outputs.
+Edit the scripts (in jupytext's percent format). The notebooks are committed without outputs, which
+would differ between machines and add megabytes of images to each change. Without outputs, `--check`
+can compare every byte. `--execute FOLDER` runs the notebooks and writes copies with outputs.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ KERNEL = {'display_name': 'Python 3', 'language': 'python', 'name': 'python3'}
 
 
 def make(script: Path):
-    """The notebook of a script, without outputs; the same bytes for the same script."""
+    """Return a script's notebook without outputs; the same script always gives the same bytes."""
     import jupytext
 
     notebook = jupytext.read(script)
     for number, cell in enumerate(notebook.cells):
-        cell.id = f'cell-{number}'  # by chance otherwise
+        cell.id = f'cell-{number}'  # random otherwise
     notebook.metadata = {'kernelspec': KERNEL, 'language_info': {'name': 'python'}}
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
 
 
 def execute(notebook, folder: Path, timeout: int) -> None:
-    """Runs the cells in a kernel of its own, in the folder; outputs stay in the notebook.
+    """Run the cells in a separate kernel, in the folder, and keep the outputs in the notebook.
 
     Raises:
         nbclient.exceptions.CellExecutionError: A cell failed.

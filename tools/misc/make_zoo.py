@@ -1,20 +1,20 @@
-"""Writes the tables of configs/*/README.md and docs/model_zoo.md from configs/*/metafile.yml.
+"""Generate the tables of configs/*/README.md and docs/model_zoo.md from configs/*/metafile.yml.
 
-A metafile is one of the model index that mim, mmengine and mmpretrain read, with more keys, which
-they pass over:
+A metafile follows the model index format that mim, mmengine and mmpretrain read, with extra keys
+that they ignore:
 
-- ``Metrics``: what each metric means. ``Runs``: ``Command`` and ``Hardware`` of figures of ours.
-- ``Ensembles``: rows of several models. ``Not Built``: rows of models that are not here. Both have
-  ``Results`` like those of ``Models``.
-- ``Tables``: what stands between ``<!-- zoo: NAME -->`` and ``<!-- end zoo -->`` in the README. A
-  cell is found by Model, Dataset, Metric, Label, Variant and Seed, each said by the table, the
-  column or the row. A column is one of these names, ``config``, ``text`` (what the row says under
-  the column's head), or ``METRIC (LABEL)``.
+- ``Metrics``: The meaning of each metric. ``Runs``: ``Command`` and ``Hardware`` of our figures.
+- ``Ensembles``: Rows of several models. ``Not Built``: Rows of models that this repository lacks.
+  Both have ``Results`` like those of ``Models``.
+- ``Tables``: The content between ``<!-- zoo: NAME -->`` and ``<!-- end zoo -->`` in the README. A
+  cell is looked up by Model, Dataset, Metric, Label, Variant and Seed, each set by the table, the
+  column or the row. A column is one of these names, ``config``, ``text`` (the row's text under the
+  column's heading), or ``METRIC (LABEL)``.
 
-A figure's label, ``paper`` or ``ours``, is part of its key: ``RSUM (paper): 496.1``. Those of ours
-name their run and seed. What is missing is shown as ``not trained`` or ``not built``; a row may say
-another of ``WORDS`` under the column's head. The files are read as text, so that 81.60 keeps its
-zero; this is why the package of the model index, which makes numbers of it, serves the test alone.
+A figure's label, ``paper`` or ``ours``, is part of its key: ``RSUM (paper): 496.1``. Our figures
+name their run and seed. Missing figures are shown as ``not trained`` or ``not built``; a row may
+set another of ``WORDS`` under the column's heading. The files are read as text, so that 81.60 keeps
+its zero; the model index package converts numbers and is therefore used only in the test.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from projects.common.errors import InputError
 COMMAND = 'python tools/misc/make_zoo.py'
 PAGE = 'docs/model_zoo.md'
 LABELS = ('paper', 'ours')
-WORDS = ('-', 'not trained', 'not built', 'not measured', 'not timed')  # in place of a figure
-PLACE = ('Model', 'Dataset', 'Metric', 'Label', 'Variant', 'Seed')  # of a figure
+WORDS = ('-', 'not trained', 'not built', 'not measured', 'not timed')  # instead of a figure
+PLACE = ('Model', 'Dataset', 'Metric', 'Label', 'Variant', 'Seed')  # keys that identify a figure
 FIGURE = re.compile(r'\d+(\.\d+)?( ± \d+(\.\d+)?)?( (M|G|s))?( \([\w ]+\))?')
 MARKED = re.compile(r'(<!-- zoo: (.+?) -->\n)(.*?)(<!-- end zoo -->)', re.S)
 INTRO = f"""\
@@ -56,7 +56,7 @@ beside the configs.
 
 
 class TextLoader(yaml.SafeLoader):
-    """Reads every scalar as it is written, and no key twice."""
+    """Load every scalar as written, and reject duplicate keys."""
 
     yaml_implicit_resolvers = {}
 
@@ -72,7 +72,7 @@ class TextLoader(yaml.SafeLoader):
 
 @dataclass
 class Figure:
-    """A number as it is written, where it belongs, and the run that made it (ours only)."""
+    """Represent a number as written, its place, and the run that produced it (ours only)."""
 
     value: str
     place: dict[str, str]
@@ -82,7 +82,7 @@ class Figure:
 
 @dataclass
 class Entry:
-    """What a row can show: a model, an ensemble (several configs) or what is not built (none)."""
+    """Represent a row: a model, an ensemble (several configs), or a model not built (none)."""
 
     configs: list[str]
     no_row: str = ''
@@ -90,15 +90,15 @@ class Entry:
 
 @dataclass
 class Zoo:
-    """A metafile with all that it says checked, but for what its tables show."""
+    """Hold a metafile with its content checked, except for what its tables show."""
 
-    path: Path  # of the metafile, below `root`
+    path: Path  # of the metafile, relative to `root`
     root: Path
     data: dict[str, Any] = field(init=False)
     entries: dict[str, Entry] = field(init=False, default_factory=dict)
     figures: list[Figure] = field(init=False, default_factory=list)
-    rows: set[str] = field(init=False, default_factory=set)  # entries and configs with a row
-    named: set[str] = field(init=False, default_factory=set)  # metrics that tables ask for
+    rows: set[str] = field(init=False, default_factory=set)  # entries and configs that have a row
+    named: set[str] = field(init=False, default_factory=set)  # metrics that tables show
 
     def __post_init__(self) -> None:
         with (self.root / self.path).open(encoding='utf-8') as file:
@@ -180,7 +180,7 @@ class Zoo:
             self.figures.append(Figure(value, place, run))
 
     def split(self, what: str, key: str) -> tuple[str, str]:
-        """The metric and the label of `METRIC (LABEL)`, both known."""
+        """Return the metric and the label of `METRIC (LABEL)`, both checked."""
         found = re.fullmatch(r'(.+) \((\w+)\)', key)
         if found is None or found[2] not in LABELS:
             raise self.error(what, f'{key!r}: no label; expected {key} (paper) or {key} (ours)')
@@ -192,7 +192,7 @@ class Zoo:
             raise self.error(what, f'unknown metric {metric!r}; Metrics has no such')
 
     def find(self, what: str, place: dict[str, str]) -> Figure | None:
-        """The figure of a cell; a seed need not be named where there is one."""
+        """Return the figure of a cell; the seed may be omitted if there is only one."""
         asked = {'Variant': '', **place}
         if asked['Label'] == 'paper' or not asked.get('Seed'):
             asked.pop('Seed', None)
@@ -207,11 +207,11 @@ class Zoo:
         return found[0] if found else None
 
     def tables(self) -> Iterator[Table]:
-        """All tables; after the last one, nothing may be left that none has shown."""
+        """Yield all tables, then raise an error if one of the entries or metrics was not shown."""
         for data in self.data['Tables']:
             yield Table(self, data)
         for name, entry in self.entries.items():
-            # a model has a row where an ensemble of it has
+            # a model counts as shown if an ensemble that contains it is
             shown = name in self.rows or (len(entry.configs) == 1 and entry.configs[0] in self.rows)
             if shown and entry.no_row:
                 raise self.error(name, 'has a row, and No Row says why it has none')
@@ -227,7 +227,7 @@ class Zoo:
 
 
 class Table:
-    """A table of a metafile, its cells looked up."""
+    """Represent a table of a metafile, with its cells looked up."""
 
     def __init__(self, zoo: Zoo, data: dict) -> None:
         self.zoo = zoo
@@ -239,11 +239,11 @@ class Table:
         self.place = {key: data[key] for key in PLACE if key in data}
         self.columns = [next(iter(column.items())) for column in data['Columns']]
         self.used: list[Figure] = []
-        self.ours: set[str] = set()  # heads of columns with figures of ours
+        self.ours: set[str] = set()  # headings of columns with our figures
         self.rows = [self._row(row) for row in data['Rows']]
 
     def _row(self, row: dict) -> list[tuple[str, str]]:
-        """What stands in a row: `config` and the place, or `text` and the text."""
+        """Return the content of a row: `config` and the place, or `text` and the text."""
         zoo = self.zoo
         what = f'{self.what}, row {row}'
         heads = [head for head, _ in self.columns]
@@ -295,7 +295,7 @@ class Table:
         return figure.value
 
     def markdown(self, folder: Path) -> str:
-        """The table and where its figures come from, for a page in the folder."""
+        """Return the table, and the sources of its figures, for a page in the folder."""
         lines = [[head for head, _ in self.columns]]
         before: Any = None
         for row in self.rows:
@@ -303,7 +303,7 @@ class Table:
             for kind, value in row:
                 if kind == 'text':
                     line.append(value)
-                else:  # a config is named once for the rows that follow each other
+                else:  # consecutive rows name their common config once
                     line.append('' if value[0] is before else link(*value, folder))
                     before = value[0]
             lines.append(line)
@@ -313,7 +313,7 @@ class Table:
         return '\n'.join(drawn + ([''] if notes else []) + notes) + '\n'
 
     def _notes(self) -> list[str]:
-        """Where the figures come from."""
+        """Return the sources of the figures."""
         seeds: dict[str, dict[str, None]] = {}  # of each run, in order
         for figure in self.used:
             if figure.run:
@@ -333,16 +333,16 @@ class Table:
 
 
 def link(entry: Entry, text: str, folder: Path) -> str:
-    """How a cell of a page in a folder names an entry's configs."""
+    """Return links to an entry's configs for a cell of a page in a folder."""
     parts = []
-    for config in entry.configs:  # without GPUs, batch and data, which the table says
+    for config in entry.configs:  # omit GPUs, batch size and dataset, which the table shows
         short = text or re.sub(r'_\d+xb\d+-(\w+)_[^_]+$', r'-\1', Path(config).stem)
         parts.append(f'[{short}]({os.path.relpath(config, folder)})')
     return ' + '.join(parts) or '-'
 
 
 def fill_readme(zoo: Zoo, tables: list[Table]) -> str:
-    """The README beside the metafile with its marked tables written anew."""
+    """Return the README next to the metafile with its marked tables rewritten."""
     path = zoo.path.with_name('README.md')
     text = (zoo.root / path).read_text(encoding='utf-8')
     by_name = {table.name: table for table in tables}
@@ -361,7 +361,7 @@ def fill_readme(zoo: Zoo, tables: list[Table]) -> str:
 
 
 def section(zoo: Zoo, tables: list[Table]) -> str:
-    """A project's part of the page."""
+    """Return a project's section of the page."""
     readme = (zoo.root / zoo.path).with_name('README.md').read_text(encoding='utf-8')
     parts = [f'#{readme.splitlines()[0]}\n']
     sources = [
@@ -381,10 +381,10 @@ def section(zoo: Zoo, tables: list[Table]) -> str:
 
 
 def make(root: Path) -> dict[str, str]:
-    """All files, relative to the root, with what belongs into them.
+    """Return the contents of all files, by path relative to the root.
 
     Raises:
-        InputError: A metafile says what it must not; see the module's docstring.
+        InputError: A metafile is invalid; see the module's docstring.
     """
     files, page = {}, [INTRO]
     for metafile in sorted(root.glob('configs/*/metafile.yml')):

@@ -1,12 +1,12 @@
-"""Fills the cache of GrabCut masks that training with CachedCue reads.
+"""Fill the cache of GrabCut masks that training with CachedCue reads.
 
 python tools/misc/precompute_cues.py data/VOC2012/JPEGImages data/proposals/voc_train data/cues \\
     --max-proposals 100 --workers 8
 
-A mask takes about half a second at 400 pixels, so that all of 2,000 proposals a picture are rarely
-worth it: training computes and keeps those that it meets and that are not there. An interrupted
-run goes on where it was. On several machines, or to use more processes: torchrun, which splits the
-pictures over its ranks.
+A mask takes about half a second at 400 pixels, so computing all 2,000 proposals of each image is
+rarely worthwhile: training computes and caches the masks that are missing when it needs them. An
+interrupted run resumes where it stopped. On several machines, or to use more processes, use
+torchrun, which splits the images over its ranks.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Make a folder to publish out of a checkpoint: weights, config, vocabulary and a model card.
+"""Turn a checkpoint into a folder for publication: weights, config, vocabulary and model card.
 
 python tools/misc/publish_model.py best.pth --out plvl-scenes --dtype float16 --metrics summary.json
 
 The optimizer, the schedule and the log are left out. The folder has `model.safetensors`,
-`config.py` (the config that training left in the checkpoint), `vocab.txt` if the model has a
-vocabulary, and `README.md`. `tools/infer.py --weights` and the inferencers take the folder, or the
-id of a Hugging Face hub repository with its files. Reading it runs no code.
+`config.py` (the config that training stored in the checkpoint), `vocab.txt` if the model has a
+vocabulary, and `README.md`. `tools/infer.py --weights` and the inferencers accept the folder, or
+the id of a Hugging Face hub repository with its files. Reading it runs no code.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CARD = 'README.md'
 
 
 class Task(NamedTuple):
-    """What a model card says of the models of a project."""
+    """Hold the texts of the model cards of a project."""
 
     title: str
     paper: str
@@ -113,10 +113,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """Return the numbers of a metrics file by name.
+    """Return the numbers in a metrics file by name.
 
     Raises:
-        InputError: The file has anything but numbers.
+        InputError: The file contains anything but numbers.
     """
     content = read_json(path)
     if isinstance(content, Mapping) and isinstance(content.get('metrics'), Mapping):
@@ -144,7 +144,7 @@ def paths_of_this_machine(value: Any, where: str = '') -> Iterator[str]:
 def model_card(
     name: str, config: Config, count: int, args: argparse.Namespace, metrics: Mapping[str, float]
 ) -> str:
-    """Return the text of README.md: what the model is, its metrics, its licence, how to use it."""
+    """Return the text of README.md: description, metrics, licence and usage of the model."""
     kind = str(config.model.get('type')).rpartition('.')[2]
     task = TASKS.get(kind)
     tags = ['mmtriad', *([task.tag] if task else [])]

@@ -1,7 +1,8 @@
 """Build `.venv` from `requirements/`, or bring an existing one up to date. `make env` calls this.
 
-Standard library only, and it runs on any Python 3.8+: it may have to tell an unfit interpreter
-apart from a fit one. Running it again is cheap (a stamp), and interrupting it at any point is safe.
+Uses only the standard library and runs on any Python 3.8+, because it may have to recognise an
+unsupported interpreter. Running it again is cheap (a stamp), and interrupting it at any point is
+safe.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # wherever this file is loaded from
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # this file may be loaded from anywhere
 
 import mmcv_compiler
 
@@ -29,7 +30,7 @@ LOG = VENV / 'setup.log'
 STAMP = VENV / 'mmtriad.stamp'
 CACHE = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmtriad' / 'wheels'
 SUPPORTED = ((3, 10), (3, 12))
-HEARTBEAT = 30  # seconds between two signs of life
+HEARTBEAT = 30  # seconds between progress messages
 THE_CV2 = 'opencv-contrib-python-headless'
 OTHER_CV2 = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python')
 MUST_IMPORT = (
@@ -46,7 +47,7 @@ MUST_IMPORT = (
 
 
 class SetupError(Exception):
-    """A step failed; the message is what the user reads."""
+    """Report a failed step; the message is shown to the user."""
 
 
 def say(text: str) -> None:
@@ -54,7 +55,7 @@ def say(text: str) -> None:
 
 
 def child_env(**extra: str) -> dict:
-    """The environment of subprocesses: the user's, less what would leak into the virtual one."""
+    """Return the user's environment without variables that would leak into the virtual one."""
     dropped = ('PYTHONPATH', 'PYTHONHOME', 'PIP_USER', 'PIP_TARGET', 'PIP_PREFIX', 'PIP_CONSTRAINT')
     env = {k: v for k, v in os.environ.items() if k not in dropped}
     env['PATH'] = f'{PYTHON.parent}{os.pathsep}{env.get("PATH", os.defpath)}'
@@ -63,7 +64,7 @@ def child_env(**extra: str) -> dict:
 
 
 def probe(python: str, code: str) -> str | None:
-    """What `code` prints under `python`, or None where that fails."""
+    """Return the output of `code` under `python`, or None if it fails."""
     try:
         done = subprocess.run(
             [str(python), '-c', code],
@@ -89,7 +90,7 @@ def is_supported(version: tuple[int, int] | None) -> bool:
 
 
 def find_python() -> str:
-    """This interpreter where it fits, else the first fitting one on the PATH."""
+    """Return this interpreter if it is supported, else the first supported one on the PATH."""
     for name in (sys.executable, 'python3.11', 'python3.10', 'python3.12'):
         path = shutil.which(name)
         if path and is_supported(python_version(path)):
@@ -102,10 +103,10 @@ def find_python() -> str:
 
 
 def run(what: str, command: list, **env: str) -> None:
-    """Run a step with its output in the log and a line every `HEARTBEAT` seconds.
+    """Run a step with its output in the log and a message every `HEARTBEAT` seconds.
 
     Raises:
-        SetupError: the command failed; the message ends with the last lines of its output.
+        SetupError: The command failed; the message ends with the last lines of its output.
     """
     start = time.monotonic()
     with open(LOG, 'ab') as log:
@@ -128,7 +129,7 @@ def run(what: str, command: list, **env: str) -> None:
                 except subprocess.TimeoutExpired:
                     elapsed = int(time.monotonic() - start)
                     say(f'  {what}: {elapsed // 60} min {elapsed % 60:02d} s so far, still working')
-        except BaseException:  # Ctrl-C included: leave no compiler behind
+        except BaseException:  # includes Ctrl-C: leave no compiler running
             process.terminate()
             process.wait()
             raise
@@ -144,18 +145,18 @@ def pip(what: str, *arguments: str, **env: str) -> None:
 
 
 def pins(name: str) -> list[str]:
-    """The requirement lines of a file, less comments."""
+    """Return the requirement lines of a file, without comments."""
     lines = (line.split('#')[0].strip() for line in (REQUIREMENTS / name).read_text().splitlines())
     return [line for line in lines if line]
 
 
 def pinned(*names: str) -> list[str]:
-    """`name==version` from the constraints; pip sorts out the markers."""
+    """Return `name==version` lines from the constraints; pip evaluates the markers."""
     return [line for line in pins('constraints.txt') if line.split('==')[0] in names]
 
 
 def fingerprint(version: tuple[int, int]) -> str:
-    """Changes whenever what the environment is made from changes."""
+    """Return a digest that changes whenever an ingredient of the environment changes."""
     digest = hashlib.sha256(repr((version, str(ROOT))).encode())
     for path in [*sorted(REQUIREMENTS.glob('*.txt')), Path(__file__)]:
         digest.update(path.name.encode() + path.read_bytes())
@@ -163,7 +164,7 @@ def fingerprint(version: tuple[int, int]) -> str:
 
 
 def is_current() -> bool:
-    """Whether the stamp matches and the packages are where they should be (about half a second)."""
+    """Return whether the stamp matches and the packages are in place (takes half a second)."""
     if not STAMP.is_file():
         return False
     version = python_version(PYTHON)
@@ -182,7 +183,7 @@ def is_current() -> bool:
 
 @contextlib.contextmanager
 def lock(path: Path, what: str):
-    """One process at a time; the system drops the lock when its holder dies."""
+    """Admit one process at a time; the system releases the lock when its holder dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'w') as file:
         try:
@@ -197,8 +198,7 @@ def mend_site_packages() -> None:
     """Forget packages whose installation was cut short, so that pip installs them again.
 
     pip writes RECORD last; a distribution without it looks installed but may lack files.
-    Directories
-    that begin with `~` are what an interrupted upgrade leaves.
+    Directories that begin with `~` are left behind by an interrupted upgrade.
     """
     for site in VENV.glob('lib/python*/site-packages'):
         for info in site.glob('*.dist-info'):
@@ -209,10 +209,10 @@ def mend_site_packages() -> None:
 
 
 def mmcv_wheel() -> Path:
-    """The path of mmcv's wheel for this Python and torch, built on the first call.
+    """Return the path of mmcv's wheel for this Python and torch, building it on the first call.
 
-    mmcv ships as source only. The cache folder names what the binary depends on: torch, Python, and
-    whether CUDA operators are in it.
+    mmcv is distributed as source only. The name of the cache folder contains everything the binary
+    depends on: torch, Python, and whether it includes CUDA operators.
     """
     facts = probe(
         PYTHON,
@@ -245,7 +245,7 @@ def mmcv_wheel() -> Path:
         jobs = os.environ.get('MAX_JOBS') or str(os.cpu_count() or 1)
         building = folder / '.building'
         shutil.rmtree(building, ignore_errors=True)
-        # TMPDIR beside the cache: a build that is killed leaves nothing outside this folder.
+        # Keep TMPDIR next to the cache, so that a killed build leaves nothing outside this folder.
         (building / 'tmp').mkdir(parents=True)
         environment = {'MAX_JOBS': jobs, 'TMPDIR': str(building / 'tmp')}
         minutes = 4
@@ -274,7 +274,7 @@ def mmcv_wheel() -> Path:
 
 
 def keep_one_cv2() -> None:
-    """Remove the OpenCV distributions that overwrite one another's files."""
+    """Remove the OpenCV distributions that overwrite each other's files."""
     code = (
         'import importlib.metadata as m; '
         f'print(" ".join(n for n in {OTHER_CV2} if any(d.metadata["Name"] == n for d in '
@@ -288,7 +288,7 @@ def keep_one_cv2() -> None:
 
 
 def build() -> None:
-    """All steps; each is skipped quickly by pip where it is already done."""
+    """Run all steps; pip quickly skips those that are already done."""
     version = python_version(PYTHON)
     if is_supported(version) and probe(PYTHON, 'import pip') is not None:
         say(f'using the existing {VENV} (Python {version[0]}.{version[1]})')
@@ -296,7 +296,7 @@ def build() -> None:
         python = find_python()
         version = python_version(python)
         say(f'1/5 creating {VENV} with Python {version[0]}.{version[1]} (10 seconds)')
-        lock_file = VENV / '.lock'  # held by us: empty the folder around it
+        lock_file = VENV / '.lock'  # we hold this lock: empty the rest of the folder
         for entry in VENV.iterdir():
             if entry != lock_file:
                 shutil.rmtree(
@@ -357,7 +357,7 @@ def main() -> int:
             return 0
         start = time.monotonic()
         with lock(VENV / '.lock', f'setting up {VENV}'):
-            if not is_current():  # whoever held the lock may have done it all
+            if not is_current():  # the previous holder of the lock may have done everything
                 say(f'setting up {VENV}; details go to {LOG}')
                 build()
                 say(f'took {int(time.monotonic() - start)} s')

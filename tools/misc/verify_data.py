@@ -1,10 +1,10 @@
-"""Check that everything that a config reads is there: annotations, pictures, proposals.
+"""Check that everything a config reads is there: annotations, images, proposals.
 
 python tools/misc/verify_data.py configs/pdsl/pdsl_r18_4xb1-100k_voc12.py
 
-Builds the data sets of training, validation and testing, counts their samples and pictures, looks
-every picture up on the disk and in the store of proposals, and compares VOC's, SBD's and COCO's
-numbers of pictures with the published ones. Status 1 where anything is missing. Nothing is decoded.
+Builds the training, validation and test datasets, counts their samples and images, looks up every
+image on disk and in the proposal store, and compares the numbers of images in VOC, SBD and COCO
+with the published ones. Exits with status 1 if anything is missing. Nothing is decoded.
 `dataset_converters/grounding.py --verify` and `dataset_converters/itm.py verify` compare the
 published numbers of RefCOCO, and of Flickr30K's and COCO's captions.
 """
@@ -32,7 +32,7 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def leaves(dataset: ConfigDict) -> Iterator[ConfigDict]:
-    """The data sets that read files, out of those that wrap them."""
+    """Yield the datasets that read files, unwrapping those that wrap other datasets."""
     inner = [*dataset.get('datasets', ()), *filter(None, [dataset.get('dataset')])]
     if not inner:
         yield dataset
@@ -43,13 +43,13 @@ def leaves(dataset: ConfigDict) -> Iterator[ConfigDict]:
 
 
 def proposal_folder(dataset: ConfigDict) -> str | None:
-    """The store that the pipeline reads."""
+    """Return the proposal store that the pipeline reads, or None."""
     steps = (step for step in dataset.get('pipeline', ()) if step.type == 'LoadStoredProposals')
     return next((step.folder for step in steps), None)
 
 
 def check_pictures(samples: list[dict]) -> tuple[int, list[str]]:
-    """How many pictures samples have, and which of them do not exist."""
+    """Return the number of images in the samples, and a message about missing ones."""
     paths = {sample['img_path'] for sample in samples if sample.get('img_path')}
     missing = sorted(path for path in paths if not os.path.isfile(path))
     if not missing:
@@ -58,7 +58,7 @@ def check_pictures(samples: list[dict]) -> tuple[int, list[str]]:
 
 
 def check_proposals(folder: str, samples: list[dict]) -> list[str]:
-    """What a store lacks."""
+    """Return a message about the images that a store lacks."""
     store = ProposalStore(folder)
     missing = [
         sample['img_path']
@@ -71,7 +71,7 @@ def check_proposals(folder: str, samples: list[dict]) -> list[str]:
 
 
 def check(dataset: ConfigDict) -> tuple[str, list[str]]:
-    """What there is of a data set, in a line, and what is missing."""
+    """Return a one-line summary of a dataset, and what is missing."""
     options = dict(pipeline=[], lazy_init=False, serialize_data=False)
     try:
         built = DATASETS.build(ConfigDict(dataset, **options))

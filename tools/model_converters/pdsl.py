@@ -1,13 +1,13 @@
-"""Released ResNet-WS backbones and PDSL checkpoints as ours, and ours as released ones.
+"""Convert released ResNet-WS backbones and PDSL checkpoints to our format, and back.
 
     python tools/model_converters/pdsl.py resnet18_ws_model_120_d2.pkl resnet18-ws.pth
     export PDSL_PRETRAINED=$PWD/resnet18-ws.pth
     python tools/model_converters/pdsl.py model_final.pth pdsl.pth
     python tools/model_converters/pdsl.py best.pth for_the_released_code.pth --to released
 
-What the source is, is told by its tensors: a backbone's .pkl or .pth, or a whole model. A backbone
-of ours becomes a .pkl or a .pth by the target's name. Converters are strict: a tensor that is
-missing, unknown or of another shape is an error.
+The kind of source is detected from its tensors: a backbone's .pkl or .pth, or a whole model. The
+suffix of the target decides whether a backbone of ours becomes a .pkl or a .pth. The conversion is
+strict: a tensor that is missing, unknown or of another shape is an error.
 """
 
 import argparse

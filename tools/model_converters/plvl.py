@@ -1,9 +1,9 @@
-"""The released PLVL checkpoint as ours, and ours as a released one.
+"""Convert the released PLVL checkpoint to our format, and back.
 
     python tools/model_converters/plvl.py plvl_released.pth plvl_ours.pth --vocab vocab.txt
     python tools/model_converters/plvl.py best.pth for_the_released_code.pth --to released
 
-What has no place in the result, and what the result has that the source has not, is listed.
+Lists the tensors without a counterpart in the result, and those that only the result has.
 """
 
 import argparse

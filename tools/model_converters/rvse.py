@@ -1,10 +1,10 @@
-"""Released checkpoints of VSE-infinity, RVSE++, SCAN, BFAN and SGRAF as ours, and ours as theirs.
+"""Convert checkpoints of VSE-infinity, RVSE++, SCAN, BFAN and SGRAF to our format, and back.
 
     python tools/model_converters/rvse.py CONFIG model_best.pth.tar ours.pth --vocab f30k_vocab.json
     python tools/model_converters/rvse.py CONFIG best.pth for_the_released_code.pth --to released
 
-CONFIG is that of the model. What has no place in the result, and what the result has that the
-source has not, is listed.
+CONFIG is the config of the model. Lists the tensors without a counterpart in the result, and those
+that only the result has.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from projects.common.weights.convert import (
 
 
 def vocabulary_state(model, path: str):
-    """The vocabulary of a file as the text encoder of ``model`` keeps it."""
+    """Return the vocabulary in a file in the form that the text encoder of ``model`` stores."""
     from projects.common.text import WordPieceTokenizer
     from projects.rvse.models import BERTCaptionEncoder
     from projects.rvse.text import Vocabulary

@@ -1,4 +1,4 @@
-"""The backbone of detectron2's ViTDet as weights for LanguageGuidedViT.
+"""Convert the backbone of detectron2's ViTDet to weights for LanguageGuidedViT.
 
     python tools/model_converters/vitdet.py model_final_435fa9.pkl vitdet_b.pth
     export PLVL_VITDET=$PWD/vitdet_b.pth

@@ -1,4 +1,4 @@
-"""Bottom-up cues: pseudo masks of boxes from the picture alone, and their cache."""
+"""Bottom-up cues: pseudo masks of boxes from the image alone, and a cache for them."""
 
 from .base import BottomUpCue
 from .cached import CachedCue

@@ -1,4 +1,4 @@
-"""What every bottom-up cue has in common (PDSL, section 3.3)."""
+"""Base class and helper functions of bottom-up cues (PDSL, section 3.3)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = [
 
 
 class BottomUpCue(ABC):
-    """Class-agnostic foreground of boxes, from the picture's low-level appearance.
+    """Segment the class-agnostic foreground of boxes by low-level image appearance.
 
-    A cue gives the pseudo ground truth of the class-agnostic mask head, M-hat^0 of Eq. 5. It is a
-    plain callable without weights, built from a config through ``MODELS``.
+    A cue provides the pseudo ground truth of the class-agnostic mask head, M-hat^0 of Eq. 5. It is
+    a plain callable without weights, built from a config through ``MODELS``.
     """
 
     @abstractmethod
@@ -34,31 +34,31 @@ class BottomUpCue(ABC):
         boxes: np.ndarray,
         metainfo: Mapping[str, Any] | None = None,
     ) -> np.ndarray:
-        """Foreground masks, one for each box.
+        """Compute one foreground mask per box.
 
         Args:
-            image: (H, W, 3) uint8, BGR, the picture as the model sees it, without normalisation
-                and padding.
-            boxes: (n, 4) XYXY in pixels of ``image``.
-            metainfo: The data sample's metainfo. Cues that know the picture by its file read
+            image: Image as the model sees it, (H, W, 3) uint8 BGR, before normalisation and
+                padding.
+            boxes: Boxes (n, 4), XYXY in pixels of ``image``.
+            metainfo: Metainfo of the data sample. Cues that identify the image by its file read
                 ``img_path`` and, for an augmented view, ``homography_matrix``.
 
         Returns:
-            (n, H, W) bool. A box without a pixel of the picture has an empty mask; any other has
-            at least one pixel.
+            Masks (n, H, W), bool. The mask is empty for a box that lies outside the image; any
+            other mask has at least one pixel.
         """
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Everything beside picture and box that the masks depend on, for the cache's key."""
+        """Return everything but image and box that affects the masks, for the cache key."""
 
 
 def check_boxes(boxes: Any, image: np.ndarray) -> np.ndarray:
-    """(n, 4) float64 of finite XYXY.
+    """Return boxes as float64 (n, 4) XYXY after checking them and the image.
 
     Raises:
-        ValueError: The image is not (H, W, 3) uint8 with pixels, or the boxes are of another
-            shape or not finite.
+        ValueError: The image is not (H, W, 3) uint8 or is empty, or the boxes have the wrong shape
+            or are not finite.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise InputError(
@@ -80,17 +80,17 @@ def check_boxes(boxes: Any, image: np.ndarray) -> np.ndarray:
 def view_matrix(
     metainfo: Mapping[str, Any], view: tuple[int, int], original: tuple[int, int] | None, cue: str
 ) -> np.ndarray:
-    """(3, 3) from coordinates of the original picture to those of a view of it.
+    """Return the (3, 3) homography from the original image to an augmented view of it.
 
     Args:
-        metainfo: Of the data sample. ``homography_matrix`` is there once a transform of mmdet's has
-            changed the picture, unless ``PackDetInputs`` leaves it out.
+        metainfo: Metainfo of the data sample. mmdet's transforms set ``homography_matrix`` once
+            they change the image; ``PackDetInputs`` may drop it.
         view: Height and width of the view.
-        original: Height and width of the original picture, if the cue knows them.
-        cue: Name of the cue, for the message.
+        original: Height and width of the original image, if the cue knows them.
+        cue: Name of the cue, for the error message.
 
     Raises:
-        ValueError: There is no matrix, and the view is not the original picture.
+        ValueError: The matrix is missing, and the view differs from the original image.
     """
     matrix = metainfo.get('homography_matrix')
     if matrix is not None:
@@ -104,9 +104,9 @@ def view_matrix(
 
 
 def clip_to_pixels(box: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
-    """The pixels [x1, x2) x [y1, y2) of a picture that a box touches, as (x1, y1, x2, y2).
+    """Return the pixel range [x1, x2) x [y1, y2) that a box touches, as (x1, y1, x2, y2).
 
-    Outside of the picture, or where corners are in the wrong order, x2 <= x1 or y2 <= y1.
+    If the box lies outside the image or its corners are in the wrong order, x2 <= x1 or y2 <= y1.
     """
     limit = (width, height, width, height)
     x1, y1, x2, y2 = (float(np.clip(value, 0, most)) for value, most in zip(box, limit))
@@ -121,11 +121,11 @@ def fill_box(mask: np.ndarray, box: np.ndarray) -> None:
 
 
 def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear resizing of a (h, w) bool mask, then >= 0.5."""
+    """Resize a bool mask (h, w) bilinearly and threshold it at >= 0.5."""
     import cv2
 
     if mask.shape == (height, width):
         return mask
-    # 0 and 255 interpolate in integers: 128 is the first value from one half on.
+    # OpenCV interpolates 0 and 255 in integers: 128 is the first value at or above one half.
     scaled = cv2.resize(mask.astype(np.uint8) * 255, (width, height))
     return scaled >= 128

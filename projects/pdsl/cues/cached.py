@@ -1,4 +1,4 @@
-"""Cues kept on disk, in the original picture's frame, for all of its augmented views."""
+"""On-disk cache of cues, in the frame of the original image, for all its augmented views."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ from .store import Box, MaskStore, file_digest
 
 __all__ = ['CachedCue', 'warp_mask']
 
-_SAME_BOX = 0.9  # IoU in the view from which a box is a proposal of the original picture
-_CHUNK = 32  # masks between two writes: what a kill loses at most
+_SAME_BOX = 0.9  # least IoU, in the view, to treat a box as a proposal of the original image
+_CHUNK = 32  # masks per write; at most this many are lost if the process is killed
 
 
 @MODELS.register_module()
 class CachedCue(BottomUpCue):
-    """Another cue, computed once for each box of the original picture and kept on disk.
+    """Compute another cue once per box of the original image and cache the masks on disk.
 
-    The exact mode runs the cue on every augmented view; here it sees the original picture, and
-    its masks are warped into the view by the view's homography. The masks are an approximation:
-    resizing and colour jitter would have changed the cue's own result a little.
+    Without the cache, the cue runs on every augmented view. Here it runs on the original image,
+    and its masks are warped into the view by the view's homography. The masks are an approximation:
+    resizing and colour jitter would have changed the cue's own result slightly.
 
-    The key of a mask is its box in whole pixels of the original picture, the digest of the
-    picture's file, and the cue's :meth:`~BottomUpCue.fingerprint`.
+    The key of a mask consists of its box in whole pixels of the original image, the digest of the
+    image file, and the cue's :meth:`~BottomUpCue.fingerprint`.
 
-    Read from ``metainfo`` are
+    The cue reads these entries of ``metainfo``:
 
-    - ``img_path``, the original picture's file,
-    - ``homography_matrix`` (3, 3), as mmdet's transforms keep it, from the original picture to
-      the view; absent where the view is the original, which ``ori_shape`` and ``flip`` tell,
-    - ``ori_proposals`` (m, 4) XYXY in the original picture, optional. A crop clips boxes, so
-      that one proposal would become another box in each view. With it, a box is looked up as the
-      proposal that, brought into the view and clipped, has the largest IoU with it, if that is at
-      least 0.9; other boxes are brought back and rounded.
+    - ``img_path``: File of the original image.
+    - ``homography_matrix`` (3, 3): Homography from the original image to the view, as recorded by
+      mmdet's transforms. It may be absent if the view is the original image, according to
+      ``ori_shape`` and ``flip``.
+    - ``ori_proposals`` (m, 4): Optional boxes, XYXY in the original image. A crop clips boxes, so
+      without this entry one proposal would become a different box in each view. With it, a box is
+      looked up as the proposal that has the largest IoU with it once projected into the view and
+      clipped, if that IoU is at least 0.9; other boxes are projected back and rounded.
 
-    What is found does not depend on what the cache holds already.
+    The result does not depend on what the cache already contains.
 
     Args:
         cue: The cue (config or object).
@@ -56,7 +57,7 @@ class CachedCue(BottomUpCue):
         self.store = MaskStore(folder, self.cue.fingerprint())
 
     def fingerprint(self) -> str:
-        """The wrapped cue's, marked as cached."""
+        """Return the fingerprint of the wrapped cue, marked as cached."""
         return f'cached-1 {self.cue.fingerprint()}'
 
     def __call__(
@@ -65,10 +66,10 @@ class CachedCue(BottomUpCue):
         boxes: np.ndarray,
         metainfo: Mapping[str, Any] | None = None,
     ) -> np.ndarray:
-        """Masks (n, H, W) from the store; those that it lacks are computed and stored.
+        """Read the masks (n, H, W) from the store, and compute and store the missing ones.
 
         Raises:
-            ValueError: The metainfo has no ``img_path``, or lacks the matrix of an augmented view.
+            ValueError: ``img_path`` is missing, or the homography of an augmented view is.
         """
         boxes = check_boxes(boxes, image)
         if not metainfo or not metainfo.get('img_path'):
@@ -92,19 +93,19 @@ class CachedCue(BottomUpCue):
     def fill(
         self, img_path: str | os.PathLike, boxes: Sequence[Box], read: bool = True
     ) -> dict[Box, np.ndarray]:
-        """Masks of boxes of the original picture; what the cache lacks is computed and kept.
+        """Return masks for boxes of the original image, computing and storing the missing ones.
 
         Args:
-            img_path: The picture's file.
-            boxes: Boxes in whole pixels of the original picture, XYXY.
-            read: Whether the masks are wanted; otherwise the cache is filled and nothing returned.
+            img_path: The image file.
+            boxes: Boxes in whole pixels of the original image, XYXY.
+            read: Whether to return the masks; if False, only fill the cache and return nothing.
 
         Returns:
-            Masks (H, W) bool of the original picture, by box.
+            Masks (H, W) bool of the original image, by box.
 
         Raises:
-            FileNotFoundError: The picture does not exist.
-            ValueError: It cannot be read.
+            FileNotFoundError: The image does not exist.
+            ValueError: The image cannot be read.
         """
         img_path = os.fspath(img_path)
         digest = file_digest(img_path)
@@ -114,7 +115,7 @@ class CachedCue(BottomUpCue):
         missing = [box for box in boxes if box not in known]
         if not missing:
             return found
-        image = read_image(img_path)  # EXIF orientation applied, as in the data pipelines
+        image = read_image(img_path)  # applies the EXIF orientation, as the data pipelines do
         if image is None:
             raise InputError(f'{img_path}: not a readable picture')
         for start in range(0, len(missing), _CHUNK):
@@ -127,19 +128,19 @@ class CachedCue(BottomUpCue):
 
 
 def warp_mask(mask: np.ndarray, matrix: np.ndarray, box: np.ndarray, out: np.ndarray) -> None:
-    """Bring a mask into a view, within a box.
+    """Warp a mask into a view, within a box.
 
     Args:
-        mask: (h, w) bool, original picture.
-        matrix: (3, 3) from coordinates of the original to those of the view, where the centre of
-            the first pixel is at (0.5, 0.5).
+        mask: Mask (h, w) of the original image, bool.
+        matrix: Homography (3, 3) from the original image to the view, in coordinates where the
+            first pixel's centre is at (0.5, 0.5).
         box: XYXY in the view.
-        out: (H, W) bool, the view; its pixels inside of the box are set.
+        out: Mask (H, W) of the view, bool; its pixels inside the box are set in place.
     """
     x1, y1, x2, y2 = clip_to_pixels(box, *out.shape)
     if x2 <= x1 or y2 <= y1:
         return
-    # OpenCV counts from the centre of the first pixel.
+    # OpenCV puts the origin at the centre of the first pixel.
     matrix = _shift(-x1 - 0.5, -y1 - 0.5) @ matrix @ _shift(0.5, 0.5)
     source = mask.astype(np.uint8) * 255
     warped = cv2.warpPerspective(source, matrix, (x2 - x1, y2 - y1), flags=cv2.INTER_LINEAR)
@@ -157,7 +158,7 @@ def _original_boxes(
     height: int,
     width: int,
 ) -> list[Box]:
-    """Boxes of a view in whole pixels of the original picture."""
+    """Map boxes of a view to boxes in whole pixels of the original image."""
     originals = project_boxes(boxes, np.linalg.inv(matrix))
     if proposals is not None and len(proposals) and len(boxes):
         proposals = np.asarray(proposals, dtype=np.float64).reshape(-1, 4)

@@ -1,4 +1,4 @@
-"""GrabCut as a bottom-up cue, with the same result on any number of threads."""
+"""GrabCut as a bottom-up cue, with results that do not depend on the number of threads."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from .base import BottomUpCue, check_boxes, fill_box, resize_mask
 
 __all__ = ['GrabCutCue', 'grabcut_rectangle']
 
-_BORDER = 3  # pixels taken as background around a rectangle that is the whole picture
-_MIN_AREA = 9  # square pixels of the rectangle below which the box itself is the mask
+_BORDER = 3  # pixels of background around a rectangle that covers the whole image
+_MIN_AREA = 9  # square pixels; for a smaller rectangle, the box itself is the mask
 
 
 @MODELS.register_module()
 class GrabCutCue(BottomUpCue):
-    """Foreground of each box by GrabCut (Rother et al. 2004), as in PDSL's released code.
+    """Segment the foreground of boxes with GrabCut (Rother et al. 2004), as in the released code.
 
-    The picture is scaled so that its longer side has at most ``max_side`` pixels, the rectangle of
-    a box starts the foreground model, and the mask is scaled back.
+    The image is scaled so that its longer side has at most ``max_side`` pixels, the box's rectangle
+    initialises the foreground model, and the mask is scaled back.
 
-    OpenCV seeds the Gaussian mixtures from a random state that every call moves on, so that the
-    published masks depend on the order of all calls before. Here the state is set before each
-    call from the scaled picture's pixels (the image and its view) and the rectangle. Masks are
-    therefore bit-identical for any order of the boxes and number of threads.
+    OpenCV seeds the Gaussian mixtures from a random state that every call advances, so the
+    published masks depend on the order of all previous calls. Here the state is set before each
+    call from the scaled image's pixels (the image and its view) and the rectangle. Masks are
+    therefore bit-identical for any order of the boxes and any number of threads.
 
-    Defined results of special boxes:
+    Special cases:
 
-    - A box without a pixel of the picture: empty.
-    - A rectangle below 9 square pixels: the box.
-    - No foreground found, which is the case wherever the picture is flat: the box.
-    - A rectangle that is the whole picture, which leaves GrabCut without background: the picture
-      less a border of 3 pixels starts the foreground; the box where nothing would remain.
-    - A box that reaches over the border: its part inside the picture.
+    - If a box lies outside the image, the mask is empty.
+    - If the rectangle is smaller than 9 square pixels, the mask is the box.
+    - If GrabCut finds no foreground, as in any flat image, the mask is the box.
+    - If the rectangle covers the whole image, GrabCut has no background to learn from: a border of
+      3 pixels is treated as background. If nothing would remain, the mask is the box.
+    - If a box extends beyond the image, only the part inside the image is used.
 
     Args:
-        iterations: Iterations of GrabCut; 5 as published.
-        max_side: Longer side, in pixels, of the picture that GrabCut sees; 400 as published.
-            Smaller pictures stay as they are. None: never scaled.
-        num_threads: Threads, None for as many as the process may use cores.
+        iterations: Iterations of GrabCut; 5 in the released code.
+        max_side: Largest longer side, in pixels, of the image passed to GrabCut; 400 in the
+            released code. Smaller images are not scaled. None disables scaling.
+        num_threads: Number of threads; None uses all cores available to the process.
         seed: Seed of the run.
     """
 
@@ -71,7 +71,7 @@ class GrabCutCue(BottomUpCue):
         self.seed = seed
 
     def fingerprint(self) -> str:
-        """Version of OpenCV, iterations, size and seed: any of them changes masks."""
+        """Return OpenCV's version, iterations, size and seed, all of which change the masks."""
         return (
             f'grabcut-1 opencv={cv2.__version__} iterations={self.iterations} '
             f'max_side={self.max_side} seed={self.seed}'
@@ -83,7 +83,7 @@ class GrabCutCue(BottomUpCue):
         boxes: np.ndarray,
         metainfo: Mapping[str, Any] | None = None,
     ) -> np.ndarray:
-        """Masks (n, H, W), cut at the reduced size; the whole box where nothing is found."""
+        """Compute the masks (n, H, W) at the reduced size; fall back to the box if one is empty."""
         boxes = check_boxes(boxes, image)
         height, width = image.shape[:2]
         masks = np.zeros((len(boxes), height, width), dtype=bool)
@@ -109,7 +109,7 @@ class GrabCutCue(BottomUpCue):
             for index in indices:
                 if found.any():
                     masks[index] = resize_mask(found, height, width)
-                if not masks[index].any():  # nothing found, or lost in scaling
+                if not masks[index].any():  # no foreground, or lost in scaling
                     fill_box(masks[index], boxes[index])
 
         threads = min(self.num_threads or _available_cores(), len(boxes_of))
@@ -127,7 +127,7 @@ class GrabCutCue(BottomUpCue):
         key = hashlib.blake2b(repr(rectangle).encode(), key=view, digest_size=4)
         mask = np.zeros(image.shape[:2], dtype=np.uint8)
         background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
-        # OpenCV has one random state for each thread.
+        # OpenCV keeps one random state per thread.
         cv2.setRNGSeed(int.from_bytes(key.digest(), 'little') >> 1)
         cv2.grabCut(
             image,
@@ -144,16 +144,16 @@ class GrabCutCue(BottomUpCue):
 def grabcut_rectangle(
     box: np.ndarray, size: tuple[int, int], scaled_size: tuple[int, int]
 ) -> tuple[int, int, int, int] | None:
-    """GrabCut's rectangle (x, y, width, height) of a box, or None where the box is the mask.
+    """Return the box's GrabCut rectangle (x, y, width, height), or None if the box is the mask.
 
     Args:
-        box: XYXY in pixels of the picture.
-        size: (height, width) of the picture.
-        scaled_size: (height, width) of the picture that GrabCut sees.
+        box: XYXY in pixels of the image.
+        size: (height, width) of the image.
+        scaled_size: (height, width) of the image passed to GrabCut.
     """
     height, width = scaled_size
     scale = np.array([width / size[1], height / size[0]] * 2)
-    # Truncated, last pixel included, as published; then the part inside the picture.
+    # Truncate and include the last pixel, as in the released code, then clip to the image.
     x1, y1, x2, y2 = np.clip(box * scale, -1e6, 1e6).astype(int).tolist()
     x2, y2 = min(x2 + 1, width), min(y2 + 1, height)
     x1, y1 = max(x1, 0), max(y1, 0)

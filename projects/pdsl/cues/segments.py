@@ -1,4 +1,4 @@
-"""Masks from disk as a cue: segmentation proposals, thresholded attention maps, another model's."""
+"""Masks from disk as a cue: segmentation proposals, attention maps or another model's masks."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ __all__ = ['SegmentFileCue']
 
 @MODELS.register_module()
 class SegmentFileCue(BottomUpCue):
-    """For each box the segment, read from a file of the picture, that fills it best.
+    """Select, for each box, the best-fitting segment from a file that belongs to the image.
 
-    Each picture ``<folder of pictures>/<name>.<ext>`` has ``<folder>/<name>.npz`` with ``masks``
-    (m, H, W) of bool or 0 and 1, or ``<folder>/<name>.png`` in which the values 1 to 254 number
-    segments that do not overlap (0 background, 255 void, as in VOC's SegmentationObject; a binary
-    attention map is one segment). H and W are those of the original picture, and masks are warped
+    Each image ``<image folder>/<name>.<ext>`` has either ``<folder>/<name>.npz`` with ``masks``
+    (m, H, W) of bool or 0 and 1, or ``<folder>/<name>.png``, in which the values 1 to 254 number
+    segments that do not overlap (0 is background and 255 is void, as in VOC's SegmentationObject; a
+    binary attention map is one segment). H and W are those of the original image; masks are warped
     into augmented views.
 
-    A box takes the segment whose own box has the largest IoU with it, cut off at the box; the box
-    itself is the mask where no segment reaches ``min_iou``.
+    A box takes the segment whose own box has the largest IoU with it, clipped to the box. If no
+    segment reaches ``min_iou``, the mask is the box itself.
 
     Args:
         folder: Folder of the mask files.
-        min_iou: Least IoU of a segment's box and the box.
+        min_iou: Least IoU of the segment's box with the box.
     """
 
     def __init__(self, folder: str | os.PathLike, min_iou: float = 0.5) -> None:
@@ -45,7 +45,7 @@ class SegmentFileCue(BottomUpCue):
         self.min_iou = min_iou
 
     def fingerprint(self) -> str:
-        """The least overlap, and the content of every file of the folder."""
+        """Return the least IoU and the content digest of every file in the folder."""
         files = sorted(p for p in self.folder.iterdir() if p.suffix in ('.npz', '.png'))
         return f'segments-1 min_iou={self.min_iou} ' + ' '.join(map(file_digest, files))
 
@@ -55,10 +55,10 @@ class SegmentFileCue(BottomUpCue):
         boxes: np.ndarray,
         metainfo: Mapping[str, Any] | None = None,
     ) -> np.ndarray:
-        """Masks (n, H, W): the segment that fits a box best, inside it; the box where none fits.
+        """Return masks (n, H, W): the best-fitting segment inside each box, or else the box.
 
         Raises:
-            ValueError: The metainfo has no ``img_path``, or a file is not as expected.
+            ValueError: The metainfo has no ``img_path``, or a file has unexpected content.
         """
         boxes = check_boxes(boxes, image)
         height, width = image.shape[:2]

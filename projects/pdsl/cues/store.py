@@ -1,4 +1,4 @@
-"""Masks of boxes on disk: one file for each picture, written atomically."""
+"""Masks of boxes on disk: one file per image, written atomically."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ __all__ = ['Box', 'MaskStore', 'file_digest']
 
 Box = tuple[int, int, int, int]
 # (height, width) of the mask, the window [x1, y1, x2, y2) around its foreground, and the window's
-# bits, compressed.
+# compressed bits.
 _Entry = tuple[tuple[int, int], Box, bytes]
 
 
 def file_digest(path: str | os.PathLike) -> str:
-    """Digest of a file's content, 32 hexadecimal digits.
+    """Return the digest of a file's content, 32 hexadecimal digits.
 
     Raises:
-        FileNotFoundError: No such file.
+        FileNotFoundError: The file does not exist.
     """
     with open(path, 'rb') as file:
         return hashlib.blake2b(file.read(), digest_size=16).hexdigest()
 
 
 class MaskStore:
-    """Masks by picture and integer box, below a folder named after what else determines them.
+    """Store masks by image and integer box, in a subfolder named after the fingerprint.
 
-    A picture's file holds, for each box, the smallest window around its mask, one bit a pixel,
-    compressed on its own, so that a few masks of thousands are read quickly. The file is replaced
-    as a whole, by renaming, under a lock: neither a kill nor a second writer leaves a part of one
-    or loses what the other wrote. Every read checks the file's checksums; a file that is damaged
-    all the same (a failing disk) counts as absent, with a warning, and is written anew.
+    The file of an image holds, for each box, the smallest window around its mask, one bit per
+    pixel. Each window is compressed separately, so that a few masks out of thousands are read
+    quickly. The file is replaced as a whole, by renaming it, under a lock: neither a killed process
+    nor a second writer leaves a partial file or loses the other's masks. Every read verifies the
+    file's checksums; a file that is damaged nevertheless (a failing disk) counts as absent, with a
+    warning, and is rewritten.
 
     Args:
-        folder: Where the store is; made when the first masks are written.
-        fingerprint: Everything beside picture and box that determines the masks.
+        folder: Folder of the store; created when the first masks are written.
+        fingerprint: Everything but image and box that determines the masks.
     """
 
     def __init__(self, folder: str | os.PathLike, fingerprint: str) -> None:
@@ -53,20 +54,20 @@ class MaskStore:
         self.fingerprint = fingerprint
 
     def path(self, picture: str) -> Path:
-        """File of a picture, given its :func:`file_digest`."""
+        """Return the file of an image, identified by its :func:`file_digest`."""
         return self.folder / picture[:2] / f'{picture}.npz'
 
     def boxes(self, picture: str) -> set[Box]:
-        """Boxes of which the picture has a mask."""
+        """Return the boxes for which the image has a mask."""
         return set(self._read(picture))
 
     def read(self, picture: str, boxes: Sequence[Box]) -> dict[Box, np.ndarray]:
-        """Those of the boxes' masks, (H, W) bool, that are stored."""
+        """Return the stored masks, (H, W) bool, of those boxes that have one."""
         entries = self._read(picture)
         return {box: _decode(*entries[box]) for box in boxes if box in entries}
 
     def add(self, picture: str, masks: Mapping[Box, np.ndarray]) -> None:
-        """Store masks (H, W) bool of one picture beside those that it has."""
+        """Add masks, (H, W) bool, to those already stored for an image."""
         note = self.folder / 'fingerprint.txt'
         if not note.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +102,7 @@ class MaskStore:
                     file[name].tolist() for name in ('boxes', 'sizes', 'windows', 'ends')
                 )
                 data = file['data'].tobytes()
-        except Exception as error:  # damaged zip files and headers raise almost any
+        except Exception as error:  # damaged zip files and headers raise almost anything
             print_log(
                 f'{path}: damaged ({type(error).__name__}: {error}); its masks are made anew',
                 logger='current',

@@ -1,4 +1,4 @@
-"""Pictures with tags, VOC's instances, and the transforms that carry proposals."""
+"""Datasets of images with tags, VOC instances, and transforms for proposals."""
 
 from .tag_datasets import (
     BaseTagDataset,

@@ -1,11 +1,11 @@
-"""How many pictures the data sets of the paper have, as published."""
+"""Published numbers of images of the datasets used in the paper."""
 
 from __future__ import annotations
 
 __all__ = ['PUBLISHED', 'published_count']
 
-# By the end of the annotation file's path. VOC 2012 and SBD: the released code's training data
-# (1,464 and 9,118) and the paper's section 4.1 (1,449); COCO: its own counts.
+# Keyed by the end of the annotation file's path. VOC 2012 and SBD: the released code's training
+# data (1,464 and 9,118) and the paper's section 4.1 (1,449); COCO: its own counts.
 PUBLISHED: dict[str, int] = {
     'VOC2012/ImageSets/Segmentation/train.txt': 1_464,
     'VOC2012/ImageSets/Segmentation/val.txt': 1_449,
@@ -16,5 +16,5 @@ PUBLISHED: dict[str, int] = {
 
 
 def published_count(ann_file: str) -> int | None:
-    """Pictures that an annotation file should name, or None where nothing was published."""
+    """Return the published number of images of an annotation file, or None if unknown."""
     return next((count for end, count in PUBLISHED.items() if ann_file.endswith(end)), None)

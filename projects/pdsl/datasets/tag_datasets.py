@@ -1,4 +1,4 @@
-"""Data sets of pictures and the classes that are in them: nothing else is read for training."""
+"""Datasets of images with image-level tags; training reads nothing else."""
 
 from __future__ import annotations
 
@@ -43,34 +43,33 @@ _VOC = dict(VOCDataset.METAINFO)
 
 
 class BaseTagDataset(BaseDataset):
-    """Base of data sets with image-level tags.
+    """Provide the common parts of datasets with image-level tags.
 
     A sample is::
 
         {
             'img_path': 'data/VOCdevkit/VOC2012/JPEGImages/2008_000008.jpg',
             'img_id': '2008_000008',
-            'tags': [12, 14],      # indices into the classes, rising; 'horse', 'person'
+            'tags': [12, 14],      # class indices in ascending order; 'horse', 'person'
         }
 
-    Boxes and masks of annotation files that have them are not even looked at, and tags stay as
-    they are where a crop cuts an object off. Proposals come from the pipeline
-    (:class:`LoadStoredProposals`).
+    Boxes and masks in the annotation files are never read, and tags stay unchanged if a crop
+    removes an object. Proposals are added by the pipeline (:class:`LoadStoredProposals`).
 
-    Pictures without tags stay in (they are negatives of all classes) unless
-    ``filter_cfg=dict(filter_empty=True)``; either way a warning counts them.
+    Images without tags are kept (as negatives of all classes) unless
+    ``filter_cfg=dict(filter_empty=True)``; a warning reports their number either way.
 
     Args:
         ann_file: Annotation file, relative to ``data_root``.
         data_root: Folder of ``ann_file`` and ``data_prefix``.
         data_prefix: ``dict(img=folder)``, relative to ``data_root``.
-        ignore_unknown: Leave tags out that are not among the classes, which a warning counts; they
-            are an error otherwise. Serves training on some of the classes.
+        ignore_unknown: Drop tags that are not among the classes and report their number in a
+            warning; otherwise they are an error. Use it to train on a subset of the classes.
         kwargs: Further arguments of :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
-        FileNotFoundError: The annotation file or a picture does not exist.
-        ValueError: The annotations are not as expected.
+        FileNotFoundError: The annotation file or an image does not exist.
+        ValueError: The annotations are invalid.
     """
 
     def __init__(
@@ -92,14 +91,14 @@ class BaseTagDataset(BaseDataset):
 
     @abstractmethod
     def iter_tags(self) -> Iterator[tuple[str, str | int, Iterable[str]]]:
-        """File name within the picture folder, id, and names of the classes of each picture."""
+        """Yield the file name within the image folder, the id and the class names of each image."""
 
     def load_data_list(self) -> list[dict]:
-        """Samples as in the class's description, in the order of the file.
+        """Return the samples described above, in the order of the file.
 
         Raises:
-            FileNotFoundError: The annotation file or a picture does not exist.
-            ValueError: The file names no picture, or a tag that is no class.
+            FileNotFoundError: The annotation file or an image does not exist.
+            ValueError: The file lists no images, or a tag is not among the classes.
         """
         if not os.path.isfile(self.ann_file):
             raise FileNotFoundError(
@@ -148,33 +147,33 @@ class BaseTagDataset(BaseDataset):
             raise FileNotFoundError(f'{self.ann_file}: {shown(str(path), 200)} does not exist')
 
     def default_classes(self, tags: list[list[str]]) -> tuple[str, ...]:
-        """Classes where the config sets none."""
+        """Return the classes to use if the config sets none."""
         return tuple(sorted({tag for names in tags for tag in names}))
 
     def filter_data(self) -> list[dict]:
-        """The samples, without those that have no tag where ``filter_empty`` asks for it."""
+        """Return the samples, without those that have no tags if ``filter_empty`` is set."""
         if self.filter_cfg and self.filter_cfg.get('filter_empty'):
             return [sample for sample in self.data_list if sample['tags']]
         return self.data_list
 
     def prepare_data(self, idx: int) -> Any:
-        """The sample after the pipeline.
+        """Return the sample after the pipeline.
 
         Raises:
-            ValueError: The picture is broken; the message names it.
+            ValueError: The image is broken; the message contains its path.
         """
         with naming_broken_picture(self.get_data_info(idx)['img_path']):
             return super().prepare_data(idx)
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Tags of a sample, for mmdet's class-balanced sampling."""
+        """Return the tags of a sample, for mmdet's class-balanced sampling."""
         return list(self.get_data_info(idx)['tags'])
 
 
 def read_image_set(
     path: str | os.PathLike, data_root: str | os.PathLike = '', exclude: str | None = None
 ) -> list[str]:
-    """First words of the lines of an image set, without those of another one below ``data_root``.
+    """Return the first word of each line of an image set, minus those of a second image set.
 
     Raises:
         FileNotFoundError: A file does not exist.
@@ -189,17 +188,17 @@ def read_image_set(
 
 @DATASETS.register_module()
 class VOCTagDataset(BaseTagDataset):
-    """Tags from a VOCdevkit: the names, and nothing else, in ``Annotations/<id>.xml``.
+    """Read tags from a VOCdevkit: only the object names in ``Annotations/<id>.xml``.
 
     ``ann_file`` is an image set, e.g. ``ImageSets/Main/train.txt``. The two-column image sets of a
-    class (``cat_train.txt``) serve as well: their first column counts.
+    single class (``cat_train.txt``) also work: only their first column is read.
 
     Args:
-        use_difficult: Whether objects marked as difficult give a tag.
-        exclude: A second image set, relative to ``data_root``, whose pictures are left out: the
+        use_difficult: Whether objects marked as difficult contribute tags.
+        exclude: A second image set, relative to ``data_root``, whose images are left out: the
             paper trains on Main/trainval without Segmentation/val.
-        kwargs: Arguments of :class:`BaseTagDataset`. ``data_prefix`` has ``img`` and ``xml``,
-            'JPEGImages' and 'Annotations' by default.
+        kwargs: Arguments of :class:`BaseTagDataset`. ``data_prefix`` has the keys ``img`` and
+            ``xml``, by default 'JPEGImages' and 'Annotations'.
     """
 
     METAINFO: dict = _VOC
@@ -221,7 +220,7 @@ class VOCTagDataset(BaseTagDataset):
         super().__init__(ann_file, data_root, prefix, **kwargs)
 
     def iter_tags(self) -> Iterator[tuple[str, str, list[str]]]:
-        """Each picture of the image set with the names of its objects, one by one.
+        """Yield each image of the image set with the names of its objects, including repeats.
 
         Raises:
             FileNotFoundError: The image set or an XML file does not exist.
@@ -240,13 +239,13 @@ class VOCTagDataset(BaseTagDataset):
 
 @DATASETS.register_module()
 class COCOTagDataset(BaseTagDataset):
-    """Tags from a COCO json (also VOC's and SBD's in that form): categories of the annotations.
+    """Read tags from COCO json (also VOC and SBD in that format): the annotations' categories.
 
-    Ids of pictures may be integers or strings. Classes are the file's categories in the order of
-    their ids unless the config sets them.
+    Image ids may be integers or strings. Unless the config sets the classes, they are the file's
+    categories in the order of their ids.
 
     Args:
-        use_crowd: Whether annotations with ``iscrowd=1`` give a tag.
+        use_crowd: Whether annotations with ``iscrowd=1`` contribute tags.
         kwargs: Arguments of :class:`BaseTagDataset`.
     """
 
@@ -256,10 +255,10 @@ class COCOTagDataset(BaseTagDataset):
         super().__init__(*args, **kwargs)
 
     def iter_tags(self) -> Iterator[tuple[str, str | int, list[str]]]:
-        """Each picture of the file with the categories of its annotations, one by one.
+        """Yield each image of the file with the categories of its annotations, including repeats.
 
         Raises:
-            ValueError: A list is missing, or an annotation names what the file does not list.
+            ValueError: A list is missing, or an annotation refers to an unknown image or category.
         """
         content = read_json(self.ann_file)
         for field in ('images', 'annotations', 'categories'):
@@ -268,7 +267,7 @@ class COCOTagDataset(BaseTagDataset):
         categories = by_id(content, 'categories', self.ann_file, name=str)
         images = by_id(content, 'images', self.ann_file, file_name=str)
         names = {key: category['name'] for key, category in categories.items()}
-        # numbers in their order, then words
+        # numbers in numerical order, then strings
         ordered = sorted(names, key=lambda key: (isinstance(key, str), key))
         self._categories = [names[key] for key in ordered]
         tags: dict[Any, list[str]] = {key: [] for key in images}
@@ -291,17 +290,17 @@ class COCOTagDataset(BaseTagDataset):
             yield image['file_name'], key, tags[key]
 
     def default_classes(self, tags: list[list[str]]) -> tuple[str, ...]:
-        """The file's categories, in the order of their ids."""
+        """Return the file's categories, in the order of their ids."""
         return tuple(self._categories)
 
 
 @DATASETS.register_module()
 class SBDTagDataset(BaseTagDataset):
-    """Tags from SBD: ``GTcls.CategoriesPresent``, numbers from 1, in ``cls/<id>.mat``.
+    """Read tags from SBD: ``GTcls.CategoriesPresent``, numbers from 1, in ``cls/<id>.mat``.
 
-    ``ann_file`` is ``train.txt`` or ``val.txt``. ``data_prefix`` has ``img`` and ``cls``, 'img'
-    and 'cls' by default. Where ``cls`` names a folder of ``inst`` files, ``GTinst.Categories``
-    is read.
+    ``ann_file`` is ``train.txt`` or ``val.txt``. ``data_prefix`` has the keys ``img`` and ``cls``,
+    by default 'img' and 'cls'. If ``cls`` is a folder of ``inst`` files, ``GTinst.Categories`` is
+    read instead.
     """
 
     METAINFO: dict = _VOC
@@ -314,10 +313,10 @@ class SBDTagDataset(BaseTagDataset):
         super().__init__(ann_file, data_root, prefix, **kwargs)
 
     def iter_tags(self) -> Iterator[tuple[str, str, list[str]]]:
-        """Each picture of the split with the classes that its ``.mat`` file names.
+        """Yield each image of the split with the classes in its ``.mat`` file.
 
         Raises:
-            ValueError: A file has neither field, or a number that is no class.
+            ValueError: A file has neither field, or a number that does not denote a class.
         """
         classes = self.METAINFO['classes']
         for name in read_image_set(self.ann_file):
@@ -343,20 +342,23 @@ class SBDTagDataset(BaseTagDataset):
 
 @DATASETS.register_module()
 class TagFileDataset(BaseTagDataset):
-    """Tags of one's own pictures, from a text, CSV or JSON file.
+    """Read tags of custom images from a text, CSV or JSON file.
 
-    ``.json``: ``{"a.jpg": ["cat", "dog"], ...}``, or a list of ``{"file_name": "a.jpg",
-    "tags": ["cat", "dog"]}``. ``.csv``: a line ``a.jpg,cat,dog`` each; a first line whose first
-    word is ``file_name`` is a heading. Any other suffix: ``a.jpg cat dog`` with spaces or tabs;
-    where a line has tabs, spaces belong to names. Classes are all tags in alphabetical order
-    unless the config sets them.
+    - ``.json``: ``{"a.jpg": ["cat", "dog"], ...}``, or a list of ``{"file_name": "a.jpg",
+      "tags": ["cat", "dog"]}``.
+    - ``.csv``: One line ``a.jpg,cat,dog`` per image. A first line whose first cell is
+      ``file_name`` is a header.
+    - Any other suffix: ``a.jpg cat dog``, separated by spaces or tabs. In a line with tabs, spaces
+      are part of the names.
+
+    Unless the config sets the classes, they are all tags in alphabetical order.
     """
 
     def iter_tags(self) -> Iterator[tuple[str, str, list[str]]]:
-        """Each line or entry of the file.
+        """Yield each line or entry of the file.
 
         Raises:
-            ValueError: An entry is not as described above, or a picture comes twice.
+            ValueError: An entry does not match the format above, or an image is listed twice.
         """
         path = Path(self.ann_file)
         if path.suffix.lower() == '.json':

@@ -1,4 +1,4 @@
-"""What the pipelines of PDSL have of their own: proposals, and the paper's colours."""
+"""Pipeline transforms of PDSL: loading and projecting proposals, and colour augmentation."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ __all__ = ['LoadStoredProposals', 'ProjectProposals', 'RandomExposureSaturation'
 
 @TRANSFORMS.register_module()
 class LoadStoredProposals(BaseTransform):
-    """Proposals of the sample's picture from a :class:`~projects.pdsl.proposals.ProposalStore`.
+    """Load an image's proposals from a :class:`~projects.pdsl.proposals.ProposalStore`.
 
-    The picture is looked up by ``img_id``, then by the end of ``img_path`` without its suffix:
-    the file's name, and with its folder in front. Names with the suffix (mmdet's keys) serve too.
+    The image is looked up by ``img_id``, then by the end of ``img_path`` without its suffix: first
+    the file name, then the file name with its folder. Names with the suffix (mmdet's keys) also
+    work.
 
-    Required keys: ``img_path``; ``img_id`` where proposals are named after it.
-    Added keys: ``ori_proposals`` (n, 4) float32, XYXY in pixels of the original picture, and
+    Required keys: ``img_path``; ``img_id`` if proposals are named after it.
+    Added keys: ``ori_proposals`` (n, 4) float32, XYXY in pixels of the original image, and
     ``ori_proposals_scores`` (n,) float32.
 
     Args:
         folder: Folder of the store.
-        max_proposals: How many of the best to load; None for all.
-        missing: 'error' refuses a picture that the store does not have, 'empty' gives it no
+        max_proposals: Load at most this many of the best proposals; None loads all.
+        missing: What to do if the store lacks an image: 'error' raises an error, 'empty' loads no
             proposals.
 
     Raises:
-        ValueError: The store does not have the picture.
+        ValueError: The store lacks the image.
     """
 
     def __init__(
@@ -50,12 +51,12 @@ class LoadStoredProposals(BaseTransform):
         self._store: ProposalStore | None = None
 
     def transform(self, results: dict) -> dict:
-        """Adds ``ori_proposals`` (n, 4), XYXY in pixels of the file, and their scores (n,).
+        """Add ``ori_proposals`` (n, 4), XYXY in pixels of the file, and their scores (n,).
 
         Raises:
-            ValueError: The store has none of the picture, and ``missing`` is 'error'.
+            ValueError: The store lacks the image, and ``missing`` is 'error'.
         """
-        if self._store is None:  # opened when it is needed: a config builds without its data
+        if self._store is None:  # opened lazily: a config builds without its data
             self._store = ProposalStore(self.folder)
         names = names_of_picture(results['img_path'], results.get('img_id'))
         name = self._store.find(*names)
@@ -73,7 +74,7 @@ class LoadStoredProposals(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        """Arguments, as mmcv's transforms show theirs."""
+        """Return the arguments, in the style of mmcv's transforms."""
         return (
             f'{type(self).__name__}(folder={self.folder!r}, max_proposals={self.max_proposals}, '
             f'missing={self.missing!r})'
@@ -82,23 +83,23 @@ class LoadStoredProposals(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ProjectProposals(BaseTransform):
-    """Bring the loaded proposals into the augmented view, each with its score.
+    """Project the loaded proposals into the augmented view, together with their scores.
 
-    Placed after the last geometric transform. mmdet's transforms keep the homography from the
-    original picture to the view, and one projection replaces following each of them: boxes and
-    scores cannot fall out of step. Boxes are clipped to the view; those with a side below
-    ``min_side`` there, and repetitions of a better one to the same pixels, leave together with
-    their scores.
+    Place this transform after the last geometric transform. mmdet's transforms record the
+    homography from the original image to the view, so a single projection at the end replaces
+    tracking each transform, and boxes and scores cannot get out of step. Boxes are clipped to the
+    view; boxes with a side below ``min_side`` in the view, and boxes that round to the same pixels
+    as a better one, are removed together with their scores.
 
     Required keys: ``ori_proposals``, ``ori_proposals_scores``, ``img_shape``;
-    ``homography_matrix`` where the view is not the original picture.
+    ``homography_matrix`` if the view is not the original image.
     Added keys: ``proposals`` (m, 4) float32, XYXY in pixels of the view, and
     ``proposals_scores`` (m,), which ``mmdet.PackDetInputs`` packs as
     ``data_sample.proposals = InstanceData(bboxes, scores)``.
 
     Args:
         min_side: Least side of a box, in pixels of the view.
-        deduplicate: Whether of boxes that round to the same pixels only the first, best, stays.
+        deduplicate: Whether to keep only the first (best) of boxes that round to the same pixels.
     """
 
     def __init__(self, min_side: float = 1.0, deduplicate: bool = True) -> None:
@@ -106,7 +107,7 @@ class ProjectProposals(BaseTransform):
         self.deduplicate = deduplicate
 
     def transform(self, results: dict) -> dict:
-        """Adds ``proposals`` (n, 4), XYXY in pixels of the view, and ``proposals_scores`` (n,)."""
+        """Add ``proposals`` (n, 4), XYXY in pixels of the view, and ``proposals_scores`` (n,)."""
         boxes, scores = results['ori_proposals'], results['ori_proposals_scores']
         height, width = results['img_shape'][:2]
         matrix = results.get('homography_matrix')
@@ -122,7 +123,7 @@ class ProjectProposals(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        """Arguments, as mmcv's transforms show theirs."""
+        """Return the arguments, in the style of mmcv's transforms."""
         return f'{type(self).__name__}(min_side={self.min_side}, deduplicate={self.deduplicate})'
 
 
@@ -136,12 +137,12 @@ class RandomExposureSaturation(BaseTransform):
 
     Args:
         factor: The largest factor.
-        space: 'hsv' scales the value and the saturation of each pixel, as the paper says. 'blend',
-            as released, blends the picture with black, and then with a grey one, for which the
+        space: 'hsv' scales the value and the saturation of each pixel, as in the paper. 'blend',
+            as in the released code, blends the image with black, and then with a grey image whose
             weights of red, green and blue are applied to blue, green and red.
 
     Raises:
-        ValueError: ``factor`` is below 1, or ``space`` is neither.
+        ValueError: ``factor`` is below 1, or ``space`` is neither 'hsv' nor 'blend'.
     """
 
     def __init__(self, factor: float = 1.5, space: str = 'hsv') -> None:
@@ -159,7 +160,7 @@ class RandomExposureSaturation(BaseTransform):
         return float(exposure), float(saturation)
 
     def transform(self, results: dict) -> dict:
-        """Replaces ``img`` (H, W, 3), uint8 BGR; draws both factors anew."""
+        """Replace ``img`` (H, W, 3), uint8 BGR, using newly drawn factors."""
         exposure, saturation = self._factors()
         if self.space == 'hsv':
             image = cv2.cvtColor(results['img'], cv2.COLOR_BGR2HSV).astype(np.float32)
@@ -173,5 +174,5 @@ class RandomExposureSaturation(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        """Arguments, as mmcv's transforms show theirs."""
+        """Return the arguments, in the style of mmcv's transforms."""
         return f'{type(self).__name__}(factor={self.factor}, space={self.space!r})'

@@ -20,10 +20,10 @@ __all__ = ['VOCInstanceDataset']
 
 @DATASETS.register_module()
 class VOCInstanceDataset(VOCDataset):
-    """mmdet's VOC data set with the masks of ``SegmentationObject``.
+    """Extend mmdet's VOC dataset with the masks from ``SegmentationObject``.
 
-    The value k of such a PNG is the k-th object of the picture's XML file, 255 is void. A sample
-    has, among others::
+    The value k in such a PNG denotes the k-th object in the image's XML file; 255 is void. Among
+    other keys, a sample has::
 
         {
             'img_path': 'data/VOCdevkit/VOC2012/JPEGImages/2007_000033.jpg',
@@ -35,16 +35,16 @@ class VOCInstanceDataset(VOCDataset):
             ],
         }
 
-    ``bbox`` is the XML file's, ``ignore_flag`` says that the object is difficult.
+    ``bbox`` is taken from the XML file, and ``ignore_flag`` marks difficult objects.
 
     Args:
-        mask_subdir: Folder of the PNGs; None for boxes alone (most of Main's pictures have none).
-        exclude: A second image set, relative to ``data_root``, whose pictures are left out.
-        kwargs: Arguments of mmdet's.
+        mask_subdir: Folder of the PNGs; None loads only boxes (most images in Main have no PNG).
+        exclude: A second image set, relative to ``data_root``, whose images are left out.
+        kwargs: Arguments of mmdet's dataset.
 
     Raises:
         FileNotFoundError: A PNG does not exist.
-        ValueError: A PNG has another size than its picture or a value without an object.
+        ValueError: The size of a PNG differs from its image, or a value has no matching object.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class VOCInstanceDataset(VOCDataset):
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """mmdet's samples, without the excluded pictures."""
+        """Return mmdet's samples, without the excluded images."""
         samples = super().load_data_list()
         if self.exclude is None:
             return samples
@@ -67,10 +67,10 @@ class VOCInstanceDataset(VOCDataset):
         return [sample for sample in samples if sample['img_id'] in wanted]
 
     def parse_data_info(self, img_info: dict) -> dict:
-        """mmdet's sample of a picture, its instances with the masks of the PNG where that is set.
+        """Return mmdet's sample of an image, with masks from the PNG if ``mask_subdir`` is set.
 
         Raises:
-            ValueError: The PNG has another size, or another number of objects.
+            ValueError: The size of the PNG, or its number of objects, does not match.
         """
         sample = super().parse_data_info(img_info)
         if self.mask_subdir is None:

@@ -1,4 +1,4 @@
-"""What weakly supervised instance segmentation is measured by."""
+"""Metrics for weakly supervised instance segmentation."""
 
 from .coco_metric import InstanceCocoMetric
 from .corloc_metric import CorLocMetric

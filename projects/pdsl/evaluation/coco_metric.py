@@ -1,4 +1,4 @@
-"""COCO AP at the overlaps that weakly supervised segmentation reports (paper, section 4.2)."""
+"""COCO AP at the IoU thresholds used in weakly supervised segmentation (paper, section 4.2)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ __all__ = ['InstanceCocoMetric']
 
 @METRICS.register_module()
 class InstanceCocoMetric(CocoMetric):
-    """mmdet's COCO metric with AP at further overlaps.
+    """Compute mmdet's COCO metric, with AP at further IoU thresholds.
 
-    Arguments that are not named here are mmdet's, and so are the keys: ``segm_mAP``, the mean
-    over overlaps of 0.5 to 0.95, ``segm_mAP_50``, ``segm_mAP_75``, ... To them come
-    ``segm_mAP_25`` and ``segm_mAP_70`` (fractions, as mmdet gives them all).
+    All other arguments and keys are mmdet's: ``segm_mAP``, the mean over thresholds of 0.5 to 0.95,
+    ``segm_mAP_50``, ``segm_mAP_75``, ... This metric adds ``segm_mAP_25`` and ``segm_mAP_70``
+    (fractions, like all of mmdet's values).
 
-    Without ``ann_file`` the ground truth is that of the data samples (metainfo ``instances``), and
-    objects that are ignored there, VOC's difficult ones, are ignored here as COCO's crowds are.
-    Small, medium and large (``segm_mAP_s``, ...) are then objects by the pixels of their mask, of
-    boxes and masks alike, as in COCO's own files and in the released code; mmdet takes their box.
+    Without ``ann_file``, the ground truth is taken from the data samples (metainfo ``instances``).
+    Objects that are ignored there, i.e. VOC's difficult ones, are then treated like COCO's crowds.
+    Small, medium and large objects (``segm_mAP_s``, ...) are distinguished by the number of mask
+    pixels, for boxes and masks alike, as in COCO's own files and in the released code; mmdet uses
+    the area of the box.
 
     Args:
-        extra_iou_thrs: The further overlaps.
-        use_ignored: Count ignored objects of the data samples like any other: mask AP on VOC
-            knows no difficult objects.
+        extra_iou_thrs: The further IoU thresholds.
+        use_ignored: Whether to count the data samples' ignored objects like any other: mask AP on
+            VOC makes no exception for difficult objects.
 
     Example config::
 
@@ -56,7 +57,7 @@ class InstanceCocoMetric(CocoMetric):
         self.use_ignored = use_ignored
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """mmdet's; objects are no longer ignored where ``use_ignored`` says so."""
+        """Process a batch like mmdet, without ignoring any object if ``use_ignored`` is set."""
         first = len(self.results)
         super().process(data_batch, data_samples)
         if self.use_ignored:
@@ -65,7 +66,7 @@ class InstanceCocoMetric(CocoMetric):
                     gt['anns'] = [dict(ann, ignore_flag=0) for ann in gt['anns']]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """mmdet's values, and AP at the further overlaps."""
+        """Compute mmdet's metrics, and AP at the further IoU thresholds."""
         found = OrderedDict(self._compute(results))
         standard = self.iou_thrs, self.metric_items
         self.metric_items = ['mAP']
@@ -77,15 +78,15 @@ class InstanceCocoMetric(CocoMetric):
         return found
 
     def gt_to_coco_json(self, gt_dicts: Sequence[dict], outfile_prefix: str) -> str:
-        """Write mmdet's file with the areas (pixels) of masks in place of those of boxes.
+        """Write mmdet's file with the areas (pixels) of masks instead of those of boxes.
 
         Args:
-            gt_dicts: Of each image ``width``, ``height``, ``img_id`` and ``anns``, whose ``mask``,
-                where there is one, is a run-length encoding or polygons.
-            outfile_prefix: What the file's name begins with.
+            gt_dicts: ``width``, ``height``, ``img_id`` and ``anns`` of each image. An annotation's
+                ``mask``, if present, is a run-length encoding or polygons.
+            outfile_prefix: Prefix of the file name.
 
         Returns:
-            The file's name.
+            The file name.
         """
         path = super().gt_to_coco_json(gt_dicts, outfile_prefix)
         content = load(path)
@@ -97,7 +98,7 @@ class InstanceCocoMetric(CocoMetric):
         return path
 
     def _compute(self, results: list, level: int = logging.INFO) -> dict[str, float]:
-        """mmdet's metrics; what pycocotools prints goes to the log."""
+        """Compute mmdet's metrics; pycocotools' output goes to the log."""
         with redirect_stdout(io.StringIO()) as printed:
             found = super().compute_metrics(results)
         print_log(printed.getvalue(), 'current', level)
@@ -105,7 +106,7 @@ class InstanceCocoMetric(CocoMetric):
 
 
 def _mask_area(mask: dict | list, height: int, width: int) -> float:
-    """Pixels of a mask that is a run-length encoding, compressed or not, or polygons."""
+    """Count the pixels of a mask, which is polygons or a run-length encoding of either kind."""
     if isinstance(mask, list):
         mask = coco_mask.merge(coco_mask.frPyObjects(mask, height, width))
     elif isinstance(mask['counts'], list):

@@ -1,4 +1,4 @@
-"""CorLoc: are objects found in the pictures that a detector was trained on?"""
+"""CorLoc: how often a detector localises the objects in its training images."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ __all__ = ['CorLocMetric']
 
 @METRICS.register_module()
 class CorLocMetric(BaseMetric):
-    """Correct localisation (Deselaers et al. 2012; paper, section 4.2), in percent.
+    """Compute correct localisation (Deselaers et al. 2012; paper, section 4.2), in percent.
 
-    Of the pictures in which a class has an object that is not difficult, the share in which the
-    class' best detection overlaps an object of that class, difficult ones included, by more than
-    ``iou_thr``. ``corloc`` is the mean over classes; with ``classwise`` every class follows as
-    ``corloc/<class>``. Classes without a picture are left out.
+    For each class, consider the images that contain at least one non-difficult object of the class.
+    The score is the share of these images in which the best detection of the class overlaps an
+    object of the class, including difficult ones, by more than ``iou_thr``. ``corloc`` is the mean
+    over classes; with ``classwise``, the scores of all classes are added as ``corloc/<class>``.
+    Classes without an image are left out.
 
-    Runs on training pictures. Ground truth is the data samples' metainfo ``instances``, which
-    mmdet's data sets give: ``bbox`` XYXY in pixels of the original picture, ``bbox_label`` and
-    ``ignore_flag``.
+    The metric is evaluated on the training images. The ground truth is the metainfo ``instances``
+    of the data samples, as provided by mmdet's datasets: ``bbox`` XYXY in pixels of the original
+    image, ``bbox_label`` and ``ignore_flag``.
 
     Args:
-        iou_thr: Overlap that a correct box exceeds.
-        classwise: Report every class, too.
+        iou_thr: IoU that a correct box must exceed.
+        classwise: Whether to report every class as well.
         collect_device: 'cpu' or 'gpu'.
         prefix: Prefix of the keys.
 
     Raises:
-        ValueError: A data sample has no ``instances``, or none of them has an object.
+        ValueError: A data sample has no ``instances``, or no sample has an object.
 
     Example:
         >>> import torch
@@ -62,7 +63,7 @@ class CorLocMetric(BaseMetric):
         self.classwise = classwise
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Notes of each class in a picture whether its best box meets an object.
+        """Record, for each class in an image, whether its best box overlaps an object.
 
         Raises:
             ValueError: A sample has no ``instances``.
@@ -92,10 +93,10 @@ class CorLocMetric(BaseMetric):
             self.results.append(found)
 
     def compute_metrics(self, results: list[dict[int, bool]]) -> dict[str, float]:
-        """``corloc``, the mean over the classes in percent, and each class's where asked for.
+        """Return ``corloc``, the mean over classes in percent, and each class's if ``classwise``.
 
         Raises:
-            ValueError: No picture has an object.
+            ValueError: No image has an object.
         """
         metrics = {}
         for label, name in enumerate(self.dataset_meta['classes']):

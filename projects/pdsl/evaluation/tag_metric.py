@@ -1,4 +1,4 @@
-"""How well image-level scores tell which classes are in a picture."""
+"""Mean average precision of image-level scores as a tag classifier."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ __all__ = ['TagMetric']
 
 @METRICS.register_module()
 class TagMetric(BaseMetric):
-    """mAP of classifying pictures by their image-level scores y (Eq. 2), in percent.
+    """Compute the mAP of classifying images by their image-level scores y (Eq. 2), in percent.
 
-    ``tag_map`` is the mean over classes of the average precision (scikit-learn's: the mean of
-    the precisions at each positive picture, without interpolation). Classes that no picture, or
-    every picture, has are left out; it is NaN, with a warning, if those are all. The scores are
-    ``pred_instances.image_scores`` (n_c,), which :class:`PDSL` puts into the metainfo. The truth is
-    the data samples' ``tags``, or the classes of their ``instances`` where they have none.
+    ``tag_map`` is the mean over classes of the average precision (as in scikit-learn: the mean of
+    the precisions at each positive image, without interpolation). Classes that occur in no image or
+    in every image are left out; if no class remains, the result is NaN, with a warning. The scores
+    are ``pred_instances.image_scores`` (n_c,), which :class:`PDSL` puts into the metainfo. The
+    ground truth is the data samples' ``tags``, or the classes of their ``instances`` if there are
+    no tags.
 
     Args:
         collect_device: 'cpu' or 'gpu'.
@@ -40,7 +41,7 @@ class TagMetric(BaseMetric):
         >>> for score, tags in ((0.9, [0]), (0.6, []), (0.4, [0])):
         ...     pred = dict(image_scores=torch.tensor([score, 0.5]))
         ...     metric.process({}, [dict(pred_instances=pred, tags=tags)])
-        >>> round(metric.evaluate(size=3)['weak/tag_map'], 2)  # of (1 / 1 + 2 / 3) / 2
+        >>> round(metric.evaluate(size=3)['weak/tag_map'], 2)  # (1 / 1 + 2 / 3) / 2
         83.33
     """
 
@@ -50,7 +51,7 @@ class TagMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keeps the scores (n_c,) of each picture beside which classes are there.
+        """Record the scores (n_c,) of each image and which classes are present.
 
         Raises:
             ValueError: A sample has no ``image_scores``, or neither tags nor ``instances``.
@@ -74,7 +75,7 @@ class TagMetric(BaseMetric):
             self.results.append((np.asarray(scores.cpu()), present))
 
     def compute_metrics(self, results: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-        """``tag_map``, mean average precision in percent of the classes that can be ranked."""
+        """Return ``tag_map``, the mean AP over rankable classes, in percent."""
         scores, present = (np.stack(part) for part in zip(*results))
         precisions = [
             average_precision_score(present[:, label], scores[:, label])

@@ -1,4 +1,4 @@
-"""Object proposals: made, read, converted and stored."""
+"""Object proposals: generating, reading, converting and storing them."""
 
 from .formats import FORMATS, read_proposals, write_detectron2, write_mmdet
 from .generate import generate_proposals

@@ -30,11 +30,11 @@ _Entry = tuple[str, np.ndarray, np.ndarray | None]
 
 
 def find_format(path: str | os.PathLike, trust_pickle: bool = False) -> str:
-    """Which of ``FORMATS`` a file or folder is in.
+    """Return which of ``FORMATS`` a file or folder has.
 
     Raises:
-        FileNotFoundError: It does not exist.
-        ValueError: In none of them.
+        FileNotFoundError: The path does not exist.
+        ValueError: The format is none of ``FORMATS``.
     """
     path = Path(path)
     if path.is_dir():
@@ -57,31 +57,30 @@ def read_proposals(
     names: Sequence[str] | None = None,
     trust_pickle: bool = False,
 ) -> Iterator[_Entry]:
-    """Name, boxes (n, 4) XYXY in pixels and scores (n,), or None, of each picture.
-
+    """Yield each image's name, boxes (n, 4) XYXY in pixels, and scores (n,) or None.
     ===================  ===========================================================================
     ``store``            folder of :class:`~projects.pdsl.proposals.ProposalStore`
-    ``mcg``              folder of one ``.mat`` for each picture: ``boxes`` (y1, x1, y2, x2),
+    ``mcg``              folder with one ``.mat`` per image: ``boxes`` (y1, x1, y2, x2),
                          counted from 1, and ``scores``; or ``bboxes`` and ``bboxes_scores``
     ``selective_search`` one ``.mat``: a cell ``boxes`` in the order of the image set, boxes as
-                         in MCG, no scores; ``names`` gives the image set unless ``images`` does
+                         in MCG, no scores; ``names`` is the image set unless ``images`` is given
     ``detectron``        ``.pkl`` of Detectron (``boxes, scores, indexes``) or detectron2
                          (``boxes, objectness_logits, ids, bbox_mode``)
-    ``mmdet``            ``.pkl`` of file names to ``bboxes`` and ``scores``, or to an array of
-                         four or five columns
+    ``mmdet``            ``.pkl`` that maps file names to ``bboxes`` and ``scores``, or to an
+                         array with four or five columns
     ===================  ===========================================================================
 
-    From corners counted from 1, one is subtracted, as Detectron's converters do. Ids are strings:
-    the integer 154 is '154'.
+    One is subtracted from corners that are counted from 1, as in Detectron's converters. Ids are
+    converted to strings: the integer 154 becomes '154'.
 
     Args:
         path: File or folder.
-        format: One of ``FORMATS``; None finds it.
+        format: One of ``FORMATS``; None detects it.
         names: The image set of a Selective Search file.
-        trust_pickle: Unpickle freely, which runs any code that the file contains.
+        trust_pickle: Unpickle without restrictions, which runs any code in the file.
 
     Raises:
-        ValueError: The content is not as the format says.
+        ValueError: The content does not match the format.
     """
     format = format or find_format(path, trust_pickle)
     if format not in FORMATS:
@@ -113,7 +112,7 @@ def _field(where: str, content: Mapping, fields: Sequence[str]) -> Any:
 
 
 def _from_matlab(where: str, boxes: Any) -> np.ndarray:
-    """(y1, x1, y2, x2) counted from 1 to XYXY counted from 0."""
+    """Convert (y1, x1, y2, x2) counted from 1 to XYXY counted from 0."""
     boxes = np.asarray(boxes)
     if not boxes.size:
         return np.zeros((0, 4), dtype=np.float32)
@@ -123,10 +122,10 @@ def _from_matlab(where: str, boxes: Any) -> np.ndarray:
 
 
 def _array(where: str, values: Any, dtype: type = np.float32) -> np.ndarray:
-    """Numbers as ``dtype``.
+    """Convert values to an array of type ``dtype``.
 
     Raises:
-        ValueError: They are no numbers, or nested unequally.
+        ValueError: The values are not numbers, or are nested unevenly.
     """
     try:
         return np.asarray(values, dtype=dtype)
@@ -135,10 +134,10 @@ def _array(where: str, values: Any, dtype: type = np.float32) -> np.ndarray:
 
 
 def _numbers(where: str, boxes: Any, scores: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Boxes (n, 4) float32 and scores (n,) float64, or None.
+    """Return boxes (n, 4) float32 and scores (n,) float64, or None.
 
     Raises:
-        ValueError: They are not so, or not finite.
+        ValueError: The shapes or types do not match, or a value is not finite.
     """
     boxes = _array(where, boxes)
     boxes = boxes.reshape(0, 4) if not boxes.size else boxes
@@ -215,7 +214,7 @@ def _read_mmdet(path: Path, content: Mapping) -> Iterator[_Entry]:
 
 
 def write_detectron2(path: str | os.PathLike, proposals: Iterator[_Entry]) -> int:
-    """Write detectron2's ``.pkl``, best first; returns the number of pictures."""
+    """Write detectron2's ``.pkl``, best proposals first; return the number of images."""
     content: dict[str, Any] = dict(boxes=[], objectness_logits=[], ids=[], bbox_mode=_XYXY_ABS)
     for name, boxes, scores in proposals:
         boxes, scores = tidy(boxes, scores)
@@ -227,7 +226,7 @@ def write_detectron2(path: str | os.PathLike, proposals: Iterator[_Entry]) -> in
 
 
 def write_mmdet(path: str | os.PathLike, proposals: Iterator[_Entry]) -> int:
-    """Write the dict that mmdet's ``proposal_file`` reads; returns the number of pictures."""
+    """Write the dict that mmdet's ``proposal_file`` reads; return the number of images."""
     content = {}
     for name, boxes, scores in proposals:
         boxes, scores = tidy(boxes, scores)

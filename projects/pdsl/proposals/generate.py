@@ -1,4 +1,4 @@
-"""Selective Search over a folder of pictures: parallel, and resumed after an interruption."""
+"""Parallel Selective Search over a folder of images that resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ def generate_proposals(
     workers: int = 1,
     on_picture: Callable[[], object] | None = None,
 ) -> ProposalStore | None:
-    """Make a :class:`ProposalStore` of pictures.
+    """Generate a :class:`ProposalStore` for images.
 
-    Each picture's proposals are kept below ``out`` at once and packed when all are there, so that
-    an interrupted call goes on where it was. Under torchrun every process makes its part, and
-    the last one to finish packs. A complete store of the same pictures and arguments is left as
-    it is.
+    The proposals of each image are saved below ``out`` immediately and packed once all are there,
+    so an interrupted call resumes where it stopped. Under torchrun, each process handles its share,
+    and the last one to finish packs the store. A complete store of the same images and arguments is
+    left unchanged.
 
     Args:
-        pictures: Paths by name.
+        pictures: Image paths by name.
         out: Folder of the store.
         quality: See :func:`~projects.pdsl.proposals.selective_search`.
-        max_proposals: See there.
-        min_side: See there.
-        max_side: See there.
-        workers: Processes.
-        on_picture: Called after each picture of this process, those of an earlier call included.
+        max_proposals: See :func:`~projects.pdsl.proposals.selective_search`.
+        min_side: See :func:`~projects.pdsl.proposals.selective_search`.
+        max_side: See :func:`~projects.pdsl.proposals.selective_search`.
+        workers: Number of worker processes.
+        on_picture: Called after each image of this process, including images of an earlier call.
 
     Returns:
-        The store, or None while other processes are still at work.
+        The store, or None while other processes are still running.
 
     Raises:
-        ValueError: ``out`` holds proposals made with other arguments or of other pictures, or a
-            picture cannot be read.
+        ValueError: ``out`` holds proposals made with other arguments or for other images, or an
+            image cannot be read.
     """
     out = Path(out)
     options = dict(
@@ -92,7 +92,7 @@ def generate_proposals(
             on_picture()
     if not all(_part(parts, name).is_file() for name in pictures):
         return None
-    with locked(out / '.lock'):  # others may have seen the last part, too
+    with locked(out / '.lock'):  # another process may also have seen the last part
         if (out / 'index.json').is_file():
             return ProposalStore(out)
         store = write_store(out, ((name, _load(_part(parts, name)), None) for name in pictures))
@@ -101,7 +101,7 @@ def generate_proposals(
 
 
 def _is_ours(name: str) -> bool:
-    """What another process of this call may have written by now; parts are being written."""
+    """Tell whether another process of this call may have written a file, including parts."""
     return name in ('parts', 'settings.json') or name.startswith('.')
 
 

@@ -1,4 +1,4 @@
-"""Folders of pictures, split over processes and machines."""
+"""Listing folders of images and splitting work over processes and machines."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _T = TypeVar('_T')
 def list_pictures(
     folder: str | os.PathLike, names_file: str | os.PathLike | None = None
 ) -> dict[str, str]:
-    """Paths of the pictures in a folder and those below it, by name.
+    """Return the paths of the images in a folder and its subfolders, by name.
 
-    The name is the path within the folder without its suffix, with '/' between folders.
+    The name is the path relative to the folder without its suffix, with '/' between folders.
 
     Args:
         folder: The folder.
-        names_file: An image set: of each line the first word is the name of a picture to keep,
-            with or without suffix.
+        names_file: An image set: the first word of each line is the name of an image to keep, with
+            or without suffix.
 
     Raises:
-        FileNotFoundError: The folder, or a picture of the image set, does not exist.
-        ValueError: No pictures, or two of one name.
+        FileNotFoundError: The folder, or an image of the image set, does not exist.
+        ValueError: The folder has no images, or two images with the same name.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -64,13 +64,13 @@ def list_pictures(
 
 
 def of_this_rank(items: Sequence[_T]) -> list[_T]:
-    """Every WORLD_SIZE-th item from RANK on, which torchrun sets; all without it."""
+    """Return every WORLD_SIZE-th item, starting at RANK, under torchrun; otherwise all items."""
     rank, size = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
     return list(items[rank::size])
 
 
 def map_unordered(function: Callable, items: Sequence[Any], workers: int) -> Iterator[Any]:
-    """Results in any order, from as many processes as ``workers``.
+    """Yield results in any order, computed by ``workers`` processes.
 
     Raises:
         InputError: A process was killed.
@@ -78,8 +78,8 @@ def map_unordered(function: Callable, items: Sequence[Any], workers: int) -> Ite
     if workers <= 1 or len(items) < 2:
         yield from map(function, items)
         return
-    # Spawned, not forked: forking a process in which OpenCV or PyTorch has threads can hang. An
-    # executor, not a Pool, which waits for ever for what a killed process had in hand.
+    # Spawn, because forking a process in which OpenCV or PyTorch has threads can hang. An executor,
+    # because a Pool waits forever for the items of a killed process.
     context = multiprocessing.get_context('spawn')
     rest = iter(items)
     with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:

@@ -1,4 +1,4 @@
-"""Selective Search (Uijlings et al. 2013), as OpenCV's contributed modules have it."""
+"""Selective Search (Uijlings et al. 2013), from OpenCV's contributed modules."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def selective_search(
     min_side: float = 0,
     max_side: int | None = None,
 ) -> np.ndarray:
-    """Proposals of a picture, in the algorithm's own order; the same at every call.
+    """Return deterministic proposals for an image, in the order of the algorithm.
 
     Args:
-        image: (H, W, 3) uint8, BGR.
-        quality: The slow set of strategies with more boxes, in place of the fast one.
-        max_proposals: How many of the first to keep; None for all.
-        min_side: Boxes with a side below this, in pixels of ``image``, are left out.
-        max_side: Longer side of the picture that is searched; larger ones are scaled down.
+        image: Image (H, W, 3), uint8 BGR.
+        quality: Use the slow set of strategies, which yields more boxes, instead of the fast one.
+        max_proposals: Keep at most this many of the first proposals; None keeps all.
+        min_side: Drop boxes with a side below this, in pixels of ``image``.
+        max_side: Largest longer side of the image to search; larger images are scaled down.
 
     Returns:
-        (n, 4) float32, XYXY in pixels.
+        Boxes (n, 4), float32, XYXY in pixels.
 
     Raises:
-        ModuleNotFoundError: OpenCV without its contributed modules.
+        ModuleNotFoundError: OpenCV lacks its contributed modules.
     """
     if not hasattr(cv2, 'ximgproc') or not hasattr(cv2.ximgproc, 'segmentation'):
         raise ModuleNotFoundError(
@@ -53,7 +53,7 @@ def selective_search(
     else:
         search.switchToSelectiveSearchFast()
     with _LOCK:
-        # Boxes are ranked with C's rand(), of which a process has one state.
+        # OpenCV ranks boxes with C's rand(), whose state is global to the process.
         ctypes.CDLL(None).srand(0)
         found = search.process()
     boxes_xywh = np.asarray(found, dtype=np.float32).reshape(-1, 4)

@@ -1,4 +1,4 @@
-"""Proposals of a whole data set on disk, of which a process reads one picture's at a time."""
+"""On-disk proposals of a whole dataset, read one image at a time."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _FORMAT = 'mmtriad-proposals-1'
 
 
 def names_of_picture(img_path: str | os.PathLike, img_id: object = None) -> list[str]:
-    """Names under which a store may have a picture: its id, then the end of its path.
+    """Return the names under which a store may list an image: its id, then the end of its path.
 
-    The file's name without and with its suffix, and both with one and with two folders in front.
+    The end of the path is the file name without and with its suffix, then both with one and with
+    two parent folders.
     """
     path = Path(os.path.normpath(img_path))
     ends = [name.split('/') for name in (path.with_suffix('').as_posix(), path.as_posix())]
@@ -40,21 +41,21 @@ def names_of_picture(img_path: str | os.PathLike, img_id: object = None) -> list
 def tidy(
     boxes: np.ndarray, scores: np.ndarray | None, max_proposals: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Proposals by falling score, without those that another rounds to the same pixels.
+    """Sort proposals by descending score and drop those that round to the same pixels as another.
 
-    Equal scores keep their order. Of equal boxes the best one stays. Boxes without area are left
-    out.
+    Equal scores keep their order. Among equal boxes, the best one is kept. Boxes without area are
+    dropped.
 
     Args:
-        boxes: (n, 4) XYXY in pixels.
-        scores: (n,), or None: all 0.
-        max_proposals: How many of the best to keep; None for all.
+        boxes: Boxes (n, 4), XYXY in pixels.
+        scores: Scores (n,), or None if all are 0.
+        max_proposals: Keep at most this many of the best proposals; None keeps all.
 
     Returns:
-        (m, 4) and (m,) float32.
+        Boxes (m, 4) and scores (m,), float32.
 
     Raises:
-        ValueError: Shapes do not fit or a number is not finite.
+        ValueError: The shapes do not match, or a number is not finite.
     """
     boxes = np.asarray(boxes, dtype=np.float32)
     boxes = boxes.reshape(0, 4) if not boxes.size else boxes
@@ -74,18 +75,18 @@ def tidy(
 
 
 class ProposalStore:
-    """Proposals in a folder of plain NumPy files, mapped into memory.
+    """Read proposals from a folder of plain, memory-mapped NumPy files.
 
-    ``index.json`` names the pictures, ``offsets.npy`` (n + 1,) says which rows of ``boxes.npy``
-    (N, 4), XYXY in pixels, and ``scores.npy`` (N,) are whose. All workers on a machine share the
-    pages that are read, and none of them holds more than the index.
+    ``index.json`` lists the images. ``offsets.npy`` (n + 1,) says which rows of ``boxes.npy``
+    (N, 4), XYXY in pixels, and ``scores.npy`` (N,) belong to each image. All workers on a machine
+    share the pages they read, and each of them holds only the index in memory.
 
     Args:
-        folder: Written by :func:`write_store`.
+        folder: Folder written by :func:`write_store`.
 
     Raises:
-        FileNotFoundError: The folder or a file of it is missing.
-        ValueError: The files do not belong together.
+        FileNotFoundError: The folder or one of its files is missing.
+        ValueError: The files do not match each other.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
@@ -121,19 +122,19 @@ class ProposalStore:
 
     @property
     def names(self) -> list[str]:
-        """The pictures, in the order of the rows."""
+        """Return the names of the images, in the order of the rows."""
         return list(self._rows)
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Return the number of images."""
         return len(self._rows)
 
     def find(self, *names: str) -> str | None:
-        """The first of the names that the store has."""
+        """Return the first of the given names that is in the store, or None."""
         return next((name for name in names if name in self._rows), None)
 
     def read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (n, 4), XYXY in pixels, and scores (n,) of a picture, float32, copied."""
+        """Return copies of an image's boxes (n, 4), XYXY in pixels, and scores (n,), float32."""
         if self._boxes is None or self._scores is None:
             boxes, scores = (read_npy(self.folder / f'{n}.npy', 'r') for n in ('boxes', 'scores'))
             count = int(self._offsets[-1])
@@ -148,7 +149,7 @@ class ProposalStore:
         return np.array(self._boxes[rows]), np.array(self._scores[rows])
 
     def __getstate__(self) -> dict:
-        """Without the memory maps, which would be pickled as a whole."""
+        """Return the state without the memory maps, which would be pickled as whole arrays."""
         return dict(self.__dict__, _boxes=None, _scores=None)
 
 
@@ -157,15 +158,15 @@ def write_store(
     proposals: Iterable[tuple[str, np.ndarray, np.ndarray | None]],
     max_proposals: int | None = None,
 ) -> ProposalStore:
-    """Write a store; it can be opened only once it is complete.
+    """Write a store, which can be opened only once it is complete.
 
     Args:
-        folder: Where to.
-        proposals: Name, boxes (n, 4) and scores (n,) or None of each picture; see :func:`tidy`.
-        max_proposals: How many of the best to keep of each picture.
+        folder: Folder to write to.
+        proposals: Name, boxes (n, 4), and scores (n,) or None of each image; see :func:`tidy`.
+        max_proposals: Keep at most this many of the best proposals per image.
 
     Raises:
-        ValueError: A name comes twice, or :func:`tidy` refuses a picture's proposals.
+        ValueError: A name is repeated, or :func:`tidy` rejects an image's proposals.
     """
     folder = Path(folder)
     names: dict[str, None] = {}
@@ -181,7 +182,7 @@ def write_store(
         all_boxes.append(boxes)
         all_scores.append(scores)
         ends.append(ends[-1] + len(boxes))
-    (folder / 'index.json').unlink(missing_ok=True)  # until all else is there
+    (folder / 'index.json').unlink(missing_ok=True)  # restored last, once the arrays are complete
     for name, array in (
         ('offsets', np.array(ends, dtype=np.int64)),
         ('boxes', np.concatenate([np.zeros((0, 4), np.float32), *all_boxes])),

@@ -1,1 +1,1 @@
-"""What `make bench` measures (one file a project), where figures are kept, and the page of them."""
+"""The measurements of `make bench` (one file per project), their storage and their page."""

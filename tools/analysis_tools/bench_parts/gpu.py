@@ -1,4 +1,4 @@
-"""The same on a GPU, with compiled models, mmcv's CUDA operators, and how far results are apart."""
+"""GPU measurements: all steps, compiled models, mmcv's CUDA operators, agreement with the CPU."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from . import machine, pdsl, plvl, rvse
 from .table import Row
 from .work import Settings, Step, beside, config_of
 
-# What runs on the CPU wherever the network is, and galleries in faiss's CPU index.
+# Steps that run on the CPU regardless of the network's device; galleries use faiss's CPU index.
 CPU_ONLY = ('proposals', 'exact cues', 'cached cues', 'data', 'gallery')
 
 
 def steps(settings: Settings) -> Iterator[Step]:
-    """Nothing where there is no GPU."""
+    """Yield the GPU steps; yield nothing without a GPU."""
     if not torch.cuda.is_available():
         return
     on_gpu = replace(settings, device='cuda')
@@ -80,7 +80,7 @@ def operator(name: str, count: int, settings: Settings) -> Row:
 
 @torch.inference_mode()
 def difference(run: Callable[[str], Tensor]) -> Row:
-    """Of what the same weights give on the same input, in float32."""
+    """Return the largest difference between CPU and GPU, same weights and input, in float32."""
     return dict(ours=float((run('cuda').cpu() - run('cpu')).abs().max()), repeats=1)
 
 

@@ -1,4 +1,4 @@
-"""What the machine can do: matrix products and copies of memory, the roof of everything else."""
+"""The machine's peak rates: matrix products and memory copies, the roof for everything else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .work import Row, Settings, Step, beside
 
 
 def steps(settings: Settings) -> Iterator[Step]:
-    """Products of square matrices and copies, by one thread and by all."""
+    """Yield products of square matrices and copies, with one thread and with all threads."""
     size, mebibytes = (256, 8) if settings.quick else (2048, 512)
     for threads in sorted({1, settings.threads}):
         for dtype in ('float32', 'bfloat16'):

@@ -1,4 +1,4 @@
-"""The page of the figures, and its plots; it knows nothing that the CSV does not say."""
+"""Generate the page of figures and its plots from the CSV alone."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ the results are from the CPU's.
 
 
 def write_page(table: Table, folder: Path) -> Path:
-    """Writes ``benchmarks.md`` and ``images/bench_*.png`` into a folder; returns the page's path.
+    """Write ``benchmarks.md`` and ``images/bench_*.png`` to a folder; return the page's path.
 
     Args:
         table: The figures.
-        folder: ``docs`` of the repository.
+        folder: The ``docs`` folder of the repository.
     """
     rows = table.numbers()
     images = folder / 'images'
@@ -123,7 +123,7 @@ def _machine(rows: Sequence[Row], roof: Roof) -> str:
 
 
 def _costs(rows: Sequence[Row], roof: Roof) -> str:
-    """The most expensive stages, a sample each, of every project and of all."""
+    """Tabulate the most expensive stages per sample, for each project and overall."""
     stages = [
         row for row in rows
         if row['unit'] == 's' and row['device'] == 'cpu' and row['dtype'] == 'float32'
@@ -132,7 +132,7 @@ def _costs(rows: Sequence[Row], roof: Roof) -> str:
         and not row['what'].startswith(('gallery', 'inference by size'))
     ]  # fmt: skip
     largest: dict[tuple, Row] = {}
-    for row in stages:  # the largest size of each
+    for row in stages:  # keep the largest size of each stage
         key = (row['project'], row['what'])
         if key not in largest or row['size'] > largest[key]['size']:
             largest[key] = row
@@ -164,7 +164,7 @@ def _costs(rows: Sequence[Row], roof: Roof) -> str:
 
 
 def _note(rows: Sequence[Row], roof: Roof) -> list[str]:
-    """What limits the parts of a millisecond and more, and how near the extremes come."""
+    """Describe what limits parts of at least a millisecond, and the extremes of their limits."""
     found = [(row, *limit) for row in rows if row['unit'] == 's' and row['ours'] > 1e-3
              and (limit := roof.limit(row))]  # fmt: skip
     if not found:
@@ -186,12 +186,12 @@ def _part(row: Row) -> str:
 
 
 def _each(row: Row) -> float:
-    """Seconds a sample."""
+    """Return the seconds per sample."""
     return row['ours'] / (row['size'] if row['size_name'] in ('images', 'pairs') else 1)
 
 
 def _tables(rows: Sequence[Row], roof: Roof) -> list[str]:
-    """A table for each quantity, its stages below it."""
+    """Build one table per quantity, with its stages below it."""
     tables = []
     for what in dict.fromkeys(row['what'].partition(': ')[0] for row in rows):
         own = [row for row in rows if row['what'].partition(': ')[0] == what]
@@ -255,7 +255,7 @@ def _memory(mebibytes: float | None) -> str:
 
 
 def _rate(row: Row) -> str:
-    """How many of what is counted a second serves."""
+    """Return the rate per second in the counted unit."""
     if row['unit'] == 'us/pair':
         return f'{1e6 / row["ours"]:,.0f} pairs'
     counted = ('images', 'sentences', 'pairs', 'masks')

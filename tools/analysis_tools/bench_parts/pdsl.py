@@ -1,4 +1,4 @@
-"""PDSL: proposals, cues, inference and training by number of boxes and size of the picture."""
+"""PDSL: proposals, cues, inference and training by number of boxes and image size."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PRODUCTS = "PyTorch's products"
 
 
 def steps(settings: Settings) -> Iterator[Step]:
-    """Everything of PDSL."""
+    """Yield all steps of PDSL."""
     make = partial(Step, 'pdsl')
     for side in settings.sizes((320, 480, 640), (64,)):
         yield make('proposals', 'longer side', side, partial(proposals, side, settings),
@@ -72,13 +72,13 @@ def proposals(side: int, settings: Settings) -> Row:
 
 @lru_cache(maxsize=1)
 def views(quick: bool) -> list[tuple[np.ndarray, np.ndarray, dict]]:
-    """Two augmented views of a photograph with the seeds of three classes."""
+    """Return two augmented views of a photograph with the seeds of three classes."""
     np.random.seed(0)
     return list(one.training_views(str(photographs()[0]), 2, 10, 100 if quick else 2000))
 
 
 def cues(kind: str, count: int, settings: Settings) -> list[Row]:
-    """Pseudo masks of one training iteration; cached ones with the bytes that each takes."""
+    """Measure one training iteration's pseudo masks; cached ones also by bytes per mask."""
     (first, seeds, meta), (image, others, other_meta) = views(settings.quick)
     published = partial(one.published_cue, image, others[:count])
     exact = GrabCutCue(num_threads=settings.threads)
@@ -86,7 +86,7 @@ def cues(kind: str, count: int, settings: Settings) -> list[Row]:
         return [beside(partial(exact, image, others[:count]), published, settings)]
     with tempfile.TemporaryDirectory() as folder:
         cue = CachedCue(exact, folder)
-        cue(first, seeds[:count], meta)  # warm: another view of the picture has been here
+        cue(first, seeds[:count], meta)  # warm: the cache has seen another view of the image
         ours = partial(cue, image, others[:count], other_meta)
         found = beside(ours, published, settings)
         files = list(Path(folder).rglob('*.npz'))
@@ -110,7 +110,7 @@ def boxes_of(path: str) -> np.ndarray:
 
 @torch.inference_mode()
 def inference(what: str, side: int, count: int, settings: Settings) -> list[Row]:
-    """Everything but the proposals, which have a row of their own."""
+    """Measure everything but the proposals, which have their own row."""
     model = model_of(settings.quick, settings.device)
     path = str(photographs()[0])
     boxes = boxes_of(path)[:count]
@@ -129,7 +129,7 @@ def training_of(quick: bool, device: str) -> tuple[nn.Module, torch.optim.Optimi
 
 
 def training(count: int, settings: Settings) -> list[Row]:
-    """Network alone, without the cues, which have rows of their own."""
+    """Measure the network alone, without the cues, which have their own rows."""
     run = partial(step, count, settings)
 
     def plain(stage: Stage) -> None:
@@ -140,7 +140,7 @@ def training(count: int, settings: Settings) -> list[Row]:
 
 
 def chunks(count: int, settings: Settings) -> Row:
-    """The same with pooled features of few RoIs at a time: less memory for more time."""
+    """Measure pooling the features of few RoIs at a time, which trades time for memory."""
     run = partial(step, count, settings, lambda name, function, *inputs: function(*inputs))
     return beside(partial(run, chunk=256 if count > 256 else 10), run, settings)
 
@@ -149,7 +149,8 @@ def step(count: int, settings: Settings, stage: Stage, chunk: int = 0) -> None:
     model, optimizer = training_of(settings.quick, settings.device)
     batch = data_of(count, settings.quick, settings.device)
     model.roi_head.chunk_size = chunk
-    torch.manual_seed(0)  # dropout decides how many proposals are foreground, each of them a mask
+    # Dropout affects the number of foreground proposals, each of which has a mask.
+    torch.manual_seed(0)
 
     def forward():
         return sum(model(**batch, mode='loss').values())
@@ -165,4 +166,4 @@ def data_of(count: int, quick: bool, device: str) -> dict:
     return one.training_data(model, (64, 48) if quick else (800, 608), count, device)
 
 
-cv2.setNumThreads(1)  # GrabCutCue has threads of its own
+cv2.setNumThreads(1)  # GrabCutCue has its own threads

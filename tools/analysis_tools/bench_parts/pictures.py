@@ -1,4 +1,4 @@
-"""Photographs that every installation has."""
+"""Photographs available in every installation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ['photographs']
 
 
 def photographs() -> list[Path]:
-    """scikit-learn's two, 640 x 427 pixels."""
+    """Return the paths of scikit-learn's two photographs, 640 x 427 pixels."""
     folder = files('sklearn.datasets') / 'images'
     with as_file(folder) as path:
         return sorted(Path(path).glob('*.jpg'))

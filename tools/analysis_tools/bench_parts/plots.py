@@ -19,7 +19,7 @@ BASELINE = '#777777'
 
 
 def draw_project(rows: Sequence[Row], roof: Roof, path: Path) -> bool:
-    """A panel for every quantity with several sizes and one of the stages; whether there is any."""
+    """Plot every quantity that has several sizes, and the stages; return whether there are any."""
     panels: dict[str, list[Row]] = {}
     for row in rows:
         if ': ' not in row['what'] or row['what'].startswith('gallery'):
@@ -46,7 +46,7 @@ def draw_project(rows: Sequence[Row], roof: Roof, path: Path) -> bool:
 
 
 def _lines(axis, what: str, rows: Sequence[Row]) -> None:
-    """Ours by dtype, and the baseline, against the size."""
+    """Plot our figures by dtype, and the baseline, against the size."""
     for dtype, colour in COLOURS.items():
         own = sorted((row for row in rows if row['dtype'] == dtype), key=lambda row: row['size'])
         if own:
@@ -75,7 +75,7 @@ def _lines(axis, what: str, rows: Sequence[Row]) -> None:
 
 
 def _nice(limits: tuple[float, float]) -> list[float]:
-    """A few round numbers within limits."""
+    """Return a few round numbers within limits."""
     for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
         values = [digit * 10.0**power for power in range(-9, 7) for digit in digits]
         found = [value for value in values if limits[0] <= value <= limits[1]]
@@ -85,7 +85,7 @@ def _nice(limits: tuple[float, float]) -> list[float]:
 
 
 def _stages(rows: Sequence[Row]) -> list[Row]:
-    """Of the run whose stages take the longest: those of its largest size in float32."""
+    """Return the stages of the slowest run, at its largest size in float32."""
     runs: dict[tuple, list[Row]] = {}
     for row in rows:
         run, _, stage = row['what'].partition(': ')
@@ -111,7 +111,7 @@ def _bars(axis, rows: Sequence[Row], roof: Roof) -> None:
 
 
 def draw_roofline(rows: Sequence[Row], roof: Roof, path: Path) -> bool:
-    """GFLOP/s against FLOP per byte, below the machine's roof; whether there is anything."""
+    """Plot GFLOP/s against FLOP per byte below the machine's roof; return whether there is any."""
     threads = max((row['threads'] for row in rows), key=int, default='1')
     points = [
         row for row in rows

@@ -1,4 +1,4 @@
-"""PLVL: by size of the image, images at once, sentences per image; its stages, and training."""
+"""PLVL: prediction by image size, batch size and sentences per image; stages and training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DTYPES = ('float32', 'bfloat16')
 
 
 def steps(settings: Settings) -> Iterator[Step]:
-    """Everything of PLVL."""
+    """Yield all steps of PLVL."""
     make = partial(Step, 'plvl')
     side = 64 if settings.quick else 448
     for dtype in DTYPES:
@@ -53,7 +53,7 @@ def steps(settings: Settings) -> Iterator[Step]:
 
 @lru_cache(maxsize=1)
 def model_of(quick: bool, device: str, dtype: str = 'float32') -> tuple[nn.Module, Callable]:
-    """The model, and the context to call it in."""
+    """Return the model and the context to call it in."""
     model = one.build_model(config_of(TINY if quick else FULL), device)
     return lower_precision(model) if dtype == 'bfloat16' else (model, nullcontext)
 
@@ -137,7 +137,7 @@ def training(images: int, size: int, dtype: str, settings: Settings) -> list[Row
 
 
 def data(size: int, settings: Settings) -> Row:
-    """A training sample of a photograph, from file to tensor, by one process."""
+    """Measure one process loading a training sample of a photograph, from file to tensor."""
     init_default_scope('mmdet')
     cfg = config_of(FULL)
     pipeline = Compose(cfg.train_dataloader.dataset.pipeline)

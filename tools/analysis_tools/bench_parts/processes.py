@@ -1,4 +1,4 @@
-"""All three projects by number of processes, started by torchrun as users start them."""
+"""All three projects by number of processes, launched with torchrun."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAUNCHER = HERE.parents[1] / 'misc' / 'launch.py'
 
 
 def steps(settings: Settings) -> Iterator[Step]:
-    """A fixed amount of work for 1, 2 and 4 processes of one thread each."""
+    """Yield a fixed amount of work for 1, 2 and 4 processes of one thread each."""
     for project, what in (
         ('plvl', 'eight training steps of 16 samples, small model'),
         ('pdsl', 'cue precomputation'),
@@ -56,7 +56,7 @@ def by_processes(what: str, project: str, counts: tuple[int, ...], settings: Set
 
 
 def launch(project: str, count: int, folder: str, settings: Settings) -> dict[str, float]:
-    """What worker.py printed, run by so many processes."""
+    """Run worker.py in ``count`` processes and return what it prints."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]

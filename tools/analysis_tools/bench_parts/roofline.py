@@ -1,4 +1,4 @@
-"""What limits a measurement: the machine's arithmetic or its memory, and how near it comes."""
+"""Limits of a measurement: the machine's arithmetic or memory, and how close it comes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .table import Row
 
 
 class Roof:
-    """The machine's rates, of the rows that measured them.
+    """Hold the machine's peak rates, taken from the rows that measured them.
 
     Args:
         rows: All rows.
@@ -31,7 +31,7 @@ class Roof:
                 self.gbytes[where] = row['gbyte'] / row['ours']
 
     def limit(self, row: Row) -> tuple[str, float] | None:
-        """What limits the row, and the limit's share of the measured time."""
+        """Return what limits the row, and the limit's share of the measured time."""
         where = (row['device'], row['threads'])
         gflops = self.gflops.get((row['dtype'], *where))
         gbytes = self.gbytes.get(where)
@@ -43,6 +43,6 @@ class Roof:
         return name, max(arithmetic, memory) / row['ours']
 
     def cells(self, row: Row) -> tuple[str, str]:
-        """The limit's name and share as text; empty where nothing was counted."""
+        """Return the limit's name and share as text, or empty strings if nothing was counted."""
         found = self.limit(row)
         return ('', '') if found is None else (found[0], f'{100 * found[1]:.0f} %')

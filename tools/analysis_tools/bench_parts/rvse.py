@@ -1,4 +1,4 @@
-"""RVSE: similarities and encoders, their training, and galleries by number of pictures."""
+"""RVSE: similarities and encoders, their training, and galleries by number of images."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ WORDS = [f'w{i}' for i in range(2000)]
 
 
 def steps(settings: Settings) -> Iterator[Step]:
-    """Everything of RVSE."""
+    """Yield all steps of RVSE."""
     make = partial(Step, 'rvse')
     captions = 10 if settings.quick else 500
     for name in ('VSE',) if settings.quick else ('VSE', 'SCAN t2i', 'BFAN equal', 'SAF'):
         for images in settings.sizes((100, 300, 1000), (8,)):
             if name == 'SAF' and images > 300:
-                continue  # half a minute a round
+                continue  # takes half a minute per round
             yield make(f'similarity of {name}', 'pictures', images,
                        partial(similarity, name, images, captions, settings),
                        unit='us/pair', against='published loop')  # fmt: skip
@@ -57,27 +57,27 @@ def similarity(name: str, images: int, captions: int, settings: Settings) -> Row
     found = {**beside(ours, loop, settings), **work(ours)}
     found['ours'] *= 1e6 / pairs
     found['baseline'] *= 1e6 / of_loop
-    # work is that of `pairs`, as the time is of one
+    # report the work of one pair, like the time
     return dict(found, gflop=found['gflop'] / pairs / 1e-6, gbyte=found['gbyte'] / pairs / 1e-6)
 
 
 @lru_cache(maxsize=1)
 def model_of(quick: bool, device: str) -> nn.Module:
-    """RVSE++ with BERT-base from random weights."""
+    """Build RVSE++ with a randomly initialised BERT-base."""
     cfg = config_of('rvse/rvsepp_selhn_1xb128-30e_coco')
     if quick:
         cfg.model.text_encoder.encoder.bert = dict(
             hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
         )
     torch.manual_seed(0)
-    with torch.inference_mode(False):  # it is trained, too
+    with torch.inference_mode(False):  # the model is also trained
         model = build_quietly(cfg.model, 'mmpretrain').to(device)
     model.text_encoder.set_tokenizer(WordPieceTokenizer.learn([' '.join(WORDS)], 3000, True))
     return model
 
 
 def batch(count: int, device: str) -> tuple[torch.Tensor, list[DataSample]]:
-    """Regions (B, 36, 2048), and captions of 12 words on average."""
+    """Return regions (B, 36, 2048) and captions of 12 words on average."""
     rng = np.random.default_rng(0)
     noise = torch.Generator().manual_seed(0)
     samples = [DataSample() for _ in range(count)]
@@ -134,7 +134,7 @@ def training(count: int, settings: Settings) -> list[Row]:
 
 
 def gallery(count: int, settings: Settings) -> list[Row]:
-    """An exact store: filling, saving, opening, one query and sixteen."""
+    """Measure an exact store: filling, saving, opening, one query and sixteen."""
     from projects.rvse.retrieval import open_store
 
     rows = one.unit_vectors(count, 1024, 0)
@@ -154,7 +154,7 @@ def gallery(count: int, settings: Settings) -> list[Row]:
             ('save', store.save, lambda: np.save(f'{folder}/rows.npy', rows)),
             ('open', lambda: open_store(uri, 'a' * 32), lambda: np.load(f'{folder}/rows.npy')),
         ):
-            # adding twice would replace: once each
+            # run once: adding the same vectors again would replace them
             found = one.time_in_turn({'ours': run, 'baseline': baseline}, 1, warm_up=0)
             made.append(dict(found, what=f'gallery: {what}', repeats=1))
         for of, what in ((16, 'gallery: 16 queries'), (1, 'gallery: one query')):
@@ -168,11 +168,11 @@ def gallery(count: int, settings: Settings) -> list[Row]:
 
 
 def codes(count: int, settings: Settings) -> list[Row]:
-    """A gallery of product-quantised codes beside an exact search over parts of it.
+    """Compare a gallery of product-quantised codes with an exact search over its shards.
 
-    The vectors are made part by part, as shards would hold them, and an exact search opens one
-    part at a time: its seconds are the sum over the parts. Queries are vectors of the gallery with
-    as much noise again (cosine 0.7); those not among their own ten nearest are missed.
+    The vectors are generated shard by shard, and an exact search opens one shard at a time: its
+    time is the sum over the shards. Queries are vectors of the gallery plus noise of equal
+    magnitude (cosine 0.7); a query counts as missed if its vector is not among the ten nearest.
     """
     import faiss
 
@@ -211,7 +211,7 @@ def codes(count: int, settings: Settings) -> list[Row]:
 
 
 def clustered(count: int, channels: int, seed: int) -> np.ndarray:
-    """Unit vectors (count, channels), float32, around 5,000 common centres."""
+    """Return unit vectors (count, channels), float32, around 5,000 shared centres."""
     centres = np.random.default_rng(0).standard_normal((5000, channels), dtype=np.float32)
     rng = np.random.default_rng(seed + 1)
     rows = centres[rng.integers(0, len(centres), count)]

@@ -1,4 +1,4 @@
-"""What each stage of a run costs."""
+"""Cost of each stage of a run."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ def staged(
     baseline: Callable[[Stage], object],
     settings: Settings,
 ) -> list[Row]:
-    """Medians of each stage, ours and the baseline's in turn, and of all together.
+    """Measure medians per stage and in total, alternating between ours and the baseline.
 
     Args:
-        what: The run; a stage's row is named after it and the stage, the last row after it alone.
-        ours: Runs all stages through the ``stage`` that it is given.
-        baseline: The same.
+        what: Name of the run. The row of a stage is named after the run and the stage, the last row
+            after the run alone.
+        ours: Runs all stages through the ``stage`` callable passed to it.
+        baseline: Same for the baseline.
     """
     counted: dict[str, Row] = {}
 

@@ -1,4 +1,4 @@
-"""The figures of a machine: a CSV that grows by whole measurements."""
+"""Figures of a machine: a CSV file to which whole measurements are appended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Row = dict[str, object]
 
 
 def machine_name(device: str = 'cpu') -> str:
-    """What measures: model of the processor and number of cores, and the GPU where it is one."""
+    """Name the machine by processor model and number of cores, and by the GPU if it is one."""
     model = platform.processor() or platform.machine()
     info = Path('/proc/cpuinfo')
     if info.is_file():
@@ -40,7 +40,7 @@ def machine_name(device: str = 'cpu') -> str:
 
 
 def versions() -> str:
-    """Of what the figures depend on."""
+    """Return the versions that the figures depend on."""
     found = [f'torch {torch.__version__}', f'opencv {cv2.__version__}']
     for name in ('faiss-cpu', 'numpy', 'transformers'):
         try:
@@ -51,20 +51,20 @@ def versions() -> str:
 
 
 def text(value: object) -> str:
-    """A cell; numbers with five digits that count."""
+    """Format a cell; numbers have five significant digits."""
     if value is None:
         return ''
     return f'{value:.5g}' if isinstance(value, float) else str(value)
 
 
 class Table:
-    """Rows of a CSV, by what they measure; the last one of a key counts.
+    """Hold the rows of a CSV file by what they measure; the last row with a key counts.
 
     Args:
-        path: The file; it need not be there.
+        path: The file; it need not exist.
 
     Raises:
-        InputError: It has other columns.
+        InputError: The file has other columns.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +74,7 @@ class Table:
             return
         content = path.read_text(encoding='utf-8')
         whole = content[: content.rfind('\n') + 1]
-        if whole != content:  # a stop in the middle of a line
+        if whole != content:  # a run was stopped in the middle of a line
             path.write_text(whole, encoding='utf-8')
         reader = csv.DictReader(io.StringIO(whole))
         if tuple(reader.fieldnames or ()) != COLUMNS:
@@ -86,12 +86,12 @@ class Table:
             self.rows[tuple(row[name] for name in KEY)] = row
 
     def has(self, row: Mapping[str, object]) -> bool:
-        """Whether a row of this key is there, measured with the versions of now."""
+        """Return whether a row with this key exists that was measured with the current versions."""
         found = self.rows.get(tuple(text(row[name]) for name in KEY))
         return found is not None and found['versions'] == row['versions']
 
     def append(self, rows: Iterable[Mapping[str, object]]) -> None:
-        """Writes a measurement's rows at once."""
+        """Write the rows of a measurement at once."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, COLUMNS, lineterminator='\n')
@@ -105,7 +105,7 @@ class Table:
             file.write(buffer.getvalue())
 
     def numbers(self) -> list[Row]:
-        """All rows, with numbers as such; empty cells are None."""
+        """Return all rows with numbers as floats and empty cells as None."""
         return [
             {k: (float(v) if v else None) if k in NUMBERS else v for k, v in row.items()}
             for row in self.rows.values()

@@ -1,4 +1,4 @@
-"""Arithmetic and memory traffic of a run, and timing it beside a baseline."""
+"""Arithmetic and memory traffic of a run, and its time next to a baseline's."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Run = Callable[[], object]
 
 
 def config_of(name: str) -> Config:
-    """A config of this repository, such as ``plvl/NAME``."""
+    """Load a config of this repository, such as ``plvl/NAME``."""
     return load_config(CONFIGS / f'{name}.py')
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure: with little work to try the machinery (``quick``), on what, how often."""
+    """Hold the device, the repeats and the size of measurements; ``quick`` is only a trial run."""
 
     quick: bool = False
     rounds: int = 3
@@ -45,11 +45,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Step:
-    """A measurement: the key of its row, and what makes that row.
+    """Represent a measurement: the key of its row, and the function that produces the row.
 
     Args:
-        run: Returns a dict of ``ours``, ``baseline`` and so on (see :func:`beside`), or a list of
-            them, whose others name what they are in ``what``; the step's own comes last.
+        run: Returns a dict with ``ours``, ``baseline`` and so on (see :func:`beside`), or a list of
+            such dicts. The step's own dict comes last; the others give their name in ``what``.
     """
 
     project: str
@@ -65,7 +65,7 @@ class Step:
 
 
 class Bytes(TorchDispatchMode):
-    """Counts what all operators would read and write in memory if none found it in a cache."""
+    """Count the bytes that all operators would read and write if nothing were cached."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,17 +82,17 @@ class Bytes(TorchDispatchMode):
 
 
 def _bytes(tensor: Tensor) -> int:
-    """What a tensor holds; less than its entries where it is expanded."""
+    """Return the size of a tensor in bytes; an expanded tensor counts only its storage."""
     entries = tensor.numel() * tensor.element_size()
-    if tensor.layout != torch.strided:  # weights in a layout of oneDNN's own
+    if tensor.layout != torch.strided:  # weights in a layout specific to oneDNN
         return entries
     return min(entries, tensor.untyped_storage().nbytes())
 
 
 def work(run: Run) -> Row:
-    """``gflop`` and ``gbyte`` of a run: operations of products, and memory traffic without caches.
+    """Return ``gflop`` and ``gbyte`` of a run: operations of products and uncached memory traffic.
 
-    The traffic is that of PyTorch's operators; a library that fuses them moves less.
+    The traffic is that of PyTorch's operators; a library that fuses operators moves less.
     """
     with operations_counter() as operations, Bytes() as traffic:
         run()
@@ -101,20 +101,20 @@ def work(run: Run) -> Row:
 
 @contextmanager
 def plain_products() -> Iterator[None]:
-    """Matrix products as PyTorch gives them to its libraries."""
+    """Use PyTorch's default matrix products."""
     with mock.patch.object(products, '_ONEDNN', None):
         yield
 
 
 def beside(ours: Run, baseline: Run | None, settings: Settings, rounds: int | None = None) -> Row:
-    """Medians of both, timed in turn, and the most memory that each takes.
+    """Time both in turn; return their medians and peak memory.
 
     Returns:
         ``ours``, ``baseline`` (seconds), ``peak_mib``, ``baseline_peak_mib``, ``repeats``.
     """
     variants = {'ours': ours} if baseline is None else {'ours': ours, 'baseline': baseline}
     peaks = {}
-    for name, run in variants.items():  # warms up, too
+    for name, run in variants.items():  # also warms up
         with PeakMemory(settings.device) as memory:
             run()
         peaks[name] = memory.peak / 2**20

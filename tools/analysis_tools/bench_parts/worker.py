@@ -1,4 +1,4 @@
-"""What one of several processes does; started by processes.py through torchrun."""
+"""Work of one of several processes; launched by processes.py through torchrun."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from projects.common.speed.allocator import keep_freed_memory
 
 
 def plvl(args: argparse.Namespace) -> Callable[[], object]:
-    """A step of the quick start's model: 16 samples over all processes, gradients exchanged."""
+    """Train the quick start's model: 16 samples over all processes, with gradient exchange."""
     import benchmark_plvl as one
 
     from bench_parts.work import config_of
@@ -55,7 +55,7 @@ def plvl(args: argparse.Namespace) -> Callable[[], object]:
 
 
 def pdsl(args: argparse.Namespace) -> Callable[[], object]:
-    """GrabCut masks of pictures, which the processes share, into one cache."""
+    """Compute GrabCut masks of images, shared among the processes, into one cache."""
     import cv2
     import mmcv
 
@@ -88,7 +88,7 @@ def pdsl(args: argparse.Namespace) -> Callable[[], object]:
 
 
 def rvse(args: argparse.Namespace) -> Callable[[], object]:
-    """The test loop over regions and captions on disk, all pairs scored."""
+    """Run the test loop over regions and captions on disk, scoring all pairs."""
     import benchmark_rvse as one
 
     folder = Path(args.folder)
@@ -122,7 +122,7 @@ def main() -> None:
     peak = torch.tensor([float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)])
     dist.all_reduce(peak)
     if dist.get_rank() == 0:
-        found = statistics.median(seconds[1:])  # the first one warms up
+        found = statistics.median(seconds[1:])  # the first run warms up
         print('\n' + json.dumps(dict(seconds=found, peak_mib=peak.item() / 1024)), flush=True)
     del run
     leave_process_group()
