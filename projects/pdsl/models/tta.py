@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .roi_head import detections, known_tags
+from .detections import detections, known_tags
 
 
 @MODELS.register_module()
