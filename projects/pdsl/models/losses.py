@@ -158,7 +158,7 @@ class ReducedLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def reduce(self, sums: Sequence[Tensor], counts: Sequence[float | Tensor]) -> Tensor:
-        """Return the loss as a scalar, given each image's sum and what a mean divides it by."""
+        """Return the weighted loss of a batch, a scalar; see :func:`reduce_images`."""
         return self.loss_weight * reduce_images(sums, counts, self.reduction)
 
     def _check(self, name: str, value: str, expected: Sequence[str]) -> None:
@@ -170,8 +170,8 @@ class ReducedLoss(nn.Module):
 class MILLoss(ReducedLoss):
     """Compute L_OM, the cross-entropy of the image-level scores (Eq. 2).
 
-    A mean is one over classes. If the scores of wrong classes are at their limits, where they are
-    clamped and have no gradient, for 100 iterations in a row, one warning is logged.
+    With 'mean', the loss of an image is averaged over classes. One warning is logged if the scores
+    of wrong classes stay for 100 iterations at their limits, where they have no gradient.
 
     Args:
         reduction: See :func:`reduce_images`; the released code has 'batch_mean', the paper 'sum'.
@@ -206,7 +206,7 @@ class MILLoss(ReducedLoss):
         total = float(sum(each.detach() for each in sums))
         if sum(float(each.sum()) for each in clamped) < 0.99 * total and total > 1e-3:
             self._frozen = 0
-        # 13.8 for a wrong class, 1e-6 for a right one; images of which all is right say nothing
+        # at the clamp a wrong class adds 13.8 and a right one 1e-6; only wrong ones count
         elif any(bool((each > 1).any()) for each in clamped):
             self._frozen += 1
         if self._frozen < _FROZEN_AFTER or self._warned:
@@ -227,13 +227,13 @@ class MILLoss(ReducedLoss):
 class RefinementLoss(ReducedLoss):
     """Compute L_OR^r, the losses of one refinement head (Eq. 3).
 
-    A mean of the classification loss is one over the proposals with a weight, that of the box loss
-    one over all proposals.
+    With 'mean', the classification loss of an image is averaged over the proposals whose weight is
+    not 0, and the box loss over all proposals.
 
     Args:
         reduction: See :func:`reduce_images`; the released code has 'batch_mean', the paper 'sum'.
-        smooth_l1_beta: Where the box loss becomes linear; the released code has 0, which is L1.
-        weighted_regression: Whether the box loss is weighted by y; not for the released ResNet-101.
+        smooth_l1_beta: Error from which the box loss is linear; 0, L1, in the released code.
+        weighted_regression: Whether the box loss is weighted by y; not in the released ResNet-101.
         loss_weight: Factor of the results.
     """
 
@@ -287,13 +287,13 @@ class RefinementLoss(ReducedLoss):
 class PseudoMaskLoss(ReducedLoss):
     """Compute the terms of L_IS: M^0 learns from the cue, M^m from M^(m-1) (Eq. 5).
 
-    Foreground proposals alone take part. A mean is one over them and their pixels.
+    Only foreground proposals have a loss. With 'mean', it is averaged over them and their pixels.
 
     Args:
         reduction: See :func:`reduce_images`; the released code has 'batch_mean', the paper 'sum'.
         soft_targets: Whether M^m learns the probabilities of M^(m-1); in the released code it
             learns those probabilities thresholded at 0.5.
-        weighted: Whether the terms of M^1 to M^n_m are weighted by y; not in the released code.
+        weighted: Whether the terms of M^1 to M^n_m are weighted by y; False in the released code.
         loss_weight: Factor of the results.
     """
 
@@ -338,7 +338,7 @@ class PseudoMaskLoss(ReducedLoss):
 class InstanceCorrelationLoss(ReducedLoss):
     """Compute the terms of L_CL: a mask is as active as its proposal's score says (Eq. 6 to 8).
 
-    Eq. 8 is a mean over an image's proposals, so 'sum' is no reduction of this loss.
+    Eq. 8 is a mean over an image's proposals, so this loss has no reduction 'sum'.
 
     Args:
         target: The score that the activation of a mask should have: 'proposal', the proposal's own

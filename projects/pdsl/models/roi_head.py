@@ -1,4 +1,4 @@
-"""Detection and segmentation of proposals, learnt from an image's tags (paper, section 3)."""
+"""Learn detection and segmentation of proposals from an image's tags (paper, section 3)."""
 
 from __future__ import annotations
 
@@ -118,11 +118,11 @@ class PDSLRoIHead(ProposalRoIHead):
 
         Returns:
             ``loss_mil``, ``loss_refine{r}_cls``, ``loss_refine{r}_reg``, ``loss_mask{m}`` and
-            ``loss_correlation{m}``, as far as this head has them.
+            ``loss_correlation{m}``, for the losses and heads that there are.
 
         Raises:
-            ValueError: Tags are absent or no classes of this head, or ``loss_mask`` has no
-                ``pseudo_masks``.
+            ValueError: Tags are missing or are not classes of this head, or ``pseudo_masks`` is
+                missing although there is a ``loss_mask``.
         """
         tags = [self._tags(sample, x[0].device) for sample in batch_data_samples]
         self._count_warnings([each.bboxes for each in rpn_results_list], tags)
