@@ -17,7 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, Registry, init_default_scope
+from mmengine.registry import DATASETS, MODELS, TASK_UTILS, Registry, init_default_scope
 
 import projects.pdsl.register
 import projects.plvl.register
@@ -203,7 +203,7 @@ def recipes(tmp_path_factory):
     folder = tmp_path_factory.mktemp('recipes')
     text = (ROOT / 'docs/extending.md').read_text()
     blocks = re.findall(r'^```python\n# (\S+\.py)\n(.*?)^```', text, re.M | re.S)
-    assert len(blocks) == text.count('```python') == 6
+    assert len(blocks) == text.count('```python') == 8
     for name, code in blocks:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -214,8 +214,9 @@ def recipes(tmp_path_factory):
     sys.path.remove(str(folder))
     for module in [each for each in sys.modules if each.partition('.')[0] == 'my_lab']:
         del sys.modules[module]
-    for registry in (MODELS, DATASETS):
-        for name in ('AttentionBoxHead', 'SoftmaxMatchingLoss', 'CSVGroundingDataset'):
+    names = ('AttentionBoxHead', 'SoftmaxMatchingLoss', 'MeanBoxMiner', 'CSVGroundingDataset')
+    for registry in (MODELS, TASK_UTILS, DATASETS):
+        for name in names:
             registry._module_dict.pop(name, None)
 
 
@@ -260,6 +261,24 @@ def test_loss_recipe(recipes):
     expected = (F.cross_entropy(S / 0.07, target) + F.cross_entropy(S.T / 0.07, target)) / 2
     torch.testing.assert_close(value, expected)
     assert torch.autograd.grad(value, S)[0].isfinite().all()
+
+
+def test_miner_recipe(recipes):
+    from projects.pdsl.models.pseudo_labels import ImagePredictions, mine_top_boxes
+
+    cfg = load(recipes, '*mean-box*').model.roi_head
+    cfg.bbox_head.fc_channels = (8, 8)
+    head = MODELS.build(cfg)
+    assert type(head.miner).__name__ == 'MeanBoxMiner' and head.miner.iou_thr == 0.7
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8], [30, 30, 40, 40], [0, 0, 10, 6]])
+    scores = torch.tensor([[0.6, 0.1], [0.2, 0.0], [0.1, 0.9], [0.3, 0.2]])
+    image = ImagePredictions(boxes, torch.tensor([0, 1]), torch.tensor([0.5, 0.7]), scores, boxes)
+    truth = head.label(image).truth
+    expected = torch.tensor([[0, 0, 10, (0.6 * 10 + 0.2 * 8) / 0.8], [30, 30, 40, 40]])
+    torch.testing.assert_close(truth.boxes, expected)
+    assert torch.equal(truth.scores, mine_top_boxes(image).scores)
+    none = ImagePredictions(boxes[:0], image.tags, image.image_scores, scores[:0], boxes[:0])
+    assert head.label(none).assignment.labels.shape == (0,)
 
 
 def test_data_set_recipe(recipes, tmp_path):

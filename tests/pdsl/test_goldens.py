@@ -16,7 +16,13 @@ from projects.common.build import build_quietly
 from projects.pdsl.cues import crop_masks
 from projects.pdsl.models import losses as L
 from projects.pdsl.models.mask_head import select_class
-from projects.pdsl.models.pseudo_labels import assign, mine_pseudo_ground_truth, sample_seeds
+from projects.pdsl.models.pseudo_labels import (
+    ImagePredictions,
+    PseudoLabels,
+    assign,
+    mine_top_boxes,
+    sample_seeds,
+)
 from projects.pdsl.released_keys import PDSL_KEYS
 from projects.pdsl.released_weights import convert_detector, convert_imagenet
 
@@ -205,6 +211,7 @@ def test_released_and_paper_losses(case):
     images, classes = case.images, case.num_classes
     total = code = L.reduce_images(mil, [classes] * images, 'batch_mean')
     case.check_relative(code, 'code_loss_cls')
+    case.check_relative(L.MILLoss('batch_mean')(scores, case.tags), 'code_loss_cls')
     case.check_relative(L.reduce_images(mil, [0] * images, 'sum') * images, 'paper_loss_mil_sum')
 
     previous = list(zip(scores, case.boxes))
@@ -212,9 +219,10 @@ def test_released_and_paper_losses(case):
         boxes = [case.head.decode(*pair) for pair in zip(case.boxes, deltas.split(case.split))]
         logits, deltas = logits.split(case.split), deltas.split(case.split)
         sums = {name: [] for name in ('cls', 'l1', 'smooth', 'unweighted')}
-        counted, assignments = [], []
+        counted, assignments, pseudo, targets = [], [], [], []
         for i in range(images):
-            truth = mine_pseudo_ground_truth(*previous[i], case.tags[i], y[i])
+            image = ImagePredictions(case.boxes[i], case.tags[i], y[i], *previous[i])
+            truth = mine_top_boxes(image)
             case.check(truth.boxes, f'r{k}_pgt_boxes_img{i}', 1e-3)
             case.check(truth.scores, f'r{k}_pgt_scores_img{i}', 1e-5)
             case.check(truth.weights, f'r{k}_pgt_weights_img{i}', 1e-6)
@@ -230,6 +238,8 @@ def test_released_and_paper_losses(case):
             target = case.head.bbox_coder.encode(
                 case.boxes[i][rows], truth.boxes[found.matched[rows]]
             )
+            pseudo.append(PseudoLabels(image, truth, found))
+            targets.append(target)
             weights = found.weights[rows]
             sums['l1'].append(L.regression_loss(ours, target, weights, 0).sum())
             sums['smooth'].append(L.regression_loss(ours, target, weights, 1).sum())
@@ -244,6 +254,9 @@ def test_released_and_paper_losses(case):
         loss_reg = L.reduce_images(sums['l1'], case.split, 'batch_mean')
         case.check_relative(loss_cls, f'code_loss_cls_r{k}')
         case.check_relative(loss_reg, f'code_loss_box_reg_r{k}')
+        terms = L.RefinementLoss('batch_mean', smooth_l1_beta=0)(logits, deltas, pseudo, targets)
+        case.check_relative(terms['cls'], f'code_loss_cls_r{k}')
+        case.check_relative(terms['reg'], f'code_loss_box_reg_r{k}')
         case.check_relative(
             L.reduce_images(sums['unweighted'], case.split, 'batch_mean'),
             f'code_r{k}_reg_unweighted',
@@ -275,11 +288,13 @@ class MaskCase:
             ).requires_grad_()
             for m in range(5)
         ]
-        labels, weights, own, top, cropped = [], [], [], [], []
+        labels, weights, own, top, cropped, pseudo = [], [], [], [], [], []
         for i in range(images):
-            truth = mine_pseudo_ground_truth(*last[i], case.tags[i], y[i])
+            image = ImagePredictions(case.boxes[i], case.tags[i], y[i], *last[i])
+            truth = mine_top_boxes(image)
             case.check(truth.boxes, f'mask_pgt_boxes_img{i}', 1e-3)
             found = assign(case.boxes[i], truth, classes)
+            pseudo.append(PseudoLabels(image, truth, found))
             rows = found.foreground
             case.check_equal(rows, f'mask_fg_index_img{i}')
             seeds = sample_seeds(found, 3)
@@ -307,6 +322,10 @@ class MaskCase:
         print(f'{case.prefix}: cropped cues agree with polygons on {agreement:.4f} of the pixels')
         assert agreement > 0.97
 
+        selected = [select_class(logits, labels) for logits in self.logits]
+        correlation = L.InstanceCorrelationLoss('pseudo_gt', agnostic=True, reduction='batch_mean')(
+            selected, pseudo
+        )
         self.released = 0
         count, proposals = len(labels), sum(case.split)
         before = None
@@ -328,6 +347,7 @@ class MaskCase:
             case.check_relative(released, f'code_loss_mask{suffix}')
             distance = L.correlation_loss(activation, top).sum() / count
             case.check_relative(distance, f'code_loss_mask_co{suffix}')
+            case.check_relative(correlation[m], f'code_loss_mask_co{suffix}')
             self.released = self.released + released + distance
             if m == 0:
                 case.check_relative(each.sum(), 'paper_mask_m0_sum')

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -18,15 +19,10 @@ from torchvision.ops import box_iou
 import projects.pdsl.register  # noqa: F401
 from projects.common.build import build_quietly
 from projects.pdsl.models import losses as L
+from projects.pdsl.models.detections import detections
 from projects.pdsl.models.gradient_masks import threshold_heatmaps
 from projects.pdsl.models.pooled_linear import pooled_linear
-from projects.pdsl.models.pseudo_labels import (
-    PseudoGroundTruth,
-    assign,
-    mine_pseudo_ground_truth,
-    sample_seeds,
-)
-from projects.pdsl.models.roi_head import detections
+from projects.pdsl.models.pseudo_labels import ImagePredictions
 
 init_default_scope('mmdet')
 SIZE = 64
@@ -43,7 +39,7 @@ def ellipses(image, boxes, metainfo=None):
 def tiny(repo_root, **changes):
     """The tiny model with a cue that costs nothing; ``changes`` are merged into its config."""
     cfg = Config.fromfile(repo_root / 'configs/pdsl/_base_/pdsl_tiny.py')
-    default = {'roi_head.correlation_average': 'foreground'}  # the scenes' config has another
+    default = {'roi_head.loss_correlation.average': 'foreground'}  # the scenes' config has another
     changes = {'roi_head.mask_head.conv_out_channels': 8, **default, **changes}
     cfg.merge_from_dict({f'model.{key}': value for key, value in changes.items()})
     cfg = cfg.model
@@ -103,39 +99,19 @@ def test_wsddn_by_hand():
     assert one[1, 0].item() == pytest.approx(0.5 * e(1.5) / (e(0.5) + e(1.5)), rel=1e-6)
 
 
-def test_pseudo_ground_truth_by_hand():
-    boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 8], [30, 30, 40, 40], [0, 0, 10, 4.9]])
-    scores = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.8, 0.3], [0.1, 0.1, 0.95], [0, 0.2, 0.1]])
-    y = torch.tensor([0.25, 0.5, 0.75])
-    truth = mine_pseudo_ground_truth(scores, boxes, torch.tensor([0, 2]), y)
-    assert truth.source.tolist() == [0, 2] and truth.weights.tolist() == [0.25, 0.75]
-    found = assign(boxes, truth, num_classes=3)
-    assert found.labels.tolist() == [0, 0, 2, 3]  # 0.49 < 0.5: background
-    assert found.weights.tolist() == [0.25, 0.25, 0.75, 0.25]  # background has one too
-    assert sample_seeds(found, 1).tolist() == [0, 2]
-    seeds = sample_seeds(found, 10)  # no class filter; overlap decides
-    assert seeds.tolist() == [0, 1, 2, 2, 0, 1]
-
-
 def test_a_seed_is_of_its_own_class(repo_root):
     """Also where a class has fewer foreground proposals than seeds, and takes those of others."""
-    model, asked = tiny(repo_root, learning='cascade', **{'roi_head.num_seeds': 10}).train(), {}
-
-    def detection_masks(image, boxes, labels):
-        asked.update(zip(map(tuple, boxes.tolist()), labels.tolist()))
-        return torch.ones(len(boxes), *image.shape[1:], dtype=torch.bool)
-
-    truth = PseudoGroundTruth(
-        boxes=torch.tensor([[0.0, 0, 20, 20], [30, 30, 60, 60]]),
-        labels=torch.tensor([1, 4]),
-        scores=torch.tensor([0.9, 0.8]),
-        weights=torch.ones(2),
-        source=torch.tensor([0, 1]),
-    )
+    head, asked = tiny(repo_root, **{'roi_head.num_seeds': 10}).roi_head, {}
     boxes = torch.tensor([[0.0, 0, 20, 20], [30, 30, 60, 60], [31, 30, 60, 60], [0, 0, 8, 8]])
-    found = (truth, assign(boxes, truth, model.roi_head.num_classes))
-    pseudo_masks = lambda _, boxes, labels: detection_masks(torch.zeros(3, 64, 64), boxes, labels)  # noqa: E731
-    model.roi_head._cue_targets(0, boxes, found, 28, pseudo_masks)
+    scores = torch.zeros(4, 6)
+    scores[0, 1], scores[1, 4] = 0.9, 0.8
+    image = ImagePredictions(boxes, torch.tensor([1, 4]), torch.ones(6), scores, boxes)
+
+    def pseudo_masks(index, boxes, labels):
+        asked.update(zip(map(tuple, boxes.tolist()), labels.tolist()))
+        return torch.ones(len(boxes), SIZE, SIZE, dtype=torch.bool)
+
+    head._cue_targets(0, head.label(image), 28, pseudo_masks)
     assert asked == {(0, 0, 20, 20): 1, (30, 30, 60, 60): 4, (31, 30, 60, 60): 4}
 
 
@@ -166,7 +142,7 @@ def test_correlation_counts_beside_the_masks(repo_root):
     many = run_loss(model, sample(tags=(1,), boxes=np.concatenate((crowd, far))))
     for name in ('loss_correlation1', 'loss_mask1'):
         assert 0.05 < few[name] < 1 and 0.05 < many[name] < 1
-    model.roi_head.correlation_average = 'proposals'
+    model.roi_head.loss_correlation.average = 'proposals'
     diluted = run_loss(model, sample(tags=(1,), boxes=np.concatenate((crowd, far))))
     share = (diluted['loss_correlation1'] / many['loss_correlation1']).item()
     assert share * 19 == pytest.approx(round(share * 19), abs=1e-3) and share < 0.9
@@ -401,51 +377,99 @@ def test_tags_choose_before_threshold_nms_and_the_best(repo_root):
         model.test_step(batch(without))
 
 
+MIL = {'loss_mil'}
+CLS, REG = ({f'loss_refine{r}_{what}' for r in (1, 2, 3)} for what in ('cls', 'reg'))
+MASK, SPECIFIC = ({f'loss_mask{m}' for m in rows} for rows in ((0, 1, 2), (1, 2)))
+CORRELATION = {'loss_correlation1', 'loss_correlation2'}
+# value and the terms that change with it; None where everything after it may
 SWITCHES = {
-    'reduction': 'sum',
-    'smooth_l1_beta': 0.0,
-    'weighted_regression': False,
-    'objectness_factor': True,
-    'soft_masks': False,
-    'weighted_masks': False,
-    'correlation_target': 'pseudo_gt',
-    'correlation_average': 'proposals',
-    'correlation_agnostic': True,
-    'correlation': False,
-    'loss_weights': {'mil': 4.0},
-    'num_seeds': 1,
+    'loss_mil': (None, MIL),
+    'loss_mil.reduction': ('sum', MIL),
+    'loss_mil.loss_weight': (4.0, MIL),
+    'loss_refine': (None, CLS | REG),
+    'loss_refine.reduction': ('sum', CLS | REG),
+    'loss_refine.smooth_l1_beta': (0.0, REG),
+    'loss_refine.weighted_regression': (False, REG),
+    'loss_refine.loss_weight': (4.0, CLS | REG),
+    'loss_mask': (None, MASK),
+    'loss_mask.reduction': ('sum', MASK),
+    'loss_mask.soft_targets': (False, SPECIFIC),
+    'loss_mask.weighted': (False, SPECIFIC),
+    'loss_mask.loss_weight': (4.0, MASK),
+    'loss_correlation': (None, CORRELATION),
+    'loss_correlation.reduction': ('batch_mean', CORRELATION),
+    'loss_correlation.target': ('pseudo_gt', CORRELATION),
+    'loss_correlation.average': ('proposals', CORRELATION),
+    'loss_correlation.agnostic': (True, {'loss_correlation0'}),
+    'loss_correlation.loss_weight': (4.0, CORRELATION),
+    'num_seeds': (1, {'loss_mask0'}),
+    'miner': (dict(type='SelfTrainingMiner', _delete_=True), None),
+    'assigner.iou_thr': (0.9, None),
+    'objectness_factor': (True, None),
 }
 
 
-def test_every_switch_changes_something(repo_root):
+def test_every_switch_changes_its_terms(repo_root):
+    """Each argument changes the terms that it is for, or leaves them out, and no other."""
     rng, losses = np.random.RandomState(0), {}
     boxes = np.array([[4, 4, 40, 40], [20, 10, 60, 50]])[np.arange(40) % 2]
     crowd = np.clip(boxes + rng.uniform(-4, 4, boxes.shape), 0, SIZE)
-    for name, value in {'default': None, **SWITCHES}.items():
-        changes = {} if value is None else {f'roi_head.{name}': value}
-        losses[name] = run_loss(
-            tiny(repo_root, **changes).train(), sample(boxes=crowd), sample(1, 9)
-        )
-    changed = {
-        name: {
-            key.rstrip('0123456789')
-            for key in {*found, *losses['default']}
-            if key not in found
-            or key not in losses['default']
-            or abs(found[key] - losses['default'][key]) > 1e-7
+    for name, (value, _) in {'default': (None, None), **SWITCHES}.items():
+        changes = {} if name == 'default' else {f'roi_head.{name}': copy.deepcopy(value)}
+        model = tiny(repo_root, **changes).train()
+        losses[name] = run_loss(model, sample(boxes=crowd), sample(1, 9))
+    default = losses.pop('default')
+    for name, found in losses.items():
+        value, expected = SWITCHES[name]
+        changed = {
+            key
+            for key in {*found, *default}
+            if key not in found or key not in default or abs(found[key] - default[key]) > 1e-7
         }
-        for name, found in losses.items()
-    }
-    assert not [name for name in SWITCHES if not changed[name]]
-    assert changed['loss_weights'] == {'loss_mil'}
-    assert changed['num_seeds'] == {'loss_mask'}  # of M^0 alone
-    for name in ('soft_masks', 'weighted_masks'):
-        assert changed[name] == {'loss_mask'}
-    for name in ('correlation', 'correlation_target', 'correlation_average'):
-        assert changed[name] == {'loss_correlation'}
-    assert 'loss_correlation0' in losses['correlation_agnostic']
-    for name in ('smooth_l1_beta', 'weighted_regression'):
-        assert all(key.endswith('_reg') for key in changed[name])
+        if expected is None:
+            assert changed >= CLS | SPECIFIC | CORRELATION, name
+        else:
+            assert changed == expected, name
+            assert value is not None or not found.keys() & expected, name
+
+
+@torch.no_grad()
+def test_a_config_without_parts_has_the_defaults(repo_root):
+    """The head's own defaults are those that the base config writes down."""
+    cfg = Config.fromfile(repo_root / 'configs/pdsl/_base_/pdsl_r18.py').model.roi_head
+    written = {name: cfg.pop(name) for name in [*cfg] if name.startswith('loss_')}
+    written |= {name: cfg.pop(name) for name in ('miner', 'assigner')}
+    assert len(written) == 6
+    cfg.bbox_head.fc_channels, cfg.mask_head.conv_out_channels = (8, 8), 8
+    plain, full = MODELS.build(cfg), MODELS.build({**cfg, **copy.deepcopy(written)})
+    for name in written:
+        mine, theirs = getattr(plain, name), getattr(full, name)
+        assert type(mine) is type(theirs) and type(mine).__name__ == written[name].type
+        settings = [
+            {key: value for key, value in vars(each).items() if not key.startswith('_')}
+            for each in (mine, theirs)
+        ]
+        assert settings[0] == settings[1]
+    assert [*plain.state_dict()] == [*full.state_dict()]
+    assert not [key for key in plain.state_dict() if not re.match(r'(bbox|mask)_head\.', key)]
+
+
+def test_without_masks_to_learn_nothing_is_cut_out(repo_root):
+    """Neither the cue nor the mask head is asked for where no term needs them."""
+    off = {'roi_head.loss_mask': None, 'roi_head.loss_correlation': None}
+    model = tiny(repo_root, **off).train()
+    model.cue = model.roi_head._mask_features = None
+    losses = run_loss(model, sample())
+    assert losses.keys() == MIL | CLS | REG
+    model = tiny(repo_root, **{'roi_head.loss_mask': None}).train()
+    model.cue = None
+    assert run_loss(model, sample()).keys() == MIL | CLS | REG | CORRELATION
+    cfg = Config.fromfile(repo_root / 'configs/pdsl/_base_/pdsl_tiny.py').model
+    cfg.cue = cfg.roi_head.loss_mask = None
+    assert MODELS.build(cfg).cue is None
+
+
+def test_other_class_agnostic_masks(repo_root):
     agnostic = tiny(repo_root, **{'roi_head.mask_head.class_agnostic': False})
     assert agnostic.roi_head.mask_head.conv_logits.out_channels == 6
     assert torch.isfinite(run_loss(agnostic.train(), sample())['loss_mask0'])
@@ -550,7 +574,10 @@ def test_pooled_linear_under_autocast():
 @pytest.mark.parametrize('reduction', ['sum', 'mean'])
 def test_batch_is_the_mean_of_its_images(repo_root, reduction):
     """Gradient accumulation over images of different numbers of proposals is a batch of them."""
-    model = tiny(repo_root, **{'roi_head.reduction': reduction}).train()
+    reductions = {
+        f'roi_head.loss_{name}.reduction': reduction for name in ('mil', 'refine', 'mask')
+    }
+    model = tiny(repo_root, **reductions).train()
     first, second = sample(0, 24), sample(1, 11, tags=(0,))
     data = batch(first, second)
     together = model(**model.data_preprocessor(copy.deepcopy(data), True), mode='loss')
@@ -693,13 +720,13 @@ def test_no_foreground_is_counted(repo_root, log):
     assert [line for line in log if 'images without foreground: 1 so far' in line]
 
 
-def test_frozen_loss_is_reported(repo_root, log):
+def test_frozen_loss_is_reported(log):
     """Once, with what to try; images of which all is right neither count nor interrupt."""
-    head = tiny(repo_root).roi_head
+    loss = L.MILLoss()
 
     def run(count, scores, tag):
         for _ in range(count):
-            head._mil_loss([scores], [L.image_level_scores(scores)], [torch.tensor([tag])])
+            loss([scores], [torch.tensor([tag])])
 
     def lines():
         return [line for line in log if 'no gradient for 100 iterations' in line]
@@ -726,7 +753,7 @@ def test_frozen_loss_is_reported(repo_root, log):
     logits[:, 0] = 100.0
     logits.requires_grad_()
     scores = L.wsddn_scores(logits, torch.zeros(4, 6))
-    head._mil_loss([scores], [L.image_level_scores(scores)], [torch.tensor([1])]).backward()
+    loss([scores], [torch.tensor([1])]).backward()
     assert logits.grad.abs().max() == 0
 
 
@@ -741,10 +768,14 @@ def test_one_class(repo_root):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'roi_head.reduction': 'max'}, "roi_head.reduction: 'max'"),
-        ({'roi_head.correlation_target': 'x'}, "correlation_target: 'x'"),
-        ({'roi_head.loss_weights': {'box': 1.0}}, "loss_weights: 'box'"),
+        ({'roi_head.loss_mil.reduction': 'max'}, "MILLoss: reduction='max'"),
+        ({'roi_head.loss_correlation.target': 'x'}, "InstanceCorrelationLoss: target='x'"),
+        ({'roi_head.loss_correlation.average': 'x'}, "InstanceCorrelationLoss: average='x'"),
+        ({'roi_head.loss_correlation.reduction': 'sum'}, "reduction='sum', expected one of"),
+        ({'roi_head.miner': dict(type='SelfTrainingMiner', top_ratio=0)}, 'top_ratio=0'),
         ({'roi_head.num_seeds': 0}, 'num_seeds: 0'),
+        ({'roi_head.correlation_target': 'pseudo_gt'}, 'now roi_head.loss_correlation.target'),
+        ({'roi_head.iou_thr': 0.4}, 'now roi_head.assigner.iou_thr'),
     ],
 )
 def test_wrong_arguments(repo_root, changes, message):

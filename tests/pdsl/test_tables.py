@@ -9,7 +9,7 @@ ROWS = {
     **{f'nr{n}': (HEAD + 'bbox_head.num_refinements', 4, n) for n in (0, 1, 2, 3, 5)},
     **{f'nm{n}': (HEAD + 'mask_head.num_specific', 4, n) for n in (0, 1, 2, 3, 5)},
     **{f'seed{n}': (HEAD + 'num_seeds', 10, n) for n in (1, 50, 100)},
-    'no-acl': (HEAD + 'correlation', None, False),
+    'no-acl': (HEAD + 'loss_correlation.type', 'InstanceCorrelationLoss', None),
     'parallel': ('train_cfg.val_interval', 10000, 2000),
 }
 

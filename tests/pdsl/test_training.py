@@ -183,7 +183,9 @@ def test_accumulation_equals_a_batch(root, tmp_path, reduction, norm):
     common = {
         'model.backbone.norm_cfg': norms[norm],
         'model.backbone.norm_eval': norm != 'GN',
-        'model.roi_head.reduction': reduction,
+        **{
+            f'model.roi_head.loss_{name}.reduction': reduction for name in ('mil', 'refine', 'mask')
+        },
         'model.roi_head.bbox_head.dropout': 0.0,
         'optim_wrapper': dict(
             _delete_=True,

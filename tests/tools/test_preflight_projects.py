@@ -37,6 +37,7 @@ SMALL_PDSL = {
     'val_dataloader.dataset.pipeline.1.max_proposals': 20,
     'val_dataloader.dataset.pipeline.2.scale': (400, 64),
 }
+SUMS = {f'model.roi_head.loss_{name}.reduction': 'sum' for name in ('mil', 'refine', 'mask')}
 SMALL_PLVL = {
     'model.text_encoder.bert': dict(
         hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
@@ -112,7 +113,7 @@ def kaiming(self: PDSLMaskHead) -> None:
 
 def test_sums_at_the_papers_learning_rate_fail(look):
     """Sums over proposals and pixels, with the learning rate that belongs to means."""
-    text = failures(look(PDSL, {**SMALL_PDSL, 'model.roi_head.reduction': 'sum'}, steps=8))
+    text = failures(look(PDSL, {**SMALL_PDSL, **SUMS}, steps=8))
     assert 'the loss is nan' in text or 'does not fall' in text
 
 
@@ -121,7 +122,7 @@ def test_large_start_values_of_the_mask_head_fail(look, monkeypatch):
     monkeypatch.setattr(PDSLMaskHead, 'init_weights', kaiming)
     text = failures(look(PDSL, SMALL_PDSL, steps=1))
     assert 'loss_mask0 starts at' in text and 'start values of its last layer' in text
-    text = failures(look(PDSL, {**SMALL_PDSL, 'model.roi_head.reduction': 'sum'}, steps=1))
+    text = failures(look(PDSL, {**SMALL_PDSL, **SUMS}, steps=1))
     assert 'loss_correlation1 has' in text and 'it is not learnt from' in text
 
 

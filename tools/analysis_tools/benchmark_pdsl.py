@@ -51,8 +51,8 @@ from projects.common.speed.timing import (
 from projects.pdsl.cues import CachedCue, GrabCutCue
 from projects.pdsl.cues.grabcut import grabcut_rectangle
 from projects.pdsl.models import use_no_cue
+from projects.pdsl.models.detections import detections
 from projects.pdsl.models.pseudo_labels import PseudoGroundTruth, assign, sample_seeds
-from projects.pdsl.models.roi_head import detections
 from projects.pdsl.proposals import list_pictures, selective_search, tidy
 
 GIB = 2**30

@@ -42,7 +42,7 @@ VARIANTS = {
     'n_m = 4': {SPECIFIC: 4},
     'n_seed = 1': {SEEDS: 1},
     'n_seed = 10': {SEEDS: 10},
-    'without L_ACL': {'model.roi_head.correlation': False},
+    'without L_ACL': {'model.roi_head.loss_correlation': None},
 }
 METRICS = {
     'box AP50': 'coco/bbox_mAP_50',

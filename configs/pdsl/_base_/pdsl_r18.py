@@ -1,5 +1,5 @@
 # PDSL with ResNet18-WS in the paper's semantics (sections 3 and 4.3), for VOC's 20 classes; losses
-# are means, to which the learning rate belongs (roi_head.reduction='sum': the paper's sums).
+# are means, to which the learning rate belongs (each loss's reduction='sum': the paper's sums).
 # PDSL_PRETRAINED: a checkpoint of configs/pdsl/pretrain or the released backbone, converted by
 # tools/model_converters/pdsl.py, of the same depth. Without it backbone and fully connected layers
 # start from random weights, with which VOC is not learnt.
@@ -25,6 +25,12 @@ model = dict(
     cue=dict(type='GrabCutCue'),
     roi_head=dict(
         type='PDSLRoIHead',
+        loss_mil=dict(type='MILLoss'),
+        loss_refine=dict(type='RefinementLoss'),
+        loss_mask=dict(type='PseudoMaskLoss'),
+        loss_correlation=dict(type='InstanceCorrelationLoss'),
+        miner=dict(type='TopBoxMiner'),
+        assigner=dict(type='OverlapAssigner', iou_thr=0.5),
         num_seeds=10,
         bbox_roi_extractor=dict(
             type='PortableRoIExtractor',

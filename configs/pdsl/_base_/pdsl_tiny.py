@@ -18,7 +18,7 @@ model = dict(
         init_cfg=None,
     ),
     roi_head=dict(
-        correlation_average='proposals',
+        loss_correlation=dict(average='proposals'),
         bbox_roi_extractor=dict(out_channels=64, featmap_strides=[4]),
         bbox_head=dict(
             in_channels=64,

@@ -4,19 +4,28 @@ import projects.common.roi_pool  # noqa: F401
 
 from .box_head import PDSLBoxHead
 from .dan_neck import DANNeck
+from .losses import InstanceCorrelationLoss, MILLoss, PseudoMaskLoss, RefinementLoss
 from .mask_head import PDSLMaskHead
 from .pdsl import PDSL, use_no_cue
+from .pseudo_labels import OverlapAssigner, SelfTrainingMiner, TopBoxMiner
 from .resnet_ws import ResNetWS
 from .roi_head import PDSLRoIHead
 from .tta import PDSLTTAModel
 
 __all__ = [
     'DANNeck',
+    'InstanceCorrelationLoss',
+    'MILLoss',
+    'OverlapAssigner',
     'PDSL',
     'PDSLBoxHead',
     'PDSLMaskHead',
     'PDSLRoIHead',
     'PDSLTTAModel',
+    'PseudoMaskLoss',
+    'RefinementLoss',
     'ResNetWS',
+    'SelfTrainingMiner',
+    'TopBoxMiner',
     'use_no_cue',
 ]

@@ -62,7 +62,8 @@ class PDSL(FastRCNN):
         )
         self.learning = learning
         self.cue: Any = MODELS.build(cue) if isinstance(cue, dict) else cue
-        if learning == 'parallel' and self.with_mask and self.cue is None:
+        learns_masks = self.with_mask and self.roi_head.loss_mask is not None
+        if learning == 'parallel' and learns_masks and self.cue is None:
             raise InputError('model.cue: None; parallel learning of masks needs one (GrabCutCue)')
 
     @staticmethod

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from projects.common.errors import InputError
 
-from .roi_head import detections, known_tags
+from .detections import detections, known_tags
 
 
 @MODELS.register_module()
