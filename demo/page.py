@@ -58,7 +58,7 @@ def _ground_tab(answers: Answers, scenes: ExampleScenes) -> None:
             drawn = _drawing()
             gr.HTML(texts.GROUND_LEGEND)
             outputs = [drawn, gr.HTML(), _json()]
-    chosen = ((0, 2), (3, 0), (5, 1), (8, 0))  # (picture, sentence about it)
+    chosen = ((0, 2), (3, 0), (5, 1), (8, 0))  # (image, sentence about it)
     rows = [[scenes.pictures[i], scenes.sentences(i)[j]] for i, j in chosen]
     _bind('ground', ask, button, inputs, outputs, examples, rows)
 
