@@ -154,7 +154,7 @@ drawn = [
 show(drawn, ['GrabCut', 'the model'])
 
 # %% [markdown]
-# ## Train briefly, with an override
+# ## Train a little, with an override
 #
 # This is equivalent to `tools/train.py CONFIG --cfg-options model.roi_head.num_seeds=1 ...`. With
 # one seed instead of three, a single proposal per tag becomes pseudo ground truth. Training starts

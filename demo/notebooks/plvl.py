@@ -112,7 +112,7 @@ display(figure)
 plt.close(figure)
 
 # %% [markdown]
-# ## Train briefly, with an override
+# ## Train a little, with an override
 #
 # This is equivalent to `tools/train.py CONFIG --cfg-options train_cfg.max_iters=30 ...`. Overrides
 # change the config, and a key that has no effect is refused. Training starts from random weights,

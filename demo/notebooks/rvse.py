@@ -104,7 +104,7 @@ for hit in hits:
     print(f'{hit.score:.2f} {"✓" if hit.name in captions[first] else " "} {hit.name}')
 
 # %% [markdown]
-# ## Look inside: similarities and how SelHN uses them
+# ## Look inside: similarities and what SelHN makes of them
 #
 # The cosine similarities of 16 images and their first captions; matching pairs are on the
 # diagonal. Delta s is the distance between an image's positive and its hardest negative (Eq. 10).
@@ -155,7 +155,7 @@ display(figure)
 plt.close(figure)
 
 # %% [markdown]
-# ## Train briefly, with an override
+# ## Train a little, with an override
 #
 # This is equivalent to `tools/train.py CONFIG --cfg-options model.loss.eps=0.1 ...`: SelHN with
 # another threshold, from random weights, without the warm-up epoch of the Triplet loss alone.
