@@ -81,7 +81,9 @@ def test_links_are_turned_to_the_site():
     assert turn.site_path('tools/train.py') == 'source/tools/train.py.md'
     assert turn.site_path('docs/images/scenes.jpg') == 'images/scenes.jpg'
     page = type('Page', (), {'file': type('File', (), {'src_uri': 'projects/plvl/README.md'})})
-    text = '[a](../../docs/faq.md#x) [b](../common/optim/muon.py)\n```\n[c](../../docs/faq.md)\n```\n'
+    text = (
+        '[a](../../docs/faq.md#x) [b](../common/optim/muon.py)\n```\n[c](../../docs/faq.md)\n```\n'
+    )
     assert turn.on_page_markdown(text, page, None, None) == (
         '[a](../../faq.md#x) [b](../../source/projects/common/optim/muon.py.md)\n'
         '```\n[c](../../docs/faq.md)\n```\n'
