@@ -81,15 +81,21 @@ def parse_args() -> argparse.Namespace:
 
 
 def register_makers(imports: list[str]) -> None:
-    """Import the ``preflight`` module of every package that a config imports, if it has one."""
+    """Import the ``preflight`` module beside each module that a config imports, if there is one.
+
+    Args:
+        imports: Names of packages (``lab``: ``lab.preflight``) or of modules
+            (``projects.plvl.register``: ``projects.plvl.preflight``).
+    """
     for name in imports:
-        module = f'{name}.preflight'
-        try:
-            found = importlib.util.find_spec(module)
-        except ModuleNotFoundError:  # `name` is a module, not a package
-            found = None
-        if found is not None:
-            importlib.import_module(module)
+        for package in (name, name.rpartition('.')[0]):
+            try:
+                found = importlib.util.find_spec(f'{package}.preflight') if package else None
+            except ModuleNotFoundError:  # a module, not a package
+                continue
+            if found is not None:
+                importlib.import_module(f'{package}.preflight')
+                break
 
 
 def check(path: str, args: argparse.Namespace, options: Any) -> tuple[bool, str]:

@@ -31,7 +31,7 @@ show(2**26)  # as large as a layer's weights: these would fill the memory with h
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc alone has these settings')
 def test_freed_memory_stays(repo_root):
-    path = repo_root / 'projects' / 'common' / 'allocator.py'
+    path = repo_root / 'projects' / 'common' / 'speed' / 'allocator.py'
     done = subprocess.run(
         [sys.executable, '-c', SCRIPT, str(path)], capture_output=True, text=True, check=True
     )

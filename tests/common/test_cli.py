@@ -189,6 +189,7 @@ def test_an_error_of_a_data_loading_worker_is_unpacked() -> None:
 
 
 LEAVE = """
+import mmengine.runner  # as every tool that trains has
 import torch
 from pathlib import Path
 from torch.nn.parallel import DistributedDataParallel

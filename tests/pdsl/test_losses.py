@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-import projects.pdsl  # noqa: F401
+import projects.pdsl.register  # noqa: F401
 from projects.pdsl.models.pseudo_labels import (
     Assignment,
     ImagePredictions,

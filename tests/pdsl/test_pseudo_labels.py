@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import TASK_UTILS
 from torchvision.ops import box_iou
 
-import projects.pdsl  # noqa: F401
+import projects.pdsl.register  # noqa: F401
 from projects.pdsl.models.pseudo_labels import (
     ImagePredictions,
     PseudoGroundTruth,

@@ -14,6 +14,12 @@ from mmengine.config import Config
 from PIL import Image
 from torch import nn
 
+import projects.pdsl.preflight
+import projects.pdsl.register
+import projects.plvl.preflight
+import projects.plvl.register
+import projects.rvse.preflight
+import projects.rvse.register  # noqa: F401
 from projects.common.cli.run import prepare
 from projects.common.preflight import RELEASED_RESNET18
 from projects.common.preflight.run import Options, Report, preflight

@@ -138,7 +138,7 @@ def iter_json_list(
     text, position, offset = '', 0, 0  # `offset` characters precede `text`
 
     def fail(reason: str) -> ValueError:
-        return ValueError(f'{path}: not a JSON file ({reason})')
+        return InputError(f'{path}: not a JSON file ({reason})')
 
     def misplaced(what: str) -> ValueError:
         return fail(f'{what}: char {offset + position}')

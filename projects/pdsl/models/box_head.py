@@ -16,7 +16,7 @@ from projects.common.errors import InputError
 
 @MODELS.register_module()
 class PDSLBoxHead(BaseModule):
-    """Two fully connected layers, two streams, and ``num_refinements`` heads with boxes.
+    """Score proposals by two fully connected layers, two streams and refinement heads.
 
     Args:
         in_channels: Channels of the RoI features.
@@ -107,24 +107,24 @@ class PDSLBoxHead(BaseModule):
         return x
 
     def streams(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the classification and the detection stream, (n, n_c) each."""
+        """Compute the logits (n, n_c) of the classification and of the detection stream."""
         return self.classification(features), self.detection(features)
 
     def refine(self, features: Tensor) -> list[tuple[Tensor, Tensor | None]]:
-        """Of each refinement head logits (n, n_c + 1) and deltas (n, 4 n_c), None without boxes."""
+        """Compute each refinement head's logits (n, n_c + 1) and deltas (n, 4 n_c) or None."""
         return [
             (head['cls'](features), head['reg'](features) if self.with_reg else None)
             for head in self.refinements
         ]
 
     def decode(self, proposals: Tensor, deltas: Tensor | None) -> Tensor:
-        """Boxes (n, n_c, 4), XYXY in pixels, for proposals (n, 4); theirs where deltas are None."""
+        """Return boxes (n, n_c, 4), XYXY in pixels; the proposals (n, 4) if ``deltas`` is None."""
         if deltas is None or not len(proposals):
             return proposals[:, None].expand(-1, self.num_classes, -1)
         return self.bbox_coder.decode(proposals, deltas).unflatten(1, (self.num_classes, 4))
 
     def forward(self, proposals: Tensor, features: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """What the refinement heads say together (section 3.2, testing).
+        """Average the predictions of the refinement heads (section 3.2, testing).
 
         Args:
             proposals: (n, 4), XYXY in pixels.

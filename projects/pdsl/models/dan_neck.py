@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class DANNeck(BaseModule):
-    """2x2 max-pooling and fully connected layers, which later serve :class:`PDSLBoxHead`.
+    """Apply 2x2 max-pooling and the fully connected layers that :class:`PDSLBoxHead` takes over.
 
     The layers have the names and the shapes of that head's, whose ``init_cfg`` takes them over
     with ``dict(type='Pretrained', checkpoint=..., prefix='neck.')``.
@@ -45,7 +45,7 @@ class DANNeck(BaseModule):
         super().init_weights()
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
-        """Features (B, D) of the last of the feature maps (B, C, 2 s, 2 s), as mmpretrain's."""
+        """Compute features (B, D) of the last feature map (B, C, 2 s, 2 s), in a tuple."""
         x = F.max_pool2d(inputs[-1], 2).flatten(1)
         for layer in self.fcs:
             x = self.dropout(layer(x).relu())

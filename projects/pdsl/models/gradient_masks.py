@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def threshold_heatmaps(heat: Tensor, boxes: Tensor, kernel: int = 9) -> Tensor:
-    """Where a heat map, smoothed, is above its own mean inside its box.
+    """Find where a smoothed heat map is above its own mean inside its box.
 
     Args:
         heat: (k, H, W), not negative.

@@ -11,7 +11,7 @@ from projects.common.errors import InputError
 
 @MODELS.register_module()
 class PDSLMaskHead(FCNMaskHead):
-    """mmdet's mask head with one last layer M^0 and ``num_specific`` class-specific ones.
+    """Predict masks with one layer M^0 and ``num_specific`` class-specific layers.
 
     Arguments that are not named here are mmdet's.
 
@@ -48,7 +48,7 @@ class PDSLMaskHead(FCNMaskHead):
         return [self.conv_logits, *self.specific_logits]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Logits of every layer.
+        """Compute the logits of every layer.
 
         Args:
             x: (m, C, s, s), RoI features.
@@ -62,11 +62,11 @@ class PDSLMaskHead(FCNMaskHead):
         return [layer(x) for layer in (self.conv_logits, *self.specific_logits)]
 
     def select(self, x: Tensor, labels: Tensor) -> list[Tensor]:
-        """:meth:`forward`, only the channel of each RoI's class ``labels`` (m,): (m, 2s, 2s)."""
+        """Compute the logits (m, 2s, 2s) of each RoI's class ``labels`` (m,) in every layer."""
         return [select_class(logits, labels) for logits in self(x)]
 
     def predict_logits(self, x: Tensor) -> Tensor:
-        """Mean of the class-specific logits, (m, n_c, 2s, 2s); M^0's where there are none."""
+        """Average the class-specific logits, (m, n_c, 2s, 2s); M^0's if there are none."""
         logits = self(x)
         if len(logits) == 1:
             return logits[0].expand(-1, self.num_classes, -1, -1)
@@ -74,7 +74,7 @@ class PDSLMaskHead(FCNMaskHead):
 
 
 def select_class(logits: Tensor, labels: Tensor) -> Tensor:
-    """(m, h, w) of logits (m, 1 or n_c, h, w): of each RoI's class, or of the only channel."""
+    """Select each RoI's class, or the only channel, of logits (m, 1 or n_c, h, w): (m, h, w)."""
     if logits.shape[1] == 1:
         return logits[:, 0]
     return logits[range(len(logits)), labels]

@@ -20,14 +20,14 @@ from .gradient_masks import threshold_heatmaps
 
 
 def use_no_cue(model: ConfigDict) -> None:
-    """Makes a PDSL's config one for prediction, which asks no cue and need not open its files."""
+    """Change a PDSL's config for prediction, which needs neither a cue nor its files."""
     if model.get('cue') is not None:
         model.learning, model.cue = 'cascade', None
 
 
 @MODELS.register_module()
 class PDSL(FastRCNN):
-    """Parallel detection-and-segmentation learning from image-level tags.
+    """Learn detection and segmentation in parallel from image-level tags.
 
     mmdet's Fast R-CNN with :class:`PDSLRoIHead`. Every data sample carries ``proposals``, an
     ``InstanceData`` of ``bboxes`` (n, 4), XYXY in pixels of the input, and ``scores`` (n,); while
@@ -79,7 +79,7 @@ class PDSL(FastRCNN):
         return proposals
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """Losses of images (B, 3, H, W) with proposals and tags; see :class:`PDSLRoIHead`."""
+        """Compute the losses of images (B, 3, H, W); see :class:`PDSLRoIHead`."""
 
         def pseudo_masks(index: int, boxes: Tensor, labels: Tensor) -> Tensor:
             image, sample = batch_inputs[index], batch_data_samples[index]
@@ -97,7 +97,7 @@ class PDSL(FastRCNN):
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
-        """``pred_instances`` with boxes, scores, labels and masks; see mmdet's method."""
+        """Add ``pred_instances`` with boxes, scores, labels and masks; see mmdet's method."""
         self._proposals(batch_data_samples)
         return super().predict(batch_inputs, batch_data_samples, rescale)
 
@@ -106,7 +106,7 @@ class PDSL(FastRCNN):
         return super()._forward(batch_inputs, batch_data_samples)
 
     def _picture(self, image: Tensor) -> np.ndarray:
-        """The picture (H, W, 3), uint8 BGR, that the data preprocessor made ``image`` of."""
+        """Undo the data preprocessor: return the image as (H, W, 3), uint8 BGR."""
         processor = self.data_preprocessor
         if getattr(processor, '_enable_normalize', False):
             image = image * processor.std + processor.mean

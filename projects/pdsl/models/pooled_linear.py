@@ -22,7 +22,7 @@ def pooled_linear(
     bias: Tensor | None,
     size: int,
 ) -> Tensor:
-    """``F.linear(pool(maps, *rows), weight, bias)`` with ``size`` rows pooled at a time.
+    """Compute ``F.linear(pool(maps, *rows), weight, bias)``, pooling ``size`` rows at a time.
 
     The backward pass pools them again and adds to one gradient of the weight; checkpoints of the
     parts would hold three, which for a layer of this size is more than what they save.

@@ -21,7 +21,7 @@ from projects.common.errors import InputError
 
 @dataclass
 class ImagePredictions:
-    """The predictions of one head for the n proposals of an image, without gradient.
+    """Hold the predictions of one head for the n proposals of an image, without gradient.
 
     Attributes:
         proposals: (n, 4), XYXY in pixels of the input.
@@ -41,7 +41,7 @@ class ImagePredictions:
 
 @dataclass
 class PseudoGroundTruth:
-    """The k boxes that stand in for the annotated boxes of an image.
+    """Hold the k boxes that stand in for the annotated boxes of an image.
 
     Attributes:
         boxes: (k, 4), XYXY in pixels; not clipped.
@@ -60,7 +60,7 @@ class PseudoGroundTruth:
 
 @dataclass
 class Assignment:
-    """The pseudo ground truth that each of the n proposals of an image learns from.
+    """Hold the pseudo ground truth that each of the n proposals of an image learns from.
 
     Attributes:
         labels: (n,), class, or the number of classes for background.
@@ -80,7 +80,7 @@ class Assignment:
 
 @dataclass
 class PseudoLabels:
-    """The labels that one head gives to an image, and that the next one learns from.
+    """Hold the labels that one head gives to an image, and that the next one learns from.
 
     Attributes:
         predictions: The predictions of the head that gives the labels.

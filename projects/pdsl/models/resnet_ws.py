@@ -16,7 +16,7 @@ from projects.common.errors import InputError
 
 
 class DilatedBasicBlock(BasicBlock):
-    """mmdet's block with both of its convolutions dilated."""
+    """Dilate both convolutions of mmdet's block."""
 
     def __init__(
         self, inplanes: int, planes: int, stride: int = 1, dilation: int = 1, **kwargs
@@ -35,7 +35,7 @@ class DilatedBasicBlock(BasicBlock):
 
 @MODELS.register_module()
 class ResNetWS(ResNet):
-    """mmdet's ResNet with a stem of three 3x3 convolutions and max-pooling instead of strides.
+    """Extend mmdet's ResNet by a stem of three 3x3 convolutions, and pool instead of striding.
 
     What strides throw away blindly, pooling keeps where it is strongest, which training from tags
     needs. The stem halves the image, its pooling halves it again; a stage may end in a pooling.
@@ -121,7 +121,8 @@ class ResNetWS(ResNet):
         self.maxpool = nn.MaxPool2d(2, 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """
+        """Compute the features of the stages.
+
         Args:
             x: (B, 3, H, W), normalised.
 

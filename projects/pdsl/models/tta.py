@@ -20,7 +20,7 @@ from .detections import detections, known_tags
 
 @MODELS.register_module()
 class PDSLTTAModel(BaseTTAModel):
-    """Averages what all views of an image say of each proposal, before NMS.
+    """Average the predictions of all views of an image for each proposal, before NMS.
 
     A detection's masks are the average over the views as well: of their probabilities. Views are
     resized and flipped, not cropped, and all of them carry the same proposals in the same order:
@@ -34,7 +34,8 @@ class PDSLTTAModel(BaseTTAModel):
 
     @torch.no_grad()
     def test_step(self, data: dict) -> SampleList:
-        """
+        """Predict instances from several views of each image.
+
         Args:
             data: ``inputs`` and ``data_samples``, each a list of views of lists of images.
 
@@ -103,26 +104,26 @@ class PDSLTTAModel(BaseTTAModel):
         head.mask_head.predict_by_feat(logits, results, metas, head.test_cfg, rescale=True)
 
     def merge_preds(self, data_samples_list: list[list[DetDataSample]]) -> None:
-        """Not used: averaging comes before NMS."""
+        """Raise ``NotImplementedError``: averaging comes before NMS."""
         raise NotImplementedError('PDSLTTAModel averages before NMS; call test_step')
 
 
 def _axes(meta: dict) -> list[int]:
-    """Axes of a mask (n, c, h, w) that a view has mirrored."""
+    """Return the axes of a mask (n, c, h, w) that a view has mirrored."""
     if not meta.get('flip'):
         return []
     return {'horizontal': [3], 'vertical': [2], 'diagonal': [2, 3]}[meta['flip_direction']]
 
 
 def _to_original(boxes: Tensor, meta: dict) -> Tensor:
-    """Boxes (n, ..., 4) of a view in pixels of the original."""
+    """Convert boxes (n, ..., 4) of a view to pixels of the original."""
     if meta.get('flip'):
         boxes = bbox_flip(boxes, meta['img_shape'], meta['flip_direction'])
     return boxes / boxes.new_tensor(meta['scale_factor']).repeat(2)
 
 
 def _to_view(boxes: Tensor, meta: dict) -> Tensor:
-    """Boxes (n, 4) of the original in pixels of a view."""
+    """Convert boxes (n, 4) of the original to pixels of a view."""
     boxes = boxes * boxes.new_tensor(meta['scale_factor']).repeat(2)
     if meta.get('flip'):
         boxes = bbox_flip(boxes, meta['img_shape'], meta['flip_direction'])

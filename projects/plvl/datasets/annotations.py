@@ -29,7 +29,7 @@ _MAX_PIXELS = 2**30
 _MAX_OVERFLOW = 2.0  # pixels by which annotated boxes may exceed the image
 
 
-class InvalidSampleError(ValueError):
+class InvalidSampleError(InputError):
     """Report a sample that cannot be used. The message is ``reason: detail``."""
 
     @property
