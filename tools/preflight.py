@@ -19,8 +19,7 @@ sys.path.insert(
 )  # for `projects`, from any working directory
 
 from projects.common.cli.config import load_config
-from projects.common.cli.options import add_trust_option
-from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.options import add_cfg_options, add_trust_option
 from projects.common.cli.report import report_user_errors, user_message
 from projects.common.cli.run import prepare
 from projects.common.errors import InputError
@@ -61,13 +60,7 @@ def parse_args() -> argparse.Namespace:
         '--table', metavar='FILE', help='write a Markdown table with a row for each config to FILE'
     )
     add_trust_option(parser)
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=OverrideAction,
-        metavar='KEY=VALUE',
-        help='override config settings, e.g. optim_wrapper.optimizer.lr=0.001',
-    )
+    add_cfg_options(parser, 'override config settings, e.g. optim_wrapper.optimizer.lr=0.001')
     args = parser.parse_args()
     if args.steps < 1:
         parser.error(f'--steps {args.steps}: expected 1 or more')

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 from projects.common.cli.config import load_config
-from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 
@@ -35,13 +35,7 @@ def main() -> None:
         '--failures', type=int, default=30, help='how many failures to draw (default: %(default)s)'
     )
     parser.add_argument('--title', help='of the page (default: names of config and predictions)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=OverrideAction,
-        metavar='KEY=VALUE',
-        help='as in the test',
-    )
+    add_cfg_options(parser, 'as in the test')
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)
     if not Path(args.predictions).is_file():

@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 from projects.common.build import build_quietly
 from projects.common.cli.config import load_config
-from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.speed.products import fast_products
@@ -448,9 +448,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, help="PyTorch's threads")
     parser.add_argument('--device', help='such as cpu or cuda; default: the fastest there is')
     parser.add_argument('--out', help='also write the rows to this JSON file')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
-    )
+    add_cfg_options(parser)
     args = parser.parse_args()
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     if args.what in ('cues', 'inference') and not args.images:

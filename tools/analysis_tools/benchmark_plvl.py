@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from projects.common.cli.config import load_config
-from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.speed import products
@@ -420,9 +420,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--bf16', action='store_true', help='step: autocast to bfloat16')
     parser.add_argument('--with-cp', action='store_true', help='step: recompute the blocks')
     parser.add_argument('--out', help='also write the rows to this JSON file')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
-    )
+    add_cfg_options(parser)
     args = parser.parse_args()
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     return args

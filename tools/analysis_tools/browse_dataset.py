@@ -17,7 +17,7 @@ from mmengine.registry import DATASETS, DefaultScope
 
 import projects.common.register  # noqa: F401
 from projects.common.cli.config import load_config
-from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 
@@ -83,9 +83,7 @@ def main() -> None:
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of the augmentations')
     parser.add_argument('--out-dir', default='work_dirs/browse', help='folder of the pictures')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
-    )
+    add_cfg_options(parser)
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)
     loader = cfg.get(f'{args.split}_dataloader')

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from projects.common.cli.config import load_config
-from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 
 ATTENTION = ('bmm', 'baddbmm', 'scaled_dot_product', 'flash_attention', 'efficient_attention')
@@ -111,9 +111,7 @@ def main() -> None:
         help='size of the input',
     )
     parser.add_argument('--depth', type=int, default=1, help='levels of submodules to list')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
-    )
+    add_cfg_options(parser)
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):

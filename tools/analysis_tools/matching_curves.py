@@ -27,7 +27,7 @@ import numpy as np
 from mmengine.config import Config
 
 from projects.common.cli.config import load_config
-from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.cli.run import build_runner, prepare
 from projects.common.errors import InputError
@@ -98,7 +98,7 @@ def parse_args() -> argparse.Namespace:
         help='captions of one image in a batch are no negatives of it (model.mask_repeats)',
     )
     train.add_argument('--test-split', default='test', help='split of all RSUM')
-    train.add_argument('--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE')
+    add_cfg_options(train)
     plot = actions.add_parser('plot', help='draw the curves')
     plot.add_argument('runs', type=Path)
     plot.add_argument('--out', type=Path, required=True, help='picture to write')

@@ -19,7 +19,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
 from projects.common.cli.config import load_config
-from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.hooks.progress import progress_bar
@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--splits', nargs='+', choices=SPLITS, default=list(SPLITS))
     parser.add_argument('--seed', type=int, default=0, help='of random weights')
     parser.add_argument('--overwrite', action='store_true', help='replace what is there')
-    parser.add_argument('--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE')
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

@@ -30,8 +30,7 @@ from torch.utils.data import DataLoader, Subset
 
 from projects.common.build import build_quietly
 from projects.common.cli.config import load_config
-from projects.common.cli.options import add_trust_option
-from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.options import add_cfg_options, add_trust_option
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.hooks.progress import progress_bar
@@ -78,9 +77,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--workers', type=int, default=0, help='processes that load pictures')
     parser.add_argument('--device', help='such as cpu or cuda:0; default: the fastest there is')
     add_trust_option(parser)
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
-    )
+    add_cfg_options(parser)
     return parser.parse_args()
 
 

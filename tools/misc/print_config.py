@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 from projects.common.cli.config import load_config
-from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 
 
@@ -21,9 +21,7 @@ def main() -> None:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('--save', metavar='FILE', help='write it to FILE instead')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
-    )
+    add_cfg_options(parser)
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)
     if args.save:

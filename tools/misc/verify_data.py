@@ -22,7 +22,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
 
 from projects.common.cli.config import load_config
-from projects.common.cli.overrides import OverrideAction
+from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.pdsl.datasets.published import published_count
 from projects.pdsl.proposals import ProposalStore
@@ -97,9 +97,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help='overrides'
-    )
+    add_cfg_options(parser)
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)
     for module in cfg.get('custom_imports', {}).get('imports', ()):

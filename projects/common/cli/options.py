@@ -6,7 +6,7 @@ import argparse
 
 from .overrides import OverrideAction
 
-__all__ = ['add_run_options', 'add_trust_option']
+__all__ = ['add_cfg_options', 'add_run_options', 'add_trust_option']
 
 
 def add_trust_option(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,18 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cfg_options(parser: argparse.ArgumentParser, help_text: str = 'overrides') -> None:
+    """Add ``--cfg-options KEY=VALUE ...``, parsed by :class:`.OverrideAction`.
+
+    Args:
+        parser: The parser to extend.
+        help_text: The text that ``--help`` shows.
+    """
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=OverrideAction, metavar='KEY=VALUE', help=help_text
+    )
+
+
 def add_run_options(parser: argparse.ArgumentParser, example: str) -> None:
     """Add the options shared by training and testing.
 
@@ -27,13 +39,7 @@ def add_run_options(parser: argparse.ArgumentParser, example: str) -> None:
         example: An example override that suits the command.
     """
     add_trust_option(parser)
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=OverrideAction,
-        metavar='KEY=VALUE',
-        help=f'override config settings, e.g. {example}',
-    )
+    add_cfg_options(parser, f'override config settings, e.g. {example}')
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
