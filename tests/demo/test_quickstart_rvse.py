@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from demo.quickstart.rvse import PHRASES, best_images, phrase_scores, phrase_truth
 from projects.common.scenes import generate_scene, write_dataset
-from projects.rvse.quickstart import PHRASES, best_images, phrase_scores, phrase_truth
 
 
 def test_which_images_hold_what_a_phrase_says(tmp_path):

@@ -13,7 +13,10 @@ from mmengine.config import Config
 from mmengine.runner import Runner, TestLoop
 
 from projects.common.cli.run import build_runner, prepare
-from projects.common.quickstart import (
+from projects.common.scenes import write_dataset
+from projects.plvl.visualization import draw_data_sample
+
+from .shared import (
     load_quietly,
     predict_one,
     print_results,
@@ -21,9 +24,6 @@ from projects.common.quickstart import (
     versions,
     write_summary,
 )
-from projects.common.scenes import write_dataset
-
-from .visualization import draw_data_sample
 
 CONFIG = 'configs/plvl/plvl_tiny_1xb16-3k_scenes.py'
 SCENES = Path('work_dirs/quickstart/scenes')

@@ -16,7 +16,12 @@ from mmengine.structures import InstanceData
 
 from projects.common.cli.run import build_runner, prepare
 from projects.common.hooks.progress import progress_bar
-from projects.common.quickstart import (
+from projects.common.scenes import write_dataset
+from projects.pdsl.proposals import generate_proposals
+from projects.pdsl.proposals.pictures import list_pictures
+from projects.pdsl.visualization import draw_instances
+
+from .shared import (
     load_quietly,
     predict_one,
     print_results,
@@ -24,11 +29,6 @@ from projects.common.quickstart import (
     versions,
     write_summary,
 )
-from projects.common.scenes import write_dataset
-
-from .proposals import generate_proposals
-from .proposals.pictures import list_pictures
-from .visualization import draw_instances
 
 CONFIG = 'configs/pdsl/pdsl_tiny_1xb4-600_scenes.py'
 SCENES = Path('work_dirs/quickstart/pdsl_scenes')

@@ -14,16 +14,16 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from projects.common.cli.run import build_runner, prepare
-from projects.common.quickstart import (
+from projects.common.scenes import COLORS, SHAPES, SIZES, write_dataset
+from projects.rvse.text import Vocabulary
+from projects.rvse.visualization import Answers, draw_answers
+
+from .shared import (
     load_quietly,
     print_results,
     versions,
     write_summary,
 )
-from projects.common.scenes import COLORS, SHAPES, SIZES, write_dataset
-
-from .text import Vocabulary
-from .visualization import Answers, draw_answers
 
 CONFIG = 'configs/rvse/rvse_tiny_1xb32-3e_scenes.py'
 SCENES = Path('work_dirs/quickstart/scenes')

@@ -3,7 +3,7 @@ import json
 import cv2
 import numpy as np
 
-from projects.common.quickstart import print_results, save_pictures, write_summary
+from demo.quickstart.shared import print_results, save_pictures, write_summary
 
 
 def test_pictures_replace_those_of_an_earlier_run(tmp_path):
