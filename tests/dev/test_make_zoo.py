@@ -86,26 +86,25 @@ def zoo(tmp_path: Path) -> Path:
 
 
 def test_the_repository_is_up_to_date(call_tool) -> None:
-    call_tool('misc/make_zoo.py', '--check')
+    call_tool('../.dev/make_zoo.py', '--check')
 
 
 def test_writes_tables_and_page(zoo: Path, call_tool) -> None:
-    stale = call_tool('misc/make_zoo.py', '--root', zoo, '--check', rc=1)
+    stale = call_tool('../.dev/make_zoo.py', '--root', zoo, '--check', rc=1)
     assert stale.err == (
-        'error: configs/net/README.md: is not what the metafiles say; run '
-        'python tools/misc/make_zoo.py\n'
+        'error: configs/net/README.md: is not what the metafiles say; run python .dev/make_zoo.py\n'
     )
     assert (zoo / 'configs/net/README.md').read_text() == README
-    call_tool('misc/make_zoo.py', '--root', zoo)
+    call_tool('../.dev/make_zoo.py', '--root', zoo)
     assert (zoo / 'configs/net/README.md').read_text() == WRITTEN
-    call_tool('misc/make_zoo.py', '--root', zoo, '--check')
+    call_tool('../.dev/make_zoo.py', '--root', zoo, '--check')
     page = (zoo / 'docs/model_zoo.md').read_text()
     links = [f'[{name}](../configs/net/{name}.py)' for name in ('net_a', 'net_b')]
     assert f'| mean | {" + ".join(links)} | 85 | not trained |\n' in page
     assert '- Ours, SEED 3: two CPU cores,\n  `python train.py --seed SEED`\n' in page
     assert '- `net_c`: only an example\n' in page
     (zoo / 'docs/model_zoo.md').write_text(page.replace('84.2', '84.3'))
-    stale = call_tool('misc/make_zoo.py', '--root', zoo, '--check', rc=1)
+    stale = call_tool('../.dev/make_zoo.py', '--root', zoo, '--check', rc=1)
     assert stale.err.startswith('error: docs/model_zoo.md: is not what')
 
 
@@ -144,7 +143,7 @@ def test_writes_tables_and_page(zoo: Path, call_tool) -> None:
 def test_errors_are_one_line(zoo: Path, call_tool, old: str, new: str, message: str) -> None:
     assert METAFILE.count(old) == 1
     (zoo / 'configs/net/metafile.yml').write_text(METAFILE.replace(old, new))
-    done = call_tool('misc/make_zoo.py', '--root', zoo, rc=1)
+    done = call_tool('../.dev/make_zoo.py', '--root', zoo, rc=1)
     assert message in done.err
     assert done.err.startswith('error: ') and len(done.err.strip().splitlines()) == 1
     assert (zoo / 'configs/net/README.md').read_text() == README
@@ -152,7 +151,7 @@ def test_errors_are_one_line(zoo: Path, call_tool, old: str, new: str, message: 
 
 def test_a_config_needs_an_entry(zoo: Path, call_tool) -> None:
     (zoo / 'configs/net/net_d.py').touch()
-    done = call_tool('misc/make_zoo.py', '--root', zoo, rc=1)
+    done = call_tool('../.dev/make_zoo.py', '--root', zoo, rc=1)
     assert done.err == (
         'error: configs/net/metafile.yml: Models: configs/net/net_d.py is missing\n'
     )
@@ -162,12 +161,12 @@ def test_two_seeds_must_be_told_apart(zoo: Path, call_tool) -> None:
     line = next(line for line in METAFILE.splitlines(True) if 'Run: short' in line)
     text = METAFILE.replace(line, line + line.replace('Seed: 3', 'Seed: 4').replace('80.0', '79'))
     (zoo / 'configs/net/metafile.yml').write_text(text)
-    done = call_tool('misc/make_zoo.py', '--root', zoo, rc=1)
+    done = call_tool('../.dev/make_zoo.py', '--root', zoo, rc=1)
     assert "recall: which of the seeds ['3', '4']? Say Seed" in done.err
     one = '      - {what: one, Model: net_a}\n'
     both = one.replace('}', ', Seed: 3}') + one.replace('}', ', Seed: 4}')
     (zoo / 'configs/net/metafile.yml').write_text(text.replace(one, both))
-    call_tool('misc/make_zoo.py', '--root', zoo)
+    call_tool('../.dev/make_zoo.py', '--root', zoo)
     readme = (zoo / 'configs/net/README.md').read_text()
     assert (
         '| one | [net_a](net_a.py) | 81.60 | 80.0 ± 1.25 |\n| one | | 81.60 | 79 ± 1.25 |' in readme
@@ -178,7 +177,7 @@ def test_two_seeds_must_be_told_apart(zoo: Path, call_tool) -> None:
 @pytest.mark.parametrize('text', ['<!-- zoo: first -->\n', README + README, 'no mark\n'])
 def test_a_table_is_marked_once(zoo: Path, call_tool, text: str) -> None:
     (zoo / 'configs/net/README.md').write_text(text)
-    done = call_tool('misc/make_zoo.py', '--root', zoo, rc=1)
+    done = call_tool('../.dev/make_zoo.py', '--root', zoo, rc=1)
     assert done.err.startswith("error: configs/net/README.md: marks table 'first'")
     assert (zoo / 'configs/net/README.md').read_text() == text
 

@@ -30,13 +30,13 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 
-COMMAND = 'python tools/misc/make_zoo.py'
+COMMAND = 'python .dev/make_zoo.py'
 PAGE = 'docs/model_zoo.md'
 LABELS = ('paper', 'ours')
 WORDS = ('-', 'not trained', 'not built', 'not measured', 'not timed')  # instead of a figure

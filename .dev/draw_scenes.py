@@ -1,6 +1,6 @@
 """Draw a sheet of synthetic scenes, each with one of its sentences and the object it names.
 
-python tools/misc/draw_scenes.py docs/images/scenes.jpg
+python .dev/draw_scenes.py docs/images/scenes.jpg
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import matplotlib
 

@@ -11,13 +11,13 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 
-COMMAND = 'python tools/misc/make_notebooks.py'
+COMMAND = 'python .dev/make_notebooks.py'
 KERNEL = {'display_name': 'Python 3', 'language': 'python', 'name': 'python3'}
 
 

@@ -82,7 +82,7 @@ def notebook_of(repo_root: Path, project: str, parameters: dict) -> nbformat.Not
 
 
 def test_they_are_those_of_their_scripts(call_tool, repo_root: Path) -> None:
-    call_tool('misc/make_notebooks.py', '--check')
+    call_tool('../.dev/make_notebooks.py', '--check')
     for project in CONFIGS:
         notebook = nbformat.read(repo_root / f'demo/notebooks/{project}.ipynb', as_version=4)
         nbformat.validate(notebook)
@@ -92,21 +92,21 @@ def test_they_are_those_of_their_scripts(call_tool, repo_root: Path) -> None:
 def test_a_script_that_changed_is_noticed(call_tool, tmp_path: Path) -> None:
     folder = tmp_path / 'demo/notebooks'
     folder.mkdir(parents=True)
-    done = call_tool('misc/make_notebooks.py', '--root', tmp_path, rc=1)
+    done = call_tool('../.dev/make_notebooks.py', '--root', tmp_path, rc=1)
     assert done.err.endswith('demo/notebooks: no script\n')
     (folder / 'one.py').write_text('# %% [markdown]\n# # Title\n\n# %%\nprint(6 * 7)\n')
-    call_tool('misc/make_notebooks.py', '--root', tmp_path)
-    call_tool('misc/make_notebooks.py', '--root', tmp_path, '--check')
+    call_tool('../.dev/make_notebooks.py', '--root', tmp_path)
+    call_tool('../.dev/make_notebooks.py', '--root', tmp_path, '--check')
     content = json.loads((folder / 'one.ipynb').read_text())
     assert [(c['cell_type'], ''.join(c['source'])) for c in content['cells']] == [
         ('markdown', '# Title'),
         ('code', 'print(6 * 7)'),
     ]
     (folder / 'one.py').write_text('# %%\nprint(6 * 8)\n')
-    done = call_tool('misc/make_notebooks.py', '--root', tmp_path, '--check', rc=1)
+    done = call_tool('../.dev/make_notebooks.py', '--root', tmp_path, '--check', rc=1)
     assert done.err == (
         'error: demo/notebooks/one.ipynb: is not what its script says; run '
-        'python tools/misc/make_notebooks.py\n'
+        'python .dev/make_notebooks.py\n'
     )
 
 
@@ -115,7 +115,7 @@ def test_execute_keeps_outputs_out_of_the_checkout(call_tool, tmp_path: Path) ->
     folder = tmp_path / 'demo/notebooks'
     folder.mkdir(parents=True)
     (folder / 'one.py').write_text('# %%\nprint(6 * 7)\n')
-    call_tool('misc/make_notebooks.py', '--root', tmp_path, '--execute', tmp_path / 'out')
+    call_tool('../.dev/make_notebooks.py', '--root', tmp_path, '--execute', tmp_path / 'out')
     (cell,) = nbformat.read(tmp_path / 'out/one.ipynb', as_version=4).cells
     assert cell.outputs[0].text == '42\n'
     assert nbformat.read(folder / 'one.ipynb', as_version=4).cells[0].outputs == []
