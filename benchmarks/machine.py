@@ -1,4 +1,4 @@
-"""The machine's peak rates: matrix products and memory copies, the roof for everything else."""
+"""The machine's peak rates: matrix products and memory copies, the bounds for everything else."""
 
 from __future__ import annotations
 
@@ -10,33 +10,30 @@ import torch.nn.functional as F
 
 from projects.common.speed.products import linear
 
-from .work import Row, Settings, Step, beside
+from . import measure
+from .measure import Row, Settings, Step
 
 
 def steps(settings: Settings) -> Iterator[Step]:
     """Yield products of square matrices and copies, with one thread and with all threads."""
     size, mebibytes = (256, 8) if settings.quick else (2048, 512)
     for threads in sorted({1, settings.threads}):
+        make = partial(Step, 'machine', threads=threads)
         for dtype in ('float32', 'bfloat16'):
-            yield Step(
-                'machine', 'matrix product', 'side', size,
-                partial(product, size, dtype, settings),
-                against="PyTorch's float32 product", dtype=dtype, threads=threads,
-            )  # fmt: skip
-        yield Step(
-            'machine', 'copy of memory', 'MiB', mebibytes,
-            partial(copy, mebibytes, settings), against='one thread', threads=threads,
-        )  # fmt: skip
+            run = partial(product, size, dtype, settings)
+            yield make('matrix product', 'side', size, run, dtype=dtype,
+                       against="PyTorch's float32 product")  # fmt: skip
+        run = partial(copy, mebibytes, settings)
+        yield make('memory copy', 'MiB', mebibytes, run, against='one thread')
 
 
 @torch.inference_mode()
 def product(size: int, dtype: str, settings: Settings) -> Row:
     a, b = torch.randn(2, size, size, device=settings.device)
     x, y = (t.to(getattr(torch, dtype)) for t in (a, b))
-    count = 2 if settings.quick else 9
-    found = beside(lambda: linear(x, y), lambda: F.linear(a, b), settings, rounds=count)
-    moved = 3 * size**2 * x.element_size() / 1e9
-    return dict(found, gflop=2 * size**3 / 1e9, gbyte=moved)
+    rounds = 2 if settings.quick else 9
+    row = measure.compare(lambda: linear(x, y), lambda: F.linear(a, b), settings, rounds)
+    return dict(row, gflop=2 * size**3 / 1e9, gbyte=3 * size**2 * x.element_size() / 1e9)
 
 
 @torch.inference_mode()
@@ -50,6 +47,6 @@ def copy(mebibytes: int, settings: Settings) -> Row:
         target.copy_(source)
         torch.set_num_threads(threads)
 
-    count = 2 if settings.quick else 9
-    found = beside(lambda: target.copy_(source), alone, settings, rounds=count)
-    return dict(found, gbyte=2 * mebibytes * 2**20 / 1e9)
+    rounds = 2 if settings.quick else 9
+    row = measure.compare(lambda: target.copy_(source), alone, settings, rounds)
+    return dict(row, gbyte=2 * mebibytes * 2**20 / 1e9)

@@ -1,6 +1,6 @@
 """The published similarities, written out plainly, one caption at a time.
 
-benchmark_rvse.py times our similarities against them, and the tests check ours against them. The
+`make bench` times our similarities against them, and the tests check ours against them. The
 operations are those of the released code (SCAN's and BFAN's `xattn_score`, SGRAF's
 `EncoderSimilarity`), including the copies of the caption for every image.
 """

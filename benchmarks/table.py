@@ -9,6 +9,7 @@ import platform
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -23,16 +24,12 @@ COLUMNS = (
 KEY = ('project', 'what', 'size', 'dtype', 'device', 'threads')
 NUMBERS = ('size', 'ours', 'baseline', 'ratio', 'peak_mib', 'baseline_peak_mib', 'gflop', 'gbyte')
 
-Row = dict[str, object]
-
 
 def machine_name(device: str = 'cpu') -> str:
     """Name the machine by processor model and number of cores, and by the GPU if it is one."""
-    model = platform.processor() or platform.machine()
     info = Path('/proc/cpuinfo')
-    if info.is_file():
-        found = re.search(r'^model name\s*:\s*(.+)$', info.read_text(), re.M)
-        model = found[1] if found else model
+    found = re.search(r'^model name\s*:\s*(.+)$', info.read_text() if info.is_file() else '', re.M)
+    model = found[1] if found else platform.processor() or platform.machine()
     name = f'{model} {torch.get_num_threads()} cores'
     if device.startswith('cuda'):
         name += f' {torch.cuda.get_device_name(device)}'
@@ -41,13 +38,10 @@ def machine_name(device: str = 'cpu') -> str:
 
 def versions() -> str:
     """Return the versions that the figures depend on."""
-    found = [f'torch {torch.__version__}', f'opencv {cv2.__version__}']
+    found = {'torch': torch.__version__, 'opencv': cv2.__version__}
     for name in ('faiss-cpu', 'numpy', 'transformers'):
-        try:
-            found.append(f'{name} {importlib.metadata.version(name)}')
-        except importlib.metadata.PackageNotFoundError:
-            found.append(f'no {name}')
-    return ', '.join(found)
+        found[name] = importlib.metadata.version(name)
+    return ', '.join(f'{name} {version}' for name, version in found.items())
 
 
 def text(value: object) -> str:
@@ -104,7 +98,7 @@ class Table:
         with self.path.open('a', encoding='utf-8') as file:
             file.write(buffer.getvalue())
 
-    def numbers(self) -> list[Row]:
+    def numbers(self) -> list[dict[str, Any]]:
         """Return all rows with numbers as floats and empty cells as None."""
         return [
             {k: (float(v) if v else None) if k in NUMBERS else v for k, v in row.items()}

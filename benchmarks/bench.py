@@ -1,15 +1,15 @@
 """Measure the cost of each project next to a plain baseline, and write a page of the results.
 
-    python tools/analysis_tools/bench.py                    # everything; needs idle cores
-    python tools/analysis_tools/bench.py --only plvl rvse   # some parts
-    python tools/analysis_tools/bench.py --only pdsl/cues   # steps of a part that contain a word
-    python tools/analysis_tools/bench.py --quick            # seconds: does everything run?
-    python tools/analysis_tools/bench.py --page             # rewrite the page from the figures
+    python benchmarks/bench.py                    # everything; needs idle cores
+    python benchmarks/bench.py --only plvl rvse   # some parts
+    python benchmarks/bench.py --only pdsl/cues   # steps of a part whose name contains a word
+    python benchmarks/bench.py --quick            # minutes: does everything run?
+    python benchmarks/bench.py --page             # rewrite the page from the figures
 
 Figures are written to benchmarks/results/MACHINE.csv after each measurement. An interrupted run
 resumes where it stopped, and what was measured with the same versions is not measured again unless
-`--again` is passed. docs/benchmarks.md and its plots are generated from that file alone. `--quick`
-is not a measurement: its figures go to work_dirs/bench unless `--out` and `--docs` say otherwise.
+`--again` is passed. docs/benchmarks.md is generated from that file alone. `--quick` is not a
+measurement: its figures go to work_dirs/bench unless `--out` and `--docs` say otherwise.
 """
 
 import argparse
@@ -20,16 +20,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
-from bench_parts import gpu, machine, pdsl, plvl, processes, rvse
-from bench_parts.page import write_page
-from bench_parts.table import Row, Table, machine_name, versions
-from bench_parts.work import Settings, Step
 
+from benchmarks import gpu, machine, pdsl, plvl, processes, rvse
+from benchmarks.measure import Row, Settings, Step
+from benchmarks.page import write_page
+from benchmarks.table import Table, machine_name, versions
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.speed.allocator import keep_freed_memory
@@ -51,15 +50,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--only', nargs='+', default=[], metavar='PART[/WORDS]',
-        help=f'of {", ".join(PARTS)}; after a slash, words of what is measured (default: all)',
+        help=f'parts among {", ".join(PARTS)}; after a slash, words that the name of a step '
+        'contains (default: everything)',
     )  # fmt: skip
-    parser.add_argument('--quick', action='store_true', help='tiny sizes: only to see that it runs')
-    parser.add_argument('--again', action='store_true', help='measure what is there, too')
-    parser.add_argument('--page', action='store_true', help='measure nothing, only write the page')
-    parser.add_argument('--rounds', type=int, help='rounds whose median counts (default: 3)')
-    parser.add_argument(
-        '--minutes', type=float, help='begin nothing more after so long; a later call goes on'
-    )
+    parser.add_argument('--quick', action='store_true', help='use tiny sizes, to see that it runs')
+    parser.add_argument('--again', action='store_true', help='repeat existing measurements')
+    parser.add_argument('--page', action='store_true', help='only write the page')
+    parser.add_argument('--rounds', type=int, help='rounds to take the median of (default: 3)')
     parser.add_argument('--out', type=Path, help='folder of the CSV (default: benchmarks/results)')
     parser.add_argument('--docs', type=Path, help='folder of the page (default: docs)')
     args = parser.parse_args()
@@ -81,42 +78,33 @@ def chosen(only: list[str], settings: Settings) -> Iterator[Step]:
             raise InputError(f'--only {name}: no such part; expected one of {", ".join(PARTS)}')
         steps = [step for step in PARTS[part](settings) if words in step.what]
         if only and not steps:
-            why = ' (no CUDA device)' if part == 'gpu' else ''
-            raise InputError(f'--only {name}: nothing to measure here{why}')
+            raise InputError(f'--only {name}: nothing to measure on this machine')
         yield from steps
+
+
+def key_of(step: Step, settings: Settings) -> Row:
+    """Return the step's part of its rows."""
+    names = ('project', 'what', 'size_name', 'size', 'unit', 'against', 'dtype', 'device')
+    threads = step.threads or settings.threads
+    return {**{name: getattr(step, name) for name in names},
+            'threads': threads, 'versions': versions()}  # fmt: skip
 
 
 def measure(step: Step, settings: Settings) -> list[Row]:
     """Run a step and return its rows, the step's own row last."""
     torch.set_num_threads(step.threads or settings.threads)
     found = step.run()
-    key = row_of(step, settings)
     rows = []
     for values in found if isinstance(found, list) else [found]:
-        row = {**key, **values}
-        ours, baseline = row['ours'], row.get('baseline')
-        if baseline is None:
+        row = {**key_of(step, settings), **values}
+        if row.get('stage'):
+            row['what'] += f': {row["stage"]}'
+        if row.get('baseline') is None:
             row['against'] = ''
         else:
-            row['ratio'] = baseline / ours
+            row['ratio'] = row['baseline'] / row['ours']
         rows.append(row)
     return rows
-
-
-def row_of(step: Step, settings: Settings) -> Row:
-    """Return the key that distinguishes the step's row from others."""
-    return dict(
-        project=step.project,
-        what=step.what,
-        size_name=step.size_name,
-        size=step.size,
-        unit=step.unit,
-        against=step.against,
-        dtype=step.dtype,
-        device=step.device,
-        threads=step.threads or settings.threads,
-        versions=versions(),
-    )
 
 
 def main() -> None:
@@ -126,16 +114,10 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
     settings = Settings(args.quick, args.rounds or (1 if args.quick else 3), 'cpu', cores)
-    name = machine_name(device) + '-quick' * args.quick
-    table = Table(args.out / f'{name}.csv')
-    end = time.monotonic() + 60 * (args.minutes or float('inf'))
+    table = Table(args.out / f'{machine_name(device)}{"-quick" * args.quick}.csv')
     for step in () if args.page else chosen(args.only, settings):
-        name = f'{step.project}: {step.what}, {step.size:,} {step.size_name}, {step.dtype}'
-        if table.has(row_of(step, settings)) and not args.again:
+        if table.has(key_of(step, settings)) and not args.again:
             continue
-        if time.monotonic() > end:
-            print('time is up; the same command goes on from here')
-            break
         start = time.perf_counter()
         rows = measure(step, settings)
         table.append(rows)
@@ -144,8 +126,9 @@ def main() -> None:
         ratio = (
             f', {last["ratio"]:.2f} times as fast as {last["against"]}' if 'ratio' in last else ''
         )
-        print(f'{name}: {last["ours"]:.4g} {last["unit"]}{ratio} '
-              f'({time.perf_counter() - start:.0f} s)', flush=True)  # fmt: skip
+        print(f'{step.project}: {step.what}, {step.size:,} {step.size_name}, {step.dtype}: '
+              f'{last["ours"]:.4g} {last["unit"]}{ratio} ({time.perf_counter() - start:.0f} s)',
+              flush=True)  # fmt: skip
     print(write_page(table, args.docs))
 
 

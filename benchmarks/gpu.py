@@ -6,16 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
-import benchmark_pdsl
-import benchmark_plvl
-import benchmark_rvse
 import torch
-from mmengine.registry import init_default_scope
 from torch import Tensor
 
-from . import machine, pdsl, plvl, rvse
-from .table import Row
-from .work import Settings, Step, beside, config_of
+from . import machine, measure, pdsl, plvl, rvse
+from .measure import Row, Settings, Step
 
 # Steps that run on the CPU regardless of the network's device; galleries use faiss's CPU index.
 CPU_ONLY = ('proposals', 'exact cues', 'cached cues', 'data', 'gallery')
@@ -48,14 +43,14 @@ def steps(settings: Settings) -> Iterator[Step]:
 @torch.inference_mode()
 def compiled(size: int, dtype: str, settings: Settings) -> Row:
     model, context = plvl.model_of(settings.quick, settings.device, dtype)
-    inputs = benchmark_plvl.make_inputs(model, 1, size, settings.device)
-    fast = torch.compile(model.extract_feat)
+    inputs = plvl.make_inputs(model, 1, size, settings.device)
 
     def run(features: Callable) -> None:
         with context():
             model.head.predict(features(*inputs))
 
-    return beside(partial(run, fast), partial(run, model.extract_feat), settings)
+    fast = torch.compile(model.extract_feat)
+    return measure.compare(partial(run, fast), partial(run, model.extract_feat), settings)
 
 
 @torch.inference_mode()
@@ -63,19 +58,16 @@ def operator(name: str, count: int, settings: Settings) -> Row:
     import mmcv.ops
     import torchvision.ops
 
-    boxes = benchmark_pdsl.random_proposals(count, 800, 1200).to(settings.device)
+    boxes = pdsl.random_proposals(count, 800, 1200).to(settings.device)
     if name == 'NMS':
-        scores = torch.linspace(0, 1, count, device=settings.device)
-        return beside(
-            lambda: mmcv.ops.nms(boxes, scores, 0.5),
-            lambda: torchvision.ops.nms(boxes, scores, 0.5),
-            settings,
-        )
-    features = torch.randn(1, 512, 100, 150, device=settings.device)
-    rois = torch.cat((boxes.new_zeros(count, 1), boxes), dim=1)
-    one = mmcv.ops.RoIAlign(14, 1 / 8, 0)
-    other = torchvision.ops.RoIAlign(14, 1 / 8, 0, aligned=True)
-    return beside(lambda: one(features, rois), lambda: other(features, rois), settings)
+        inputs = (boxes, torch.linspace(0, 1, count, device=settings.device), 0.5)
+        ours, baseline = mmcv.ops.nms, torchvision.ops.nms
+    else:
+        features = torch.randn(1, 512, 100, 150, device=settings.device)
+        inputs = (features, torch.cat((boxes.new_zeros(count, 1), boxes), dim=1))
+        ours = mmcv.ops.RoIAlign(14, 1 / 8, 0)
+        baseline = torchvision.ops.RoIAlign(14, 1 / 8, 0, aligned=True)
+    return measure.compare(partial(ours, *inputs), partial(baseline, *inputs), settings)
 
 
 @torch.inference_mode()
@@ -85,22 +77,18 @@ def difference(run: Callable[[str], Tensor]) -> Row:
 
 
 def of_plvl(settings: Settings, device: str) -> Tensor:
-    model = benchmark_plvl.build_model(
-        config_of(plvl.TINY if settings.quick else plvl.FULL), device
-    )
-    inputs = benchmark_plvl.make_inputs(model, 1, 64 if settings.quick else 448, device)
+    model = plvl.build_model(settings.quick, device)
+    inputs = plvl.make_inputs(model, 1, 64 if settings.quick else 448, device)
     found = model.head.predict(model.extract_feat(*inputs))
     return torch.cat([value.flatten() for value in found.values()])
 
 
 def of_pdsl(settings: Settings, device: str) -> Tensor:
-    init_default_scope('mmdet')
-    model = pdsl.model_of(settings.quick, device)
+    model = pdsl.build_model(settings.quick, device).eval()
     noise = torch.Generator().manual_seed(0)
     return model.extract_feat(torch.randn(1, 3, 480, 640, generator=noise).to(device))[0]
 
 
 def of_rvse(settings: Settings, device: str) -> Tensor:
-    model = benchmark_rvse.build('SCAN t2i').to(device)
-    inputs = (part.to(device) for part in benchmark_rvse.embeddings('SCAN t2i', 20, 20, 'cpu'))
-    return model(*inputs)
+    model = rvse.similarity_of('SCAN t2i').to(device)
+    return model(*(part.to(device) for part in rvse.embeddings('SCAN t2i', 20, 20)))
