@@ -87,8 +87,8 @@ def turned(form: str, stored: np.ndarray, **options) -> Callable[[], bytes]:
     return saved(stored, form, **tag, **options)
 
 
-def animation(form: str, **options) -> Callable[[], bytes]:
-    return saved(RGB, form, save_all=True, append_images=[Image.fromarray(255 - RGB)], **options)
+def animation(form: str, first=RGB, **options) -> Callable[[], bytes]:
+    return saved(first, form, save_all=True, append_images=[Image.fromarray(255 - RGB)], **options)
 
 
 PALETTE = Image.fromarray(RGB).quantize(16)
@@ -143,7 +143,7 @@ KINDS = [
     Kind('TIFF, turned', turned('TIFF', RGB), SIDEWAYS),
     Kind('PNG, turned', turned('PNG', RGB), SIDEWAYS),
     Kind('WebP, turned by XMP', saved(RGB, 'WEBP', lossless=True, xmp=XMP), SIDEWAYS),
-    Kind('animated GIF', animation('GIF'), RGB, 40),
+    Kind('animated GIF', animation('GIF', PALETTE), SHOWN),
     Kind('animated PNG', animation('PNG'), RGB),
     Kind('animated WebP', animation('WEBP', lossless=True), RGB),
     Kind('JPEG 2000', saved(RGB, 'JPEG2000'), RGB),
@@ -295,8 +295,8 @@ def test_ordinary_images_are_those_of_mmcv(name: str, search, tmp_path) -> None:
             assert np.array_equal(inferencer._load(given)[0], expected)
 
 
-@pytest.mark.parametrize('kind', [KINDS[0], KINDS[7]], ids=lambda kind: kind.name)
-def test_grounding_and_instances(kind: Kind, ground, weak, tmp_path) -> None:
+def test_grounding_and_instances(ground, weak, tmp_path) -> None:
+    kind = KINDS[7]
     path = tmp_path / 'image.png'
     path.write_bytes(kind.write())
     given = [path, path.read_bytes(), Image.open(path), weak._load(path)[0]]
@@ -410,7 +410,7 @@ def test_data_sets_name_what_cannot_be_read(name: str, source: str, tmp_path) ->
         assert line is not None and '\n' not in line and 'a.any' in line
 
 
-@pytest.mark.parametrize('pattern', ['pdsl_r18_4xb1-240k_coco.py', 'second_stage/*', 'pretrain/*'])
+@pytest.mark.parametrize('pattern', ['pdsl_r18_4xb1-240k_coco.py', '*/*coco-pseudo.py', '*/*ws18*'])
 def test_our_configs_for_data_sets_of_mmdet_and_mmpretrain(pattern: str, repo_root) -> None:
     paths = sorted((repo_root / 'configs/pdsl').glob(pattern))
     assert paths
@@ -440,7 +440,7 @@ class Seen(BottomUpCue):
         return np.ones((len(boxes), *image.shape[:2]), dtype=bool)
 
 
-@pytest.mark.parametrize('kind', [KINDS[2], KINDS[7], KINDS[18]], ids=lambda kind: kind.name)
+@pytest.mark.parametrize('kind', [KINDS[7], KINDS[12], KINDS[18]], ids=lambda kind: kind.name)
 def test_cues_and_proposals(kind: Kind, tmp_path) -> None:
     (tmp_path / 'images').mkdir()
     path = tmp_path / 'images/a.png'
