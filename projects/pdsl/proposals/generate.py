@@ -15,7 +15,7 @@ import numpy as np
 
 from projects.common.errors import InputError
 from projects.common.files.atomic import locked, write_atomically
-from projects.common.files.pictures import read_image
+from projects.common.files.image_reader import read_image
 
 from .pictures import map_unordered, of_this_rank
 from .selective_search import selective_search
@@ -112,11 +112,8 @@ def _part(folder: Path, name: str) -> Path:
 
 def _search(task: tuple[str, str, Path], options: dict) -> None:
     _, path, part = task
-    image = read_image(path)
-    if image is None:
-        raise InputError(f'{path}: not a readable picture')
     buffer = io.BytesIO()
-    np.save(buffer, selective_search(image, **options), allow_pickle=False)
+    np.save(buffer, selective_search(read_image(path), **options), allow_pickle=False)
     write_atomically(part, buffer.getbuffer())
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import cv2
 
 from projects.common.errors import InputError
-from projects.common.files.pictures import PICTURE_SUFFIXES
+from projects.common.files.pictures import PICTURE_SUFFIXES, find_images
 
 __all__ = ['list_pictures', 'map_unordered', 'of_this_rank']
 
@@ -41,12 +41,11 @@ def list_pictures(
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder}: no such folder')
     found: dict[str, str] = {}
-    for path in sorted(folder.rglob('*')):
-        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
-            name = path.relative_to(folder).with_suffix('').as_posix()
-            if name in found:
-                raise InputError(f'{path}: has the same name as {found[name]}')
-            found[name] = str(path)
+    for path in find_images(folder):
+        name = path.relative_to(folder).with_suffix('').as_posix()
+        if name in found:
+            raise InputError(f'{path}: has the same name as {found[name]}')
+        found[name] = str(path)
     if names_file is not None:
         words = [line.split() for line in Path(names_file).read_text().splitlines()]
         wanted = [line[0] for line in words if line]

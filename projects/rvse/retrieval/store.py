@@ -31,7 +31,13 @@ class VectorStore(ABC):
 
     A store belongs to one space, that is, to the model and weights that made its vectors. Scores
     between vectors of different models are meaningless.
+
+    Attributes:
+        incremental: Whether entries may be added in several parts. If not, the first call of
+            :meth:`add` needs as many entries as possible, because it trains an index.
     """
+
+    incremental: bool = True
 
     @abstractmethod
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
