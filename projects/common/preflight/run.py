@@ -281,7 +281,7 @@ def _provide_data(run: Config, cfg: Config, options: Options, folder: Path, repo
     else:
         return False
     prepare(run, report.findings)
-    images = [Path(path).resolve() for path in pictures_in(options.pictures)]
+    images = [path.absolute() for path in pictures_in(options.pictures)]
     if not images:
         raise InputError(f'--pictures {options.pictures}: no image in it')
     report.findings.note(
