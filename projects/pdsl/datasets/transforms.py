@@ -59,6 +59,28 @@ class LoadStoredProposals(BaseTransform):
         self.check_content = check_content
         self._store: ProposalStore | None = None
 
+    @property
+    def store(self) -> ProposalStore:
+        """Return the store, which is opened when it is needed: a config builds without its data."""
+        if self._store is None:
+            self._store = ProposalStore(self.folder)
+        return self._store
+
+    def find(self, img_path: str, img_id: object = None) -> str | None:
+        """Return the name of an image in the store, or None if it is missing.
+
+        Raises:
+            ValueError: The store lacks the image, and ``missing`` is 'error'.
+        """
+        name = self.store.find(img_path, img_id)
+        if name is None and self.missing == 'error':
+            has = f'the store has {self.store.keys or "names"} such as {self.store.names[:1]}'
+            raise InputError(
+                f'{self.folder}: no proposals of {img_path} (id {img_id}; {has}); make them with '
+                "tools/misc/generate_proposals.py, or set missing='empty'"
+            )
+        return name
+
     def transform(self, results: dict) -> dict:
         """Add ``ori_proposals`` (n, 4), XYXY in pixels of the file, and their scores (n,).
 
@@ -66,20 +88,12 @@ class LoadStoredProposals(BaseTransform):
             ValueError: The store lacks the image, and ``missing`` is 'error'; or the entry was made
                 for another image.
         """
-        if self._store is None:  # opened lazily: a config builds without its data
-            self._store = ProposalStore(self.folder)
-        path, img_id = results['img_path'], results.get('img_id')
-        name = self._store.find(path, img_id)
-        if name is None and self.missing == 'error':
-            has = f'the store has {self._store.keys or "names"} such as {self._store.names[:1]}'
-            raise InputError(
-                f'{self.folder}: no proposals of {path} (id {img_id}; {has}); make them with '
-                "tools/misc/generate_proposals.py, or set missing='empty'"
-            )
+        path = results['img_path']
+        name = self.find(path, results.get('img_id'))
         boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
         if name is not None:
-            self._store.check(name, path, results.get('ori_shape'), self.check_content)
-            boxes, scores = self._store.read(name)
+            self.store.check(name, path, results.get('ori_shape'), self.check_content)
+            boxes, scores = self.store.read(name)
         results['ori_proposals'] = boxes[: self.max_proposals]
         results['ori_proposals_scores'] = scores[: self.max_proposals]
         return results
