@@ -22,6 +22,7 @@ __all__ = [
     'iter_json_list',
     'json_bytes',
     'parse_json',
+    'printable',
     'read_json',
     'read_lines',
     'read_text',
@@ -96,6 +97,11 @@ def is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def printable(name: str) -> str:
+    """Return a name with escapes in place of what is not UTF-8."""
+    return name.encode(errors='backslashreplace').decode()
 
 
 def json_bytes(value: Any, **kwargs: Any) -> bytes:

@@ -37,8 +37,7 @@ class VectorStore(ABC):
         """Check that entries with these names can be added and saved, before they are encoded.
 
         Raises:
-            ValueError: The store cannot hold a name.
-            OSError: The store cannot be written.
+            ValueError: The store cannot hold a name, or cannot be written.
         """
 
     @abstractmethod
