@@ -65,10 +65,10 @@ def _with_proposals(pipeline: list, made: MadeUp, count: int) -> list:
     def proposals(path: Path) -> tuple[str, Any, Any]:
         width, height = image_size(path)
         scores = made.rng.random(number)
-        return path.stem, made.boxes(width, height, number), scores
+        return str(path), made.boxes(width, height, number), scores
 
-    names = {made.image(i).stem: made.image(i) for i in range(count)}
-    write_store(folder, map(proposals, names.values()))
+    paths = dict.fromkeys(made.image(i) for i in range(count))
+    write_store(folder, map(proposals, paths))
     return [_from(folder, transform) for transform in pipeline]
 
 

@@ -15,6 +15,7 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import is_utf8
 from projects.common.files.image_reader import content_key, read_content
 from projects.common.files.pictures import PICTURE_SUFFIXES
 from projects.common.hooks.progress import progress_bar
@@ -151,8 +152,8 @@ class RetrievalInferencer(ImageInferencer):
         """
         sentences = [sentences] if isinstance(sentences, str) else list(sentences)
         for sentence in sentences:
-            if not isinstance(sentence, str) or not sentence.strip():
-                raise InputError(f'sentence {sentence!r}: expected words')
+            if not isinstance(sentence, str) or not sentence.strip() or not is_utf8(sentence):
+                raise InputError(f'sentence {sentence!r}: expected words in UTF-8')
 
         def encode(part: Sequence[str]) -> torch.Tensor:
             return self.model.encode_captions(part)[0]
@@ -233,6 +234,7 @@ class RetrievalInferencer(ImageInferencer):
         names, pictures = _gallery(gallery, self._inputs_to_list)
         opened = store if isinstance(store, VectorStore) else self.open_store(store)
         try:
+            opened.check_names(names)  # before hours of encoding
             if pictures:
                 options = dict(show_progress=self.show_progress, skip_damaged=skip_damaged)
                 return index_images(
