@@ -1,4 +1,4 @@
-# Runs counted in iterations, with mmdet's pictures of instances (tools/test.py --show-dir).
+# Runs counted in iterations; mmdet's hook draws the instances (tools/test.py --show-dir).
 _base_ = ['../../_base_/default_runtime.py']
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=False),
