@@ -33,8 +33,9 @@ from .files.pictures import (
 )
 from .speed.products import fast_products
 from .weights.convert import read_weights
-from .weights.loading import check_semantics, load_weights
+from .weights.loading import load_weights
 from .weights.published import find_published, read_published
+from .weights.semantics import check_semantics
 
 __all__ = [
     'ImageInferencer',

@@ -64,7 +64,7 @@ class CollaborativeHead(BaseModule):
 
     @classmethod
     def weight_semantics(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the channels that each task reads; see :mod:`projects.common.weights.loading`."""
+        """Return each task's channels; see :mod:`projects.common.weights.semantics`."""
         groups = arguments['groups']
         width = arguments['group_channels'] or arguments['in_channels'] // len(groups)
         return {
