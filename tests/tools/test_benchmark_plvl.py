@@ -22,7 +22,7 @@ def benchmark(repo_root, monkeypatch):
 
 
 def test_plain_attention_is_the_same_function(benchmark, repo_root) -> None:
-    from projects.plvl.models.language_guided_vit import RelativePositionAttention
+    from projects.plvl.models.language_guided_block import RelativePositionAttention
 
     model = benchmark.build_model(load_config(repo_root / CONFIG), 'cpu')
     for name, parameter in model.named_parameters():

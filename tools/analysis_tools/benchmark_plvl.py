@@ -95,7 +95,7 @@ def plain_attention() -> Iterator[None]:
     Positions are interpolated and looked up in every call, the bias is added to the logits, and
     their softmax is multiplied by the values, each as a separate operation.
     """
-    from projects.plvl.models.language_guided_vit import RelativePositionAttention
+    from projects.plvl.models.language_guided_block import RelativePositionAttention
     from projects.plvl.models.relative_position import (
         relative_position_bias,
         relative_position_table,

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from projects.common.errors import InputError
 
-from .tag_datasets import read_image_set
+from .voc_tags import read_image_set
 
 __all__ = ['VOCInstanceDataset']
 
