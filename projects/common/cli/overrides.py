@@ -149,6 +149,9 @@ def _check_option(cfg: Config, key: str) -> None:
                 # An optional section that is not set: `randomness.seed`, `clip_grad.max_norm`.
                 node = {}
             else:
+                if place := _moved(cfg, node, part):
+                    place = '.'.join([*parts[:depth], place])
+                    raise InputError(f'--cfg-options {key}: this argument is now {place}')
                 raise InputError(
                     _unknown(key, path, node, _acceptable(cfg, node, parts[:depth]), tree)
                 )
@@ -279,6 +282,14 @@ def _classes(cfg: Config, kind: Any) -> list[Any]:
     finally:
         logging.disable(logging.NOTSET)
     return found
+
+
+def _moved(cfg: Config, node: Mapping, name: str) -> str | None:
+    """Return what replaces a former argument of a class, as its ``moved_arguments`` says."""
+    for target in _classes(cfg, node['type']) if 'type' in node else ():
+        if name in (moved := getattr(target, 'moved_arguments', {})):
+            return moved[name]
+    return None
 
 
 def accepted_arguments(cfg: Config, kind: Any) -> set[str]:

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from projects.common.errors import InputError
 from projects.common.files.image_reader import read_any_image
 
-from .tag_datasets import read_image_set
+from .voc_tags import read_image_set
 
 __all__ = ['VOCInstanceDataset']
 
