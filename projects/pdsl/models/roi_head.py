@@ -66,6 +66,8 @@ class PDSLRoIHead(ProposalRoIHead):
             assigner.
     """
 
+    moved_arguments = _MOVED  # for the message about --cfg-options
+
     # see tools/preflight.py
     mined_losses = {
         r'refine\d|correlation\d': 'scores of the model are its labels and weights',
