@@ -6,7 +6,7 @@ import argparse
 import copy
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import InputError
 from .arguments import (
@@ -104,7 +104,7 @@ def _prepare_option(cfg: Config, key: str) -> Any:
         raise InputError(f'--cfg-options {key}: {_unreachable(tree, parts, known_roots)}')
 
     node: Any = tree
-    parent: Any = None
+    parent: Any = None  # the dict around it
     for depth, part in enumerate(parts):
         path = parts[: depth + 1]
         where = '.'.join(parts[:depth])
@@ -128,11 +128,10 @@ def _prepare_option(cfg: Config, key: str) -> Any:
             raise InputError(_unknown(cfg, key, path, node, accepted))
         if depth + 1 == len(parts):
             return node.get(part)
-        if node.get(part) is None:
-            section = default_section(cfg, node, path)
-            if section is not None:
-                node[part] = section
-        parent, node = node, node.get(part)
+        child = node.get(part)
+        if child is None and (section := default_section(cfg, node, path)) is not None:
+            cast(dict, node)[part] = child = section
+        parent, node = node, child
     return node
 
 

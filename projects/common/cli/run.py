@@ -33,6 +33,9 @@ def prepare(
         launcher: `none`, `pytorch`, `slurm` or `mpi`.
         work_dir: Directory for logs and checkpoints.
         trust_checkpoint: Unpickle checkpoints without restrictions.
+
+    Raises:
+        InputError: The environment of the launcher is incomplete, or a process has no GPU.
     """
     import torch
 
@@ -41,7 +44,10 @@ def prepare(
     from ..speed.allocator import keep_freed_memory
     from ..weights.checkpoint import use_safe_checkpoint_loading
     from ..weights.loading import use_checked_pretraining
+    from .launch import check_rank
 
+    if not torch.distributed.is_initialized():
+        check_rank(launcher)
     if not torch.cuda.is_available():
         keep_freed_memory()
     use_safe_checkpoint_loading(trust=trust_checkpoint)

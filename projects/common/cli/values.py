@@ -67,7 +67,7 @@ def settle(value: Any, key: str, present: Any) -> Any:
     parts = _split(value) or []
     if isinstance(present, (list, tuple)):
         return _parse_all(parts)
-    is_path = '/' in value or _PATHS.search(key)
+    is_path = '/' in value or bool(_PATHS.search(key))
     if isinstance(present, str):
         is_path = is_path or '/' in present or any(len(part.split()) > 1 for part in parts)
     return str(value) if is_path else _parse_all(parts)
