@@ -118,11 +118,17 @@ def leave_process_group() -> None:
 def run(cfg: Config, action: str, allow_partial: bool = False, hooks: Iterable[Any] = ()) -> None:
     """Build the runner, call its `train` or `test`, and leave the process group cleanly.
 
+    The classes are checked first, and what differs from the run that is resumed is logged.
+
     Args:
         cfg: The config.
         action: 'train' or 'test'.
         allow_partial: See :func:`build_runner`.
         hooks: See :func:`build_runner`.
     """
-    getattr(build_runner(cfg, allow_partial, hooks), action)()
+    from ..hooks.class_check_hook import ClassCheckHook
+    from ..hooks.resume_hook import ResumeHook
+
+    checks = (ClassCheckHook(), ResumeHook())
+    getattr(build_runner(cfg, allow_partial, (*checks, *hooks)), action)()
     leave_process_group()

@@ -25,7 +25,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS
 from torch import nn
 
-from ..build import unwrapped
+from ..build import optim_wrappers, unwrapped
 from ..errors import InputError
 from ..files.pictures import pictures_in
 from ..weights.loading import Match, recorded_loading
@@ -39,7 +39,6 @@ from .recipe import (
     check_kept,
     check_parameters,
     check_schedule,
-    optim_wrappers,
 )
 from .terms import Term, loss_terms, measure_terms, undisturbed
 

@@ -31,6 +31,8 @@ from projects.common.files.annotation_files import (
 from projects.common.files.array_files import read_mat
 from projects.common.files.pictures import naming_broken_picture
 
+from .classes import report_absent_classes
+
 __all__ = [
     'BaseTagDataset',
     'COCOTagDataset',
@@ -134,6 +136,7 @@ class BaseTagDataset(BaseDataset):
             print_log(
                 f'{self.ann_file}: tags of no class left out: {counts}', 'current', logging.WARNING
             )
+        report_absent_classes(self.ann_file, number, {tag for s in samples for tag in s['tags']})
         if empty := sum(not sample['tags'] for sample in samples):
             print_log(
                 f'{self.ann_file}: {empty} of {len(samples)} pictures have no tag',

@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 from projects.common.errors import InputError
 
+from .classes import report_absent_classes
 from .tag_datasets import read_image_set
 
 __all__ = ['VOCInstanceDataset']
@@ -61,10 +62,12 @@ class VOCInstanceDataset(VOCDataset):
     def load_data_list(self) -> list[dict]:
         """Return mmdet's samples, without the excluded images."""
         samples = super().load_data_list()
-        if self.exclude is None:
-            return samples
-        wanted = set(read_image_set(self.ann_file, self.data_root, self.exclude))
-        return [sample for sample in samples if sample['img_id'] in wanted]
+        if self.exclude is not None:
+            wanted = set(read_image_set(self.ann_file, self.data_root, self.exclude))
+            samples = [sample for sample in samples if sample['img_id'] in wanted]
+        labels = {each['bbox_label'] for sample in samples for each in sample['instances']}
+        report_absent_classes(self.ann_file, self.metainfo['classes'], labels)
+        return samples
 
     def parse_data_info(self, img_info: dict) -> dict:
         """Return mmdet's sample of an image, with masks from the PNG if ``mask_subdir`` is set.
