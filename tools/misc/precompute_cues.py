@@ -12,6 +12,7 @@ torchrun, which splits the images over its ranks.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,9 @@ def fill(task: tuple[str, list], cue: CachedCue) -> int:
 
 def main() -> None:
     args = parse_args()
+    args.cache.mkdir(parents=True, exist_ok=True)
+    if not os.access(args.cache, os.W_OK):
+        raise InputError(f'{args.cache}: cannot be written')
     pictures = list_pictures(args.images, args.names)
     store = ProposalStore(args.proposals)
     tasks = []

@@ -38,8 +38,8 @@ def parse_value(text: str) -> Any:
     """
     parts = _split(text)
     if parts is None:  # a bracket or quote that has no partner, as in "women's" or "a) b"
-        beginning = text.lstrip()
-        if beginning.startswith('dict(') or (beginning[:1] in ('[', '(') and ',' in text):
+        is_list = text.lstrip()[:1] in ('[', '(') and ',' in text
+        if is_list or re.match(r'[\s[(]*dict\(', text):
             raise ValueError('brackets or quotes are not closed')
         return text
     if len(parts) == 1:

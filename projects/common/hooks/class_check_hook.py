@@ -17,9 +17,11 @@ from torch import nn
 
 from ..errors import InputError
 
-__all__ = ['ClassCheckHook', 'class_problems', 'heads_of']
+__all__ = ['ClassCheckHook', 'class_problems', 'heads_in_config', 'heads_of']
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_OTHER_CLASSES = re.compile('backbone|preprocessor|rpn|semantic')
+_TEXT = ('language_model', 'text_encoder')
 _WINDOW = 1 << 22  # bytes; no list of categories is longer
 
 
@@ -60,20 +62,38 @@ class ClassCheckHook(Hook):
 def heads_of(model: nn.Module) -> dict[str, int]:
     """Return the ``num_classes`` of every head of a model, by name.
 
-    Region proposal networks, which only separate objects from background, and heads for semantic
-    segmentation, which have classes of their own, are left out. So are all heads of models that
-    compare regions with words.
+    Parts with classes of their own are left out: backbones, region proposal networks, which only
+    separate objects from background, and heads for semantic segmentation. So are all heads of
+    models that compare regions with words.
     """
-    names = [name for name, _ in model.named_modules()]
-    if any(name.split('.')[-1] in ('language_model', 'text_encoder') for name in names):
+    modules = dict(model.named_modules())
+    if any(name.split('.')[-1] in _TEXT for name in modules):
         return {}
     return {
         name: module.num_classes
-        for name, module in model.named_modules()
+        for name, module in modules.items()
         if name
         and isinstance(getattr(module, 'num_classes', None), int)
-        and not re.search('rpn|preprocessor|semantic', name)
+        and not _OTHER_CLASSES.search(name)
     }
+
+
+def heads_in_config(node: Any, name: str = 'model') -> dict[str, int]:
+    """Return what :func:`heads_of` would, as far as a model's config states it.
+
+    Args:
+        node: The config of the model.
+        name: Its name.
+    """
+    if isinstance(node, (list, tuple)):
+        node = dict(enumerate(node))
+    if not isinstance(node, Mapping) or any(part in node for part in _TEXT):
+        return {}
+    number = node.get('num_classes')
+    found = {name: number} if isinstance(number, int) and not _OTHER_CLASSES.search(name) else {}
+    for key, child in node.items():
+        found |= heads_in_config(child, f'{name}.{key}')
+    return found
 
 
 def class_problems(heads: Mapping[str, int], datasets: Mapping[str, Any]) -> list[str]:

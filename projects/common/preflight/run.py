@@ -28,6 +28,7 @@ from torch import nn
 from ..build import optim_wrappers, unwrapped
 from ..errors import InputError
 from ..files.pictures import pictures_in
+from ..hooks.class_check_hook import heads_in_config
 from ..weights.loading import Match, recorded_loading
 from .findings import Findings
 from .image_scale import scale_images
@@ -287,7 +288,7 @@ def _provide_data(run: Config, cfg: Config, options: Options, folder: Path, repo
         f"the config's data is absent: {len(images)} images with made-up labels stand in for it"
     )
     count = (run.train_dataloader.get('batch_size') or 1) * (options.steps + 1)
-    number = _num_classes(run.model) or 1
+    number = next(iter(heads_in_config(run.model).values()), 1)
     folder = folder / 'data'
     folder.mkdir()
     made = MadeUp(images, folder, count, number)
@@ -305,21 +306,6 @@ def _provide_data(run: Config, cfg: Config, options: Options, folder: Path, repo
 
 def _plain(node: Any) -> Any:
     return node.to_dict() if hasattr(node, 'to_dict') else dict(node)
-
-
-def _num_classes(node: Any, name: str = '') -> int | None:
-    """Return the first ``num_classes`` of a head in a model config."""
-    if isinstance(node, Mapping):
-        if isinstance(node.get('num_classes'), int) and 'rpn' not in name:
-            return node['num_classes']
-        for key, child in node.items():
-            if (found := _num_classes(child, str(key))) is not None:
-                return found
-    elif isinstance(node, (list, tuple)):
-        for child in node:
-            if (found := _num_classes(child, name)) is not None:
-                return found
-    return None
 
 
 # ---------------------------------------------------------------------------------- steps
