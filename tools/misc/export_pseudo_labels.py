@@ -36,6 +36,7 @@ from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.atomic import check_writable
 from projects.common.files.pictures import image_problem
+from projects.common.hooks.class_check_hook import class_problems, heads_of
 from projects.common.hooks.progress import progress_bar
 from projects.common.weights.convert import check_weights, read_weights
 from projects.pdsl.cues.store import file_digest
@@ -151,6 +152,8 @@ def main() -> None:
     model.to(args.device or default_device()).eval()
 
     dataset = tagged_pictures(cfg, args.tta)
+    for problem in class_problems(heads_of(model), dict(train_dataloader=dataset)):
+        raise InputError(problem)
     root = args.image_root or common_folder(dataset)
     names = image_names(dataset, root)
     check_proposals(dataset)

@@ -4,8 +4,8 @@ python tools/misc/verify_data.py configs/pdsl/pdsl_r18_4xb1-100k_voc12.py
 
 Builds the training, validation and test datasets, counts their samples and images, looks up every
 image on disk and in the proposal store, whose checksums and sizes it compares, and compares the
-numbers of images in VOC, SBD and COCO with the published ones. Exits with status 1 if anything is
-missing. Nothing is decoded.
+classes of heads and datasets as training does, and the numbers of images in VOC, SBD and COCO with
+the published ones. Exits with status 1 if anything is missing. Nothing is decoded.
 `dataset_converters/grounding.py --verify` and `dataset_converters/itm.py verify` compare the
 published numbers of RefCOCO, and of Flickr30K's and COCO's captions.
 """
@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -28,6 +29,7 @@ from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import by_id, read_json
+from projects.common.hooks.class_check_hook import class_problems, heads_in_config
 from projects.pdsl.datasets.categories import check_category_names
 from projects.pdsl.datasets.published import published_count
 from projects.pdsl.proposals import ProposalStore
@@ -85,13 +87,13 @@ def check_proposals(step: ConfigDict, samples: list[dict]) -> list[str]:
     return problems
 
 
-def check(dataset: ConfigDict) -> tuple[str, list[str]]:
-    """Return a one-line summary of a dataset, and what is missing."""
+def check(dataset: ConfigDict) -> tuple[Any, str, list[str]]:
+    """Return a built dataset, a one-line summary of it, and what is missing."""
     options = dict(pipeline=[], lazy_init=False, serialize_data=False)
     try:
         built = DATASETS.build(ConfigDict(dataset, **options))
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        return '', [str(error)]
+        return None, '', [str(error)]
     samples = built.data_list
     pictures, problems = check_pictures(samples)
     found = f'{len(samples):,} samples' + (f' of {pictures:,} pictures' if pictures else '')
@@ -111,7 +113,7 @@ def check(dataset: ConfigDict) -> tuple[str, list[str]]:
             problems += check_proposals(step, samples)
         except (FileNotFoundError, InputError) as error:
             problems.append(str(error))
-    return found, problems
+    return built, found, problems
 
 
 def main() -> None:
@@ -124,18 +126,23 @@ def main() -> None:
     cfg = load_config(args.config, args.cfg_options)
     for module in cfg.get('custom_imports', {}).get('imports', ()):
         importlib.import_module(module)
-    complete, seen = True, []
+    complete, seen, datasets = True, [], {}
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         for loader in LOADERS:
             for dataset in leaves(cfg[loader].dataset) if cfg.get(loader) else ():
                 if dataset in seen:
                     continue
                 seen.append(dataset)
-                found, problems = check(dataset)
+                built, found, problems = check(dataset)
+                name = f'{loader}, part {len(datasets)}' if loader in datasets else loader
+                datasets[name] = built
                 print(f'{loader.split("_")[0]:5}  {dataset.type}: {found or "unreadable"}')
                 for problem in problems:
                     print(f'MISSING  {problem}')
                 complete &= not problems
+    for problem in class_problems(heads_in_config(cfg.get('model')), datasets):
+        print(f'CLASSES  {problem}')
+        complete = False
     if not complete:
         sys.exit(1)
     print('complete')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import nn
 from ..errors import InputError
 from ..files.annotation_files import is_utf8
 from ..files.pictures import pictures_in
+from ..hooks.class_check_hook import heads_in_config
 from .made_up import MadeUp, made_up_dataset, prepare
 from .report import Options, Report
 from .terms import undisturbed
@@ -59,7 +59,7 @@ def provide_data(run: Config, options: Options, folder: Path, report: Report) ->
         f"the config's data is absent: {len(images)} images with made-up labels stand in for it"
     )
     count = (run.train_dataloader.get('batch_size') or 1) * (options.steps + 1)
-    number = _num_classes(run.model) or 1
+    number = next(iter(heads_in_config(run.model).values()), 1)
     folder = folder / 'data'
     folder.mkdir()
     made = MadeUp(images, folder, count, number)
@@ -77,18 +77,3 @@ def provide_data(run: Config, options: Options, folder: Path, report: Report) ->
 
 def _plain(node: Any) -> Any:
     return node.to_dict() if hasattr(node, 'to_dict') else dict(node)
-
-
-def _num_classes(node: Any, name: str = '') -> int | None:
-    """Return the first ``num_classes`` of a head in a model config."""
-    if isinstance(node, Mapping):
-        if isinstance(node.get('num_classes'), int) and 'rpn' not in name:
-            return node['num_classes']
-        for key, child in node.items():
-            if (found := _num_classes(child, str(key))) is not None:
-                return found
-    elif isinstance(node, (list, tuple)):
-        for child in node:
-            if (found := _num_classes(child, name)) is not None:
-                return found
-    return None

@@ -17,9 +17,9 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from torch import nn
 
-from ..build import unwrapped
+from ..build import optim_wrappers, unwrapped
 from .like_pretrained import LikePretrained
-from .recipe import check_classes, check_parameters, check_schedule, optim_wrappers
+from .recipe import check_classes, check_parameters, check_schedule
 from .report import Options, Report
 from .terms import loss_terms, measure_terms, undisturbed
 from .verdict import too_small

@@ -17,6 +17,8 @@ from projects.common.files.annotation_files import shown
 from projects.common.files.image_reader import read_any_image
 from projects.common.files.pictures import naming_broken_picture
 
+from .classes import report_absent_classes
+
 __all__ = ['BaseTagDataset']
 
 
@@ -91,6 +93,7 @@ class BaseTagDataset(BaseDataset):
             self._metainfo['classes'] = self.default_classes([tags for _, _, tags in entries])
         number = self._number_classes()
         unknown: dict[str, int] = {}
+        present: set[int] = set()
         samples = []
         for name, img_id, tags in entries:
             path = self._image_path(name)
@@ -99,6 +102,7 @@ class BaseTagDataset(BaseDataset):
                 if tag not in number:
                     unknown[tag] = unknown.get(tag, 0) + 1
             known = sorted({number[tag] for tag in tags if tag in number})
+            present.update(known)
             samples.append(dict(img_path=path, img_id=img_id, tags=known))
         if unknown and not self.ignore_unknown:
             tag = next(iter(unknown))
@@ -112,6 +116,7 @@ class BaseTagDataset(BaseDataset):
             print_log(
                 f'{self.ann_file}: tags of no class left out: {counts}', 'current', logging.WARNING
             )
+        report_absent_classes(self.ann_file, number, present)
         if empty := sum(not sample['tags'] for sample in samples):
             print_log(
                 f'{self.ann_file}: {empty} of {len(samples)} pictures have no tag',

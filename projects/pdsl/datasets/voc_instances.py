@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 from projects.common.errors import InputError
 from projects.common.files.image_reader import read_any_image
 
+from .classes import report_absent_classes
 from .voc_tags import read_image_set
 
 __all__ = ['VOCInstanceDataset']
@@ -64,10 +65,12 @@ class VOCInstanceDataset(VOCDataset):
     def load_data_list(self) -> list[dict]:
         """Return mmdet's samples, without the excluded images."""
         samples = super().load_data_list()
-        if self.exclude is None:
-            return samples
-        wanted = set(read_image_set(self.ann_file, self.data_root, self.exclude))
-        return [sample for sample in samples if sample['img_id'] in wanted]
+        if self.exclude is not None:
+            wanted = set(read_image_set(self.ann_file, self.data_root, self.exclude))
+            samples = [sample for sample in samples if sample['img_id'] in wanted]
+        labels = {each['bbox_label'] for sample in samples for each in sample['instances']}
+        report_absent_classes(self.ann_file, self.metainfo['classes'], labels)
+        return samples
 
     def _parse_instance_info(self, raw_ann_info: ElementTree, minus_one: bool = True) -> list[dict]:
         """Return mmdet's instances of an XML file, in which names may have blanks around them."""

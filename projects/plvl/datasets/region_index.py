@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ from projects.common.files.annotation_files import (
     iter_json_list,
 )
 from projects.common.files.atomic import folder_locked, open_atomically
+from projects.common.files.caches import spare_place
 
 from .annotations import InvalidSampleError
 from .image_identity import read_vg_images
@@ -193,12 +193,7 @@ def open_region_index(ann_file: str, image_file: str, check: Callable[[dict], No
     """
     sources = [_stamp(ann_file), _stamp(image_file)]
     name = f'{os.path.basename(ann_file)}.index'
-    digest = hashlib.sha256(os.path.realpath(ann_file).encode(errors='surrogateescape'))
-    cache = os.environ.get('MMTRIAD_CACHE') or os.path.join('~', '.cache', 'mmtriad')
-    places = [
-        Path(ann_file).parent / name,
-        Path(cache).expanduser() / f'{digest.hexdigest()[:16]}-{name}',
-    ]
+    places = [Path(ann_file).parent / name, spare_place(ann_file, name)]
     for path in places:
         index, _ = _open_valid(path, sources)
         if index is not None:
