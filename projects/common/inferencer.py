@@ -24,13 +24,8 @@ from .config_index import find_config, list_models
 from .config_text import config_of_checkpoint
 from .errors import InputError
 from .files.annotation_files import json_bytes
-from .files.pictures import (
-    MAX_PIXELS,
-    as_rgb,
-    check_size,
-    image_problem,
-    pictures_in,
-)
+from .files.image_reader import MAX_PIXELS, decode_image, decode_pil, read_content
+from .files.pictures import pictures_in
 from .speed.products import fast_products
 from .weights.convert import read_weights
 from .weights.loading import check_semantics, load_weights
@@ -44,7 +39,7 @@ __all__ = [
     'write_predictions',
 ]
 
-ImageInput = str | os.PathLike | np.ndarray | Image.Image
+ImageInput = str | os.PathLike | bytes | np.ndarray | Image.Image
 _URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
 
 
@@ -73,7 +68,7 @@ class ImageInferencer(BaseInferencer):
     """Meta keys of an image that data samples carry."""
 
     max_pixels = MAX_PIXELS
-    """Image files with more pixels are rejected before they are decoded."""
+    """Images with more pixels are rejected before they are decoded."""
 
     def __init__(
         self,
@@ -154,7 +149,8 @@ class ImageInferencer(BaseInferencer):
             elif not (name.startswith('Load') and name.endswith('Annotations')):
                 steps.append(step)
         self._file_loader = Compose([loader])
-        self._array_loader = Compose([dict(type='mmdet.LoadImageFromNDArray')])
+        options = dict(to_float32=self._file_loader.transforms[0].to_float32)
+        self._array_loader = Compose([dict(type='mmdet.LoadImageFromNDArray', **options)])
         return Compose(steps)
 
     def _init_collate(self, cfg: Config) -> None:
@@ -180,34 +176,34 @@ class ImageInferencer(BaseInferencer):
 
     def _load(self, image: ImageInput, **fields: Any) -> tuple[np.ndarray, dict]:
         """Return the image (H, W, 3) in BGR, and the pipeline's result for it and ``fields``."""
+        path = None
         if isinstance(image, (str, os.PathLike)):
-            image = os.fspath(image)
-            refuse_url('image', image, 'the picture')
-            if not os.path.isfile(image):
-                raise FileNotFoundError(f'image {image}: no such file')
-            check_size(image, self.max_pixels)
-            try:
-                results = self._file_loader(dict(img_path=image))
-            except Exception as error:
-                reason = image_problem(image)
-                if reason is None:
-                    raise
-                raise InputError(f'image {image}: not readable ({reason})') from error
-        else:
-            if isinstance(image, Image.Image):
-                image = np.asarray(as_rgb(image))[..., ::-1]
-            if not isinstance(image, np.ndarray):
-                raise InputError(
-                    f'image of type {type(image).__name__}: expected a path, an array or a PIL '
-                    'image'
-                )
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-                raise InputError(
-                    f'image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8'
-                )
-            results = self._array_loader(dict(img=np.ascontiguousarray(image)))
+            path = os.fspath(image)
+            refuse_url('image', path, 'the picture')
+            image = read_content(path)
+        results = self._array_loader(dict(img=self._decode(image, path or 'given')))
+        results['img_path'] = path
         picture = results['img']
         return picture, self.pipeline({**results, **fields})
+
+    def _decode(self, image: bytes | np.ndarray | Image.Image, name: str) -> np.ndarray:
+        """Return an image (H, W, 3) uint8 in BGR from a file's content, an array or PIL."""
+        if isinstance(image, bytes):
+            loader = self._file_loader.transforms[0]
+            options = dict(backend=loader.imdecode_backend, flag=loader.color_type)
+            return decode_image(image, name, max_pixels=self.max_pixels, **options)
+        if isinstance(image, Image.Image):
+            return decode_pil(image, name, self.max_pixels)
+        if not isinstance(image, np.ndarray):
+            raise InputError(
+                f'image of type {type(image).__name__}: expected a path, bytes, an array or a PIL '
+                'image'
+            )
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise InputError(
+                f'image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8'
+            )
+        return np.ascontiguousarray(image)
 
     # ----------------------------------------------------------------------------- outputs
 

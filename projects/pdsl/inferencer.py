@@ -14,11 +14,11 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
-from rich.progress import track
 from torch import nn
 
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import json_bytes
+from projects.common.hooks.progress import track
 from projects.common.inferencer import ImageInferencer, ImageInput
 from projects.common.prediction_dump import encode_mask
 
@@ -195,8 +195,8 @@ class WeakInstanceInferencer(ImageInferencer):
         results: dict[str, list] = {'predictions': [], 'visualization': []}
         pairs = list(zip(images, given, strict=True))
         chunks = [pairs[i : i + batch_size] for i in range(0, len(pairs), batch_size)]
-        show_progress = self.show_progress and len(chunks) > 1
-        for chunk in track(chunks, description='Inference') if show_progress else chunks:
+        show = self.show_progress and len(chunks) > 1
+        for chunk in track(chunks, 'inference', 'batch', show):
             loaded = [self._load(image, given_proposals=boxes) for image, boxes in chunk]
             samples = self.forward(
                 dict(

@@ -9,10 +9,10 @@ from typing import Any
 
 from mmdet.datasets import CocoDataset, VOCDataset
 
+from projects.common.files.image_reader import image_size
 from projects.common.preflight import MadeUp, makes_up, write_instances
 
 from .datasets.tag_datasets import BaseTagDataset
-from .proposals.identity import upright_size
 from .proposals.store import write_store
 
 _PROPOSALS = 2000  # used if the pipeline loads all available proposals
@@ -63,7 +63,7 @@ def _with_proposals(pipeline: list, made: MadeUp, count: int) -> list:
     folder.mkdir()
 
     def proposals(path: Path) -> tuple[str, Any, Any]:
-        height, width = upright_size(path)
+        width, height = image_size(path)
         scores = made.rng.random(number)
         return str(path), made.boxes(width, height, number), scores
 

@@ -12,11 +12,11 @@ import numpy as np
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
-from rich.progress import track
 from torch import nn
 
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import json_bytes
+from projects.common.hooks.progress import track
 from projects.common.inferencer import ImageInferencer, ImageInput, write_predictions
 from projects.common.prediction_dump import encode_mask
 
@@ -130,8 +130,8 @@ class GroundingInferencer(ImageInferencer):
         names = [self._output_name(image) for image in images] if out_dir else [''] * len(images)
         chunks = list(_chunks(list(zip(images, names)), per_image, batch_size))
         written: dict[str, list[dict]] = {name: [] for name in names}
-        show_progress = self.show_progress and len(chunks) > 1
-        for chunk in track(chunks, description='Inference') if show_progress else chunks:
+        show = self.show_progress and len(chunks) > 1
+        for chunk in track(chunks, 'inference', 'batch', show):
             loaded = [(name, *self._load(image), texts) for (image, name), texts in chunk]
             samples = iter(self.forward(self._collate(loaded)))
             for name, picture, _, texts in loaded:

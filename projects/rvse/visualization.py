@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from projects.common.files.image_reader import read_image
 
 __all__ = ['Answers', 'Card', 'draw_answers']
 
@@ -96,8 +96,7 @@ def _picture(axes, path: str | Path, right: bool | None = None, score: float | N
         words = textwrap.fill(path, 16)
         axes.text(0.5, 0.5, words, ha='center', va='center', fontsize=9, parse_math=False)
     else:
-        with Image.open(path) as image:
-            axes.imshow(image.convert('RGB'))
+        axes.imshow(read_image(path, channel_order='rgb'))
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(

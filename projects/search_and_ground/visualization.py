@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import cv2
-import mmcv
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from projects.common.files.image_reader import read_image
 from projects.plvl.visualization import PRED_COLOR, draw_object, lay_out
 
 __all__ = ['draw_hits']
@@ -42,7 +42,7 @@ def draw_hits(prediction: Mapping[str, Any], columns: int = 5, side: int = 320) 
 
 
 def _draw_hit(hit: Mapping[str, Any], side: int) -> np.ndarray:
-    picture = mmcv.imread(hit['name'], channel_order='rgb')
+    picture = read_image(hit['name'], channel_order='rgb')
     height, width = picture.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

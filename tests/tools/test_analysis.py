@@ -157,22 +157,3 @@ def test_draw_instances_marks_boxes_and_masks(load) -> None:
     assert drawn[5, 5:16].all()
     assert not drawn[33:, 33:].any()
     assert not blank.any()  # the input stays as it was
-
-
-def test_figure_8_of_measured_speeds(tool, tmp_path: Path) -> None:
-    """An ensemble takes its parts' times together; an unknown part is one line."""
-    speeds = tmp_path / 'speed.json'
-    rows = [{'model': m, 'Kpps': k} for m, k in (('VSE, RVSE++', 9000.0), ('SGR', 20), ('SAF', 30))]
-    speeds.write_text(json.dumps(rows))
-    options = ('plot', speeds, '--out', tmp_path / 'figure8.png', '--points')
-    script = 'analysis_tools/benchmark_rvse.py'
-    done = tool(script, *options, 'RVSE++=524.2:VSE', 'SGRAF=499.6:SGR+SAF')
-    assert done.returncode == 0, done.stderr
-    last = done.stdout.splitlines()[-2:]
-    assert [line.split() for line in last] == [
-        ['RVSE++', '9000.00', '524.20'],
-        ['SGRAF', '12.00', '499.60'],  # 1 / (1 / 20 + 1 / 30)
-    ]
-    assert (tmp_path / 'figure8.png').stat().st_size > 5000
-    done = tool(script, *options, 'SCAN=465:SCAN')
-    assert done.returncode == 1 and "no 'SCAN'; it has SAF, SGR, VSE" in done.stderr

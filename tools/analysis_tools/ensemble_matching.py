@@ -20,7 +20,6 @@ import numpy as np
 
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
-from projects.common.speed.timing import show_table
 
 SHOWN = ('i2t/r1', 'i2t/r5', 'i2t/r10', 't2i/r1', 't2i/r5', 't2i/r10', 'rsum')
 
@@ -94,12 +93,10 @@ def main() -> None:
     for prefix in ('', 'fold/') if args.folds else ('',):
         if prefix:
             print(f'\nmean of {args.folds} folds')
-        show_table(
-            [
-                {'model': name, **{key: found[prefix + key] for key in SHOWN}}
-                for name, found in results.items()
-            ]
-        )
+        width = max(map(len, results))
+        print(' ' * width, *(f'{key:>8}' for key in SHOWN))
+        for name, found in results.items():
+            print(f'{name:<{width}}', *(f'{found[prefix + key]:8.2f}' for key in SHOWN))
     if args.out:
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         Path(args.out).write_text(json.dumps(results, indent=2))

@@ -28,6 +28,7 @@ from projects.common.files.annotation_files import (
     shown,
 )
 from projects.common.files.array_files import read_mat
+from projects.common.files.image_reader import read_any_image
 from projects.common.files.pictures import naming_broken_picture
 
 from ..image_sets import read_image_names
@@ -90,6 +91,7 @@ class BaseTagDataset(BaseDataset):
             data_prefix=dict(img='') if data_prefix is None else data_prefix,
             **kwargs,
         )
+        read_any_image(self.pipeline.transforms)
 
     @abstractmethod
     def iter_tags(self) -> Iterator[tuple[str, str | int, Iterable[str]]]:

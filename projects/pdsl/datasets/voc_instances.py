@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from projects.common.errors import InputError
+from projects.common.files.image_reader import read_any_image
 
 from .tag_datasets import read_image_set
 
@@ -58,6 +59,7 @@ class VOCInstanceDataset(VOCDataset):
         self.mask_subdir = mask_subdir
         self.exclude = exclude
         super().__init__(*args, **kwargs)
+        read_any_image(self.pipeline.transforms)
 
     def load_data_list(self) -> list[dict]:
         """Return mmdet's samples, without the excluded images."""

@@ -17,7 +17,7 @@ from mmengine.logging import print_log
 
 from projects.common.errors import InputError
 from projects.common.files.atomic import locked, write_atomically
-from projects.common.files.pictures import read_image
+from projects.common.files.image_reader import read_image
 
 from .identity import ImageIdentity, file_checksum
 from .pictures import map_unordered, of_this_rank
@@ -178,10 +178,8 @@ def _search(task: tuple[str, Path], options: dict) -> None:
     _damaged(part).unlink(missing_ok=True)
     try:
         image = read_image(path)
-        if image is None:
-            raise InputError('not a readable picture')
-    except Exception as error:  # decoders raise almost any exception on damaged files
-        reason = ' '.join(f'{path}: {error}'.split())
+    except (InputError, OSError) as error:
+        reason = ' '.join(str(error).split())
         write_atomically(_damaged(part), reason.encode(errors='backslashreplace'))
         return
     buffer = io.BytesIO()

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from projects.common.errors import InputError
+from projects.common.files.image_reader import image_size
 
 __all__ = [
     'KEYS',
@@ -19,15 +18,12 @@ __all__ = [
     'check_identity',
     'file_checksum',
     'names_of_image',
-    'upright_size',
     'voc_name',
     'without_suffix',
 ]
 
 KEYS = ('ids', 'names', 'paths')
 """What the names of a store may be: image ids, file names, or paths relative to a folder."""
-
-_ORIENTATION = 0x0112  # EXIF tag
 
 
 class ImageIdentity(NamedTuple):
@@ -47,21 +43,6 @@ class ImageIdentity(NamedTuple):
 def file_checksum(path: str | os.PathLike) -> int:
     """Return the CRC-32 of a file's content."""
     return zlib.crc32(Path(path).read_bytes())
-
-
-def upright_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Return height and width of an image after its EXIF rotation, from the header of the file.
-
-    Raises:
-        InputError: The file is not a readable image.
-    """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(_ORIENTATION, 1) >= 5
-    except Exception as error:  # decoders raise almost any exception on damaged files
-        raise InputError(f'{path}: not a readable picture ({error})') from None
-    return (width, height) if turned else (height, width)
 
 
 def names_of_image(img_path: str | os.PathLike, keys: str | None = 'paths') -> Iterator[str]:
@@ -126,7 +107,8 @@ def check_identity(
     is_file = os.path.isfile(img_path)
     content = content and known.checksum is not None and is_file
     if shape is None and not content and is_file:
-        shape = upright_size(img_path)
+        width, height = image_size(img_path)
+        shape = (height, width)
     if shape is not None and tuple(shape) != known[:2]:
         raise InputError(
             f'{what} has the proposals of an image of {known.width} x {known.height} pixels, but '

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import cv2
 
 from projects.common.errors import InputError
-from projects.common.files.pictures import PICTURE_SUFFIXES
+from projects.common.files.pictures import PICTURE_SUFFIXES, find_images
 
 from ..image_sets import read_image_names
 
@@ -44,12 +44,11 @@ def list_pictures(
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder}: no such folder')
     found: dict[str, str] = {}
-    for path in sorted(_files_below(folder)):
-        if path.suffix.lower() in PICTURE_SUFFIXES:
-            name = path.relative_to(folder).with_suffix('').as_posix()
-            if name in found:
-                raise InputError(f'{path}: has the same name as {found[name]}')
-            found[name] = str(path)
+    for path in find_images(folder):
+        name = path.relative_to(folder).with_suffix('').as_posix()
+        if name in found:
+            raise InputError(f'{path}: has the same name as {found[name]}')
+        found[name] = str(path)
     if names_file is not None:
         by_file = {os.path.relpath(path, folder): name for name, path in found.items()}
         chosen = {}
@@ -62,24 +61,6 @@ def list_pictures(
     if not found:
         raise InputError(f'{names_file or folder}: no pictures ({", ".join(PICTURE_SUFFIXES)})')
     return found
-
-
-def _files_below(folder: Path, inside: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
-    """Yield all files, including dangling links, in a folder and all folders in it.
-
-    Args:
-        folder: The folder.
-        inside: Device and inode of the folders around it, which a link must not lead back to.
-    """
-    status = folder.stat()
-    here = (status.st_dev, status.st_ino)
-    if here in inside:
-        return
-    for path in folder.iterdir():
-        if path.is_dir():
-            yield from _files_below(path, (*inside, here))
-        else:
-            yield path
 
 
 def of_this_rank(items: Sequence[_T]) -> list[_T]:

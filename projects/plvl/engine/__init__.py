@@ -1,5 +1,6 @@
-"""A hook that draws predictions during evaluation."""
+"""Hooks of training and evaluation."""
 
+from .progressive_resize_hook import ProgressiveResizeHook
 from .visualization_hook import RefVisualizationHook
 
-__all__ = ['RefVisualizationHook']
+__all__ = ['ProgressiveResizeHook', 'RefVisualizationHook']

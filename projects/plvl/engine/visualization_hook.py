@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from projects.common.errors import InputError
+from projects.common.files.image_reader import read_image
 
 from ..visualization import draw_data_sample
 
@@ -108,7 +109,7 @@ class RefVisualizationHook(Hook):
             if not self.draw or index not in self._chosen:
                 continue
             self._chosen.discard(index)
-            image = mmcv.imread(sample.img_path, channel_order='rgb', backend='pillow')
+            image = read_image(sample.img_path, channel_order='rgb')
             picture = draw_data_sample(image, sample)
             stem = os.path.splitext(os.path.basename(sample.img_path))[0]
             name = re.sub(r'[^\w.-]', '_', f'{index:05d}_{stem}') + '.jpg'

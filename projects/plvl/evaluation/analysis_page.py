@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
-import mmcv
 import numpy as np
 from matplotlib.figure import Figure
+
+from projects.common.files.image_reader import read_image
 
 from ..datasets.transforms import LoadGroundingAnnotations
 from ..visualization import PRED_COLOR, draw_grounding
@@ -177,7 +178,7 @@ def _table(title: str, members: Sequence[Group]) -> str:
 
 def _failure(record: Record) -> str:
     sample = record.sample
-    image = mmcv.imread(sample['img_path'], channel_order='rgb', backend='pillow')
+    image = read_image(sample['img_path'], channel_order='rgb')
     box, mask = true_object(sample, LoadGroundingAnnotations())
     pred_box, pred_mask = predicted(record.prediction)
     score_map = record.prediction.get('pred_score_map')

@@ -93,6 +93,12 @@ class FaissStore(VectorStore):
     def _file(self, name: str, suffix: str) -> Path:
         return self.folder / f'{name}.{self._generation}.{suffix}'
 
+    @property
+    def incremental(self) -> bool:  # type: ignore[override]
+        """Return whether the index is trained or needs no training, as Flat and HNSW do."""
+        trained = self.index is not None and self.index.is_trained
+        return trained or bool(re.fullmatch(r'(HNSW\d+,?)?(Flat)?', self.factory))
+
     def __len__(self) -> int:
         """Return the number of entries."""
         return len(self._names)
