@@ -55,7 +55,7 @@ class Gallery:
 class Answers:
     """Answer the requests of all tabs; safe to call from many threads.
 
-    All threads share the models, OpenCV's random state and mmdet's canvas, so a lock admits one
+    All threads share the models, OpenCV's random state, so a lock admits one
     request at a time; on a CPU that is also the fastest way.
 
     Args:

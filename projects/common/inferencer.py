@@ -15,7 +15,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.infer import BaseInferencer
 from mmengine.logging import print_log
-from mmengine.registry import DefaultScope
+from mmengine.registry import VISUALIZERS, DefaultScope
+from mmengine.visualization import Visualizer
 from PIL import Image
 from torch import nn
 
@@ -66,6 +67,9 @@ class ImageInferencer(BaseInferencer):
 
     META_KEYS: Sequence[str] = ('img_path', 'ori_shape', 'img_shape', 'scale_factor')
     """Meta keys of an image that data samples carry."""
+
+    visualizer_type: type[Visualizer] | None = None
+    """Class of the visualizer. The config's is used if it is of this class."""
 
     max_pixels = MAX_PIXELS
     """Images with more pixels are rejected before they are decoded."""
@@ -156,8 +160,16 @@ class ImageInferencer(BaseInferencer):
     def _init_collate(self, cfg: Config) -> None:
         return None  # subclasses build their batches
 
-    def _init_visualizer(self, cfg: Config) -> None:
-        return None  # each project draws images with its own functions
+    def _init_visualizer(self, cfg: Config) -> Visualizer | None:
+        """Build the config's visualizer, or the default one if the config has no suitable one."""
+        default = self.visualizer_type
+        if default is None:
+            return None
+        wanted = dict(cfg.get('visualizer') or {})
+        cls = VISUALIZERS.get(wanted.pop('type', ''))
+        if cls is None or not issubclass(cls, default):
+            return default()
+        return cls(**{**wanted, 'vis_backends': None})
 
     def forward(self, inputs: Any, **kwargs: Any) -> Any:
         """Run the model's ``test_step`` on a batch."""

@@ -21,7 +21,7 @@ from projects.common.inferencer import ImageInferencer, ImageInput, write_predic
 from projects.common.prediction_dump import encode_mask
 
 from . import register  # noqa: F401
-from .visualization import draw_data_sample
+from .visualization import GroundingVisualizer
 
 __all__ = ['GroundingInferencer']
 
@@ -55,6 +55,8 @@ class GroundingInferencer(ImageInferencer):
         >>> result['predictions'][1]['bbox']                               # doctest: +SKIP
         [12.5, 80.1, 96.0, 301.7]
     """
+
+    visualizer_type = GroundingVisualizer
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
         """Remove the path of the BERT weights, because the checkpoint contains them."""
@@ -139,7 +141,7 @@ class GroundingInferencer(ImageInferencer):
                 for sample in (next(samples) for _ in texts):
                     prediction = self.pred2dict(sample)
                     if return_vis or (out_dir and not no_save_vis):
-                        drawn = draw_data_sample(picture[..., ::-1], sample)
+                        drawn = self.visualizer.draw(picture[..., ::-1], sample)
                         if return_vis:
                             results['visualization'].append(drawn)
                         if out_dir and not no_save_vis:

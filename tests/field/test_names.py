@@ -739,8 +739,10 @@ def _(field) -> None:
     Path('file').touch()
     inferencer = object.__new__(RetrievalInferencer)
     inferencer.encode_pictures = lambda *_: pytest.fail('encoded before the place was checked')
-    refused = pytest.raises(InputError, match='file/store: cannot be written to')
-    with open_store('file/store', 'a' * 32) as store, refused:
+    with (
+        open_store('file/store', 'a' * 32) as store,
+        pytest.raises(InputError, match='file/store: cannot be written to'),
+    ):
         inferencer.index('photos', store)
     with pytest.raises(InputError, match='expected a name of a folder in UTF-8'):
         open_store(LATIN, 'a' * 32)

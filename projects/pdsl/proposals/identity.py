@@ -18,12 +18,15 @@ __all__ = [
     'check_identity',
     'file_checksum',
     'names_of_image',
+    'upright_size',
     'voc_name',
     'without_suffix',
 ]
 
 KEYS = ('ids', 'names', 'paths')
 """What the names of a store may be: image ids, file names, or paths relative to a folder."""
+
+_ORIENTATION = 0x0112  # EXIF tag
 
 
 class ImageIdentity(NamedTuple):
@@ -43,6 +46,16 @@ class ImageIdentity(NamedTuple):
 def file_checksum(path: str | os.PathLike) -> int:
     """Return the CRC-32 of a file's content."""
     return zlib.crc32(Path(path).read_bytes())
+
+
+def upright_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Return height and width of an image after its EXIF rotation, from the header of the file.
+
+    Raises:
+        InputError: The file is not a readable image.
+    """
+    width, height = image_size(path)
+    return height, width
 
 
 def names_of_image(img_path: str | os.PathLike, keys: str | None = 'paths') -> Iterator[str]:
@@ -107,8 +120,7 @@ def check_identity(
     is_file = os.path.isfile(img_path)
     content = content and known.checksum is not None and is_file
     if shape is None and not content and is_file:
-        width, height = image_size(img_path)
-        shape = (height, width)
+        shape = upright_size(img_path)
     if shape is not None and tuple(shape) != known[:2]:
         raise InputError(
             f'{what} has the proposals of an image of {known.width} x {known.height} pixels, but '

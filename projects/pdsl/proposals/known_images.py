@@ -8,12 +8,12 @@ from pathlib import Path
 
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import NUMBER, by_id, check_fields, read_json
-from projects.common.files.image_reader import image_size
 
 from .identity import (
     ImageIdentity,
     file_checksum,
     names_of_image,
+    upright_size,
     without_suffix,
 )
 from .pictures import list_pictures
@@ -69,10 +69,7 @@ def identify_in_folder(folder: Path, keys: str | None) -> Callable[[str], ImageI
 
     def identify(name: str) -> ImageIdentity | None:
         path = find(name)
-        if path is None:
-            return None
-        width, height = image_size(path)
-        return ImageIdentity(height, width, file_checksum(path))
+        return None if path is None else ImageIdentity(*upright_size(path), file_checksum(path))
 
     return identify
 

@@ -21,9 +21,8 @@ from projects.common.files.annotation_files import (
 )
 from projects.common.files.array_files import read_npy
 from projects.common.files.atomic import write_atomically
-from projects.common.files.image_reader import image_size
 
-from .identity import KEYS, ImageIdentity, check_identity, names_of_image
+from .identity import KEYS, ImageIdentity, check_identity, names_of_image, upright_size
 
 __all__ = ['ProposalStore', 'tidy', 'write_store']
 
@@ -201,7 +200,7 @@ class ProposalStore:
             return
         if shape is None and not os.path.isfile(img_path):
             return  # nothing to compare; whoever loads the image says that it is absent
-        height, width = shape or image_size(img_path)[::-1]
+        height, width = shape or upright_size(img_path)
         check_boxes_inside(self.read(name)[0], height, width, f'{what}, found for {img_path}')
 
     def read(self, name: str) -> tuple[np.ndarray, np.ndarray]:

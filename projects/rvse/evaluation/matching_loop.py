@@ -154,7 +154,7 @@ class _MatchingEvaluation(BaseLoop):
     def _answers_wanted(self) -> bool:
         others = [m for m in self.evaluator.metrics if not isinstance(m, MatchingMetric)]
         drawing = (getattr(hook, 'draws_answers', False) for hook in self.runner.hooks)
-        return bool(others) or (self.stage == 'test' and any(drawing))
+        return bool(others) or any(drawing)
 
     @torch.no_grad()
     def _encode(self, model, images: FeatureFile, captions: FeatureFile) -> None:
