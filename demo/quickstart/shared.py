@@ -13,6 +13,8 @@ import mmcv
 import numpy as np
 from mmengine.config import Config
 
+from projects.common.files.image_reader import read_image
+
 __all__ = [
     'load_quietly',
     'predict_one',
@@ -60,7 +62,7 @@ def load_quietly(config: str, seed: int) -> Config:
     return cfg
 
 
-def predict_one(runner: Any, index: int) -> tuple[dict, Any, np.ndarray]:
+def predict_one(runner: Any, index: int) -> tuple[Any, np.ndarray]:
     """Predict one sample of the test set.
 
     Args:
@@ -68,13 +70,13 @@ def predict_one(runner: Any, index: int) -> tuple[dict, Any, np.ndarray]:
         index: Index of the sample.
 
     Returns:
-        The sample as packed by the data set, the data sample with predictions in pixels of the
-        original image, and this image (H, W, 3) uint8, RGB.
+        The data sample with predictions in pixels of the original image, and this image (H, W, 3)
+        uint8, RGB.
     """
     packed = runner.test_dataloader.dataset[index]
     batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
     sample = runner.model.test_step(batch)[0]
-    return packed, sample, mmcv.imread(sample.img_path, channel_order='rgb')
+    return sample, read_image(sample.img_path, channel_order='rgb')
 
 
 def save_pictures(

@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS
 from torch import nn
 
 from ..errors import InputError
+from ..files.annotation_files import is_utf8
 from ..files.pictures import pictures_in
 from .made_up import MadeUp, made_up_dataset, prepare
 from .report import Options, Report
@@ -49,9 +50,11 @@ def provide_data(run: Config, options: Options, folder: Path, report: Report) ->
     else:
         return False
     prepare(run, report.findings)
-    images = [Path(path).resolve() for path in pictures_in(options.pictures)]
+    images = [path.absolute() for path in pictures_in(options.pictures)]
     if not images:
         raise InputError(f'--pictures {options.pictures}: no image in it')
+    if (strange := next((path for path in images if not is_utf8(str(path))), None)) is not None:
+        raise InputError(f'--pictures: {str(strange)!r} is no name in UTF-8')
     report.findings.note(
         f"the config's data is absent: {len(images)} images with made-up labels stand in for it"
     )

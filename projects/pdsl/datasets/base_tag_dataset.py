@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import shown
+from projects.common.files.image_reader import read_any_image
 from projects.common.files.pictures import naming_broken_picture
 
 __all__ = ['BaseTagDataset']
@@ -65,6 +66,7 @@ class BaseTagDataset(BaseDataset):
             data_prefix=dict(img='') if data_prefix is None else data_prefix,
             **kwargs,
         )
+        read_any_image(self.pipeline.transforms)
 
     @abstractmethod
     def iter_tags(self) -> Iterator[tuple[str, str | int, Iterable[str]]]:
@@ -87,13 +89,12 @@ class BaseTagDataset(BaseDataset):
             raise InputError(f'{self.ann_file}: names no pictures')
         if self._metainfo.get('classes') is None:
             self._metainfo['classes'] = self.default_classes([tags for _, _, tags in entries])
-        number = {name: index for index, name in enumerate(self._metainfo['classes'])}
+        number = self._number_classes()
         unknown: dict[str, int] = {}
         samples = []
         for name, img_id, tags in entries:
-            path = os.path.join(self.data_prefix.get('img') or '', name)
-            if not os.path.isfile(path):
-                raise FileNotFoundError(f'{self.ann_file}: picture {path!r} does not exist')
+            path = self._image_path(name)
+            tags = [tag.strip() for tag in tags]
             for tag in tags:
                 if tag not in number:
                     unknown[tag] = unknown.get(tag, 0) + 1
@@ -119,13 +120,30 @@ class BaseTagDataset(BaseDataset):
             )
         return samples
 
+    def _number_classes(self) -> dict[str, int]:
+        """Return the index of each class by its name, without blanks around it."""
+        number: dict[str, int] = {}
+        for index, name in enumerate(self._metainfo['classes']):
+            if number.setdefault(name.strip(), index) != index:
+                raise InputError(f'{self.ann_file}: two classes are called {name.strip()!r}')
+        return number
+
+    def _image_path(self, name: str) -> str:
+        """Return the path of an image, whose name may have blanks around it in the file only."""
+        folder = self.data_prefix.get('img') or ''
+        paths = [os.path.join(folder, each) for each in (name, name.strip())]
+        found = next((path for path in paths if os.path.isfile(path)), None)
+        if found is None:
+            raise FileNotFoundError(f'{self.ann_file}: picture {paths[0]!r} does not exist')
+        return found
+
     def _require(self, path: Path) -> None:
         if not os.path.isfile(path):
             raise FileNotFoundError(f'{self.ann_file}: {shown(str(path), 200)} does not exist')
 
     def default_classes(self, tags: list[list[str]]) -> tuple[str, ...]:
         """Return the classes to use if the config sets none."""
-        return tuple(sorted({tag for names in tags for tag in names}))
+        return tuple(sorted({tag.strip() for names in tags for tag in names}))
 
     def filter_data(self) -> list[dict]:
         """Return the samples, without those that have no tags if ``filter_empty`` is set."""

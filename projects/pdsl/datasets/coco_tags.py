@@ -17,6 +17,7 @@ from projects.common.files.annotation_files import (
 )
 
 from .base_tag_dataset import BaseTagDataset
+from .categories import check_category_names
 
 __all__ = ['COCOTagDataset']
 
@@ -26,7 +27,8 @@ class COCOTagDataset(BaseTagDataset):
     """Read tags from COCO json (also VOC and SBD in that format): the annotations' categories.
 
     Image ids may be integers or strings. Unless the config sets the classes, they are the file's
-    categories in the order of their ids.
+    categories in the order of their ids. Two categories of one name are an error, because mmdet's
+    data sets number their classes differently.
 
     Args:
         use_crowd: Whether annotations with ``iscrowd=1`` contribute tags.
@@ -49,6 +51,7 @@ class COCOTagDataset(BaseTagDataset):
             if not isinstance(content, Mapping) or not isinstance(content.get(field), list):
                 raise InputError(f'{self.ann_file}: no list {field!r}, expected COCO instances')
         categories = by_id(content, 'categories', self.ann_file, name=str)
+        check_category_names(categories, self.ann_file)
         images = by_id(content, 'images', self.ann_file, file_name=str)
         names = {key: category['name'] for key, category in categories.items()}
         # numbers in numerical order, then strings

@@ -51,18 +51,21 @@ class TagFileDataset(BaseTagDataset):
                 lines = [
                     line.split('\t') if '\t' in line else line.split() for line in text.splitlines()
                 ]
-            cells = [[cell.strip() for cell in line] for line in lines]
-            rows = [(line[0], [cell for cell in line[1:] if cell]) for line in cells if any(line)]
-            if rows and rows[0][0] == 'file_name':
+            rows = [
+                (line[0], [cell for cell in line[1:] if cell.strip()])
+                for line in lines
+                if any(cell.strip() for cell in line)
+            ]
+            if rows and rows[0][0].strip() == 'file_name':
                 rows = rows[1:]
         seen: set[str] = set()
         for name, tags in rows:
-            if not Path(name).name:
+            if not Path(name.strip()).name:
                 raise InputError(f'{path}: picture {shown(name)}, expected the name of a file')
             if name in seen:
                 raise InputError(f'{path}: picture {shown(name)} comes twice')
             seen.add(name)
-            yield name, Path(name).with_suffix('').as_posix(), tags
+            yield name, Path(name.strip()).with_suffix('').as_posix(), tags
 
     @staticmethod
     def _json_rows(path: Path) -> list[tuple[str, list[str]]]:
@@ -78,7 +81,7 @@ class TagFileDataset(BaseTagDataset):
                 raise InputError(
                     f'{path}: {shown(name)}: {shown(tags)}, expected a file name and a list'
                 )
-            if not all(isinstance(tag, str) for tag in tags):
+            if not all(isinstance(tag, str) and tag.strip() for tag in tags):
                 raise InputError(
                     f'{path}: tags of {shown(name)} are {shown(tags)}, expected strings'
                 )

@@ -11,9 +11,10 @@ from mmdet.datasets import VOCDataset
 from mmengine.registry import DATASETS
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import read_lines, read_xml
+from projects.common.files.annotation_files import read_xml
 from projects.common.files.array_files import read_mat
 
+from ..image_sets import read_image_names
 from .base_tag_dataset import BaseTagDataset
 
 __all__ = ['SBDTagDataset', 'VOCTagDataset', 'read_image_set']
@@ -24,13 +25,12 @@ _VOC = dict(VOCDataset.METAINFO)
 def read_image_set(
     path: str | os.PathLike, data_root: str | os.PathLike = '', exclude: str | None = None
 ) -> list[str]:
-    """Return the first word of each line of an image set, minus those of a second image set.
+    """Return the names in an image set, minus those of a second image set.
 
     Raises:
         FileNotFoundError: A file does not exist.
     """
-    lines = [line.split() for line in read_lines(path)]
-    names = [line[0] for line in lines if line]
+    names = read_image_names(path)
     if exclude is None:
         return names
     unwanted = set(read_image_set(os.path.join(data_root, exclude)))
