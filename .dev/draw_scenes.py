@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-import textwrap
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import matplotlib
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
+import cv2
 
 from projects.common.scenes import KINDS, Scene, SceneSentence, generate_scene
+from projects.common.visualization import TRUTH_COLOR, Panel, draw_objects, draw_page, tile
 
 
 def choose(scene: Scene, kind: str) -> SceneSentence:
@@ -36,25 +33,15 @@ def main() -> None:
     parser.add_argument('--size', type=int, default=288, help='side of a scene in pixels')
     parser.add_argument('--seed', type=int, default=0, help='seed of all randomness')
     args = parser.parse_args()
-    figure, axes = plt.subplots(
-        args.rows,
-        args.columns,
-        squeeze=False,
-        figsize=(2.6 * args.columns, 3.0 * args.rows),
-        layout='constrained',
-    )
-    for index, axis in enumerate(axes.flat):
+    drawn = []
+    for index in range(args.rows * args.columns):
         scene = generate_scene(index, args.seed, 'val', args.size, min_objects=4)
         sentence = choose(scene, KINDS[index % len(KINDS)])
-        axis.imshow(scene.image[..., ::-1])
-        mask = scene.masks[sentence.target]
-        for color, width in (('black', 4), ('white', 2)):
-            axis.contour(mask, levels=[0.5], colors=color, linewidths=width)
-        text = '\n'.join(textwrap.wrap(sentence.text, 30))
-        axis.set_title(text, fontsize=9, loc='left', y=-0.04, va='top')
-        axis.set_axis_off()
+        image = scene.image[..., ::-1].copy()
+        image = draw_objects(image, [None], [scene.masks[sentence.target]], [TRUTH_COLOR])
+        drawn.append(draw_page([Panel(image)], sentence.text))
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out, dpi=110)
+    cv2.imwrite(args.out, tile(drawn, args.columns)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
 if __name__ == '__main__':

@@ -7,19 +7,17 @@ import time
 from copy import deepcopy
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner, TestLoop
-from mmengine.structures import InstanceData
 
 from projects.common.cli.run import build_runner, prepare
 from projects.common.hooks.progress import progress_bar
 from projects.common.scenes import write_dataset
+from projects.common.visualization import tile
 from projects.pdsl.proposals import generate_proposals
 from projects.pdsl.proposals.pictures import list_pictures
-from projects.pdsl.visualization import draw_instances
 
 from .shared import (
     load_quietly,
@@ -108,24 +106,13 @@ def _test_corloc(runner: Runner, cfg: Config) -> dict:
 def _draw(runner: Runner, folder: Path) -> list[Path]:
     """Draw detections next to the ground truth, one file per image and a sheet of all."""
     dataset = runner.test_dataloader.dataset
-    classes, palette = (dataset.metainfo[key] for key in ('classes', 'palette'))
     runner.model.eval()
     pictures = {}
     for i in np.linspace(0, len(dataset), PICTURES, endpoint=False).astype(int):
-        packed, sample, image = predict_one(runner, int(i))
-        known = packed['data_samples'].gt_instances
-        truth = InstanceData(bboxes=known.bboxes, labels=known.labels, masks=known.masks)
-        pair = [
-            draw_instances(image, instances, classes, palette, SCORE_THR)
-            for instances in (sample.pred_instances, truth)
-        ]
-        pictures[Path(sample.img_path).stem] = np.concatenate(pair, axis=1)
-    small = [
-        cv2.resize(picture, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
-        for picture in pictures.values()
-    ]
-    rows = [np.concatenate(small[i : i + 3], axis=1) for i in range(0, len(small), 3)]
-    return save_pictures(folder, pictures, np.concatenate(rows))
+        sample, image = predict_one(runner, int(i))
+        drawn = runner.visualizer.draw(image, sample, pred_score_thr=SCORE_THR)
+        pictures[Path(sample.img_path).stem] = drawn
+    return save_pictures(folder, pictures, tile(list(pictures.values()), columns=2))
 
 
 def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
@@ -144,6 +131,6 @@ def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
     )
     print(f'\nsummary:  {path}')
     print(
-        f'pictures: {len(pictures)} in {pictures[-1].parent}, found on the left and truth on the '
+        f'pictures: {len(pictures)} in {pictures[-1].parent}, truth on the left and found on the '
         f'right; begin with {pictures[-1].name}'
     )

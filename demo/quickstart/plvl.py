@@ -6,7 +6,6 @@ import time
 from copy import deepcopy
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -14,7 +13,7 @@ from mmengine.runner import Runner, TestLoop
 
 from projects.common.cli.run import build_runner, prepare
 from projects.common.scenes import write_dataset
-from projects.plvl.visualization import draw_data_sample
+from projects.common.visualization import tile
 
 from .shared import (
     load_quietly,
@@ -109,19 +108,12 @@ def _draw(runner: Runner, folder: Path) -> list[Path]:
     sheet = []
     for kind in sorted(chosen):
         for i in chosen[kind]:
-            _, sample, image = predict_one(runner, i)
+            sample, image = predict_one(runner, i)
             name = f'{kind}_{len(pictures):02d}_{Path(sample.img_path).stem}'
-            pictures[name] = draw_data_sample(image, sample)
+            pictures[name] = runner.visualizer.draw(image, sample)
             if i == chosen[kind][0]:
                 sheet.append(pictures[name])
-    width = max(picture.shape[1] for picture in sheet)
-    sheet = [
-        cv2.copyMakeBorder(
-            picture, 0, 12, 0, width - picture.shape[1], cv2.BORDER_CONSTANT, value=(255,) * 3
-        )
-        for picture in sheet
-    ]
-    return save_pictures(folder, pictures, np.concatenate(sheet))
+    return save_pictures(folder, pictures, tile(sheet))
 
 
 def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
+import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
 
 from projects.common.cli.run import build_runner, prepare
+from projects.common.files.image_reader import read_image
 from projects.common.scenes import COLORS, SHAPES, SIZES, write_dataset
+from projects.common.visualization import tile
 from projects.rvse.text import Vocabulary
-from projects.rvse.visualization import Answers, draw_answers
+from projects.rvse.visualization import RetrievalVisualizer
 
 from .shared import (
     load_quietly,
@@ -141,9 +144,14 @@ def best_images(scores: np.ndarray) -> np.ndarray:
     return np.argsort(-scores, axis=1, kind='stable')[:, :TOP]
 
 
-def _answers(query, scores: np.ndarray, things: Sequence, right: np.ndarray) -> Answers:
+def _sample(
+    query: str | list[str], scores: np.ndarray, holds: np.ndarray, **things: list[str]
+) -> BaseDataElement:
+    """Return a query, as :class:`RetrievalVisualizer` draws it, with its best answers."""
     best = best_images(scores[None])[0]
-    return Answers(query, [things[i] for i in best], right[best].tolist(), scores[best].tolist())
+    found = {name: [values[i] for i in best] for name, values in things.items()}
+    scored = dict(pred_score=scores[best].tolist(), correct=holds[best].tolist())
+    return BaseDataElement(metainfo=dict(text=query, **found, **scored))
 
 
 def _draw(
@@ -155,15 +163,22 @@ def _draw(
     owner = dataset.image_of_caption
     chosen = np.linspace(0, len(images), 2 * QUERIES, endpoint=False).astype(int)
     paths = [image['img_path'] for image in images]
-    rows = [PHRASES.index(phrase) for phrase in SHOWN_PHRASES]
-    by_caption = [_answers(PHRASES[row], scores[row], paths, holds[row]) for row in rows]
+    visualizer = RetrievalVisualizer(top_k=TOP)
+    drawn = []
+    for phrase in SHOWN_PHRASES:
+        row = PHRASES.index(phrase)
+        sample = _sample(phrase, scores[row], holds[row], pred_img_path=paths)
+        drawn.append(visualizer.draw(None, sample, draw_gt=False))
     for i in chosen[::2]:
         caption = images[i]['gt_text_id'][0]
         right = np.arange(len(images)) == i
-        by_caption.append(_answers(captions[caption], similarities[:, caption], paths, right))
-    by_image = [_answers(paths[i], similarities[i], captions, owner == i) for i in chosen[1::2]]
-    title = f'The best {TOP} of {len(images)} images, and of {len(captions):,} captions'
-    draw_answers(by_caption, by_image, path, title)
+        sample = _sample(captions[caption], similarities[:, caption], right, pred_img_path=paths)
+        drawn.append(visualizer.draw(None, sample, draw_gt=False))
+    for i in chosen[1::2]:
+        sample = _sample(images[i]['text'], similarities[i], owner == i, pred_text=captions)
+        image = read_image(paths[i], channel_order='rgb')
+        drawn.append(visualizer.draw(image, sample, draw_gt=False))
+    mmcv.imwrite(tile(drawn)[..., ::-1], str(path))
 
 
 def _print_table(summary: dict, path: Path, page: Path) -> None:

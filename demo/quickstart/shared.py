@@ -19,6 +19,8 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from pycocotools import coco, cocoeval
 
+from projects.common.files.image_reader import read_image
+
 __all__ = [
     'library_output_to',
     'load_quietly',
@@ -81,7 +83,7 @@ def load_quietly(config: str, seed: int) -> Config:
     return cfg
 
 
-def predict_one(runner: Any, index: int) -> tuple[dict, Any, np.ndarray]:
+def predict_one(runner: Any, index: int) -> tuple[Any, np.ndarray]:
     """Predict one sample of the test set.
 
     Args:
@@ -89,13 +91,13 @@ def predict_one(runner: Any, index: int) -> tuple[dict, Any, np.ndarray]:
         index: Index of the sample.
 
     Returns:
-        The sample as packed by the data set, the data sample with predictions in pixels of the
-        original image, and this image (H, W, 3) uint8, RGB.
+        The data sample with predictions in pixels of the original image, and this image (H, W, 3)
+        uint8, RGB.
     """
     packed = runner.test_dataloader.dataset[index]
     batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
     sample = runner.model.test_step(batch)[0]
-    return packed, sample, mmcv.imread(sample.img_path, channel_order='rgb')
+    return sample, read_image(sample.img_path, channel_order='rgb')
 
 
 def save_pictures(
