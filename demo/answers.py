@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import printable
 from projects.pdsl import WeakInstanceInferencer
 from projects.plvl import GroundingInferencer
 from projects.rvse import RetrievalInferencer
@@ -133,7 +134,7 @@ class Answers:
                 'A picture has gone since the folder was indexed; start the page again.'
             ) from error
         for hit in prediction['hits']:  # do not reveal the server's paths
-            hit['name'] = hit['grounding']['image'] = Path(hit['name']).name
+            hit['name'] = hit['grounding']['image'] = printable(Path(hit['name']).name)
         return sheet, prediction
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from projects.common.files.annotation_files import printable
 from projects.common.files.pictures import as_rgb
 
 from . import texts
@@ -91,8 +92,9 @@ def _weak_tab(answers: Answers, scenes: ExampleScenes) -> None:
 def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
     def pictures(sentence: str, count: int) -> tuple:
         hits = answers.pictures(sentence, count)
-        shown = [(_thumbnail(h.name), f'{h.score:.3f} · {Path(h.name).name}') for h in hits]
-        return shown, [dict(name=Path(h.name).name, score=h.score) for h in hits]
+        names = [printable(Path(h.name).name) for h in hits]
+        shown = [(_thumbnail(h.name), f'{h.score:.3f} · {n}') for h, n in zip(hits, names)]
+        return shown, [dict(name=n, score=h.score) for h, n in zip(hits, names)]
 
     def captions(picture: Image.Image, count: int) -> tuple:
         hits = answers.captions(picture, count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from .build import build_quietly
 from .config_index import find_config, list_models
 from .config_text import config_of_checkpoint
 from .errors import InputError
+from .files.annotation_files import json_bytes
 from .files.pictures import (
     MAX_PIXELS,
     as_rgb,
@@ -234,8 +234,7 @@ class ImageInferencer(BaseInferencer):
 def write_predictions(path: Path, predictions: Sequence[dict[str, Any]]) -> None:
     """Write a JSON file that holds a list with one prediction per line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(prediction, ensure_ascii=False) for prediction in predictions)
-    path.write_text('[\n' + ',\n'.join(lines) + '\n]\n', encoding='utf-8')
+    path.write_bytes(b'[\n' + b',\n'.join(map(json_bytes, predictions)) + b'\n]\n')
 
 
 def refuse_url(field: str, value: str | os.PathLike, what: str) -> None:

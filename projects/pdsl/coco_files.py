@@ -24,7 +24,9 @@ from projects.common.files.annotation_files import (
     shown,
 )
 
-__all__ = ['COCOFile', 'read_instances']
+from .datasets.categories import check_category_names
+
+__all__ = ['COCOFile', 'check_mask', 'read_instances']
 
 _LARGEST = 2**20  # pixels; pycocotools counts the steps along an outline with 32 bits
 
@@ -45,8 +47,8 @@ def read_instances(path: str | os.PathLike, boxes: bool = False) -> dict[str, An
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: A list or field is missing or has another type, two records have one id, or an
-            annotation refers to an unknown image or category.
+        ValueError: A list or field is missing or has another type, two records have one id, two
+            categories have one name, or an annotation refers to an unknown image or category.
     """
     where = str(path)
     content = read_json(path)
@@ -54,6 +56,9 @@ def read_instances(path: str | os.PathLike, boxes: bool = False) -> dict[str, An
         if not isinstance(content, Mapping) or not isinstance(content.get(field), list):
             raise InputError(f'{where}: no list {field!r}, expected COCO instances')
     categories = by_id(content, 'categories', where, name=str)
+    check_category_names(categories, where)
+    for category in categories.values():
+        category['name'] = category['name'].strip()
     sizes: dict[str, type] = dict(height=int, width=int) if boxes else {}
     images = by_id(content, 'images', where, file_name=str, **sizes)
     for i, annotation in enumerate(content['annotations']):
@@ -128,20 +133,11 @@ class COCOFile(COCO):
         pycocotools returns them in the order of the file, which numbers the labels otherwise than
         the config does. A name that is not in the file gets an id of its own, with a warning: the
         file has no such object.
-
-        Raises:
-            ValueError: Two categories have one of the names.
         """
         if not cat_names:
             return super().get_cat_ids(cat_names, sup_names, cat_ids)
-        ids: dict[str, Any] = {}
-        for category in self.dataset['categories']:
-            name = category['name']
-            if ids.setdefault(name, category['id']) != category['id'] and name in cat_names:
-                raise InputError(
-                    f'{self.path}: categories {shown(ids[name])} and {shown(category["id"])} are '
-                    f'both called {name!r}'
-                )
+        ids = {category['name']: category['id'] for category in self.dataset['categories']}
+        cat_names = [name.strip() for name in cat_names]
         missing = [name for name in cat_names if name not in ids]
         if missing:
             print_log(

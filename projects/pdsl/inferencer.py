@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.progress import track
 from torch import nn
 
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import json_bytes
 from projects.common.inferencer import ImageInferencer, ImageInput
 from projects.common.prediction_dump import encode_mask
 
@@ -222,9 +222,9 @@ class WeakInstanceInferencer(ImageInferencer):
                 if out_dir and not no_save_pred:
                     path = Path(out_dir, 'preds', f'{name}.json')
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_text(json.dumps(prediction, ensure_ascii=False), encoding='utf-8')
+                    path.write_bytes(json_bytes(prediction))
                 if print_result:
-                    print(json.dumps(prediction, ensure_ascii=False))
+                    print(json_bytes(prediction).decode())
                 results['predictions'].append(sample if return_datasamples else prediction)
         return results
 

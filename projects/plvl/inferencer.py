@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.progress import track
 from torch import nn
 
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import json_bytes
 from projects.common.inferencer import ImageInferencer, ImageInput, write_predictions
 from projects.common.prediction_dump import encode_mask
 
@@ -146,7 +146,7 @@ class GroundingInferencer(ImageInferencer):
                             path = Path(out_dir, 'vis', f'{name}_{len(of_image)}.jpg')
                             mmcv.imwrite(drawn[..., ::-1], str(path))
                     if print_result:
-                        print(json.dumps(prediction, ensure_ascii=False))
+                        print(json_bytes(prediction).decode())
                     of_image.append(prediction)
                     results['predictions'].append(sample if return_datasamples else prediction)
                 if out_dir and not no_save_pred:

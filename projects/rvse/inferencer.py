@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import is_utf8
 from projects.common.hooks.progress import progress_bar
 from projects.common.inferencer import ImageInferencer, ImageInput
 from projects.common.speed.products import fast_products
@@ -151,8 +152,8 @@ class RetrievalInferencer(ImageInferencer):
         """
         sentences = [sentences] if isinstance(sentences, str) else list(sentences)
         for sentence in sentences:
-            if not isinstance(sentence, str) or not sentence.strip():
-                raise InputError(f'sentence {sentence!r}: expected words')
+            if not isinstance(sentence, str) or not sentence.strip() or not is_utf8(sentence):
+                raise InputError(f'sentence {sentence!r}: expected words in UTF-8')
 
         def encode(part: Sequence[str]) -> torch.Tensor:
             return self.model.encode_captions(part)[0]
@@ -227,6 +228,7 @@ class RetrievalInferencer(ImageInferencer):
         names, pictures = _gallery(gallery, self._inputs_to_list)
         opened = store if isinstance(store, VectorStore) else self.open_store(store)
         try:
+            opened.check_names(names)  # before hours of encoding
             if not pictures:
                 opened.add(names, self.encode_sentences(names))
             elif skip_damaged:

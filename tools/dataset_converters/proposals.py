@@ -92,7 +92,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def open_sources(args: argparse.Namespace) -> list[ProposalSource]:
-    """Open all sources and check that their names are of the same kind."""
+    """Open all sources."""
     opened = []
     for index, path in enumerate(args.source):
         names = read_image_names(args.names[index]) if args.names else None
@@ -106,13 +106,19 @@ def open_sources(args: argparse.Namespace) -> list[ProposalSource]:
             source.keys = 'names'
             source.entries = ((voc_name(name), *rest) for name, *rest in source.entries)
             source.images = {voc_name(name): known for name, known in source.images.items()}
-        if opened and source.keys != opened[0].keys:
-            raise InputError(
-                f'{path}: its names are {source.keys or "unknown"}, those of {args.source[0]} are '
-                f'{opened[0].keys or "unknown"}; only names of one kind can be combined'
-            )
         opened.append(source)
     return opened
+
+
+def common_keys(args: argparse.Namespace, sources: list[ProposalSource]) -> str | None:
+    """Return what the names of all sources are. File names are paths, too."""
+    kinds = {source.keys: path for path, source in zip(args.source, sources)}
+    if kinds.keys() == {'names', 'paths'}:
+        return 'paths'
+    if len(kinds) > 1:
+        found = ', '.join(f'{keys or "unknown"} in {path}' for keys, path in kinds.items())
+        raise InputError(f'names of several kinds cannot be combined: {found}')
+    return next(iter(kinds))
 
 
 def read_all(args: argparse.Namespace, sources: list[ProposalSource]) -> Iterator[tuple]:
@@ -145,9 +151,9 @@ def main() -> None:
         raise InputError(f'{args.out}: exists already')
     if args.images and args.to != 'store':
         raise InputError(f'--images: only a store keeps sizes, not a file of {args.to}')
-    check_writable(args.out if args.to == 'store' else args.out.parent)
     sources = open_sources(args)
-    keys = sources[0].keys
+    keys = common_keys(args, sources)
+    check_writable(args.out if args.to == 'store' else args.out.parent)
     entries = read_all(args, sources)
     if args.to == 'store':
         identify = ChainMap(*(source.images for source in sources)).get

@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmdet.datasets import CocoDataset
 from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
 
@@ -26,6 +27,8 @@ from projects.common.cli.config import load_config
 from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import by_id, read_json
+from projects.pdsl.datasets.categories import check_category_names
 from projects.pdsl.datasets.published import published_count
 from projects.pdsl.proposals import ProposalStore
 
@@ -92,6 +95,13 @@ def check(dataset: ConfigDict) -> tuple[str, list[str]]:
     samples = built.data_list
     pictures, problems = check_pictures(samples)
     found = f'{len(samples):,} samples' + (f' of {pictures:,} pictures' if pictures else '')
+    if isinstance(built, CocoDataset) and len(built.cat_ids) > len(built.metainfo['classes']):
+        try:  # mmdet numbers two categories of one name as two classes
+            content = read_json(built.ann_file)
+            categories = by_id(content, 'categories', built.ann_file, name=str)
+            check_category_names(categories, built.ann_file)
+        except InputError as error:
+            problems.append(str(error))
     expected = published_count(str(getattr(built, 'ann_file', '')))
     if expected not in (None, pictures):
         problems.append(f'{pictures:,} pictures, expected {expected:,} as published')

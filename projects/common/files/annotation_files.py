@@ -20,8 +20,11 @@ __all__ = [
     'by_id',
     'check_fields',
     'check_text',
+    'is_utf8',
     'iter_json_list',
+    'json_bytes',
     'parse_json',
+    'printable',
     'read_json',
     'read_lines',
     'read_text',
@@ -102,6 +105,32 @@ def _not_text(path: str | os.PathLike, encoding: str, reason: str, at: int) -> I
     return InputError(f'{path}: not {name} text ({reason} at byte {at})')
 
 
+def read_lines(path: str | os.PathLike) -> list[str]:
+    """Read the lines of a UTF-8 text file, separated by LF or CRLF only.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not UTF-8.
+    """
+    lines = read_text(path).split('\n')
+    if lines[-1] == '':
+        lines.pop()
+    return [line.removesuffix('\r') for line in lines]
+
+
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be encoded.
+
+    A file name in another encoding has surrogates in place of the bytes that are not UTF-8, and so
+    have parts of emoji.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_text(text: str, where: str) -> None:
     """Refuse text with half a character, which can be in memory but not in a file.
 
@@ -116,26 +145,26 @@ def check_text(text: str, where: str) -> None:
     Raises:
         ValueError: The text cannot be encoded in UTF-8.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
+    if not is_utf8(text):
         raise InputError(
-            f'{where}: found half a character ({text[error.start]!r}, a lone surrogate) in '
-            f'{shown(text)}, expected text that UTF-8 can encode'
-        ) from None
+            f'{where}: found half a character (a lone surrogate) in {shown(text, 200)}, expected '
+            'text that UTF-8 can encode'
+        )
 
 
-def read_lines(path: str | os.PathLike) -> list[str]:
-    """Read the lines of a UTF-8 text file, separated by LF or CRLF only.
+def printable(name: str) -> str:
+    """Return a name with escapes in place of what is not UTF-8."""
+    return name.encode(errors='backslashreplace').decode()
 
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: The file is not UTF-8.
+
+def json_bytes(value: Any, **kwargs: Any) -> bytes:
+    """Return a value as JSON in UTF-8, whose surrogates are escaped and read back unchanged.
+
+    Args:
+        value: The value.
+        kwargs: Additional arguments of :func:`json.dumps`.
     """
-    lines = read_text(path).split('\n')
-    if lines[-1] == '':
-        lines.pop()
-    return [line.removesuffix('\r') for line in lines]
+    return json.dumps(value, ensure_ascii=False, **kwargs).encode(errors='backslashreplace')
 
 
 def parse_json(text: str, where: str | os.PathLike, expected: str = 'a JSON file') -> Any:

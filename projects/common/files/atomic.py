@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from ..errors import InputError
+
 __all__ = [
     'check_writable',
     'folder_locked',
@@ -55,11 +57,14 @@ def check_writable(folder: str | Path) -> None:
     Tools that run for hours call this before they start.
 
     Raises:
-        OSError: The folder cannot be created, or no file can be written in it.
+        InputError: The folder cannot be created, or no file can be written in it.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=os.fspath(folder)):
-        pass
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=os.fspath(folder)):
+            pass
+    except OSError as error:
+        raise InputError(f'{folder}: cannot be written to ({error.strerror})') from None
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from torch import nn
 
 from ..build import unwrapped
 from ..errors import InputError
+from ..files.annotation_files import is_utf8
 from ..files.pictures import pictures_in
 from ..weights.loading import Match, recorded_loading
 from .findings import Findings
@@ -284,6 +285,8 @@ def _provide_data(run: Config, cfg: Config, options: Options, folder: Path, repo
     images = [path.absolute() for path in pictures_in(options.pictures)]
     if not images:
         raise InputError(f'--pictures {options.pictures}: no image in it')
+    if (strange := next((path for path in images if not is_utf8(str(path))), None)) is not None:
+        raise InputError(f'--pictures: {str(strange)!r} is no name in UTF-8')
     report.findings.note(
         f"the config's data is absent: {len(images)} images with made-up labels stand in for it"
     )

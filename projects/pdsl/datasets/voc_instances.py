@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from xml.etree.ElementTree import ElementTree
 
 import numpy as np
 from mmdet.datasets import VOCDataset
@@ -65,6 +66,12 @@ class VOCInstanceDataset(VOCDataset):
             return samples
         wanted = set(read_image_set(self.ann_file, self.data_root, self.exclude))
         return [sample for sample in samples if sample['img_id'] in wanted]
+
+    def _parse_instance_info(self, raw_ann_info: ElementTree, minus_one: bool = True) -> list[dict]:
+        """Return mmdet's instances of an XML file, in which names may have blanks around them."""
+        for name in raw_ann_info.iter('name'):
+            name.text = (name.text or '').strip()
+        return super()._parse_instance_info(raw_ann_info, minus_one)
 
     def parse_data_info(self, img_info: dict) -> dict:
         """Return mmdet's sample of an image, with masks from the PNG if ``mask_subdir`` is set.

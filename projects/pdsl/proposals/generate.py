@@ -95,22 +95,21 @@ def generate_proposals(
         if on_picture:
             on_picture()
     tasks = [(pictures[name], _part(parts, name)) for name in missing]
-    damaged: list[str] = []
-    for reason in map_unordered(partial(_search, options=options), tasks, workers):
-        damaged += [reason] if reason else []
+    for _ in map_unordered(partial(_search, options=options), tasks, workers):
         if on_picture:
             on_picture()
+    done = [name for name in pictures if _part(parts, name).is_file()]
+    notes = [_damaged(_part(parts, name)) for name in set(pictures).difference(done)]
+    damaged = sorted(note.read_text() for note in notes if note.is_file())
     if damaged and not skip_damaged:
         raise InputError(
-            f'{damaged[0]} ({len(damaged)} of {len(mine)} pictures cannot be read, the others are '
-            'done; mend them and run the same command again, or leave them out with skip_damaged)'
+            f'{damaged[0]} ({len(damaged)} pictures cannot be read, the others are done or under '
+            'way; mend them and run the same command again, or leave them out with skip_damaged)'
         )
+    if len(damaged) < len(notes):  # other processes are at work
+        return None
     for reason in damaged:
         print_log(f'left out: {reason}', 'current', logging.WARNING)
-    done = [name for name in pictures if _part(parts, name).is_file()]
-    others = set(pictures).difference(done)
-    if not all(_damaged(_part(parts, name)).is_file() for name in others):
-        return None
     with locked(out / '.lock'):  # another process may also have seen the last part
         if (out / 'index.json').is_file():
             return ProposalStore(out)
@@ -169,25 +168,26 @@ def _part(folder: Path, name: str) -> Path:
 
 
 def _damaged(part: Path) -> Path:
-    """Return the file that stands for the part of an image that cannot be read."""
+    """Return the file that says why the image of a part cannot be read."""
     return part.with_suffix('.damaged')
 
 
-def _search(task: tuple[str, Path], options: dict) -> str | None:
-    """Write the part of an image, or return why it cannot be read."""
+def _search(task: tuple[str, Path], options: dict) -> None:
+    """Write the part of an image, or why it cannot be read."""
     path, part = task
+    _damaged(part).unlink(missing_ok=True)
     try:
         image = read_image(path)
         if image is None:
             raise InputError('not a readable picture')
     except Exception as error:  # decoders raise almost any exception on damaged files
-        write_atomically(_damaged(part), b'')
-        return f'{path}: {error}'
+        reason = ' '.join(f'{path}: {error}'.split())
+        write_atomically(_damaged(part), reason.encode(errors='backslashreplace'))
+        return
     buffer = io.BytesIO()
     identity = [*image.shape[:2], file_checksum(path)]
     np.savez(buffer, boxes=selective_search(image, **options), image=identity)
     write_atomically(part, buffer.getbuffer())
-    return None
 
 
 def _load(part: Path) -> tuple[np.ndarray, ImageIdentity]:

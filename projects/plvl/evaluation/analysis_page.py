@@ -155,7 +155,7 @@ object.</p>
 {shown or '<p>There are none.</p>'}
 </body></html>
 """
-    Path(path).write_text(page, encoding='utf-8')
+    Path(path).write_text(page, encoding='utf-8', errors='backslashreplace')
 
 
 def _table(title: str, members: Sequence[Group]) -> str:

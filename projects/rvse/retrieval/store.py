@@ -33,6 +33,13 @@ class VectorStore(ABC):
     between vectors of different models are meaningless.
     """
 
+    def check_names(self, names: Sequence[str]) -> None:  # noqa: B027  most stores take any name
+        """Check that entries with these names can be added and saved, before they are encoded.
+
+        Raises:
+            ValueError: The store cannot hold a name, or cannot be written.
+        """
+
     @abstractmethod
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
         """Add vectors (N, C) float32, replacing entries with existing names.
