@@ -17,7 +17,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import is_utf8
+from projects.common.files.annotation_files import is_utf8, read_lines
 from projects.common.hooks.progress import progress_bar
 from projects.common.inferencer import ImageInferencer, ImageInput
 from projects.common.speed.products import fast_products
@@ -347,8 +347,7 @@ def _gallery(gallery: Any, list_pictures) -> tuple[list[str], bool]:
     if isinstance(gallery, (str, os.PathLike)):
         path = os.fspath(gallery)
         if path.endswith('.txt'):
-            lines = Path(path).read_text(encoding='utf-8').splitlines()
-            sentences = [line.strip() for line in lines if line.strip()]
+            sentences = [line.strip() for line in read_lines(path) if line.strip()]
             if not sentences:
                 raise InputError(f'{path}: no sentence, expected one a line')
             return sentences, False

@@ -5,8 +5,8 @@ python tools/dataset_converters/itm.py precomp dataset_coco.json --tsv *.tsv --o
 python tools/dataset_converters/itm.py verify data/coco_precomp
 
 A source is a folder of precomputed files ({split}_ims.npy, {split}_caps.txt), Karpathy's json, a
-COCO caption json, or a text, CSV or .jsonl file of captions. `precomp` writes the precomputed layout
-from Karpathy's json and the features in BUTD's .tsv files, once per image; COCO's test split
+COCO caption json, or a text, CSV or .jsonl file of captions. `precomp` writes the precomputed
+layout from Karpathy's json and the features in BUTD's .tsv files, once per image; COCO's test split
 becomes testall, and its first 1,000 images become test.
 """
 
@@ -90,9 +90,7 @@ def open_splits(
     source: Path, skip_invalid_captions: bool, wanted: list[str] | None = None
 ) -> dict[str, BaseMatchingDataset]:
     """Open the dataset of each split in a file or folder."""
-    options = dict(
-        check_images=False, test_mode=True, skip_invalid_captions=skip_invalid_captions
-    )
+    options = dict(check_images=False, test_mode=True, skip_invalid_captions=skip_invalid_captions)
     if source.is_dir():
         names = sorted(path.name.removesuffix('_caps.txt') for path in source.glob('*_caps.txt'))
         if not names:

@@ -4,7 +4,7 @@ data_root = '{{$DATA_ROOT:data}}/coco/'
 train_dataloader = dict(dataset=dict(data_prefix=dict(img=data_root + 'train2017/')))
 val_dataloader = dict(
     dataset=dict(
-        type='mmdet.CocoDataset',
+        type='COCOInstanceDataset',
         data_root=data_root,
         data_prefix=dict(img='val2017/'),
         ann_file='annotations/instances_val2017.json',

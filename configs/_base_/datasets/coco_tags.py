@@ -12,7 +12,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     dataset=dict(
-        type='mmdet.CocoDataset',
+        type='COCOInstanceDataset',
         data_root=data_root,
         data_prefix=dict(img='val2017/'),
         ann_file='annotations/instances_val2017.json',

@@ -77,9 +77,7 @@ def _read(path: str | os.PathLike) -> bytes:
 
 def _encoding(start: bytes) -> tuple[str, int]:
     """Return the encoding of a text file, and the length of its byte order mark."""
-    return next(
-        ((name, len(mark)) for mark, name in _BOMS if start.startswith(mark)), ('utf-8', 0)
-    )
+    return next(((name, len(mark)) for mark, name in _BOMS if start.startswith(mark)), ('utf-8', 0))
 
 
 def read_text(path: str | os.PathLike) -> str:
@@ -333,9 +331,8 @@ def check_fields(entry: Any, where: str, /, **kinds: type | tuple[type, ...]) ->
         names = kind if isinstance(kind, tuple) else (kind,)
         if isinstance(value, names) and (bool in names or not isinstance(value, bool)):
             continue
-        is_whole = isinstance(value, (float, np.floating)) and value.is_integer()
-        if int in names and is_whole and isinstance(entry, dict):
-            entry[field] = int(value)
+        if int in names and isinstance(value, (float, np.floating)) and value.is_integer():
+            entry[field] = int(value)  # type: ignore[index]
             continue
         if field not in entry:
             raise InputError(f'{where}: no field {field!r}')

@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
     Attributes:
         where: The place in the file, for messages: file:line.
-        cells: The cells, without blanks around them.
+        cells: The cells, with blanks around them.
     """
 
     where: str
@@ -41,7 +41,7 @@ def find_column(header: Sequence[str], columns: Sequence[str]) -> int | None:
         header: The cells. Case does not matter, and blanks may stand for underscores.
         columns: Names in lower case.
     """
-    names = [cell.lower().replace(' ', '_') for cell in header]
+    names = [cell.strip().lower().replace(' ', '_') for cell in header]
     return next((names.index(column) for column in columns if column in names), None)
 
 
@@ -70,8 +70,7 @@ def read_rows(path: str | os.PathLike, separator: str) -> list[Row]:
     rows = []
     try:
         for cells in reader:
-            cells = [cell.strip() for cell in cells]
-            if any(cells):
+            if any(cell.strip() for cell in cells):
                 rows.append(Row(f'{path}:{reader.line_num}', cells))
     except csv.Error as error:
         raise InputError(f'{path}:{reader.line_num}: not a CSV file ({error})') from None

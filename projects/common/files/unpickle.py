@@ -2,9 +2,9 @@
 
 A pickle is a program: loading one from an untrusted source can run any command. These readers
 accept plain Python containers, numbers, strings, NumPy arrays of numbers and MMEngine's
-``InstanceData``, which becomes a dict, and reject everything else. They never call NumPy's own reconstructors with arguments from the file, because a forged
-dtype or array state could corrupt memory. Instead, they rebuild arrays from their bytes through
-public functions.
+``InstanceData``, which becomes a dict, and reject everything else. They never call NumPy's own
+reconstructors with arguments from the file, because a forged dtype or array state could corrupt
+memory. Instead, they rebuild arrays from their bytes through public functions.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -280,19 +281,13 @@ def load_legacy_torch(
     return _as_arrays(_load_tensors(name, not trust, encoding))
 
 
-def _open_payload(name: str, encoding: str) -> BinaryIO:
+@contextlib.contextmanager
+def _open_payload(name: str, encoding: str) -> Iterator[BinaryIO]:
     """Open a file of ``torch.save`` where the pickle of what was saved begins."""
     if is_zip(name):
-        try:
-            with zipfile.ZipFile(name) as archive:
-                member = next(m for m in archive.infolist() if _PAYLOAD.fullmatch(m.filename))
-                if member.compress_type != zipfile.ZIP_STORED:  # torch.save does not compress
-                    raise InputError('compressed')
-                return io.BytesIO(archive.read(member))
-        except Exception as error:  # damaged files raise almost any exception
-            raise pickle.UnpicklingError(_damaged(name, error)) from error
-    file = open(name, 'rb')
-    try:
+        yield io.BytesIO(_zipped_payload(name))
+        return
+    with open(name, 'rb') as file:
         if _read(file, name, False, encoding) != _TORCH_MAGIC:
             raise pickle.UnpicklingError(f'{name}: not a file of torch.save (wrong magic number)')
         protocol = _read(file, name, False, encoding)
@@ -301,10 +296,18 @@ def _open_payload(name: str, encoding: str) -> BinaryIO:
                 f'{name}: torch.save protocol {protocol}, expected {_TORCH_PROTOCOL}'
             )
         _read(file, name, False, encoding)  # system information
-    except BaseException:
-        file.close()
-        raise
-    return file
+        yield file
+
+
+def _zipped_payload(name: str) -> bytes:
+    try:
+        with zipfile.ZipFile(name) as archive:
+            members = [m for m in archive.infolist() if _PAYLOAD.fullmatch(m.filename)]
+            if len(members) != 1 or members[0].compress_type != zipfile.ZIP_STORED:
+                raise InputError('no data.pkl that is stored without compression')
+            return archive.read(members[0])
+    except Exception as error:  # damaged files raise almost any exception
+        raise pickle.UnpicklingError(_damaged(name, error)) from error
 
 
 def _damaged(name: str, error: Exception) -> str:
@@ -315,7 +318,7 @@ def _damaged(name: str, error: Exception) -> str:
 def _load_tensors(name: str, weights_only: bool, encoding: str) -> Any:
     import torch
 
-    options = {} if weights_only else dict(encoding=encoding)
+    options: dict[str, Any] = {} if weights_only else dict(encoding=encoding)
     try:
         return torch.load(name, map_location='cpu', weights_only=weights_only, **options)
     except pickle.UnpicklingError as error:

@@ -1,5 +1,6 @@
 """Datasets of images with tags, VOC instances, and transforms for proposals."""
 
+from .coco_instances import COCOInstanceDataset
 from .tag_datasets import (
     BaseTagDataset,
     COCOTagDataset,
@@ -12,6 +13,7 @@ from .voc_instances import VOCInstanceDataset
 
 __all__ = [
     'BaseTagDataset',
+    'COCOInstanceDataset',
     'COCOTagDataset',
     'LoadStoredProposals',
     'ProjectProposals',

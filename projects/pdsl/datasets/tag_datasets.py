@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +16,13 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import (
-    IDENTIFIER,
-    by_id,
-    check_fields,
-    read_json,
-    read_text,
-    read_xml,
-    shown,
-)
+from projects.common.files.annotation_files import check_text, shown
 from projects.common.files.array_files import read_mat
 from projects.common.files.pictures import naming_broken_picture
 
-from ..coco_files import read_instances
-from ..image_sets import read_image_names
+from .coco_files import read_instances
+from .tag_tables import read_tags
+from .voc_layout import ImageFinder, read_image_set, read_objects
 
 __all__ = [
     'BaseTagDataset',
@@ -112,6 +103,8 @@ class BaseTagDataset(BaseDataset):
             raise InputError(f'{self.ann_file}: names no pictures')
         if self._metainfo.get('classes') is None:
             self._metainfo['classes'] = self.default_classes([tags for _, _, tags in entries])
+        for tag in {tag for _, _, tags in entries for tag in tags}:
+            check_text(tag, f'{self.ann_file}: tag')
         number = self._number_classes()
         unknown: dict[str, int] = {}
         samples = []
@@ -188,27 +181,13 @@ class BaseTagDataset(BaseDataset):
         return list(self.get_data_info(idx)['tags'])
 
 
-def read_image_set(
-    path: str | os.PathLike, data_root: str | os.PathLike = '', exclude: str | None = None
-) -> list[str]:
-    """Return the names in an image set, minus those of a second image set.
-
-    Raises:
-        FileNotFoundError: A file does not exist.
-    """
-    names = read_image_names(path)
-    if exclude is None:
-        return names
-    unwanted = set(read_image_set(os.path.join(data_root, exclude)))
-    return [name for name in names if name not in unwanted]
-
-
 @DATASETS.register_module()
 class VOCTagDataset(BaseTagDataset):
     """Read tags from a VOCdevkit: only the object names in ``Annotations/<id>.xml``.
 
     ``ann_file`` is an image set, e.g. ``ImageSets/Main/train.txt``. The two-column image sets of a
-    single class (``cat_train.txt``) also work: only their first column is read.
+    single class (``cat_train.txt``) also work: only their first column is read, which lists all
+    images. An image may have another suffix than '.jpg'.
 
     Args:
         use_difficult: Whether objects marked as difficult contribute tags.
@@ -243,15 +222,17 @@ class VOCTagDataset(BaseTagDataset):
             FileNotFoundError: The image set or an XML file does not exist.
             ValueError: An XML file cannot be read.
         """
-        for name in read_image_set(self.ann_file, self.data_root, self.exclude):
+        find_image = ImageFinder(self.data_prefix['img'])
+        folder = Path(find_image.folder).name
+        for name in read_image_set(self.ann_file, self.data_root, self.exclude, folder):
             path = Path(self.data_prefix['xml']) / f'{name}.xml'
             self._require(path)
             tags = [
-                (entry.findtext('name') or '').strip()
-                for entry in read_xml(path).iter('object')
-                if self.use_difficult or (entry.findtext('difficult') or '0').strip() != '1'
+                entry.findtext('name', '')
+                for entry in read_objects(path).findall('object')
+                if self.use_difficult or entry.findtext('difficult') != '1'
             ]
-            yield f'{name}.jpg', name, tags
+            yield find_image(name), name, tags
 
 
 @DATASETS.register_module()
@@ -320,7 +301,8 @@ class SBDTagDataset(BaseTagDataset):
             ValueError: A file has neither field, or a number that does not denote a class.
         """
         classes = self.METAINFO['classes']
-        for name in read_image_set(self.ann_file):
+        find_image = ImageFinder(self.data_prefix['img'])
+        for name in read_image_set(self.ann_file, folder=Path(find_image.folder).name):
             path = Path(self.data_prefix['cls']) / f'{name}.mat'
             self._require(path)
             content = read_mat(path)
@@ -338,75 +320,38 @@ class SBDTagDataset(BaseTagDataset):
             numbers = numbers.astype(int).tolist()
             if bad := [number for number in numbers if not 1 <= number <= len(classes)]:
                 raise InputError(f'{path}: category {bad[0]}, expected 1 to {len(classes)}')
-            yield f'{name}.jpg', name, [classes[number - 1] for number in numbers]
+            yield find_image(name), name, [classes[number - 1] for number in numbers]
 
 
 @DATASETS.register_module()
 class TagFileDataset(BaseTagDataset):
     """Read tags of custom images from a text, CSV or JSON file.
 
-    - ``.json``: ``{"a.jpg": ["cat", "dog"], ...}``, or a list of ``{"file_name": "a.jpg",
-      "tags": ["cat", "dog"]}``.
-    - ``.csv``: One line ``a.jpg,cat,dog`` per image. A first line whose first cell is
-      ``file_name`` is a header.
-    - Any other suffix: ``a.jpg cat dog``, separated by spaces or tabs. In a line with tabs, spaces
-      are part of the names.
+    See :func:`~projects.pdsl.datasets.tag_tables.read_tags` for the formats. Unless the config sets
+    the classes, they are all tags in alphabetical order; the columns of a table of 0 and 1 are all
+    classes, in their order.
 
-    Unless the config sets the classes, they are all tags in alphabetical order.
+    Args:
+        separator: What separates tags in one cell; None means semicolons, bars and commas.
+        kwargs: Arguments of :class:`BaseTagDataset`.
     """
 
+    def __init__(self, *args, separator: str | None = None, **kwargs) -> None:
+        self.separator = separator
+        self._columns: tuple[str, ...] | None = None
+        super().__init__(*args, **kwargs)
+
     def iter_tags(self) -> Iterator[tuple[str, str, list[str]]]:
-        """Yield each line or entry of the file.
+        """Yield each image of the file.
 
         Raises:
-            ValueError: An entry does not match the format above, or an image is listed twice.
+            ValueError: The file does not match a format, or an image is listed twice.
         """
-        path = Path(self.ann_file)
-        if path.suffix.lower() == '.json':
-            rows = self._json_rows(path)
-        else:
-            text = read_text(path, encoding='utf-8-sig')
-            if path.suffix.lower() == '.csv':
-                try:
-                    lines = list(csv.reader(io.StringIO(text, newline='')))
-                except csv.Error as error:
-                    raise InputError(f'{path}: not a CSV file ({error})') from None
-            else:
-                lines = [
-                    line.split('\t') if '\t' in line else line.split() for line in text.splitlines()
-                ]
-            rows = [
-                (line[0], [cell for cell in line[1:] if cell.strip()])
-                for line in lines
-                if any(cell.strip() for cell in line)
-            ]
-            if rows and rows[0][0].strip() == 'file_name':
-                rows = rows[1:]
-        seen: set[str] = set()
-        for name, tags in rows:
-            if not Path(name.strip()).name:
-                raise InputError(f'{path}: picture {shown(name)}, expected the name of a file')
-            if name in seen:
-                raise InputError(f'{path}: picture {shown(name)} comes twice')
-            seen.add(name)
+        classes = self._metainfo.get('classes')
+        rows, self._columns = read_tags(Path(self.ann_file), classes, self.separator)
+        for name, tags in rows.items():
             yield name, Path(name.strip()).with_suffix('').as_posix(), tags
 
-    @staticmethod
-    def _json_rows(path: Path) -> list[tuple[str, list[str]]]:
-        content = read_json(path)
-        if isinstance(content, list) and all(isinstance(row, dict) for row in content):
-            rows = [(row.get('file_name'), row.get('tags')) for row in content]
-        elif isinstance(content, dict):
-            rows = list(content.items())
-        else:
-            raise InputError(f'{path}: holds a {type(content).__name__}, expected a dict or dicts')
-        for name, tags in rows:
-            if not isinstance(name, str) or not isinstance(tags, list):
-                raise InputError(
-                    f'{path}: {shown(name)}: {shown(tags)}, expected a file name and a list'
-                )
-            if not all(isinstance(tag, str) and tag.strip() for tag in tags):
-                raise InputError(
-                    f'{path}: tags of {shown(name)} are {shown(tags)}, expected strings'
-                )
-        return rows
+    def default_classes(self, tags: list[list[str]]) -> tuple[str, ...]:
+        """Return the columns of a table of 0 and 1, or all tags in alphabetical order."""
+        return self._columns or super().default_classes(tags)

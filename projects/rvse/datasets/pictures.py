@@ -182,9 +182,10 @@ class CaptionFileMatchingDataset(BaseMatchingDataset):
                     f'caption that holds {separator!r} has to be in quotes'
                 )
             cells += [''] * (len(header) - len(cells))
-            if not cells[image]:
+            name = cells[image].strip()
+            if not name:
                 raise InputError(f'{where}: {header[image]}: found nothing, expected an image')
-            yield where, cells[image], [cells[caption]]
+            yield where, name, [cells[caption]]
 
     def _read_tabs(self, line: str, where: str) -> tuple[str, list[Any]]:
         name, tab, text = line.partition('\t')

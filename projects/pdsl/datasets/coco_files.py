@@ -1,4 +1,4 @@
-"""COCO's instance files: what pycocotools and mmdet accept, checked once for training and testing."""
+"""COCO's instance files, read alike for training, testing and evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from projects.common.files.annotation_files import (
     shown,
 )
 
-from .datasets.categories import check_category_names
+from .categories import check_category_names
 
 __all__ = ['COCOFile', 'check_mask', 'read_instances']
 
@@ -99,7 +99,7 @@ def _check_box(annotation: dict, where: str) -> None:
 
 
 class COCOFile(COCO):
-    """Read a COCO file of instances through :func:`read_instances`, for mmdet's data set and metric.
+    """Read a COCO file through :func:`read_instances`, for mmdet's data set and metric.
 
     Annotations are numbered from 1, because pycocotools takes an object with the id 0 for one that
     was never found.
