@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import is_utf8
+from projects.common.files.annotation_files import is_utf8, read_lines
 from projects.common.files.image_reader import content_key, read_content
 from projects.common.files.pictures import PICTURE_SUFFIXES
 from projects.common.inferencer import ImageInferencer, ImageInput
@@ -276,8 +275,7 @@ def _gallery(gallery: Any, list_pictures) -> tuple[list[str], bool]:
     if isinstance(gallery, (str, os.PathLike)):
         path = os.fspath(gallery)
         if path.endswith('.txt'):
-            lines = Path(path).read_text(encoding='utf-8').splitlines()
-            sentences = [line.strip() for line in lines if line.strip()]
+            sentences = [line.strip() for line in read_lines(path) if line.strip()]
             if not sentences:
                 raise InputError(f'{path}: no sentence, expected one a line')
             return sentences, False

@@ -7,7 +7,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='mmdet.CocoDataset',
+        type='COCOInstanceDataset',
         data_root=data_root,
         data_prefix=dict(img='val2017/'),
         ann_file='annotations/instances_val2017.json',

@@ -1,6 +1,7 @@
 """Datasets of images with tags, VOC instances, and transforms for proposals."""
 
 from .base_tag_dataset import BaseTagDataset
+from .coco_instances import COCOInstanceDataset
 from .coco_tags import COCOTagDataset
 from .tag_file import TagFileDataset
 from .transforms import LoadStoredProposals, ProjectProposals, RandomExposureSaturation
@@ -9,6 +10,7 @@ from .voc_tags import SBDTagDataset, VOCTagDataset
 
 __all__ = [
     'BaseTagDataset',
+    'COCOInstanceDataset',
     'COCOTagDataset',
     'LoadStoredProposals',
     'ProjectProposals',

@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import shown
+from projects.common.files.annotation_files import check_text, shown
 from projects.common.files.image_reader import read_any_image
 from projects.common.files.pictures import naming_broken_picture
 
@@ -91,6 +91,8 @@ class BaseTagDataset(BaseDataset):
             raise InputError(f'{self.ann_file}: names no pictures')
         if self._metainfo.get('classes') is None:
             self._metainfo['classes'] = self.default_classes([tags for _, _, tags in entries])
+        for tag in {tag for _, _, tags in entries for tag in tags}:
+            check_text(tag, f'{self.ann_file}: tag')
         number = self._number_classes()
         unknown: dict[str, int] = {}
         present: set[int] = set()

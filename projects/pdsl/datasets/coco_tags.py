@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.registry import DATASETS
 
-from projects.common.errors import InputError
-from projects.common.files.annotation_files import (
-    IDENTIFIER,
-    by_id,
-    check_fields,
-    read_json,
-    shown,
-)
-
 from .base_tag_dataset import BaseTagDataset
-from .categories import check_category_names
+from .coco_files import read_instances
 
 __all__ = ['COCOTagDataset']
 
@@ -46,35 +37,17 @@ class COCOTagDataset(BaseTagDataset):
         Raises:
             ValueError: A list is missing, or an annotation refers to an unknown image or category.
         """
-        content = read_json(self.ann_file)
-        for field in ('images', 'annotations', 'categories'):
-            if not isinstance(content, Mapping) or not isinstance(content.get(field), list):
-                raise InputError(f'{self.ann_file}: no list {field!r}, expected COCO instances')
-        categories = by_id(content, 'categories', self.ann_file, name=str)
-        check_category_names(categories, self.ann_file)
-        images = by_id(content, 'images', self.ann_file, file_name=str)
-        names = {key: category['name'] for key, category in categories.items()}
+        content = read_instances(self.ann_file)
+        names = {each['id']: each['name'] for each in content['categories']}
         # numbers in numerical order, then strings
         ordered = sorted(names, key=lambda key: (isinstance(key, str), key))
         self._categories = [names[key] for key in ordered]
-        tags: dict[Any, list[str]] = {key: [] for key in images}
-        for i, annotation in enumerate(content['annotations']):
-            check_fields(
-                *(annotation, f'{self.ann_file}: annotations[{i}]'),
-                image_id=IDENTIFIER,
-                category_id=IDENTIFIER,
-            )
-            image, category = annotation['image_id'], annotation['category_id']
-            if image not in tags or category not in names:
-                field = 'category_id' if image in tags else 'image_id'
-                raise InputError(
-                    f'{self.ann_file}: annotation {shown(annotation.get("id"))} has {field} '
-                    f'{shown(annotation[field])}, which the file does not list'
-                )
-            if self.use_crowd or not annotation.get('iscrowd'):
-                tags[image].append(names[category])
-        for key, image in images.items():
-            yield image['file_name'], key, tags[key]
+        tags: dict[Any, list[str]] = {each['id']: [] for each in content['images']}
+        for annotation in content['annotations']:
+            if self.use_crowd or not annotation['iscrowd']:
+                tags[annotation['image_id']].append(names[annotation['category_id']])
+        for image in content['images']:
+            yield image['file_name'], image['id'], tags[image['id']]
 
     def default_classes(self, tags: list[list[str]]) -> tuple[str, ...]:
         """Return the file's categories, in the order of their ids."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,30 +10,14 @@ from mmdet.datasets import VOCDataset
 from mmengine.registry import DATASETS
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import read_xml
 from projects.common.files.array_files import read_mat
 
-from ..image_sets import read_image_names
 from .base_tag_dataset import BaseTagDataset
+from .voc_layout import ImageFinder, read_image_set, read_objects
 
 __all__ = ['SBDTagDataset', 'VOCTagDataset', 'read_image_set']
 
 _VOC = dict(VOCDataset.METAINFO)
-
-
-def read_image_set(
-    path: str | os.PathLike, data_root: str | os.PathLike = '', exclude: str | None = None
-) -> list[str]:
-    """Return the names in an image set, minus those of a second image set.
-
-    Raises:
-        FileNotFoundError: A file does not exist.
-    """
-    names = read_image_names(path)
-    if exclude is None:
-        return names
-    unwanted = set(read_image_set(os.path.join(data_root, exclude)))
-    return [name for name in names if name not in unwanted]
 
 
 @DATASETS.register_module()
@@ -42,7 +25,8 @@ class VOCTagDataset(BaseTagDataset):
     """Read tags from a VOCdevkit: only the object names in ``Annotations/<id>.xml``.
 
     ``ann_file`` is an image set, e.g. ``ImageSets/Main/train.txt``. The two-column image sets of a
-    single class (``cat_train.txt``) also work: only their first column is read.
+    single class (``cat_train.txt``) also work: only their first column is read, which lists all
+    images. An image may have another suffix than '.jpg'.
 
     Args:
         use_difficult: Whether objects marked as difficult contribute tags.
@@ -77,15 +61,17 @@ class VOCTagDataset(BaseTagDataset):
             FileNotFoundError: The image set or an XML file does not exist.
             ValueError: An XML file cannot be read.
         """
-        for name in read_image_set(self.ann_file, self.data_root, self.exclude):
+        find_image = ImageFinder(self.data_prefix['img'])
+        folder = Path(find_image.folder).name
+        for name in read_image_set(self.ann_file, self.data_root, self.exclude, folder):
             path = Path(self.data_prefix['xml']) / f'{name}.xml'
             self._require(path)
             tags = [
-                (entry.findtext('name') or '').strip()
-                for entry in read_xml(path).iter('object')
-                if self.use_difficult or (entry.findtext('difficult') or '0').strip() != '1'
+                entry.findtext('name', '')
+                for entry in read_objects(path).findall('object')
+                if self.use_difficult or entry.findtext('difficult') != '1'
             ]
-            yield f'{name}.jpg', name, tags
+            yield find_image(name), name, tags
 
 
 @DATASETS.register_module()
@@ -113,7 +99,8 @@ class SBDTagDataset(BaseTagDataset):
             ValueError: A file has neither field, or a number that does not denote a class.
         """
         classes = self.METAINFO['classes']
-        for name in read_image_set(self.ann_file):
+        find_image = ImageFinder(self.data_prefix['img'])
+        for name in read_image_set(self.ann_file, folder=Path(find_image.folder).name):
             path = Path(self.data_prefix['cls']) / f'{name}.mat'
             self._require(path)
             content = read_mat(path)
@@ -131,4 +118,4 @@ class SBDTagDataset(BaseTagDataset):
             numbers = numbers.astype(int).tolist()
             if bad := [number for number in numbers if not 1 <= number <= len(classes)]:
                 raise InputError(f'{path}: category {bad[0]}, expected 1 to {len(classes)}')
-            yield f'{name}.jpg', name, [classes[number - 1] for number in numbers]
+            yield find_image(name), name, [classes[number - 1] for number in numbers]
