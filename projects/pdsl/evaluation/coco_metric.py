@@ -90,7 +90,7 @@ class InstanceCocoMetric(CocoMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute mmdet's metrics, and AP at the further IoU thresholds."""
         found = OrderedDict(self._compute(results))
-        standard = self.iou_thrs, self.metric_items, self.classwise
+        standard = self.iou_thrs, self.metric_items, self.classwise  # type: ignore[has-type]
         self.metric_items, self.classwise = ['mAP'], False  # mmdet's table needs its thresholds
         for threshold in self.extra_iou_thrs if found else ():
             self.iou_thrs = np.array([threshold])

@@ -33,11 +33,9 @@ def mmdet_keys(
         InputError: The names are ids, and no json says whose. The function raises it if it finds no
             file of a name, or does not know its folder.
     """
+    find: Callable[[str], str | None]
     if images is None:
-
-        def find(name: str) -> str | None:
-            return name if without_suffix(name) != name else None
-
+        find = _named_file
     elif images.is_dir():
         if keys == 'ids':
             raise InputError(
@@ -71,3 +69,8 @@ def mmdet_keys(
         return os.path.join(parent, os.path.basename(path))
 
     return key_of
+
+
+def _named_file(name: str) -> str | None:
+    """Return a name if it is that of a file, with a suffix."""
+    return name if without_suffix(name) != name else None
