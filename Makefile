@@ -55,7 +55,7 @@ coverage: env  ## lines that the tests run, by package (TESTS=tests/common: only
 	@echo "[coverage] work_dirs/coverage/html/index.html, coverage.xml"
 
 bench: env  ## measure every part beside its baseline (BENCH="--only plvl", BENCH=--quick)
-	@$(VENV)/python tools/analysis_tools/bench.py $(BENCH)
+	@$(VENV)/python benchmarks/bench.py $(BENCH)
 
 wheel: env  ## build the wheel into dist/
 	@rm -rf build dist

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import printable
 from projects.pdsl import WeakInstanceInferencer
 from projects.plvl import GroundingInferencer
 from projects.rvse import RetrievalInferencer
@@ -54,7 +55,7 @@ class Gallery:
 class Answers:
     """Answer the requests of all tabs; safe to call from many threads.
 
-    All threads share the models, OpenCV's random state and mmdet's canvas, so a lock admits one
+    All threads share the models, OpenCV's random state, so a lock admits one
     request at a time; on a CPU that is also the fastest way.
 
     Args:
@@ -133,7 +134,7 @@ class Answers:
                 'A picture has gone since the folder was indexed; start the page again.'
             ) from error
         for hit in prediction['hits']:  # do not reveal the server's paths
-            hit['name'] = hit['grounding']['image'] = Path(hit['name']).name
+            hit['name'] = hit['grounding']['image'] = printable(Path(hit['name']).name)
         return sheet, prediction
 
 

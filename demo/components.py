@@ -31,8 +31,7 @@ component_meta.create_or_modify_pyi = lambda *_: None
 CSS = """
 .gradio-container {max-width: 1200px !important; margin: 0 auto !important}
 .legend {font-size: .9rem; line-height: 1.6}
-.legend .box {display: inline-block; width: 1.1em; height: .8em; border: 2px solid #ff7a00;
-  background: #ff7a0080}
+.legend .box {display: inline-block; width: 1.1em; height: .8em; border: 2px solid #ff7a00}
 .legend .turbo {display: inline-block; width: 7em; height: .8em; border-radius: 3px;
   background: linear-gradient(90deg, #30123b, #4662d7, #36aaf9, #1ae4b6, #72fe5e, #c8ef34, #faba39,
   #f66b19, #cb2a04, #7a0403)}

@@ -10,7 +10,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from projects.common.files.pictures import as_rgb
+from projects.common.files.annotation_files import printable
+from projects.common.files.image_reader import as_rgb, open_image
 
 from . import texts
 from .answers import MAX_HITS, Answers
@@ -91,8 +92,9 @@ def _weak_tab(answers: Answers, scenes: ExampleScenes) -> None:
 def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
     def pictures(sentence: str, count: int) -> tuple:
         hits = answers.pictures(sentence, count)
-        shown = [(_thumbnail(h.name), f'{h.score:.3f} · {Path(h.name).name}') for h in hits]
-        return shown, [dict(name=Path(h.name).name, score=h.score) for h in hits]
+        names = [printable(Path(h.name).name) for h in hits]
+        shown = [(_thumbnail(h.name), f'{h.score:.3f} · {n}') for h, n in zip(hits, names)]
+        return shown, [dict(name=n, score=h.score) for h, n in zip(hits, names)]
 
     def captions(picture: Image.Image, count: int) -> tuple:
         hits = answers.captions(picture, count)
@@ -211,7 +213,7 @@ def _example(row: list[str | Path]) -> gr.Button:
 
 def _opened(row: list[str | Path]) -> list[str | Image.Image] | str | Image.Image:
     """Return an example's values; open its images, because gradio does not serve our paths."""
-    values = [Image.open(value) if isinstance(value, Path) else value for value in row]
+    values = [open_image(value) if isinstance(value, Path) else value for value in row]
     return values if len(values) > 1 else values[0]
 
 
@@ -252,5 +254,5 @@ def _box(prediction: dict) -> str:
 
 
 def _thumbnail(path: str) -> Image.Image:
-    with Image.open(path) as image:
+    with open_image(path) as image:
         return ImageOps.contain(as_rgb(image), (THUMBNAIL, THUMBNAIL))

@@ -20,7 +20,7 @@ says how sure the model is.
 """
 GROUND_LEGEND = """
 <div class="legend"><b>How to read it.</b>
-<span class="box"></span> box and mask of what the sentence names.
+<span class="box"></span> box and outline of what the sentence names; the rest is dimmed.
 Score map: where the model sees the centre of the object, from the lowest score
 <span class="turbo"></span> to the highest. The white cross marks the peak, where the box comes
 from; its height is the score.</div>
@@ -32,9 +32,9 @@ heart"), never from a box or a mask. It names regions that Selective Search prop
 picture takes some seconds.
 """
 WEAK_LEGEND = """
-<div class="legend"><b>How to read it.</b> One colour for each class; the number beside its name is
-the score in percent. The quick start's model is often right at 10 already; raise the least score to
-see only what it is sure of.</div>
+<div class="legend"><b>How to read it.</b> One colour for each object, and the rest is dimmed; the
+number beside the name is the score. The quick start's model is often right at 0.1 already; raise
+the least score to see only what it is sure of.</div>
 """
 
 SEARCH_HELP = """
@@ -51,7 +51,7 @@ around something else.
 """
 BOTH_LEGEND = """
 <div class="legend"><b>How to read it.</b> Best picture first. <i>picture</i>: cosine of picture and
-sentence; <i>object</i>: score of the <span class="box"></span> box and mask, from 0 to 1.</div>
+sentence; <i>object</i>: score of the <span class="box"></span> box and outline, from 0 to 1.</div>
 """
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from projects.common.errors import InputError
-from projects.common.files.pictures import as_rgb, check_size
+from projects.common.files.image_reader import as_rgb
+from projects.common.files.pictures import check_size
 
 __all__ = ['MAX_BYTES', 'MAX_SIDE', 'read_picture', 'read_sentence']
 

@@ -1,6 +1,6 @@
 """Serve a web page for all three models: sentences, images, boxes and masks.
 
-    python demo/web.py                      # the quick starts' models, example scenes
+    python demo/web.py                      # small models, example scenes
     python demo/web.py --photos holiday/    # search your own pictures
     python demo/web.py --plvl best.pth --port 8080
 
@@ -23,6 +23,7 @@ from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 
 QUICKSTARTS = ROOT / 'work_dirs/quickstart'
+MODELS = ROOT / 'demo/models'
 SCENES = ROOT / 'work_dirs/demo/scenes'
 EMBEDDINGS = ROOT / 'work_dirs/embeddings'
 
@@ -37,7 +38,7 @@ def parse_args() -> argparse.Namespace:
             type=Path,
             metavar='CHECKPOINT',
             help=f'model of {task}: a checkpoint or the folder of a published model; default: that '
-            f'of `make quickstart PROJECT={name}`',
+            f'of `make quickstart PROJECT={name}`, or demo/models/{name}-scenes before it has run',
         )
     parser.add_argument(
         '--photos', type=Path, help='folder of pictures to search; default: example scenes'
@@ -56,7 +57,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def find_weights(name: str, given: Path | None) -> Path | None:
-    """Return the requested checkpoint, else the quick start's best one, or None.
+    """Return the requested checkpoint, else the quick start's, else the repository's, or None.
 
     Raises:
         InputError: The requested file does not exist.
@@ -66,7 +67,10 @@ def find_weights(name: str, given: Path | None) -> Path | None:
             raise InputError(f'--{name} {given}: no such file')
         return given
     found = sorted((QUICKSTARTS / name).glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else None
+    if found:
+        return found[-1]
+    published = MODELS / f'{name}-scenes'
+    return published if published.is_dir() else None
 
 
 def load(args: argparse.Namespace):

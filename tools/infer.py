@@ -189,7 +189,13 @@ def add_retrieval(tasks: argparse._SubParsersAction) -> None:
     index.add_argument(
         '--skip-damaged',
         action='store_true',
-        help='leave out pictures that cannot be read, with a line for each',
+        help='leave out images that cannot be read, count them by reason, and list them',
+    )
+    index.add_argument(
+        '--skipped-file',
+        metavar='FILE',
+        default='work_dirs/skipped_images.tsv',
+        help='where --skip-damaged lists what it leaves out, with reasons (default: %(default)s)',
     )
     search = actions.add_parser('search', help='ask a store')
     search.add_argument(
@@ -241,7 +247,11 @@ def run_retrieval(args: argparse.Namespace) -> None:
     with open_store(inferencer, args, create=args.action == 'index') as store:
         if args.action == 'index':
             added = inferencer.index(
-                args.gallery, store, args.batch_size, skip_damaged=args.skip_damaged
+                args.gallery,
+                store,
+                args.batch_size,
+                skip_damaged=args.skip_damaged,
+                skipped_file=args.skipped_file if args.skip_damaged else None,
             )
             print(f'{args.store}: {added} entries added or replaced, {len(store)} in all')
             return

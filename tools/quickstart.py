@@ -27,7 +27,7 @@ def main() -> None:
     args = parser.parse_args()
     os.chdir(ROOT)  # the paths in the configs and in the output are relative to it
     work_dir = Path(args.work_dir or f'work_dirs/quickstart/{args.project}')
-    quickstart = importlib.import_module(f'projects.{args.project}.quickstart')
+    quickstart = importlib.import_module(f'demo.quickstart.{args.project}')
     quickstart.main(work_dir, args.seed)
 
 

@@ -49,28 +49,22 @@ def parse_args() -> argparse.Namespace:
 
 
 def draw_into(cfg: Config, folder: str) -> None:
-    """Enable the config's visualisation hook."""
+    """Set the output folder of the config's visualization hook, ours or mmdet's."""
     hooks = [*cfg.get('default_hooks', {}).values(), *(cfg.get('custom_hooks') or [])]
     drawing = [
-        hook for hook in hooks if hook and str(hook.get('type')).endswith('VisualizationHook')
+        hook
+        for hook in hooks
+        if hook and 'type' in hook and 'test_out_dir' in accepted_arguments(cfg, hook.type)
     ]
     if not drawing:
         raise InputError(
-            '--show-dir: the config has no hook that draws (one whose type ends in '
-            'VisualizationHook)'
+            '--show-dir: the config has no visualization hook, expected '
+            "default_hooks.visualization=dict(type='PredictionVisualizationHook')"
         )
     for hook in drawing:
-        hook.draw = True
-        # mmdet's and mmpretrain's hooks name this argument differently from ours.
-        name = next(
-            (n for n in ('out_dir', 'test_out_dir') if n in accepted_arguments(cfg, hook.type)),
-            None,
-        )
-        if name is None:
-            raise InputError(f'--show-dir: {hook.type} takes no folder to draw into')
-        hook[name] = str(Path(folder).resolve())
-        if 'num_samples' in accepted_arguments(cfg, hook.type):
-            hook.num_samples = -1
+        hook.test_out_dir = str(Path(folder).resolve())
+        if 'draw' in accepted_arguments(cfg, hook.type):
+            hook.draw = True
 
 
 def use_tta(cfg: Config) -> None:

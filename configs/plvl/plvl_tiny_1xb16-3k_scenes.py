@@ -2,7 +2,7 @@
 _base_ = [
     './_base_/plvl_tiny.py',
     '../_base_/datasets/scenes_128.py',
-    '../_base_/default_runtime.py',
+    './_base_/runtime.py',
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=3200, val_interval=800)
 val_cfg = dict(type='ValLoop')

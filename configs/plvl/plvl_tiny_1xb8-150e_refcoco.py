@@ -3,7 +3,7 @@
 _base_ = [
     './_base_/plvl_tiny.py',
     '../_base_/datasets/refcoco_256_plain.py',
-    '../_base_/default_runtime.py',
+    './_base_/runtime.py',
 ]
 model = dict(backbone=dict(pos_embed_grid=16, rel_pos_grid=16))
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=150, val_interval=50)

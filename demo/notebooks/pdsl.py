@@ -44,18 +44,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.display import display
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, VISUALIZERS, init_default_scope
 from mmengine.structures import InstanceData
 
 import projects.pdsl.register  # noqa: F401  registers the project's classes
-from projects.pdsl.visualization import draw_instances
 
 cfg = Config.fromfile(CONFIG)
 init_default_scope(cfg.default_scope)
 training = DATASETS.build(cfg.train_dataloader.dataset)
 testing = DATASETS.build(cfg.test_dataloader.dataset)
-classes, palette = (testing.metainfo[key] for key in ('classes', 'palette'))
+classes = testing.metainfo['classes']
+visualizer = VISUALIZERS.build(dict(cfg.visualizer, vis_backends=[]))
+visualizer.dataset_meta = testing.metainfo
 print(f'{len(training)} training pictures with tags, {len(testing)} test pictures with masks')
 
 
@@ -82,7 +84,7 @@ for x1, y1, x2, y2 in (sample.ori_proposals[:60] * 400 / 128).astype(int):
     cv2.rectangle(with_boxes, (x1, y1), (x2, y2), (255, 122, 0), 1)
 tags = ', '.join(classes[tag] for tag in sample.tags)
 truth = testing[0]['data_samples']
-drawn = draw_instances(picture_of(truth.img_path), truth.gt_instances, classes, palette)
+drawn = visualizer.draw(picture_of(truth.img_path), truth)
 show([with_boxes, drawn], [f'training: {tags}', 'test: truth'])
 
 # %% [markdown]
@@ -148,7 +150,7 @@ cue = MODELS.build(dict(type='GrabCutCue', iterations=1))
 masks = cue(cv2.imread(paths[0]), best.bboxes.numpy())
 cues = InstanceData(bboxes=best.bboxes, labels=best.labels, masks=masks)
 drawn = [
-    draw_instances(picture_of(paths[0]), instances, classes, palette, score_thr=0)
+    visualizer.draw(picture_of(paths[0]), DetDataSample(gt_instances=instances), pred_score_thr=0)
     for instances in (cues, best)
 ]
 show(drawn, ['GrabCut', 'the model'])

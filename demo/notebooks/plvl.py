@@ -44,15 +44,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
 from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
 from PIL import Image
 
 import projects.plvl.register  # noqa: F401  registers the project's classes
-from projects.plvl.visualization import draw_data_sample
 
 cfg = Config.fromfile(CONFIG)
 init_default_scope(cfg.default_scope)
 dataset = DATASETS.build(cfg.test_dataloader.dataset)
+visualizer = VISUALIZERS.build(dict(cfg.visualizer, vis_backends=[]))
 print(f'{len(dataset)} sentences')
 
 
@@ -63,7 +63,7 @@ def picture_of(sample):
 
 for index in np.linspace(0, len(dataset), 3, endpoint=False).astype(int):
     sample = dataset[int(index)]['data_samples']
-    display(Image.fromarray(draw_data_sample(picture_of(sample), sample)))
+    display(Image.fromarray(visualizer.draw(picture_of(sample), sample)))
 
 # %% [markdown]
 # ## Predict

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -16,7 +15,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.infer import BaseInferencer
 from mmengine.logging import print_log
-from mmengine.registry import DefaultScope
+from mmengine.registry import VISUALIZERS, DefaultScope
+from mmengine.visualization import Visualizer
 from PIL import Image
 from torch import nn
 
@@ -24,13 +24,9 @@ from .build import build_quietly
 from .config_index import find_config, list_models
 from .config_text import config_of_checkpoint
 from .errors import InputError
-from .files.pictures import (
-    MAX_PIXELS,
-    as_rgb,
-    check_size,
-    image_problem,
-    pictures_in,
-)
+from .files.annotation_files import json_bytes
+from .files.image_reader import MAX_PIXELS, decode_image, decode_pil, read_content
+from .files.pictures import pictures_in
 from .speed.products import fast_products
 from .weights.convert import read_weights
 from .weights.loading import check_semantics, load_weights
@@ -44,7 +40,7 @@ __all__ = [
     'write_predictions',
 ]
 
-ImageInput = str | os.PathLike | np.ndarray | Image.Image
+ImageInput = str | os.PathLike | bytes | np.ndarray | Image.Image
 _URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
 
 
@@ -72,8 +68,11 @@ class ImageInferencer(BaseInferencer):
     META_KEYS: Sequence[str] = ('img_path', 'ori_shape', 'img_shape', 'scale_factor')
     """Meta keys of an image that data samples carry."""
 
+    visualizer_type: type[Visualizer] | None = None
+    """Class of the visualizer. The config's is used if it is of this class."""
+
     max_pixels = MAX_PIXELS
-    """Image files with more pixels are rejected before they are decoded."""
+    """Images with more pixels are rejected before they are decoded."""
 
     def __init__(
         self,
@@ -154,14 +153,23 @@ class ImageInferencer(BaseInferencer):
             elif not (name.startswith('Load') and name.endswith('Annotations')):
                 steps.append(step)
         self._file_loader = Compose([loader])
-        self._array_loader = Compose([dict(type='mmdet.LoadImageFromNDArray')])
+        options = dict(to_float32=self._file_loader.transforms[0].to_float32)
+        self._array_loader = Compose([dict(type='mmdet.LoadImageFromNDArray', **options)])
         return Compose(steps)
 
     def _init_collate(self, cfg: Config) -> None:
         return None  # subclasses build their batches
 
-    def _init_visualizer(self, cfg: Config) -> None:
-        return None  # each project draws images with its own functions
+    def _init_visualizer(self, cfg: Config) -> Visualizer | None:
+        """Build the config's visualizer, or the default one if the config has no suitable one."""
+        default = self.visualizer_type
+        if default is None:
+            return None
+        wanted = dict(cfg.get('visualizer') or {})
+        cls = VISUALIZERS.get(wanted.pop('type', ''))
+        if cls is None or not issubclass(cls, default):
+            return default()
+        return cls(**{**wanted, 'vis_backends': None})
 
     def forward(self, inputs: Any, **kwargs: Any) -> Any:
         """Run the model's ``test_step`` on a batch."""
@@ -180,34 +188,34 @@ class ImageInferencer(BaseInferencer):
 
     def _load(self, image: ImageInput, **fields: Any) -> tuple[np.ndarray, dict]:
         """Return the image (H, W, 3) in BGR, and the pipeline's result for it and ``fields``."""
+        path = None
         if isinstance(image, (str, os.PathLike)):
-            image = os.fspath(image)
-            refuse_url('image', image, 'the picture')
-            if not os.path.isfile(image):
-                raise FileNotFoundError(f'image {image}: no such file')
-            check_size(image, self.max_pixels)
-            try:
-                results = self._file_loader(dict(img_path=image))
-            except Exception as error:
-                reason = image_problem(image)
-                if reason is None:
-                    raise
-                raise InputError(f'image {image}: not readable ({reason})') from error
-        else:
-            if isinstance(image, Image.Image):
-                image = np.asarray(as_rgb(image))[..., ::-1]
-            if not isinstance(image, np.ndarray):
-                raise InputError(
-                    f'image of type {type(image).__name__}: expected a path, an array or a PIL '
-                    'image'
-                )
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-                raise InputError(
-                    f'image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8'
-                )
-            results = self._array_loader(dict(img=np.ascontiguousarray(image)))
+            path = os.fspath(image)
+            refuse_url('image', path, 'the picture')
+            image = read_content(path)
+        results = self._array_loader(dict(img=self._decode(image, path or 'given')))
+        results['img_path'] = path
         picture = results['img']
         return picture, self.pipeline({**results, **fields})
+
+    def _decode(self, image: bytes | np.ndarray | Image.Image, name: str) -> np.ndarray:
+        """Return an image (H, W, 3) uint8 in BGR from a file's content, an array or PIL."""
+        if isinstance(image, bytes):
+            loader = self._file_loader.transforms[0]
+            options = dict(backend=loader.imdecode_backend, flag=loader.color_type)
+            return decode_image(image, name, max_pixels=self.max_pixels, **options)
+        if isinstance(image, Image.Image):
+            return decode_pil(image, name, self.max_pixels)
+        if not isinstance(image, np.ndarray):
+            raise InputError(
+                f'image of type {type(image).__name__}: expected a path, bytes, an array or a PIL '
+                'image'
+            )
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise InputError(
+                f'image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8'
+            )
+        return np.ascontiguousarray(image)
 
     # ----------------------------------------------------------------------------- outputs
 
@@ -234,8 +242,7 @@ class ImageInferencer(BaseInferencer):
 def write_predictions(path: Path, predictions: Sequence[dict[str, Any]]) -> None:
     """Write a JSON file that holds a list with one prediction per line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(prediction, ensure_ascii=False) for prediction in predictions)
-    path.write_text('[\n' + ',\n'.join(lines) + '\n]\n', encoding='utf-8')
+    path.write_bytes(b'[\n' + b',\n'.join(map(json_bytes, predictions)) + b'\n]\n')
 
 
 def refuse_url(field: str, value: str | os.PathLike, what: str) -> None:

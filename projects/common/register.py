@@ -11,6 +11,7 @@ from .hooks import (  # noqa: F401
     nonfinite_loss_hook,
     progress,
     reproducibility,
+    visualization_hook,
 )
 from .optim import autocast, muon, schedules  # noqa: F401
 from .preflight import like_pretrained  # noqa: F401

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +14,11 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
-from rich.progress import track
 from torch import nn
 
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import json_bytes
+from projects.common.hooks.progress import track
 from projects.common.inferencer import ImageInferencer, ImageInput
 from projects.common.prediction_dump import encode_mask
 
@@ -26,7 +26,7 @@ from . import register  # noqa: F401
 from .datasets import LoadStoredProposals, ProjectProposals
 from .models import PDSL, use_no_cue
 from .proposals import selective_search, tidy
-from .visualization import draw_instances
+from .visualization import InstanceVisualizer
 
 __all__ = ['WeakInstanceInferencer']
 
@@ -61,6 +61,8 @@ class WeakInstanceInferencer(ImageInferencer):
         'bicycle'
     """
 
+    visualizer_type = InstanceVisualizer
+
     def __init__(
         self,
         model: str | os.PathLike | Config | ConfigDict | None = None,
@@ -72,7 +74,8 @@ class WeakInstanceInferencer(ImageInferencer):
     ) -> None:
         self.proposal_options = dict(proposal_options or {})
         super().__init__(model, weights, device, show_progress, trust_checkpoint)
-        self.classes, self.palette = self._find_classes(self.cfg)
+        self.classes = self._find_classes(self.cfg)
+        self.visualizer.dataset_meta = dict(classes=self.classes)
 
     # ---------------------------------------------------------------------------- building
 
@@ -99,8 +102,8 @@ class WeakInstanceInferencer(ImageInferencer):
         pipeline.transforms = [self._add_proposals, *steps]
         return pipeline
 
-    def _find_classes(self, cfg: Config) -> tuple[tuple[str, ...], list | None]:
-        """Return class names and colours from the checkpoint, or else from the config's dataset."""
+    def _find_classes(self, cfg: Config) -> tuple[str, ...]:
+        """Return class names from the checkpoint, or else from the config's dataset."""
         count = self.model.roi_head.num_classes
         dataset = cfg.test_dataloader.dataset
         of_class = getattr(DATASETS.get(dataset.get('type', '')), 'METAINFO', {})
@@ -108,9 +111,8 @@ class WeakInstanceInferencer(ImageInferencer):
         for meta in (self.checkpoint_meta.get('dataset_meta') or {}, of_config, of_class):
             meta = {key.lower(): value for key, value in meta.items()}
             if len(meta.get('classes') or ()) == count:
-                palette = meta.get('palette')
-                return tuple(meta['classes']), palette and [tuple(color) for color in palette]
-        return tuple(f'class {index}' for index in range(count)), None
+                return tuple(meta['classes'])
+        return tuple(f'class {index}' for index in range(count))
 
     # --------------------------------------------------------------------------- proposals
 
@@ -195,8 +197,8 @@ class WeakInstanceInferencer(ImageInferencer):
         results: dict[str, list] = {'predictions': [], 'visualization': []}
         pairs = list(zip(images, given, strict=True))
         chunks = [pairs[i : i + batch_size] for i in range(0, len(pairs), batch_size)]
-        show_progress = self.show_progress and len(chunks) > 1
-        for chunk in track(chunks, description='Inference') if show_progress else chunks:
+        show = self.show_progress and len(chunks) > 1
+        for chunk in track(chunks, 'inference', 'batch', show):
             loaded = [self._load(image, given_proposals=boxes) for image, boxes in chunk]
             samples = self.forward(
                 dict(
@@ -208,12 +210,8 @@ class WeakInstanceInferencer(ImageInferencer):
                 prediction = self.pred2dict(sample)
                 name = self._output_name(image) if out_dir else ''
                 if return_vis or (out_dir and not no_save_vis):
-                    drawn = draw_instances(
-                        np.ascontiguousarray(picture[..., ::-1]),
-                        sample.pred_instances,
-                        self.classes,
-                        self.palette,
-                        pred_score_thr,
+                    drawn = self.visualizer.draw(
+                        picture[..., ::-1], sample, pred_score_thr=pred_score_thr
                     )
                     if return_vis:
                         results['visualization'].append(drawn)
@@ -222,9 +220,9 @@ class WeakInstanceInferencer(ImageInferencer):
                 if out_dir and not no_save_pred:
                     path = Path(out_dir, 'preds', f'{name}.json')
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_text(json.dumps(prediction, ensure_ascii=False), encoding='utf-8')
+                    path.write_bytes(json_bytes(prediction))
                 if print_result:
-                    print(json.dumps(prediction, ensure_ascii=False))
+                    print(json_bytes(prediction).decode())
                 results['predictions'].append(sample if return_datasamples else prediction)
         return results
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.datasets import CocoDataset, VOCDataset
-from PIL import Image
 
+from projects.common.files.image_reader import image_size
 from projects.common.preflight import MadeUp, makes_up, write_instances
 
 from .datasets.tag_datasets import BaseTagDataset
@@ -63,13 +63,12 @@ def _with_proposals(pipeline: list, made: MadeUp, count: int) -> list:
     folder.mkdir()
 
     def proposals(path: Path) -> tuple[str, Any, Any]:
-        with Image.open(path) as image:
-            width, height = image.size
+        width, height = image_size(path)
         scores = made.rng.random(number)
-        return path.stem, made.boxes(width, height, number), scores
+        return str(path), made.boxes(width, height, number), scores
 
-    names = {made.image(i).stem: made.image(i) for i in range(count)}
-    write_store(folder, map(proposals, names.values()))
+    paths = dict.fromkeys(made.image(i) for i in range(count))
+    write_store(folder, map(proposals, paths))
     return [_from(folder, transform) for transform in pipeline]
 
 

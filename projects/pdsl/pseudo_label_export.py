@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.dataset import ConcatDataset
 from mmengine.registry import DATASETS
 from mmengine.structures import InstanceData
 from torch.utils.data import Dataset
@@ -26,12 +27,15 @@ from projects.common.files.atomic import (
 from projects.common.inferencer import inner_pipeline
 from projects.common.prediction_dump import encode_mask
 
+from .datasets import LoadStoredProposals
 from .proposals.pictures import of_this_rank
 
 __all__ = [
     'LabelParts',
     'Summary',
+    'check_proposals',
     'common_folder',
+    'image_names',
     'picture_record',
     'select_pseudo_labels',
     'tagged_pictures',
@@ -102,6 +106,47 @@ def _is(step: Mapping, name: str) -> bool:
     return step['type'].split('.')[-1] == name
 
 
+def image_names(dataset: Any, root: str | os.PathLike) -> list[str]:
+    """Return the file name of each image of a dataset, relative to a folder.
+
+    Names are those of the dataset: an image that is a link, or that lies in a linked folder, keeps
+    its name.
+
+    Raises:
+        ValueError: An image is not below ``root``.
+    """
+    root = os.path.abspath(root)
+    real_root = os.path.realpath(root)
+    names = []
+    for index in range(len(dataset)):
+        path = os.path.abspath(dataset.get_data_info(index)['img_path'])
+        name = os.path.relpath(path, root)
+        if name.startswith('../'):  # root and image may be given through different links
+            folder, file = os.path.split(path)
+            name = os.path.join(os.path.relpath(os.path.realpath(folder), real_root), file)
+        if name.startswith('../'):
+            raise InputError(f'picture {path}: not below {root}')
+        names.append(os.path.normpath(name))
+    return names
+
+
+def check_proposals(dataset: Any) -> None:
+    """Check that the stores of a dataset's pipelines list all of its images.
+
+    Raises:
+        ValueError: A store lacks an image.
+    """
+    if isinstance(dataset, ConcatDataset):
+        for each in dataset.datasets:
+            check_proposals(each)
+        return
+    loaders = [t for t in dataset.pipeline.transforms if isinstance(t, LoadStoredProposals)]
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        for loader in loaders:
+            loader.find(info['img_path'], info.get('img_id'))
+
+
 def common_folder(dataset: Any) -> str:
     """Return the deepest folder that contains all images of a dataset."""
     common: str | None = None
@@ -143,27 +188,21 @@ def select_pseudo_labels(
 
 
 def picture_record(
-    info: Mapping[str, Any], shape: Sequence[int], instances: InstanceData, root: str | os.PathLike
+    info: Mapping[str, Any], shape: Sequence[int], instances: InstanceData, name: str
 ) -> dict[str, Any]:
     """Return an image and its labels as plain values, with masks as run-length encodings.
 
     Args:
-        info: Metainfo of the image: ``img_id``, ``img_path`` and ``tags``.
+        info: Metainfo of the image: ``img_id`` and ``tags``.
         shape: Height and width of the image in pixels.
         instances: Labels of the image: ``bboxes`` (n, 4) XYXY in pixels, ``labels`` (n,),
             ``scores`` (n,) and optionally ``masks`` (n, H, W).
-        root: Folder that file names are relative to.
+        name: File name of the image, from :func:`image_names`.
 
     Returns:
         A dict with ``id``, ``image`` and ``annotations`` as in COCO json, the latter without ids,
         and ``missing``, the number of tags without a label.
-
-    Raises:
-        ValueError: The image is not below ``root``.
     """
-    path, folder = Path(info['img_path']).resolve(), Path(root).resolve()
-    if folder not in path.parents:
-        raise InputError(f'picture {info["img_path"]}: not below {root}')
     height, width = (int(side) for side in shape[:2])
     annotations = []
     labels = instances.labels.tolist()
@@ -181,7 +220,7 @@ def picture_record(
         annotations.append(annotation)
     return dict(
         id=info['img_id'],
-        image=dict(file_name=path.relative_to(folder).as_posix(), height=height, width=width),
+        image=dict(file_name=name, height=height, width=width),
         annotations=annotations,
         missing=len(set(info['tags']) - set(labels)),
     )
@@ -198,11 +237,13 @@ class Summary:
         pictures: Number of images.
         instances: Number of labels by class.
         missing: Number of image tags without a label.
+        damaged: Number of images that were left out because they cannot be read.
     """
 
     pictures: int
     instances: Counter[int]
     missing: int
+    damaged: int = 0
 
 
 class LabelParts:
@@ -218,12 +259,14 @@ class LabelParts:
         size: Number of images per part.
 
     Raises:
-        ValueError: Parts with other settings already exist.
+        ValueError: ``size`` is not positive, or parts with other settings already exist.
     """
 
     def __init__(
         self, out: str | os.PathLike, count: int, settings: Mapping[str, Any], size: int = 32
     ) -> None:
+        if size < 1:
+            raise InputError(f'images per part: found {size}, expected at least 1')
         self.out = Path(out)
         self.folder = self.out.with_name(f'{self.out.name}.parts')
         self.count, self.size = count, size
@@ -255,8 +298,8 @@ class LabelParts:
             if not self._path(part).is_file()
         ]
 
-    def write(self, first: int, records: Sequence[Mapping]) -> None:
-        """Write the part that starts with image ``first``."""
+    def write(self, first: int, records: Sequence[Mapping | None]) -> None:
+        """Write the part that starts with image ``first``; None stands for a damaged image."""
         write_atomically(self._path(first // self.size), json.dumps(list(records)).encode())
 
     def merge(self, classes: Sequence[str]) -> Summary | None:
@@ -283,7 +326,7 @@ class LabelParts:
 
     def _records(self) -> Iterator[dict]:
         for part in self._parts():
-            yield from json.loads(self._path(part).read_bytes())
+            yield from filter(None, json.loads(self._path(part).read_bytes()))
 
     def _merge(self, classes: Sequence[str]) -> Summary:
         summary = Summary(0, Counter(), 0)
@@ -297,6 +340,7 @@ class LabelParts:
                 ids.add(new)
             else:
                 ids = None
+        summary.damaged = self.count - summary.pictures
         categories = [dict(id=index, name=name) for index, name in enumerate(classes, 1)]
 
         def image_id(number: int, record: Mapping) -> int:

@@ -3,4 +3,4 @@
 import projects.common.register
 import projects.common.stack  # noqa: F401
 
-from . import cues, datasets, evaluation, models  # noqa: F401
+from . import cues, datasets, evaluation, models, visualization  # noqa: F401

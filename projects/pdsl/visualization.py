@@ -1,95 +1,139 @@
-"""Drawings of instances: boxes, masks, classes and scores."""
+"""Visualization of instances: boxes, masks, classes and scores."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
-from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import torch
-from mmdet.structures import DetDataSample
-from mmdet.visualization import DetLocalVisualizer
-from mmengine.structures import InstanceData
-from torch import Tensor
+from mmengine.registry import VISUALIZERS
 
-__all__ = ['draw_instances']
+from projects.common.visualization import (
+    ArrayVisualizer,
+    Panel,
+    check_image,
+    color_of,
+    draw_objects,
+    draw_page,
+    resize_to,
+)
 
-_MIN_SIDE = 400  # pixels; on smaller images the text would cover the content
+if TYPE_CHECKING:
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+__all__ = ['InstanceVisualizer']
 
 
-def draw_instances(
-    image: np.ndarray,
-    instances: InstanceData,
-    classes: Sequence[str],
-    palette: Sequence[Sequence[int]] | None = None,
-    score_thr: float = 0.3,
-    max_instances: int = 20,
-) -> np.ndarray:
-    """Draw instances in mmdet's style, on an image enlarged enough to be readable.
+@VISUALIZERS.register_module()
+class InstanceVisualizer(ArrayVisualizer):
+    """Draw instances like mmdet's ``DetLocalVisualizer``, but in their own colors.
+
+    Every instance gets an outline, a box and a label of its own color, and what belongs to no
+    instance is dimmed. Ground truth and prediction are drawn side by side; whichever there is
+    alone fills the whole drawing. The names of the classes come from ``dataset_meta['classes']``.
 
     Args:
-        image: Image (H, W, 3), uint8 RGB.
-        instances: ``bboxes`` (n, 4), XYXY in pixels of ``image`` (a tensor, an array or mmdet's box
-            structure), ``labels`` (n,) and, optionally, ``scores`` (n,) and ``masks`` (n, H, W).
-        classes: Names of the classes.
-        palette: RGB colours of the classes; None uses mmdet's.
+        name: Name of the instance.
+        min_side: Smaller images are enlarged until their short side has this many pixels.
+        max_side: Larger images are reduced until their long side has this many pixels.
         score_thr: Least score of the instances to draw.
         max_instances: Draw at most this many of the best instances.
+        kwargs: Arguments of MMEngine's ``Visualizer``, such as ``vis_backends``.
 
-    Returns:
-        Drawing (h, w, 3), uint8 RGB, with the short side enlarged to 400 pixels if it is less.
+    Example config::
+
+        visualizer = dict(type='InstanceVisualizer', score_thr=0.3)
     """
-    bboxes = getattr(instances.bboxes, 'tensor', instances.bboxes)  # mmdet's box structures
-    shown = InstanceData(
-        bboxes=torch.as_tensor(bboxes).detach().cpu().float(),
-        labels=torch.as_tensor(instances.labels).cpu(),
-    )
-    if 'scores' in instances:
-        shown.scores = instances.scores.detach().cpu()
-    masks = _as_tensor(instances.masks) if 'masks' in instances else None
-    rows = torch.arange(len(shown))
-    if 'scores' in instances:
-        rows = shown.scores.argsort(descending=True, stable=True)
-        rows = rows[shown.scores[rows] >= score_thr]
-    rows = rows[:max_instances]
-    shown = shown[rows]
-    scale = max(1.0, _MIN_SIDE / min(image.shape[:2]))
-    if scale > 1:
-        size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-        shown.bboxes = shown.bboxes * scale
-    if masks is not None:
-        masks = masks[rows].float()[:, None]
-        if scale > 1 and len(rows):  # interpolate as a smooth field to avoid jagged edges
-            masks = torch.nn.functional.interpolate(masks, image.shape[:2], mode='bilinear')
-        shown.masks = masks.view(len(rows), *image.shape[:2]) >= 0.5
-    if not len(shown):  # mmdet cannot draw zero instances
-        return image.copy()
-    visualizer = _visualizer()
-    visualizer.dataset_meta = dict(classes=classes, palette=palette)
-    state = np.random.get_state()  # mmdet jitters colours
-    np.random.seed(0)
-    try:
-        found = 'scores' in shown  # mmdet accepts no scores for ground truth
-        sample = DetDataSample(**{'pred_instances' if found else 'gt_instances': shown})
-        with warnings.catch_warnings():  # boxes that end at the image border
-            warnings.filterwarnings('ignore', message='.*out of bounds')
-            visualizer.add_datasample(
-                '', image, sample, draw_gt=not found, draw_pred=found, pred_score_thr=-1.0
-            )
-    finally:
-        np.random.set_state(state)
-    return visualizer.get_image()
+
+    def __init__(
+        self,
+        name: str = 'visualizer',
+        min_side: int = 480,
+        max_side: int = 1280,
+        score_thr: float = 0.3,
+        max_instances: int = 20,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name, min_side, max_side, **kwargs)
+        self.score_thr = score_thr
+        self.max_instances = max_instances
+
+    def draw(
+        self,
+        image: np.ndarray | None,
+        data_sample: DetDataSample,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        pred_score_thr: float | None = None,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        """Draw the instances of an image.
+
+        Args:
+            image: The original image, (H, W, 3) uint8, RGB.
+            data_sample: A sample with ``gt_instances`` or ``pred_instances``: ``bboxes`` (n, 4),
+                XYXY in pixels of ``image`` (a tensor, an array or mmdet's box structure),
+                ``labels`` (n,) and, optionally, ``scores`` (n,) and ``masks`` (n, H, W).
+            draw_gt: Whether to draw the ground truth, if there is one.
+            draw_pred: Whether to draw the predictions, if there are any.
+            pred_score_thr: Replaces ``score_thr``.
+            kwargs: Ignored.
+
+        Returns:
+            The drawing, (h, w, 3) uint8, RGB.
+
+        Raises:
+            ValueError: ``image`` is not an (H, W, 3) uint8 array.
+        """
+        image = check_image(image, type(self).__name__)
+        least = self.score_thr if pred_score_thr is None else pred_score_thr
+        panels = []
+        for wanted, field, title in (
+            (draw_gt, 'gt_instances', 'Ground truth'),
+            (draw_pred, 'pred_instances', 'Prediction'),
+        ):
+            instances = data_sample.get(field) if wanted else None
+            if instances is not None and 'bboxes' in instances:
+                panels.append(Panel(self._draw_instances(image, instances, least), title))
+        if len(panels) == 2:
+            return draw_page(panels)
+        return panels[0].image if panels else resize_to(image, self.min_side, self.max_side)
+
+    def _draw_instances(
+        self, image: np.ndarray, instances: InstanceData, least: float
+    ) -> np.ndarray:
+        small = resize_to(image, self.min_side, self.max_side)
+        boxes = _numpy(getattr(instances.bboxes, 'tensor', instances.bboxes))
+        labels = _numpy(instances.labels)
+        scores = _numpy(instances.scores) if 'scores' in instances else None
+        rows = np.arange(len(boxes))
+        if scores is not None:
+            rows = np.argsort(-scores, kind='stable')
+            rows = rows[scores[rows] >= least]
+        rows = rows[: self.max_instances]
+        masks = instances.get('masks')
+        if hasattr(masks, 'to_ndarray'):  # mmdet's BitmapMasks and PolygonMasks
+            masks = masks.to_ndarray()
+        chosen = [None] * len(rows) if masks is None else list(_numpy(masks[rows]))
+        names = [self._class_name(labels[i]) for i in rows]
+        if scores is not None:
+            names = [f'{name} {scores[i]:.2f}' for name, i in zip(names, rows, strict=True)]
+        colors = [color_of(i) for i in range(len(rows))]
+        # The best instances are drawn last, on top of the others.
+        return draw_objects(
+            small,
+            list(boxes[rows])[::-1],
+            chosen[::-1],
+            colors[::-1],
+            names[::-1],
+            shape=image.shape,
+        )
+
+    def _class_name(self, label: int) -> str:
+        classes = (self.dataset_meta or {}).get('classes') or ()
+        return str(classes[label]) if label < len(classes) else f'class {label}'
 
 
-@lru_cache(maxsize=1)
-def _visualizer() -> DetLocalVisualizer:
-    return DetLocalVisualizer(alpha=0.6)
-
-
-def _as_tensor(masks: object) -> Tensor:
-    if hasattr(masks, 'to_ndarray'):  # mmdet's ground-truth BitmapMasks and PolygonMasks
-        masks = masks.to_ndarray()
-    return torch.as_tensor(masks).cpu()
+def _numpy(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,15 +12,16 @@ import numpy as np
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
-from rich.progress import track
 from torch import nn
 
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import json_bytes
+from projects.common.hooks.progress import track
 from projects.common.inferencer import ImageInferencer, ImageInput, write_predictions
 from projects.common.prediction_dump import encode_mask
 
 from . import register  # noqa: F401
-from .visualization import draw_data_sample
+from .visualization import GroundingVisualizer
 
 __all__ = ['GroundingInferencer']
 
@@ -55,6 +55,8 @@ class GroundingInferencer(ImageInferencer):
         >>> result['predictions'][1]['bbox']                               # doctest: +SKIP
         [12.5, 80.1, 96.0, 301.7]
     """
+
+    visualizer_type = GroundingVisualizer
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
         """Remove the path of the BERT weights, because the checkpoint contains them."""
@@ -130,8 +132,8 @@ class GroundingInferencer(ImageInferencer):
         names = [self._output_name(image) for image in images] if out_dir else [''] * len(images)
         chunks = list(_chunks(list(zip(images, names)), per_image, batch_size))
         written: dict[str, list[dict]] = {name: [] for name in names}
-        show_progress = self.show_progress and len(chunks) > 1
-        for chunk in track(chunks, description='Inference') if show_progress else chunks:
+        show = self.show_progress and len(chunks) > 1
+        for chunk in track(chunks, 'inference', 'batch', show):
             loaded = [(name, *self._load(image), texts) for (image, name), texts in chunk]
             samples = iter(self.forward(self._collate(loaded)))
             for name, picture, _, texts in loaded:
@@ -139,14 +141,14 @@ class GroundingInferencer(ImageInferencer):
                 for sample in (next(samples) for _ in texts):
                     prediction = self.pred2dict(sample)
                     if return_vis or (out_dir and not no_save_vis):
-                        drawn = draw_data_sample(picture[..., ::-1], sample)
+                        drawn = self.visualizer.draw(picture[..., ::-1], sample)
                         if return_vis:
                             results['visualization'].append(drawn)
                         if out_dir and not no_save_vis:
                             path = Path(out_dir, 'vis', f'{name}_{len(of_image)}.jpg')
                             mmcv.imwrite(drawn[..., ::-1], str(path))
                     if print_result:
-                        print(json.dumps(prediction, ensure_ascii=False))
+                        print(json_bytes(prediction).decode())
                     of_image.append(prediction)
                     results['predictions'].append(sample if return_datasamples else prediction)
                 if out_dir and not no_save_pred:

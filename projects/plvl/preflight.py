@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from PIL import Image
-
+from projects.common.files.image_reader import image_size
 from projects.common.preflight import MadeUp, makes_up
 
 from .datasets.base import BaseGroundingDataset
@@ -22,8 +21,7 @@ def sentences(dataset: dict, made: MadeUp) -> dict:
     with path.open('w', encoding='utf-8') as file:
         for i in range(made.count):
             image = made.image(i)
-            with Image.open(image) as opened:
-                width, height = opened.size
+            width, height = image_size(image)
             x1, y1, x2, y2 = made.boxes(width, height, 1)[0].tolist()
             line = dict(
                 image=str(image),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
-from projects.common.errors import InputError
 from projects.common.weights.convert import KeyMap
 
 
@@ -63,17 +60,3 @@ VITDET_DETECTOR_KEYS = (
     r'roi_heads\.',
     r'pixel_(mean|std)$',
 )
-
-
-def from_released_key(key: str) -> str | None:
-    """Return the name in this project for a tensor of the released PLVL checkpoint, None if unused.
-
-    Raises:
-        ValueError: If the released checkpoint has no such tensor.
-    """
-    if any(re.match(pattern, key) for pattern in DEAD_KEYS):
-        return None
-    ours = PLVL_KEYS.to_ours(key)
-    if ours is None:
-        raise InputError(f'{key}: no tensor of the released PLVL checkpoint has this name')
-    return ours

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.logging import print_log
 from torch import nn
 
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import is_utf8
+from projects.common.files.image_reader import content_key, read_content
+from projects.common.files.pictures import PICTURE_SUFFIXES
 from projects.common.hooks.progress import progress_bar
 from projects.common.inferencer import ImageInferencer, ImageInput
 from projects.common.speed.products import fast_products
 
 from . import register  # noqa: F401
 from .models import CosineSimilarity, ImageTextMatcher
-from .retrieval import EmbeddingCache, Hit, VectorStore, open_store
+from .retrieval import EmbeddingCache, Hit, VectorStore, index_images, open_store
 
 __all__ = ['RetrievalInferencer']
 
@@ -121,7 +122,7 @@ class RetrievalInferencer(ImageInferencer):
         """Compute the embeddings (N, C) float32 of images.
 
         Args:
-            inputs: Paths, a folder, BGR arrays or PIL images.
+            inputs: Paths, a folder, contents of files (bytes), BGR arrays or PIL images.
             batch_size: Number of images per batch.
 
         Raises:
@@ -151,8 +152,8 @@ class RetrievalInferencer(ImageInferencer):
         """
         sentences = [sentences] if isinstance(sentences, str) else list(sentences)
         for sentence in sentences:
-            if not isinstance(sentence, str) or not sentence.strip():
-                raise InputError(f'sentence {sentence!r}: expected words')
+            if not isinstance(sentence, str) or not sentence.strip() or not is_utf8(sentence):
+                raise InputError(f'sentence {sentence!r}: expected words in UTF-8')
 
         def encode(part: Sequence[str]) -> torch.Tensor:
             return self.model.encode_captions(part)[0]
@@ -206,16 +207,22 @@ class RetrievalInferencer(ImageInferencer):
         store: str | os.PathLike | VectorStore,
         batch_size: int = 32,
         skip_damaged: bool = False,
+        skipped_file: str | os.PathLike | None = None,
     ) -> int:
         """Add images or sentences to a store, replacing entries of the same name.
 
+        The store is saved while it grows: if this method is interrupted or raises, the store has
+        what was encoded so far.
+
         Args:
-            gallery: A folder of images, paths of images, a text file with one sentence per line, or
-                sentences. An item of a list that is not the path of a file is a sentence.
+            gallery: A folder of images (and of folders of images), paths of images, a text file
+                with one sentence per line, or sentences. An item of a list is a sentence unless it
+                is the path of a file or ends like the name of an image.
             store: A URI or an open store.
             batch_size: Number of images per batch.
-            skip_damaged: Skip images that cannot be read, with a warning for each, instead of
-                raising an error.
+            skip_damaged: Skip images that cannot be read, with a warning that counts them by
+                reason, instead of raising an error.
+            skipped_file: File to write the skipped images to, with the reason of each.
 
         Returns:
             The number of entries added.
@@ -227,37 +234,18 @@ class RetrievalInferencer(ImageInferencer):
         names, pictures = _gallery(gallery, self._inputs_to_list)
         opened = store if isinstance(store, VectorStore) else self.open_store(store)
         try:
-            if not pictures:
-                opened.add(names, self.encode_sentences(names))
-            elif skip_damaged:
-                names = self._index_readable(names, opened, batch_size)
-            else:
-                opened.add(names, self.encode_pictures(names, batch_size))
+            opened.check_names(names)  # before hours of encoding
+            if pictures:
+                options = dict(show_progress=self.show_progress, skip_damaged=skip_damaged)
+                return index_images(
+                    names, opened, self.encode_pictures, batch_size, skipped_file, **options
+                )
+            opened.add(names, self.encode_sentences(names))
             opened.save()
         finally:
             if opened is not store:
                 opened.close()
         return len(names)
-
-    def _index_readable(self, names: list[str], store: VectorStore, batch_size: int) -> list[str]:
-        done = []
-        for start in range(0, len(names), batch_size):
-            part = names[start : start + batch_size]
-            try:
-                vectors = list(self.encode_pictures(part, batch_size))
-            except ValueError:  # an image is unreadable: retry one by one
-                vectors, readable = [], []
-                for name in part:
-                    try:
-                        vectors.append(self.encode_pictures([name])[0])
-                        readable.append(name)
-                    except ValueError as error:
-                        print_log(f'left out: {error}', 'current', logging.WARNING)
-                part = readable
-            if part:
-                store.add(part, np.stack(vectors))
-            done += part
-        return done
 
     def __call__(
         self,
@@ -321,7 +309,7 @@ def _settings(model: ConfigDict) -> str:
 
 
 def _is_picture(query: object) -> bool:
-    if not isinstance(query, str):
+    if not isinstance(query, str) or query.lower().endswith(PICTURE_SUFFIXES):
         return True
     try:
         return os.path.isfile(query)
@@ -330,10 +318,10 @@ def _is_picture(query: object) -> bool:
 
 
 def _picture_bytes(image: ImageInput) -> bytes | None:
-    """Return the content of an image file, or None for inputs that are not files."""
+    """Return what identifies an image file, or None for inputs that are not files."""
     if isinstance(image, (str, os.PathLike)) and os.path.isfile(image):
-        return Path(image).read_bytes()
-    return None
+        return content_key(read_content(image))
+    return content_key(image) if isinstance(image, bytes) else None
 
 
 def _sentence_bytes(sentence: str) -> bytes:

@@ -3,4 +3,4 @@
 import projects.common.register
 import projects.common.stack  # noqa: F401
 
-from . import datasets, engine, evaluation, losses, models, text  # noqa: F401
+from . import datasets, engine, evaluation, losses, models, text, visualization  # noqa: F401

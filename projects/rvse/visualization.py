@@ -1,107 +1,181 @@
-"""Pages of queries with their retrieved answers; correct answers are marked."""
+"""Visualization of retrieval: a query with its ranked answers; correct answers are marked."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from typing import Any
 
-from PIL import Image
+import cv2
+import numpy as np
+from mmengine.registry import VISUALIZERS
+from mmengine.structures import BaseDataElement
+from PIL import Image, ImageDraw
 
-__all__ = ['Answers', 'Card', 'draw_answers']
+from projects.common.files.image_reader import read_image
+from projects.common.visualization import (
+    INK,
+    PAPER,
+    TRUTH_COLOR,
+    ArrayVisualizer,
+    Panel,
+    draw_page,
+    load_font,
+    resize_to,
+    wrap,
+)
 
-RIGHT, WRONG = '#1a7f37', '#b0b0b0'
+__all__ = ['RetrievalVisualizer']
 
-
-class Card(str):
-    """Represent an image that is not available by a few words."""
-
-
-@dataclass
-class Answers:
-    """Hold a query and its best answers, best first.
-
-    Attributes:
-        query: A caption or the path of an image.
-        found: Paths of images for a caption, captions for an image. A :class:`Card` may stand in
-            for an image.
-        right: Whether each answer is correct.
-        scores: Similarity of each answer.
-    """
-
-    query: str | Path
-    found: Sequence[str | Path]
-    right: Sequence[bool]
-    scores: Sequence[float]
+_GAP = 10  # pixels
+_SIZE = 15  # of a font, in pixels
 
 
-def draw_answers(
-    by_caption: Sequence[Answers], by_picture: Sequence[Answers], path: str | Path, title: str
-) -> None:
-    """Draw captions with their retrieved images and, below, images with their retrieved captions.
+@VISUALIZERS.register_module()
+class RetrievalVisualizer(ArrayVisualizer):
+    """Draw a caption with the images retrieved for it, or an image with its captions.
+
+    Correct answers are green. An image that is not available, as in data sets of precomputed
+    features, is represented by its id.
 
     Args:
-        by_caption: Answers to captions, at least one.
-        by_picture: Answers to images, at least one.
-        path: Path of the PNG file to write.
-        title: Title of the page.
+        name: Name of the instance.
+        side: Length of an image's long side in pixels.
+        top_k: Number of answers to draw.
+        kwargs: Arguments of MMEngine's ``Visualizer``, such as ``vis_backends``.
+
+    Example config::
+
+        visualizer = dict(type='RetrievalVisualizer', top_k=5)
     """
-    from matplotlib.figure import Figure
 
-    rows = len(by_caption) + len(by_picture)
-    places = max(len(answers.found) for answers in by_caption)
-    figure = Figure(figsize=(4.2 + 1.75 * places, 1.0 + 1.9 * rows), layout='constrained', dpi=80)
-    figure.suptitle(title, fontsize=13)
-    grid = figure.add_gridspec(rows, places + 1, width_ratios=[2.2, *[1] * places])
-    for row, answers in enumerate(by_caption):
-        _text(figure.add_subplot(grid[row, 0]), f'“{answers.query}”', 34)
-        for place, (found, right, score) in enumerate(
-            zip(answers.found, answers.right, answers.scores, strict=True)
-        ):
-            _picture(figure.add_subplot(grid[row, place + 1]), found, right, score)
-    for row, answers in enumerate(by_picture, len(by_caption)):
-        _picture(figure.add_subplot(grid[row, 0]), answers.query)
-        lines = [
-            (f'{"✓" if right else "   "}  {score:.2f}  {textwrap.shorten(str(found), 108)}', right)
-            for found, right, score in zip(
-                answers.found, answers.right, answers.scores, strict=True
+    def __init__(
+        self, name: str = 'visualizer', side: int = 220, top_k: int = 5, **kwargs: Any
+    ) -> None:
+        super().__init__(name, side, side, **kwargs)
+        self.top_k = top_k
+
+    def draw(
+        self,
+        image: np.ndarray | None,
+        data_sample: BaseDataElement,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        """Draw a query with its answers.
+
+        If ``data_sample.text`` is a string, it is the query. The sample then has, best first,
+        ``pred_img_path`` (paths of images, or None for those that are not available),
+        ``pred_ori_id`` (their ids), ``pred_score`` and ``correct`` (whether each is right).
+
+        If ``text`` is a list, ``image`` is the query and the list has its own captions. The sample
+        then has ``pred_text``, ``pred_score`` and ``correct``.
+
+        Either may have ``rank``, the rank of the first correct answer from 1, and ``ori_id``.
+
+        Args:
+            image: The image (H, W, 3) uint8, RGB: the query, or the ground truth for a caption.
+                None represents it by its id.
+            data_sample: See above.
+            draw_gt: Whether to draw the image of a caption, or the captions of an image.
+            draw_pred: Whether to draw the answers, if there are any.
+            kwargs: Ignored.
+
+        Returns:
+            The drawing, (h, w, 3) uint8, RGB.
+
+        Raises:
+            ValueError: An image to draw cannot be read.
+        """
+        rank = data_sample.get('rank')
+        rank = '' if rank is None else f'rank {rank}'
+        own = self._fit(image, data_sample.get('ori_id'))
+        text = data_sample.text
+        if not isinstance(text, str):
+            lines = []
+            if draw_pred and 'pred_text' in data_sample:
+                lines += self._answers(data_sample, data_sample.pred_text)
+            if draw_gt and text:
+                lines += [('Ground truth', '', None), *((caption, '', True) for caption in text)]
+            page = draw_page([Panel(own, 'Image', rank)])
+            return _beside(page, _draw_lines(lines, 4 * self.max_side)) if lines else page
+        panels = []
+        if draw_pred and 'pred_img_path' in data_sample:
+            ids = data_sample.get('pred_ori_id') or data_sample.pred_img_path
+            thumbs = [
+                self._fit(None if path is None else _read(path, self.max_side), name)
+                for path, name in zip(data_sample.pred_img_path[: self.top_k], ids)
+            ]
+            panels = [
+                Panel(
+                    thumb,
+                    f'{place} ✓' if right else str(place),
+                    score,
+                    TRUTH_COLOR if right else None,
+                )
+                for place, (thumb, score, right) in enumerate(self._answers(data_sample, thumbs), 1)
+            ]
+        if draw_gt:
+            panels.insert(0, Panel(own, 'Ground truth', rank))
+        return draw_page(panels, f'“{text}”')
+
+    def _answers(self, data_sample: BaseDataElement, found: Sequence) -> list[tuple]:
+        """Return the first answers, each with its score as text and whether it is correct."""
+        scores = [f'{float(score):.2f}' for score in data_sample.pred_score]
+        return list(zip(found, scores, data_sample.correct))[: self.top_k]
+
+    def _fit(self, image: np.ndarray | None, name: object) -> np.ndarray:
+        """Resize an image, or write a name in its place."""
+        if image is not None:
+            return resize_to(image, self.min_side, self.max_side)
+        font = load_font(_SIZE)
+        card = Image.new('RGB', (self.max_side, self.max_side * 3 // 4), (235, 235, 238))
+        text = '\n'.join(wrap(f'image {name}', font, self.max_side - 2 * _GAP))
+        middle = (card.width // 2, card.height // 2)
+        ImageDraw.Draw(card).text(middle, text, INK, font, anchor='mm', align='center')
+        return np.array(card)
+
+
+@lru_cache(maxsize=512)
+def _read(path: str, side: int) -> np.ndarray:
+    """Read an image (h, w, 3) uint8, RGB, reduced to a long side. Queries share their answers."""
+    return resize_to(read_image(path, channel_order='rgb'), side, side)
+
+
+def _draw_lines(lines: Sequence[tuple[str, str, bool | None]], width: int) -> np.ndarray:
+    """Write wrapped texts, each with its score and whether it is right; None marks a heading."""
+    font, bold = load_font(_SIZE), load_font(_SIZE, bold=True)
+    height = round(1.5 * _SIZE)
+    placed: list[tuple[int, int, str, Any, tuple[int, int, int]]] = []
+    y = _GAP
+    for text, score, right in lines:
+        ink = TRUTH_COLOR if right else INK
+        face = bold if right is None or (right and score) else font
+        if score:
+            placed.append((0, y, '✓' if right else '', bold, ink))
+            placed.append((round(1.3 * _SIZE), y, score, font, ink))
+        left = round(4.3 * _SIZE)
+        if right is None:
+            y, left = y + height // 3, 0
+        for part in wrap(text, face, width - left - _GAP):
+            placed.append((left, y, part, face, ink))
+            y += height
+    canvas = Image.new('RGB', (width, y + _GAP), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for x, y, text, face, ink in placed:
+        draw.text((x, y), text, ink, face)
+    return np.array(canvas)
+
+
+def _beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    height = max(left.shape[0], right.shape[0])
+    return np.concatenate(
+        [
+            cv2.copyMakeBorder(
+                part, 0, height - part.shape[0], 0, 0, cv2.BORDER_CONSTANT, value=PAPER
             )
-        ]
-        axes = figure.add_subplot(grid[row, 1:])
-        axes.axis('off')
-        for i, (line, right) in enumerate(lines):
-            axes.text(
-                0,
-                1 - (i + 0.5) / len(lines),
-                line,
-                va='center',
-                fontsize=10,
-                color=RIGHT if right else '#404040',
-                fontweight='bold' if right else 'normal',
-                transform=axes.transAxes,
-                parse_math=False,
-            )
-    figure.savefig(path)
-
-
-def _text(axes, text: str, width: int) -> None:
-    axes.axis('off')
-    wrapped = textwrap.fill(text, width)
-    axes.text(0, 0.5, wrapped, va='center', fontsize=10, parse_math=False)
-
-
-def _picture(axes, path: str | Path, right: bool | None = None, score: float | None = None) -> None:
-    if isinstance(path, Card):
-        words = textwrap.fill(path, 16)
-        axes.text(0.5, 0.5, words, ha='center', va='center', fontsize=9, parse_math=False)
-    else:
-        with Image.open(path) as image:
-            axes.imshow(image.convert('RGB'))
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set(
-            color=RIGHT if right else WRONG, linewidth=5 if right else 1, visible=right is not None
-        )
-    if score is not None:
-        axes.set_xlabel(f'{"✓ " if right else ""}{score:.2f}', color=RIGHT if right else '#404040')
+            for part in (left, right)
+        ],
+        axis=1,
+    )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
-import mmcv
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from projects.plvl.visualization import PRED_COLOR, draw_object, lay_out
+from projects.common.files.image_reader import read_image
+from projects.common.visualization import PRED_COLOR, Panel, draw_objects, draw_page, resize_to
 
 __all__ = ['draw_hits']
 
@@ -29,26 +28,16 @@ def draw_hits(prediction: Mapping[str, Any], columns: int = 5, side: int = 320) 
     Returns:
         The sheet (H, W, 3) uint8, RGB.
     """
-    drawn = [_draw_hit(hit, side) for hit in prediction['hits']]
-    height, width = np.max([picture.shape[:2] for picture in drawn], axis=0)
     panels = []
-    for rank, (picture, hit) in enumerate(zip(drawn, prediction['hits'], strict=True), 1):
-        cell = np.full((height, width, 3), 255, np.uint8)
-        top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
-        cell[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    for rank, hit in enumerate(prediction['hits'], 1):
         note = f'picture {hit["score"]:.2f}, object {hit["grounding"]["score"]:.2f}'
-        panels.append((cell, str(rank), note))
-    return lay_out(panels, prediction['query'], columns)
+        panels.append(Panel(_draw_hit(hit, side), str(rank), note))
+    return draw_page(panels, f'“{prediction["query"]}”', columns)
 
 
 def _draw_hit(hit: Mapping[str, Any], side: int) -> np.ndarray:
-    picture = mmcv.imread(hit['name'], channel_order='rgb')
-    height, width = picture.shape[:2]
-    scale = side / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    picture = cv2.resize(picture, size, interpolation=method)
+    image = read_image(hit['name'], channel_order='rgb')
     grounding = hit['grounding']
     mask = coco_mask.decode(grounding['mask']) if 'mask' in grounding else None
-    scale_xy = (size[0] / width, size[1] / height)
-    return draw_object(picture, grounding.get('bbox'), mask, PRED_COLOR, scale_xy)
+    small = resize_to(image, side, side)
+    return draw_objects(small, [grounding.get('bbox')], [mask], [PRED_COLOR], shape=image.shape)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from projects.common.files.pictures import as_rgb, check_size
+from projects.common.files.image_reader import as_rgb
+from projects.common.files.pictures import check_size
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -139,7 +139,7 @@ def test_files_and_pictures(inferencer, pictures, tmp_path):
     saved = json.loads((out / 'preds/scene0.json').read_text())
     assert saved == json.loads(json.dumps(result['predictions'][0]))
     drawn = result['visualization'][1]
-    assert drawn.shape == (400, round(400 / 90 * 110), 3)  # 90 x 110, enlarged
+    assert drawn.shape == (480, round(480 / 90 * 110), 3)  # 90 x 110, enlarged
     written = cv2.imread(str(out / 'vis/image.jpg'))[..., ::-1]
     assert np.abs(written.astype(int) - drawn).mean() < 10  # JPEG
     (plain,) = inferencer(given[1], return_vis=True, pred_score_thr=1.1)['visualization']

@@ -56,7 +56,7 @@ def test_store(tmp_path):
             order = np.argsort(-scores)[:12]
             assert np.allclose(opened.read(name)[0], boxes[order])
             assert np.allclose(opened.read(name)[1], scores[order])
-    assert store.find('154', 'img3', 'img4') == 'img3' and store.find('x') is None
+    assert store.find('x/img3.jpg', 154) == 'img3' and store.find('x', 'img3') is None
     assert len(pickle.dumps(store)) < 2000  # a worker gets the index, not the boxes
     assert isinstance(store._boxes, np.memmap)
     with pytest.raises(FileNotFoundError, match='generate_proposals'):
@@ -199,9 +199,9 @@ def test_others_finish_at_the_same_time(tmp_path, monkeypatch):
     pictures = list_pictures(folder)
     write = generate.write_store
 
-    def write_once(out, entries):
-        store = write(out, entries)
-        monkeypatch.setattr(generate, 'write_store', lambda *_: pytest.fail('packed twice'))
+    def write_once(out, entries, **options):
+        store = write(out, entries, **options)
+        monkeypatch.setattr(generate, 'write_store', lambda *_, **__: pytest.fail('packed twice'))
         return store
 
     monkeypatch.setattr(generate, 'write_store', write_once)

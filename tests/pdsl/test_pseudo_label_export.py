@@ -7,7 +7,12 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from projects.pdsl.pseudo_label_export import LabelParts, picture_record, select_pseudo_labels
+from projects.pdsl.pseudo_label_export import (
+    LabelParts,
+    image_names,
+    picture_record,
+    select_pseudo_labels,
+)
 
 
 def records(count, ids=None, counts='x' * 20):
@@ -79,8 +84,14 @@ def test_best_of_a_tag_with_a_mask_stays(tmp_path):
     assert select_pseudo_labels(instances, [0, 1], 0.5).tolist() == [0, 3]
     assert select_pseudo_labels(instances, [0, 1], 0.5, at_least_one=False).tolist() == [0]
     info = dict(img_id=7, img_path=str(tmp_path / 'a/b.jpg'), tags=[0, 1, 3])
-    record = picture_record(info, (8, 8), instances[[0, 3]], tmp_path)
+    (name,) = image_names(_Images([info]), tmp_path)
+    record = picture_record(info, (8, 8), instances[[0, 3]], name)
     assert record['missing'] == 1 and record['image']['file_name'] == 'a/b.jpg'
     assert [each['area'] for each in record['annotations']] == [64, 64]
     with pytest.raises(ValueError, match='not below'):
-        picture_record(info, (8, 8), instances, tmp_path / 'c')
+        image_names(_Images([info]), tmp_path / 'c')
+
+
+class _Images(list):
+    def get_data_info(self, index):
+        return self[index]

@@ -15,7 +15,6 @@ from projects.pdsl.datasets import VOCInstanceDataset, VOCTagDataset
 from projects.pdsl.evaluation import InstanceCocoMetric
 from projects.pdsl.proposals import generate_proposals
 from projects.pdsl.proposals.pictures import list_pictures
-from projects.pdsl.visualization import draw_instances
 
 CONFIG = 'configs/pdsl/pdsl_tiny_1xb4-500_voc12.py'
 MAIN, SEGMENTATION = 'VOC2012/ImageSets/Main/{}.txt', 'VOC2012/ImageSets/Segmentation/{}.txt'
@@ -169,6 +168,5 @@ def test_learns_tags_of_real_pictures(devkit, repo_root, tmp_path, monkeypatch):
     batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
     sample = runner.model.test_step(batch)[0]
     image = cv2.cvtColor(cv2.imread(sample.img_path), cv2.COLOR_BGR2RGB)
-    classes, palette = (dataset.metainfo[key] for key in ('classes', 'palette'))
-    drawn = draw_instances(image, sample.pred_instances, classes, palette, score_thr=0.0)
+    drawn = runner.visualizer.draw(image, sample, draw_gt=False, pred_score_thr=0.0)
     assert drawn.shape[2] == 3 and (drawn.shape != image.shape or (drawn != image).any())

@@ -17,7 +17,7 @@ from projects.plvl.models.relative_position import (
     relative_position_table,
     resize_position_embedding,
 )
-from projects.plvl.released_keys import from_released_key
+from projects.plvl.released_keys import PLVL_KEYS
 from projects.plvl.released_weights import convert_plvl
 
 
@@ -31,7 +31,7 @@ def load(module: nn.Module, released: dict, prefix: str) -> nn.Module:
     """Loads the released tensors whose name in our model begins with ``prefix``, strictly."""
     state = {}
     for key, value in released.items():
-        ours = from_released_key(key)
+        ours = PLVL_KEYS.to_ours(key)
         if ours and ours.startswith(prefix):
             state[ours[len(prefix) :]] = value
     wanted = module.state_dict().keys()

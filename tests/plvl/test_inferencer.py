@@ -198,7 +198,7 @@ def test_config_from_the_checkpoint_and_by_name(inferencer, weights, pictures, c
         ('none.png', 'x', 'image none.png: no such file'),
         (np.zeros((5, 5), np.uint8), 'x', r'image of shape \(5, 5\)'),
         (np.zeros((5, 5, 3), np.float32), 'x', 'type float32: expected'),
-        (3, 'x', 'image of type int: expected a path, an array or a PIL image'),
+        (3, 'x', 'image of type int: expected a path, bytes, an array or a PIL image'),
         ('wide.png', '', "sentence '': expected words"),
         ('wide.png', [], 'picture 0: no sentence'),
         ('wide.png', [3], 'sentence 3: expected words'),

@@ -291,7 +291,10 @@ def _masks() -> bytes:
 def _proposals(name: str, format: str | None = None) -> Callable[[Path], Any]:
     """As tools/dataset_converters/proposals.py reads them."""
     return lambda folder: [
-        tidy(boxes, scores) for _, boxes, scores in read_proposals(folder / name, format, ['a'])
+        tidy(boxes, scores)
+        for _, boxes, scores in read_proposals(
+            folder / name, format, ['a'] if format == 'selective_search' else None
+        )
     ]
 
 

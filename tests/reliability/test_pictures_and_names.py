@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
-from mmengine.registry import DATASETS
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS, VISUALIZERS
 from mmengine.structures import InstanceData
 
 import projects.pdsl.register
 import projects.plvl.register
 import projects.rvse.register  # noqa: F401
 from projects.common.cli.report import user_message
+from projects.common.hooks.visualization_hook import PredictionVisualizationHook
 from projects.pdsl.proposals import write_store
-from projects.plvl.engine import RefVisualizationHook
 
 LOAD = [dict(type='LoadImageFromFile')]
 KINDS = {
@@ -104,12 +105,18 @@ def test_pictures_drawn_while_testing_stay_in_their_folder(image, tmp_path) -> N
     sample.pred_instances = InstanceData(
         bboxes=torch.tensor([[1.0, 1, 9, 9]]), scores=torch.ones(1), labels=torch.zeros(1).long()
     )
-    hook = RefVisualizationHook(draw=True, out_dir=str(tmp_path / 'out'))
-    runner = SimpleNamespace(test_dataloader=SimpleNamespace(dataset=[0]))
+    dataset = BaseDataset(lazy_init=True, serialize_data=False)
+    dataset.data_list, dataset._fully_initialized = [dict(img_path=str(path))], True
+    hook = PredictionVisualizationHook(test_out_dir=str(tmp_path / 'out'))
+    runner = SimpleNamespace(
+        test_dataloader=SimpleNamespace(dataset=dataset),
+        visualizer=VISUALIZERS.get('GroundingVisualizer')(),
+        iter=0,
+    )
     hook.before_test_epoch(runner)
     hook.after_test_iter(runner, 0, outputs=[sample])
     (drawn,) = (path for path in tmp_path.rglob('*.jpg') if path.parent.name != 'data')
-    assert drawn.parent == tmp_path / 'out/test' and drawn.stat().st_size > 0
+    assert drawn.parent == tmp_path / 'out' and drawn.stat().st_size > 0
 
 
 # ------------------------------------------------------------------------------- other data sets

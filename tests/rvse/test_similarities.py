@@ -1,17 +1,12 @@
 """Batched similarities against the published loops, one caption at a time."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 
 import projects.rvse.register  # noqa: F401
-
-sys.path.insert(0, str(Path(__file__).parents[2] / 'tools/analysis_tools'))
-import published_loops as published
+from benchmarks import published_loops as published
 
 CASES = {
     'SCAN t2i AVG': (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
@@ -112,6 +112,7 @@ def test_analyze_logs_draws_and_names_what_is_missing(tool, tmp_path: Path) -> N
 BROWSE = """
 custom_imports = dict(imports=['projects.plvl.register'], allow_failed_imports=False)
 default_scope = 'mmdet'
+visualizer = dict(type='GroundingVisualizer')
 train_dataloader = dict(
     batch_size=1,
     dataset=dict(
@@ -139,40 +140,21 @@ def test_browse_dataset_draws_samples(tool, tmp_path: Path) -> None:
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20  # more than one grey
 
 
-def test_draw_instances_marks_boxes_and_masks(load) -> None:
+def test_browsed_images_without_a_visualizer_and_of_a_test(load) -> None:
     from mmdet.structures import DetDataSample
-    from mmdet.structures.mask import BitmapMasks
     from mmengine.structures import InstanceData
 
     tool = load('browse_dataset')
-    mask = np.zeros((1, 40, 40), np.uint8)
-    mask[0, 20:30, 20:30] = 1
-    sample = DetDataSample()
+    sample = DetDataSample(metainfo=dict(ori_shape=(20, 30)))
     sample.gt_instances = InstanceData(
-        bboxes=torch.tensor([[5.0, 5.0, 15.0, 15.0]]), masks=BitmapMasks(mask, 40, 40)
+        bboxes=torch.tensor([[5.0, 5.0, 15.0, 15.0]]), labels=torch.tensor([0])
     )
-    blank = np.zeros((40, 40, 3), np.uint8)
-    drawn = tool.draw_instances(blank, sample).any(axis=-1)
-    assert drawn[20:30, 20:30].all()
-    assert drawn[5, 5:16].all()
-    assert not drawn[33:, 33:].any()
-    assert not blank.any()  # the input stays as it was
-
-
-def test_figure_8_of_measured_speeds(tool, tmp_path: Path) -> None:
-    """An ensemble takes its parts' times together; an unknown part is one line."""
-    speeds = tmp_path / 'speed.json'
-    rows = [{'model': m, 'Kpps': k} for m, k in (('VSE, RVSE++', 9000.0), ('SGR', 20), ('SAF', 30))]
-    speeds.write_text(json.dumps(rows))
-    options = ('plot', speeds, '--out', tmp_path / 'figure8.png', '--points')
-    script = 'analysis_tools/benchmark_rvse.py'
-    done = tool(script, *options, 'RVSE++=524.2:VSE', 'SGRAF=499.6:SGR+SAF')
-    assert done.returncode == 0, done.stderr
-    last = done.stdout.splitlines()[-2:]
-    assert [line.split() for line in last] == [
-        ['RVSE++', '9000.00', '524.20'],
-        ['SGRAF', '12.00', '499.60'],  # 1 / (1 / 20 + 1 / 30)
-    ]
-    assert (tmp_path / 'figure8.png').stat().st_size > 5000
-    done = tool(script, *options, 'SCAN=465:SCAN')
-    assert done.returncode == 1 and "no 'SCAN'; it has SAF, SGR, VSE" in done.stderr
+    item = dict(inputs=torch.zeros(3, 40, 40).byte(), data_samples=sample)
+    assert tool.draw(None, item, 'train').shape == (40, 40, 3)
+    sizes = []
+    visualizer = SimpleNamespace(draw=lambda image, *_, **__: sizes.append(image.shape))
+    for split in ('train', 'test'):
+        tool.draw(visualizer, item, split)
+    assert sizes == [(40, 40, 3), (20, 30, 3)]  # the truth of a test is in original pixels
+    with pytest.raises(ValueError, match='expected images'):
+        tool.draw(None, dict(inputs=torch.zeros(36, 2048)), 'train')

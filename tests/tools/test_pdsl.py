@@ -75,6 +75,19 @@ def test_inference_from_the_shell(tool, checkpoint: Path, scenes: Path, tmp_path
     assert 'generate_proposals.py' in wrong.stderr
 
 
+def test_drawings_of_a_test(
+    call_tool, checkpoint: Path, scenes: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv('SCENES_ROOT', str(scenes))
+    call_tool(
+        *('test.py', CONFIG, checkpoint, '--work-dir', tmp_path, '--show-dir', tmp_path / 'drawn'),
+        *('--cfg-options', *OPTIONS),
+    )
+    drawn = sorted((tmp_path / 'drawn').iterdir())
+    assert [path.name for path in drawn] == [f'test_{i:06d}.jpg' for i in range(3)]
+    assert cv2.imread(str(drawn[0])).shape[1] == 2 * 480 + 3 * 10  # ground truth and prediction
+
+
 @pytest.mark.slow
 def test_mask_rcnn_trains_on_pseudo_labels(
     tool, checkpoint: Path, scenes: Path, tmp_path: Path

@@ -115,7 +115,9 @@ def predictions(project: str, weights: str | Path, image: str) -> list[np.ndarra
         return [np.zeros(0), *map(np.asarray, (boxes, scores, masks))]
     if project == 'pdsl':
         inferencer = WeakInstanceInferencer(**common)
-        assert inferencer.classes == CLASSES and inferencer.palette == [(1, 2, 3)] * 6
+        assert inferencer.classes == CLASSES
+        meta = {k.lower(): v for k, v in inferencer.checkpoint_meta['dataset_meta'].items()}
+        assert [tuple(color) for color in meta['palette']] == [(1, 2, 3)] * 6
         proposals = np.array([[5, 5, 40, 40], [20, 10, 80, 55], [50, 30, 88, 58]], np.float32)
         (found,) = inferencer(image, proposals)['predictions']
         masks = [coco_mask.decode(each) for each in found['masks']]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.dataset import BaseDataset
+from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
 from PIL import Image
 
 import projects.rvse.register  # noqa: F401
@@ -97,51 +98,69 @@ def test_two_processes_equal_one(tmp_path, repo_root, tool, free_port):
             assert caption['rank'] == 1 + (S[:, j] > S[owner[j], j]).sum()
 
 
-def test_pages_of_retrievals(tmp_path, repo_root, tool, shared_data):
-    """--show-dir with images, and with features alone."""
+def test_drawings_of_retrievals(tmp_path, repo_root, tool, shared_data):
+    """--show-dir writes a file for each image and each caption."""
     config = repo_root / 'configs/rvse/rvse_tiny_1xb40-60e_coco-sample.py'
     cfg = Config.fromfile(config)
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
     model.text_encoder.set_vocabulary(Vocabulary.build(['a man on a bench'], min_count=1))
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'w.pth')
-    options = ('--work-dir', tmp_path / 'work', '--show-dir', tmp_path / 'pages', '--cfg-options')
+    options = ('--work-dir', tmp_path / 'work', '--show-dir', tmp_path / 'drawn', '--cfg-options')
     done = tool(
         *('test.py', config, tmp_path / 'w.pth', *options, 'test_dataloader.dataset.max_images=3'),
         COCO_SAMPLE_ROOT=str(shared_data / 'coco_sample') + '/',
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    pages = sorted((tmp_path / 'pages').glob('*.png'))
-    assert [page.name[:6] for page in pages] == ['00000_', '00001_', '00002_']
-    with Image.open(pages[0]) as page:
-        assert (
-            min(page.size) > 400 and len(page.convert('RGB').resize((64, 64)).getcolors(4096)) > 50
-        )
+    names = [path.stem for path in (tmp_path / 'drawn').iterdir()]
+    assert len(names) == 3 * (1 + 5)
+    for image in {name.split('_')[0] for name in names}:
+        kinds = ['image', *(f'caption_{i}' for i in range(5))]
+        assert {f'{image}_{kind}' for kind in kinds} <= set(names)
 
 
-def test_cards_stand_for_images(tmp_path):
+def test_images_are_represented_by_their_ids(tmp_path):
     """A data set of features: the hook draws the ids, or images where it is told their names."""
     Image.new('RGB', (40, 30), 'red').save(tmp_path / 'a7.png')
+    info = dict(image_id=0, ori_id='a7')
     answers = [
-        dict(image_id=0, ori_id='a7', rank=1, pred_text=['x'], pred_score=[0.5], correct=[True]),
-        dict(text_id=0, text='x', rank=1, pred_image_id=[0], pred_score=[0.5], correct=[True]),
-    ]
+        dict(info, rank=1, pred_text=['x'], pred_score=[0.5], correct=[True]),
+        dict(text_id=0, text='x', rank=1, pred_image_id=[0], pred_ori_id=['a7'], pred_score=[0.5],
+             correct=[True]),
+    ]  # fmt: skip
+    dataset = BaseDataset(lazy_init=True, serialize_data=False)
+    dataset.data_list, dataset._fully_initialized = [info], True
+    dataset.image_of_caption = np.array([0])
+    loop, loader = SimpleNamespace(answers=answers), SimpleNamespace(dataset=dataset)
     runner = SimpleNamespace(
-        test_loop=SimpleNamespace(answers=answers),
-        test_dataloader=SimpleNamespace(dataset=SimpleNamespace(image_of_caption=np.array([0]))),
-        work_dir=str(tmp_path),
+        test_loop=loop,
+        val_loop=loop,
+        test_dataloader=loader,
+        val_dataloader=loader,
+        visualizer=VISUALIZERS.get('RetrievalVisualizer')(),
         logger=SimpleNamespace(info=lambda text: None),
+        iter=0,
     )
-    reds = {}
-    for pattern in (None, str(tmp_path / '{ori_id}.png')):
-        hook = MatchingVisualizationHook(draw=True, image_pattern=pattern)
+    for pattern, expected in ((None, 0), (str(tmp_path / '{ori_id}.png'), 2)):
+        hook = MatchingVisualizationHook(
+            image_pattern=pattern, test_out_dir=str(tmp_path / 'drawn')
+        )
+        hook.before_test_epoch(runner)
+        assert hook.draws_answers
         hook.after_test_epoch(runner)
-        with Image.open(tmp_path / 'retrievals/00000_a7.png') as page:
-            pixels = np.asarray(page.convert('RGB')).astype(int)
-        reds[pattern] = (pixels - (255, 0, 0) == 0).all(-1).sum()
-    assert reds.pop(None) == 0 and all(reds.values())
+        drawn = sorted((tmp_path / 'drawn').iterdir())
+        assert [path.name for path in drawn] == ['a7_caption_0.jpg', 'a7_image.jpg']
+        reds = 0
+        for path in drawn:
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert('RGB')).astype(int)
+            reds += (np.abs(pixels - (255, 0, 0)).max(-1) < 20).sum() > 1000
+        assert reds == expected
+    assert not MatchingVisualizationHook().draws_answers
     with pytest.raises(ValueError, match='expected a path with {ori_id}'):
         MatchingVisualizationHook(image_pattern='x.jpg')
-    runner.test_loop.answers = None
-    with pytest.raises(TypeError, match='keeps no answers, expected test_cfg.type MatchingTest'):
-        MatchingVisualizationHook(draw=True).after_test_epoch(runner)
+    loop.answers = None
+    hook = MatchingVisualizationHook()
+    hook.before_val_epoch(runner)
+    with pytest.raises(TypeError, match='keeps no answers, expected val_cfg.type MatchingValLoop'):
+        hook.after_val_epoch(runner)

@@ -198,9 +198,3 @@ def test_fp16_needs_a_gpu(call_tool, toy_config) -> None:
     assert f'config {config}: AmpOptimWrapper: needs a GPU' in done.err
     done = call_tool('train.py', config, '--amp', 'int8', rc=2)
     assert 'invalid choice' in done.err or 'unrecognized' in done.err
-
-
-def test_what_the_faq_recommends(repo_root) -> None:
-    """The options it names are options."""
-    page = (repo_root / 'docs/faq.md').read_text()
-    assert '--amp bf16`' in page and 'optim_wrapper.dtype' not in page

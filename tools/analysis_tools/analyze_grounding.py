@@ -20,6 +20,7 @@ from projects.common.cli.config import load_config
 from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import json_bytes
 
 
 def main() -> None:
@@ -69,10 +70,8 @@ def main() -> None:
     out_dir = Path(args.out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     plain = {title: [asdict(group) for group in members] for title, members in groups.items()}
-    (out_dir / 'groups.json').write_text(
-        json.dumps(dict(all=asdict(overall), groups=plain), ensure_ascii=False, indent=2) + '\n',
-        encoding='utf-8',
-    )
+    content = dict(all=asdict(overall), groups=plain)
+    (out_dir / 'groups.json').write_bytes(json_bytes(content, indent=2) + b'\n')
     figure = plot_groups(groups, overall)
     figure.savefig(out_dir / 'groups.png')
     title = args.title or f'{Path(args.config).stem}: {Path(args.predictions).name}'

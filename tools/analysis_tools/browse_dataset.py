@@ -13,62 +13,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import cv2
 import numpy as np
 import torch
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS, VISUALIZERS, DefaultScope
 
 import projects.common.register  # noqa: F401
 from projects.common.cli.config import load_config
 from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
-
-COLOURS = np.array(
-    [[66, 133, 244], [219, 68, 55], [15, 157, 88], [244, 180, 0], [171, 71, 188]]
-)  # RGB
+from projects.common.visualization import ArrayVisualizer
 
 
-def to_numpy(value) -> np.ndarray:
-    value = getattr(value, 'tensor', value)  # mmdet's box structures
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-
-
-def draw_instances(image: np.ndarray, sample) -> np.ndarray:
-    """Draw the boxes and masks of `sample.gt_instances` on `image` (RGB uint8, H x W x 3)."""
-    picture = image.copy()
-    instances = sample.get('gt_instances') if sample is not None else None
-    if instances is None:
-        return picture
-    masks = instances.get('masks')
-    if masks is not None:
-        for mask, colour in zip(
-            masks.to_ndarray().astype(bool), np.resize(COLOURS, (len(masks), 3))
-        ):
-            picture[mask] = (0.5 * picture[mask] + 0.5 * colour).astype(np.uint8)
-    boxes = instances.get('bboxes')
-    if boxes is not None and len(boxes):
-        for box, colour in zip(
-            to_numpy(boxes).round().astype(int), np.resize(COLOURS, (len(boxes), 3))
-        ):
-            cv2.rectangle(picture, box[:2].tolist(), box[2:].tolist(), colour.tolist(), 2)
-    return picture
-
-
-def draw(item: dict) -> np.ndarray:
-    """Draw one packed sample as an RGB image."""
-    image = item['inputs']
-    sample = item.get('data_samples')
-    picture = image.permute(1, 2, 0).numpy()[..., ::-1]  # the pipelines load BGR
-    text = sample.get('text') if sample is not None else None
-    if text and 'gt_instances' in sample:
-        from projects.plvl.visualization import draw_grounding
-
-        instances = sample.gt_instances
-        return draw_grounding(
-            np.ascontiguousarray(picture),
-            str(text),
-            gt_box=to_numpy(instances.bboxes)[0] if 'bboxes' in instances else None,
-            gt_mask=instances.masks.to_ndarray()[0].astype(bool) if 'masks' in instances else None,
-        )
-    return draw_instances(np.ascontiguousarray(picture), sample)
+def draw(visualizer: ArrayVisualizer | None, item: dict, split: str) -> np.ndarray:
+    """Draw one packed sample with the visualizer of its config, as an RGB image."""
+    image, sample = item['inputs'], item.get('data_samples')
+    if image.dim() != 3:
+        raise InputError(f'samples of shape {tuple(image.shape)}: expected images (C, H, W)')
+    pixels = image.permute(1, 2, 0).numpy()[..., ::-1]  # the pipelines load BGR
+    if split != 'train' and 'ori_shape' in sample:
+        # The ground truth of a test is in pixels of the original image.
+        pixels = cv2.resize(pixels.copy(), sample.ori_shape[1::-1])
+    return visualizer.draw(pixels, sample, draw_pred=False) if visualizer else pixels
 
 
 def main() -> None:
@@ -91,6 +55,13 @@ def main() -> None:
         raise InputError(f"config {args.config}: no '{args.split}_dataloader'")
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         dataset = DATASETS.build(loader.dataset)
+        wanted = dict(cfg.get('visualizer') or dict(type='Visualizer'))
+        visualizer = VISUALIZERS.build({**wanted, 'name': 'browse', 'vis_backends': None})
+    if not isinstance(visualizer, ArrayVisualizer):
+        print(f'{type(visualizer).__name__}, the visualizer of the config, draws no annotations')
+        visualizer = None
+    else:
+        visualizer.dataset_meta = dataset.metainfo
     out_dir = Path(args.out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     random.seed(args.seed)
@@ -100,7 +71,7 @@ def main() -> None:
         np.linspace(0, len(dataset) - 1, min(args.num, len(dataset))).astype(int)
     ):
         for turn in range(args.repeat):
-            picture = draw(dataset[int(index)])
+            picture = draw(visualizer, dataset[int(index)], args.split)
             path = out_dir / f'{args.split}_{index:06d}{f"_{turn}" if args.repeat > 1 else ""}.jpg'
             cv2.imwrite(str(path), picture[..., ::-1])
     print(

@@ -20,7 +20,6 @@ import numpy as np
 
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
-from projects.common.speed.timing import show_table
 
 SHOWN = ('i2t/r1', 'i2t/r5', 'i2t/r10', 't2i/r1', 't2i/r5', 't2i/r10', 'rsum')
 
@@ -76,7 +75,9 @@ def main() -> None:
     truth = loaded[0][1]
     for path, (_, other) in zip(args.similarities, loaded):
         names = {Path(split['source']).name for split in (other, truth)}
-        if len(names) > 1 or other['image_of_caption'] != truth['image_of_caption']:
+        texts = {split.get('captions') for split in (other, truth)} - {None}  # older files lack it
+        owners = other['image_of_caption'] == truth['image_of_caption']
+        if len(names) > 1 or len(texts) > 1 or not owners:
             raise InputError(
                 f'{path}: of {other["source"]}, but {args.similarities[0]} is of {truth["source"]}'
             )
@@ -92,12 +93,10 @@ def main() -> None:
     for prefix in ('', 'fold/') if args.folds else ('',):
         if prefix:
             print(f'\nmean of {args.folds} folds')
-        show_table(
-            [
-                {'model': name, **{key: found[prefix + key] for key in SHOWN}}
-                for name, found in results.items()
-            ]
-        )
+        width = max(map(len, results))
+        print(' ' * width, *(f'{key:>8}' for key in SHOWN))
+        for name, found in results.items():
+            print(f'{name:<{width}}', *(f'{found[prefix + key]:8.2f}' for key in SHOWN))
     if args.out:
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         Path(args.out).write_text(json.dumps(results, indent=2))

@@ -55,6 +55,12 @@ def parse_args() -> argparse.Namespace:
     precomp = actions.add_parser('precomp', help='write the precomputed layout')
     precomp.add_argument('source', type=Path, help="Karpathy's json")
     precomp.add_argument('--tsv', type=Path, nargs='+', required=True, help="BUTD's files")
+    precomp.add_argument(
+        '--key',
+        choices=['id', 'name'],
+        help="what the files' image_id is: COCO's id (imgid where there is none), or the number in "
+        "the name of the picture's file (default: that by which all pictures are found)",
+    )
     precomp.add_argument('--out', type=Path, required=True, help='folder to write to')
     precomp.add_argument(
         '--splits',
@@ -131,17 +137,46 @@ def feature_places(files: list[Path]) -> dict[str, tuple[str, int]]:
     return places
 
 
-def key_of(image: dict, places: dict) -> str:
-    """Return the image's id in the .tsv files: COCO's, or the number in its file name."""
-    stem = Path(image['img_path']).stem
-    keys = (image['ori_id'], stem, stem.lstrip('0'))
-    key = next((key for key in keys if key in places), None)
-    if key is None:
+def find_features(
+    images: list[dict], places: dict[str, tuple[str, int]], key: str | None
+) -> list[tuple[str, int]]:
+    """Return the place of each image's features, all found by ids or all by names of files.
+
+    Args:
+        images: Samples with ``ori_id`` and ``img_path``.
+        places: Places of features, by the id in the .tsv files.
+        key: What these ids are, 'id' or 'name'; None takes what all images have.
+
+    Raises:
+        InputError: An image has no features, or ids and names lead to different ones.
+    """
+    names = {
+        'id': [[image['ori_id']] for image in images],
+        'name': [[stem, stem.lstrip('0')] for image in images for stem in [image_stem(image)]],
+    }
+    found = {
+        kind: [next((places[name] for name in each if name in places), None) for each in of_kind]
+        for kind, of_kind in names.items()
+        if key in (None, kind)
+    }
+    complete = [rows for rows in found.values() if None not in rows]
+    if not complete:
+        best = min(found.values(), key=lambda rows: rows.count(None))
+        image = images[best.index(None)]
         raise InputError(
             f'{os.path.basename(image["img_path"])} (id {image["ori_id"]}): no features of it in '
             f'the {len(places):,} pictures of --tsv'
         )
-    return key
+    if complete[0] != complete[-1]:
+        raise InputError(
+            '--tsv: ids and file names of the pictures lead to different features; --key says '
+            'which are meant'
+        )
+    return complete[0]
+
+
+def image_stem(image: dict) -> str:
+    return Path(image['img_path']).stem
 
 
 def write_precomp(args: argparse.Namespace) -> None:
@@ -167,7 +202,7 @@ def write_precomp(args: argparse.Namespace) -> None:
                 'layout needs 5'
             )
         # Look up all images before writing anything.
-        found = [places[key_of(image, places)] for image in images]
+        found = find_features(images, places, args.key)
         name = names.get(split, split)
         parts = [(name, len(images))]
         if name == 'testall' and len(images) > 1000:

@@ -4,17 +4,21 @@ python tools/dataset_converters/proposals.py MCG-Pascal-Main_trainvaltest_2012-b
 python tools/dataset_converters/proposals.py MCG-Pascal-Segmentation_trainvaltest_2012-boxes \\
     MCG-SBD-trainval-boxes data/voc_sbd_mcg --on-duplicate first
 python tools/dataset_converters/proposals.py voc_2007_train.mat out --names ImageSets/Main/train.txt
+python tools/dataset_converters/proposals.py voc_2012.pkl out --voc-ids --images data/JPEGImages
 python tools/dataset_converters/proposals.py data/proposals/voc_train out.pkl --to mmdet
 
 Readable formats: our store (a folder), MCG (a folder of .mat), Selective Search (one .mat),
 Detectron and detectron2 (.pkl) and mmdet's dictionaries (.pkl). Writable formats: the store,
-detectron2 and mmdet. An image found in two sources is an error, or the first source wins.
+detectron2 and mmdet. An image found in two sources is an error, or the first source wins. A store
+says whether its names are ids, file names or paths. With --images, it also knows the images, so
+that the proposals are refused for others.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import ChainMap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,14 +26,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.atomic import check_writable
+from projects.pdsl.image_sets import read_image_names
 from projects.pdsl.proposals import (
     FORMATS,
-    read_proposals,
+    open_proposals,
     tidy,
     write_detectron2,
     write_mmdet,
     write_store,
 )
+from projects.pdsl.proposals.formats import ProposalSource
+from projects.pdsl.proposals.identity import KEYS, voc_name
+from projects.pdsl.proposals.known_images import identify_in_folder, identify_in_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,7 +58,24 @@ def parse_args() -> argparse.Namespace:
         '--names',
         type=Path,
         action='append',
-        help='image set of a Selective Search .mat; once for each source',
+        help='image set of a Selective Search .mat that names no pictures; once for each source',
+    )
+    parser.add_argument(
+        '--keys',
+        choices=KEYS,
+        help='what the names are, for sources that do not say it',
+    )
+    parser.add_argument(
+        '--voc-ids',
+        action='store_true',
+        help="turn ids that are integers into VOC's names: 12 into 000012, 2008000002 into "
+        '2008_000002',
+    )
+    parser.add_argument(
+        '--images',
+        type=Path,
+        help='folder of the pictures, or COCO json that lists them: the store keeps their sizes '
+        'and, of a folder, checksums',
     )
     parser.add_argument(
         '--on-duplicate',
@@ -65,22 +91,47 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_names(path: Path) -> list[str]:
-    return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+def open_sources(args: argparse.Namespace) -> list[ProposalSource]:
+    """Open all sources."""
+    opened = []
+    for index, path in enumerate(args.source):
+        names = read_image_names(args.names[index]) if args.names else None
+        source = open_proposals(path, args.format, names, args.trust_pickle)
+        if args.keys and source.keys not in (None, args.keys):
+            raise InputError(f'--keys {args.keys}: the names of {path} are {source.keys}')
+        source.keys = source.keys or args.keys
+        if args.voc_ids:
+            if source.keys != 'ids':
+                raise InputError(f'--voc-ids: the names of {path} are {source.keys}, expected ids')
+            source.keys = 'names'
+            source.entries = ((voc_name(name), *rest) for name, *rest in source.entries)
+            source.images = {voc_name(name): known for name, known in source.images.items()}
+        opened.append(source)
+    return opened
 
 
-def read_all(args: argparse.Namespace) -> Iterator[tuple]:
+def common_keys(args: argparse.Namespace, sources: list[ProposalSource]) -> str | None:
+    """Return what the names of all sources are. File names are paths, too."""
+    kinds = {source.keys: path for path, source in zip(args.source, sources)}
+    if kinds.keys() == {'names', 'paths'}:
+        return 'paths'
+    if len(kinds) > 1:
+        found = ', '.join(f'{keys or "unknown"} in {path}' for keys, path in kinds.items())
+        raise InputError(f'names of several kinds cannot be combined: {found}')
+    return next(iter(kinds))
+
+
+def read_all(args: argparse.Namespace, sources: list[ProposalSource]) -> Iterator[tuple]:
     """Yield the proposals of all sources, each image once."""
     owners: dict[str, Path] = {}
     skipped = 0
-    for index, source in enumerate(args.source):
-        names = read_names(args.names[index]) if args.names else None
-        for name, boxes, scores in read_proposals(source, args.format, names, args.trust_pickle):
-            owner = owners.setdefault(name, source)
-            if owner != source:
+    for path, source in zip(args.source, sources):
+        for name, boxes, scores in source.entries:
+            owner = owners.setdefault(name, path)
+            if owner != path:
                 if args.on_duplicate == 'error':
                     raise InputError(
-                        f'{source}: picture {name!r} is in {owner} as well; --on-duplicate first '
+                        f'{path}: picture {name!r} is in {owner} as well; --on-duplicate first '
                         'takes the proposals of the source that is named first'
                     )
                 skipped += 1
@@ -98,9 +149,22 @@ def main() -> None:
         raise InputError('a source is named twice')
     if args.out.exists() and (args.out.is_file() or any(args.out.iterdir())):
         raise InputError(f'{args.out}: exists already')
-    entries = read_all(args)
+    if args.images and args.to != 'store':
+        raise InputError(f'--images: only a store keeps sizes, not a file of {args.to}')
+    sources = open_sources(args)
+    keys = common_keys(args, sources)
+    check_writable(args.out if args.to == 'store' else args.out.parent)
+    entries = read_all(args, sources)
     if args.to == 'store':
-        count = len(write_store(args.out, entries))
+        identify = ChainMap(*(source.images for source in sources)).get
+        if args.images:
+            of = identify_in_folder if args.images.is_dir() else identify_in_json
+            identify = of(args.images, keys)
+        store = write_store(args.out, entries, keys=keys, identify=identify)
+        count = len(store)
+        unknown = count - len(store.images)
+        if unknown:
+            print(f'{unknown} of {count} pictures are not known by their size; --images adds it')
     else:
         count = (write_detectron2 if args.to == 'detectron2' else write_mmdet)(args.out, entries)
     print(f'{args.out}: proposals of {count} pictures')

@@ -6,10 +6,11 @@ torchrun --nproc_per_node 8 tools/misc/export_pseudo_labels.py CONFIG CHECKPOINT
 Any mmdet detector or instance segmenter can train on the file as if it were fully supervised, the
 usual second stage of weak supervision. An image's tags are applied first: instances of other
 classes do not compete with any, and the best instance of each tag is always kept. File names are
-relative to --image-root, which is the data_prefix of the second stage.
+relative to --image-root, which is the data_prefix of the second stage; links keep their names.
 
-Labels are saved in OUT.parts as they are computed. The same command resumes after an interruption;
-processes share the images, and the last one to finish writes OUT.
+Arguments, names and proposals are checked first. Labels are saved in OUT.parts as they are
+computed, and images that cannot be read do not stop the others. The same command resumes after an
+interruption; processes share the images, and the last one to finish writes OUT.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from projects.common.build import build_quietly
 from projects.common.cli.config import load_config
 from projects.common.cli.options import add_cfg_options, add_trust_option
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.atomic import check_writable
+from projects.common.files.pictures import image_problem
 from projects.common.hooks.class_check_hook import class_problems, heads_of
 from projects.common.hooks.progress import progress_bar
 from projects.common.weights.convert import check_weights, read_weights
@@ -40,7 +43,9 @@ from projects.pdsl.cues.store import file_digest
 from projects.pdsl.models import use_no_cue
 from projects.pdsl.pseudo_label_export import (
     LabelParts,
+    check_proposals,
     common_folder,
+    image_names,
     picture_record,
     select_pseudo_labels,
     tagged_pictures,
@@ -75,6 +80,9 @@ def parse_args() -> argparse.Namespace:
         help='pictures that are kept together, the most that an interruption loses (default: '
         '%(default)s)',
     )
+    parser.add_argument(
+        '--skip-damaged', action='store_true', help='leave out pictures that cannot be read'
+    )
     parser.add_argument('--workers', type=int, default=0, help='processes that load pictures')
     parser.add_argument('--device', help='such as cpu or cuda:0; default: the fastest there is')
     add_trust_option(parser)
@@ -89,11 +97,45 @@ def default_device() -> str:
     return f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()}'
 
 
+class ReadableImages(Dataset):
+    """Return samples, or for an image that cannot be read, the reason.
+
+    Args:
+        dataset: The data set of the samples.
+        indices: Those to return.
+    """
+
+    def __init__(self, dataset, indices: list[int]) -> None:
+        self.dataset, self.indices = dataset, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> dict | str:
+        index = self.indices[index]
+        try:
+            return self.dataset[index]
+        except Exception:
+            path = self.dataset.get_data_info(index)['img_path']
+            reason = image_problem(path)
+            if reason is None:
+                raise
+            return f'{path}: {reason}'
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Check what can be checked before the model is built, and that OUT can be written."""
+    if args.out.exists():
+        raise InputError(f'{args.out}: exists already')
+    if args.workers < 0:
+        raise InputError(f'--workers: found {args.workers}, expected at least 0')
+    check_writable(args.out.parent)
+
+
 @torch.no_grad()
 def main() -> None:
     args = parse_args()
-    if args.out.exists():
-        raise InputError(f'{args.out}: exists already')
+    check_arguments(args)
     cfg = load_config(args.config, args.cfg_options)
     weights, _ = read_weights(args.checkpoint, args.trust_checkpoint)
     if not cfg.model.get('roi_head', {}).get('type', '').endswith('PDSLRoIHead'):
@@ -113,6 +155,8 @@ def main() -> None:
     for problem in class_problems(heads_of(model), dict(train_dataloader=dataset)):
         raise InputError(problem)
     root = args.image_root or common_folder(dataset)
+    names = image_names(dataset, root)
+    check_proposals(dataset)
     parts = LabelParts(
         args.out,
         len(dataset),
@@ -128,22 +172,37 @@ def main() -> None:
     )
     missing = parts.missing()
     indices = list(itertools.chain(*missing))
-    loader = iter(
-        DataLoader(Subset(dataset, indices), num_workers=args.workers, collate_fn=pseudo_collate)
-    )
+    readable = ReadableImages(dataset, indices)
+    loader = iter(DataLoader(readable, num_workers=args.workers, collate_fn=pseudo_collate))
+    damaged: list[str] = []
     with progress_bar(len(indices), 'pseudo labels', 'picture') as bar:
         for part in missing:
-            records = []
+            records: list[dict | None] = []
             for index in part:
-                (sample,) = model.test_step(next(loader))
+                batch = next(loader)
+                bar.update()
+                if isinstance(batch, list):  # the reason why the image cannot be read
+                    damaged += batch
+                    records.append(None)
+                    continue
+                (sample,) = model.test_step(batch)
                 info = dataset.get_data_info(index)
                 instances = sample.pred_instances
                 rows = select_pseudo_labels(
                     instances, info['tags'], args.score_thr, not args.strict
                 )
-                records.append(picture_record(info, sample.ori_shape, instances[rows], root))
-                bar.update()
-            parts.write(part[0], records)
+                records.append(
+                    picture_record(info, sample.ori_shape, instances[rows], names[index])
+                )
+            if args.skip_damaged or None not in records:
+                parts.write(part[0], records)
+    for reason in damaged:
+        print(f'left out: {reason}')
+    if damaged and not args.skip_damaged:
+        raise InputError(
+            f'{len(damaged)} pictures cannot be read, the others are kept in {parts.folder}; mend '
+            'them and run the same command again, or leave them out with --skip-damaged'
+        )
     classes = dataset.metainfo['classes']
     summary = parts.merge(classes)
     if summary is None:
@@ -155,6 +214,7 @@ def main() -> None:
     print(
         f'{args.out}: {summary.instances.total()} instances on {summary.pictures} pictures, '
         f'relative to {root}; {summary.missing} tags without one'
+        + (f'; {summary.damaged} pictures left out' if summary.damaged else '')
     )
 
 

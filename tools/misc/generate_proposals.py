@@ -3,7 +3,8 @@
 python tools/misc/generate_proposals.py data/VOC2012/JPEGImages data/proposals/voc_train \\
     --names data/VOC2012/ImageSets/Main/train.txt --workers 8
 
-An interrupted run resumes where it stopped. On several machines: torchrun --nnodes ... this file.
+An interrupted run resumes where it stopped. Images that cannot be read do not stop the others. On
+several machines: torchrun --nnodes ... this file.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--min-side', type=float, default=0, help='leave smaller boxes out, pixels')
     parser.add_argument('--max-side', type=int, help='search a picture scaled down to this')
     parser.add_argument('--workers', type=int, default=1, help='processes (default 1)')
+    parser.add_argument(
+        '--skip-damaged', action='store_true', help='leave out pictures that cannot be read'
+    )
     return parser.parse_args()
 
 
@@ -48,6 +52,7 @@ def main() -> None:
             min_side=args.min_side,
             max_side=args.max_side,
             workers=args.workers,
+            skip_damaged=args.skip_damaged,
             on_picture=bar.update,
         )
     if store is None:

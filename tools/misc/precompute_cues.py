@@ -5,17 +5,17 @@ python tools/misc/precompute_cues.py data/VOC2012/JPEGImages data/proposals/voc_
 
 A mask takes about half a second at 400 pixels, so computing all 2,000 proposals of each image is
 rarely worthwhile: training computes and caches the masks that are missing when it needs them. An
-interrupted run resumes where it stopped. On several machines, or to use more processes, use
-torchrun, which splits the images over its ranks.
+interrupted run resumes where it stopped. Images that cannot be read do not stop the others. On
+several machines, or to use more processes, use torchrun, which splits the images over its ranks.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -23,15 +23,18 @@ import numpy as np
 
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.atomic import check_writable
+from projects.common.files.pictures import image_problem
 from projects.common.hooks.progress import progress_bar
 from projects.pdsl.cues import CachedCue, GrabCutCue
 from projects.pdsl.proposals import (
+    ImageIdentity,
     ProposalStore,
     list_pictures,
     map_unordered,
-    names_of_picture,
     of_this_rank,
 )
+from projects.pdsl.proposals.identity import check_identity
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,37 +54,73 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--max-side', type=int, default=400, help='as in the config (default 400)')
     parser.add_argument('--seed', type=int, default=0, help='as in the config (default 0)')
     parser.add_argument('--workers', type=int, default=1, help='processes of each rank')
+    parser.add_argument(
+        '--skip-damaged', action='store_true', help='leave out pictures that cannot be read'
+    )
     return parser.parse_args()
 
 
-def fill(task: tuple[str, list], cue: CachedCue) -> int:
-    path, boxes = task
-    cue.fill(path, boxes, read=False)
-    return len(boxes)
+class Task(NamedTuple):
+    """Hold an image, its boxes in whole pixels, and what the proposal store knows of it."""
+
+    path: str
+    boxes: list[tuple[int, int, int, int]]
+    known: ImageIdentity | None
+    entry: str
+
+
+def fill(task: Task, cue: CachedCue) -> int | str:
+    """Return the number of boxes whose masks are cached, or why the image cannot be read."""
+    try:
+        if task.known is not None:
+            check_identity(task.known, task.path, what=task.entry)
+        cue.fill(task.path, task.boxes, read=False)
+    except (InputError, OSError):
+        reason = image_problem(task.path)
+        if reason is None:
+            raise
+        return f'{task.path}: {reason}'
+    return len(task.boxes)
 
 
 def main() -> None:
     args = parse_args()
-    args.cache.mkdir(parents=True, exist_ok=True)
-    if not os.access(args.cache, os.W_OK):
-        raise InputError(f'{args.cache}: cannot be written')
+    for name, least in (('max_proposals', 1), ('iterations', 1), ('max_side', 1), ('workers', 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            option = name.replace('_', '-')
+            raise InputError(f'--{option}: found {value}, expected at least {least}')
+    check_writable(args.cache)
     pictures = list_pictures(args.images, args.names)
     store = ProposalStore(args.proposals)
     tasks = []
     for name, path in of_this_rank(list(pictures.items())):
-        found = store.find(name, *names_of_picture(path))
+        found = store.find(path)
         if found is None:
-            raise InputError(f'{args.proposals}: no proposals of picture {name!r} ({path})')
+            by = ', which lists image ids and not file names' if store.keys == 'ids' else ''
+            raise InputError(f'{args.proposals}{by}: no proposals of picture {name!r} ({path})')
         boxes = np.rint(store.read(found)[0][: args.max_proposals]).astype(int).tolist()
-        tasks.append((path, [tuple(box) for box in boxes]))
+        entry = f'{args.proposals}: {found!r}'
+        tasks.append(Task(path, list(map(tuple, boxes)), store.images.get(found), entry))
     grabcut = GrabCutCue(args.iterations, args.max_side, num_threads=1, seed=args.seed)
     work = partial(fill, cue=CachedCue(grabcut, args.cache))
-    count = 0
+    count, damaged = 0, []
     with progress_bar(len(tasks), 'cues', 'picture') as bar:
-        for number in map_unordered(work, tasks, args.workers):
-            count += number
+        for done in map_unordered(work, tasks, args.workers):
+            if isinstance(done, str):
+                damaged.append(done)
+            else:
+                count += done
             bar.update()
-    print(f'{args.cache}: masks of {count} proposals of {len(tasks)} pictures are there')
+    for reason in damaged:
+        print(f'left out: {reason}')
+    number = len(tasks) - len(damaged)
+    print(f'{args.cache}: masks of {count} proposals of {number} pictures are there')
+    if damaged and not args.skip_damaged:
+        raise InputError(
+            f'{len(damaged)} of {len(tasks)} pictures cannot be read; mend them, or leave them out '
+            'with --skip-damaged'
+        )
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ the id of a Hugging Face hub repository with its files. Reading it runs no code.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -176,7 +177,7 @@ def model_card(
 
 def main() -> None:
     args = parse_args()
-    name = args.name or args.out.resolve().name
+    name = args.name or os.path.basename(os.path.abspath(args.out))
     metrics = read_metrics(args.metrics) if args.metrics else {}
     weights, rest = read_weights(args.checkpoint, args.trust_checkpoint)
     meta = rest.get('meta') or {}

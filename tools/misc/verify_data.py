@@ -3,9 +3,9 @@
 python tools/misc/verify_data.py configs/pdsl/pdsl_r18_4xb1-100k_voc12.py
 
 Builds the training, validation and test datasets, counts their samples and images, looks up every
-image on disk and in the proposal store, compares the classes of heads and datasets as training
-does, and the numbers of images in VOC, SBD and COCO with the published ones. Exits with status 1 if
-anything is missing. Nothing is decoded.
+image on disk and in the proposal store, whose checksums and sizes it compares, compares the classes
+of heads and datasets as training does, and the numbers of images in VOC, SBD and COCO with the
+published ones. Exits with status 1 if anything is missing. Nothing is decoded.
 `dataset_converters/grounding.py --verify` and `dataset_converters/itm.py verify` compare the
 published numbers of RefCOCO, and of Flickr30K's and COCO's captions.
 """
@@ -20,16 +20,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmdet.datasets import CocoDataset
 from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
 
 from projects.common.cli.config import load_config
 from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
+from projects.common.errors import InputError
+from projects.common.files.annotation_files import by_id, read_json
 from projects.common.hooks.class_check_hook import class_problems, heads_in_config
+from projects.pdsl.datasets.categories import check_category_names
 from projects.pdsl.datasets.published import published_count
 from projects.pdsl.proposals import ProposalStore
-from projects.pdsl.proposals.store import names_of_picture
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -45,10 +48,10 @@ def leaves(dataset: ConfigDict) -> Iterator[ConfigDict]:
         yield from leaves(each)
 
 
-def proposal_folder(dataset: ConfigDict) -> str | None:
-    """Return the proposal store that the pipeline reads, or None."""
-    steps = (step for step in dataset.get('pipeline', ()) if step.type == 'LoadStoredProposals')
-    return next((step.folder for step in steps), None)
+def proposal_step(dataset: ConfigDict) -> ConfigDict | None:
+    """Return the step of the pipeline that reads a proposal store, or None."""
+    steps = dataset.get('pipeline', ())
+    return next((step for step in steps if step.type == 'LoadStoredProposals'), None)
 
 
 def check_pictures(samples: list[dict]) -> tuple[int, list[str]]:
@@ -60,17 +63,28 @@ def check_pictures(samples: list[dict]) -> tuple[int, list[str]]:
     return len(paths), [f'{len(missing):,} pictures do not exist, such as {missing[0]}']
 
 
-def check_proposals(folder: str, samples: list[dict]) -> list[str]:
-    """Return a message about the images that a store lacks."""
-    store = ProposalStore(folder)
-    missing = [
-        sample['img_path']
-        for sample in samples
-        if store.find(*names_of_picture(sample['img_path'], sample.get('img_id'))) is None
-    ]
-    if not missing:
-        return []
-    return [f'{folder}: no proposals of {len(missing):,} pictures, such as {missing[0]}']
+def check_proposals(step: ConfigDict, samples: list[dict]) -> list[str]:
+    """Return messages about the images that a store lacks, and about those it takes for others."""
+    store = ProposalStore(step.folder)
+    missing, strangers = [], []
+    for sample in samples:
+        path = sample['img_path']
+        name = store.find(path, sample.get('img_id'))
+        if name is None:
+            missing.append(path)
+        elif os.path.isfile(path):
+            try:
+                store.check(name, path, content=step.get('check_content', True))
+            except InputError as error:
+                strangers.append(str(error))
+    problems = []
+    if missing and step.get('missing', 'error') == 'error':
+        problems.append(
+            f'{step.folder}: no proposals of {len(missing):,} pictures, such as {missing[0]}'
+        )
+    if strangers:
+        problems.append(f'{strangers[0]} ({len(strangers):,} pictures in all)')
+    return problems
 
 
 def check(dataset: ConfigDict) -> tuple[Any, str, list[str]]:
@@ -83,14 +97,21 @@ def check(dataset: ConfigDict) -> tuple[Any, str, list[str]]:
     samples = built.data_list
     pictures, problems = check_pictures(samples)
     found = f'{len(samples):,} samples' + (f' of {pictures:,} pictures' if pictures else '')
+    if isinstance(built, CocoDataset) and len(built.cat_ids) > len(built.metainfo['classes']):
+        try:  # mmdet numbers two categories of one name as two classes
+            content = read_json(built.ann_file)
+            categories = by_id(content, 'categories', built.ann_file, name=str)
+            check_category_names(categories, built.ann_file)
+        except InputError as error:
+            problems.append(str(error))
     expected = published_count(str(getattr(built, 'ann_file', '')))
     if expected not in (None, pictures):
         problems.append(f'{pictures:,} pictures, expected {expected:,} as published')
-    folder = proposal_folder(dataset)
-    if folder:
+    step = proposal_step(dataset)
+    if step:
         try:
-            problems += check_proposals(folder, samples)
-        except FileNotFoundError as error:
+            problems += check_proposals(step, samples)
+        except (FileNotFoundError, InputError) as error:
             problems.append(str(error))
     return built, found, problems
 

@@ -17,7 +17,7 @@ train_dataloader = dict(
         data_root=data_root,
         split='train',
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='LoadImageFromFile', backend_args=dict(backend='any_image')),
             dict(type='mmpretrain.RandomResizedCrop', scale=224),
             dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='mmpretrain.PackInputs'),
@@ -34,7 +34,7 @@ val_dataloader = dict(
         data_root=data_root,
         split='val',
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='LoadImageFromFile', backend_args=dict(backend='any_image')),
             dict(type='mmpretrain.ResizeEdge', scale=256, edge='short'),
             dict(type='mmpretrain.CenterCrop', crop_size=224),
             dict(type='mmpretrain.PackInputs'),

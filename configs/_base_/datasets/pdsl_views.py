@@ -27,7 +27,7 @@ train_pipeline = [
     ),
 ]  # fmt: skip
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', backend_args=dict(backend='any_image')),
     proposals,
     dict(type='mmdet.Resize', scale=(4000, 688), keep_ratio=True),
     dict(type='ProjectProposals'),
@@ -38,7 +38,7 @@ test_pipeline = [
     ),
 ]
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', backend_args=dict(backend='any_image')),
     proposals,
     dict(
         type='TestTimeAug',

@@ -2,14 +2,14 @@
 # pictures (tools/misc/export_pseudo_labels.py) for training, true ones for testing.
 data_root = '{{$SCENES_ROOT:data/scenes}}'
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', backend_args=dict(backend='any_image')),
     dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='mmdet.Resize', scale=(128, 128)),
     dict(type='mmdet.RandomFlip', prob=0.5),
     dict(type='mmdet.PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', backend_args=dict(backend='any_image')),
     dict(type='mmdet.Resize', scale=(128, 128)),
     dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
     dict(

@@ -17,7 +17,7 @@ train_pipeline = [
     ),
 ]  # fmt: skip
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', backend_args=dict(backend='any_image')),
     dict(type='LoadStoredProposals', folder=data_root + '/proposals', max_proposals=250),
     dict(type='mmdet.Resize', scale=(128, 128)),
     dict(type='ProjectProposals', min_side=8),

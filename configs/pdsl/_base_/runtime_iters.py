@@ -1,9 +1,9 @@
-# Runs counted in iterations, with mmdet's pictures of instances (tools/test.py --show-dir).
+# Runs counted in iterations.
 _base_ = ['../../_base_/default_runtime.py']
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=10000, save_best='coco/segm_mAP_50', rule='greater'),
-    visualization=dict(type='mmdet.DetVisualizationHook'),
+    visualization=dict(type='PredictionVisualizationHook'),
 )
-visualizer = dict(type='mmdet.DetLocalVisualizer')
+visualizer = dict(type='InstanceVisualizer')
 log_processor = dict(by_epoch=False)

@@ -48,5 +48,7 @@ param_scheduler = [
 ]
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=1000, save_best='coco/segm_mAP_50', rule='greater'),
+    visualization=dict(type='PredictionVisualizationHook'),
 )
+visualizer = dict(type='InstanceVisualizer')
 log_processor = dict(by_epoch=False)

@@ -67,7 +67,4 @@ model = dict(
     ),
 )
 custom_imports = dict(imports=['projects.plvl.register'], allow_failed_imports=False)
-custom_hooks = [
-    dict(type='LearnVocabularyHook', vocab_size=1024),
-    dict(type='RefVisualizationHook', num_samples=4),
-]
+custom_hooks = [dict(type='LearnVocabularyHook', vocab_size=1024)]

@@ -48,7 +48,4 @@ model = dict(
     ),
 )
 custom_imports = dict(imports=['projects.plvl.register'], allow_failed_imports=False)
-custom_hooks = [
-    dict(type='LearnVocabularyHook', vocab_size=30522),
-    dict(type='RefVisualizationHook', num_samples=4),
-]
+custom_hooks = [dict(type='LearnVocabularyHook', vocab_size=30522)]

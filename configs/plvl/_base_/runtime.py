@@ -2,5 +2,7 @@
 # mean IoU of masks (RES) on the validation data. A config for one task names its own metric.
 _base_ = '../../_base_/default_runtime.py'
 default_hooks = dict(
-    checkpoint=dict(save_best=['grounding/rec_acc50', 'grounding/res_miou'], rule='greater')
+    checkpoint=dict(save_best=['grounding/rec_acc50', 'grounding/res_miou'], rule='greater'),
+    visualization=dict(type='PredictionVisualizationHook'),
 )
+visualizer = dict(type='GroundingVisualizer')

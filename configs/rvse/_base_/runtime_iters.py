@@ -7,4 +7,5 @@ default_hooks = dict(
     logger=dict(interval=5),
     visualization=dict(type='MatchingVisualizationHook'),
 )
+visualizer = dict(type='RetrievalVisualizer')
 log_processor = dict(by_epoch=False, window_size=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import pickle
@@ -38,8 +39,10 @@ def report_user_errors() -> Iterator[None]:
     """Exit a tool with a one-line message on errors that the user can fix.
 
     All other exceptions keep their traceback. Set `MMTRIAD_TRACEBACK=1` to show the traceback of
-    every error.
+    every error. Names that are not UTF-8 are printed with escapes.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
     try:
         yield
     except Exception as error:

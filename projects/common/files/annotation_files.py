@@ -18,8 +18,11 @@ __all__ = [
     'NUMBER',
     'by_id',
     'check_fields',
+    'is_utf8',
     'iter_json_list',
+    'json_bytes',
     'parse_json',
+    'printable',
     'read_json',
     'read_lines',
     'read_text',
@@ -81,6 +84,34 @@ def read_lines(path: str | os.PathLike) -> list[str]:
     if lines[-1] == '':
         lines.pop()
     return [line.removesuffix('\r') for line in lines]
+
+
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be encoded.
+
+    A file name in another encoding has surrogates in place of the bytes that are not UTF-8, and so
+    have parts of emoji.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(name: str) -> str:
+    """Return a name with escapes in place of what is not UTF-8."""
+    return name.encode(errors='backslashreplace').decode()
+
+
+def json_bytes(value: Any, **kwargs: Any) -> bytes:
+    """Return a value as JSON in UTF-8, whose surrogates are escaped and read back unchanged.
+
+    Args:
+        value: The value.
+        kwargs: Additional arguments of :func:`json.dumps`.
+    """
+    return json.dumps(value, ensure_ascii=False, **kwargs).encode(errors='backslashreplace')
 
 
 def parse_json(text: str, where: str | os.PathLike, expected: str = 'a JSON file') -> Any:

@@ -5,12 +5,22 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ['folder_locked', 'is_zip', 'locked', 'open_atomically', 'write_atomically']
+from ..errors import InputError
+
+__all__ = [
+    'check_writable',
+    'folder_locked',
+    'is_zip',
+    'locked',
+    'open_atomically',
+    'write_atomically',
+]
 
 
 @contextlib.contextmanager
@@ -39,6 +49,22 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
     """Write `data` atomically: a kill leaves either the old file or the new one, never a part."""
     with open_atomically(path) as file:
         file.write(data)
+
+
+def check_writable(folder: str | Path) -> None:
+    """Create a folder if necessary, and raise an error now if it cannot be written to.
+
+    Tools that run for hours call this before they start.
+
+    Raises:
+        InputError: The folder cannot be created, or no file can be written in it.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=os.fspath(folder)):
+            pass
+    except OSError as error:
+        raise InputError(f'{folder}: cannot be written to ({error.strerror})') from None
 
 
 @contextlib.contextmanager

@@ -1,65 +1,89 @@
-"""Find, check and decode image files."""
+"""Find and check image files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from mmengine.logging import print_log
+from PIL import Image
 
 from ..errors import InputError
+from .image_reader import MAX_PIXELS, ImageError, decode_image, open_image, read_content
 
 __all__ = [
-    'MAX_PIXELS',
     'PICTURE_SUFFIXES',
-    'as_rgb',
     'check_size',
+    'find_images',
     'image_problem',
     'naming_broken_picture',
     'pictures_in',
-    'read_image',
 ]
 
-PICTURE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-MAX_PIXELS = 89_478_485  # Pillow suspects a decompression bomb above the same limit
+PICTURE_SUFFIXES = (
+    '.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif', '.heic',
+    '.heif', '.jp2', '.pgm', '.ppm',
+)  # fmt: skip
+
+
+def find_images(folder: str | os.PathLike) -> list[Path]:
+    """Return the image files in a folder and its subfolders, sorted by path.
+
+    A file is an image if its suffix is in :data:`PICTURE_SUFFIXES`, even if it is damaged or a link
+    to a missing file. Other files are counted in one line of the log.
+    """
+    files: list[Path] = []
+    others: Counter[str] = Counter()
+    for path in _files_below(Path(folder), frozenset()):
+        if path.suffix.lower() in PICTURE_SUFFIXES:
+            files.append(path)
+        else:
+            others[path.suffix.lower() or 'no suffix'] += 1
+    if others:
+        counts = ', '.join(f'{suffix} {count:,}' for suffix, count in others.most_common(8))
+        print_log(
+            f'{folder}: {others.total():,} files are left out, because their names are not those '
+            f'of images ({counts}{", ..." if len(others) > 8 else ""})',
+            'current',
+        )
+    return sorted(files)
+
+
+def _files_below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:  # a link that leads back
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _files_below(path, above | {real})
+        else:
+            yield path
 
 
 def pictures_in(folder: str | os.PathLike) -> list[Path]:
-    """Return the image files in a folder, sorted by name.
+    """Return the image files in a folder and its subfolders, sorted by path.
 
     Raises:
         ValueError: The folder has no images.
     """
-    files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+    files = find_images(folder)
     if not files:
         raise InputError(f'image folder {folder}: holds no picture ({", ".join(PICTURE_SUFFIXES)})')
     return files
 
 
-def read_image(path: str | os.PathLike, flag: str = 'color') -> np.ndarray | None:
-    """Call ``mmcv.imread``, and return None for files that are empty or not images.
-
-    OpenCV raises an error for empty files.
-    """
-    import cv2
-    import mmcv
-
-    try:
-        return mmcv.imread(path, flag=flag)
-    except cv2.error:
-        return None
-
-
 def image_problem(path: str) -> str | None:
     """Return why an image cannot be decoded completely, or None if it can."""
     try:
-        with Image.open(path) as image:
-            image.load()
-    except Exception as error:  # decoders raise almost any exception on damaged files
-        return f'{type(error).__name__}: {error}'
+        decode_image(read_content(path), path, 'pillow', max_pixels=sys.maxsize)
+    except ImageError as error:
+        return str(error).removeprefix(f'image {path}: ')
+    except OSError as error:
+        return str(error)
     return None
 
 
@@ -90,13 +114,13 @@ def check_size(
     Args:
         path: The file.
         max_pixels: Largest allowed product of width and height.
-        formats: Allowed formats, by Pillow's names; None allows all formats that Pillow knows.
+        formats: Allowed formats, by Pillow's names; see :func:`open_image`.
 
     Raises:
         ValueError: The file is not an image, or has too many pixels.
     """
     try:
-        with Image.open(path, formats=formats) as image:
+        with open_image(path, formats) as image:
             width, height = image.size
     except Image.DecompressionBombError as error:
         raise InputError(f'image {path}: {error}; expected at most {max_pixels:,}') from None
@@ -107,23 +131,3 @@ def check_size(
             f'image {path}: {width:,} x {height:,} pixels; expected at most {max_pixels:,} in all'
         )
     return width, height
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image to RGB as a viewer shows it: upright, 8 bits per channel, on white.
-
-    Transparent pixels become white. For an animation, the current frame is used, which is the first
-    one after opening.
-
-    Raises:
-        ValueError: The image has 32-bit values, for which no white point is defined.
-    """
-    if image.mode in ('I', 'F'):
-        raise InputError(f'image of mode {image.mode!r}: expected 8 or 16 bits a channel')
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith('I;16'):  # Pillow would clip to 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert('RGBA')
-        return Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
-    return image.convert('RGB')

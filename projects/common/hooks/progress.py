@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -16,7 +17,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import InputError
 
-__all__ = ['ProgressBarHook', 'progress_bar']
+__all__ = ['ProgressBarHook', 'progress_bar', 'track']
+
+T = TypeVar('T')
 
 
 class _PlainBar:
@@ -75,6 +78,17 @@ def progress_bar(
             total=total, initial=initial, desc=desc, unit=unit, dynamic_ncols=True, **kwargs
         )
     return _PlainBar(total, initial, desc, interval)
+
+
+def track(items: Sequence[T], desc: str, unit: str, show: bool = True) -> Iterator[T]:
+    """Iterate over items and, if ``show``, advance a :func:`progress_bar` after each."""
+    if not show:
+        yield from items
+        return
+    with progress_bar(len(items), desc, unit) as bar:
+        for item in items:
+            yield item
+            bar.update()
 
 
 @HOOKS.register_module()

@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from ..errors import InputError
+from ..files.image_reader import image_size
 from .findings import Findings
 
 __all__ = ['MadeUp', 'made_up_dataset', 'makes_up', 'prepare', 'prepares', 'write_instances']
@@ -148,15 +149,12 @@ def write_instances(dataset: Mapping, made: MadeUp, per_image: int = 3) -> tuple
     Returns:
         The path of the file and the names of the classes.
     """
-    from PIL import Image
-
     classes = made.classes(dataset)
     images: list[dict] = []
     annotations: list[dict] = []
     for i in range(made.count):
         path = made.image(i)
-        with Image.open(path) as opened:
-            width, height = opened.size
+        width, height = image_size(path)
         images.append(dict(id=i, file_name=str(path), width=width, height=height))
         for x1, y1, x2, y2 in made.boxes(width, height, per_image).tolist():
             annotations.append(

@@ -27,6 +27,7 @@ from torch import nn
 
 from ..build import optim_wrappers, unwrapped
 from ..errors import InputError
+from ..files.annotation_files import is_utf8
 from ..files.pictures import pictures_in
 from ..hooks.class_check_hook import heads_in_config
 from ..weights.loading import Match, recorded_loading
@@ -281,9 +282,11 @@ def _provide_data(run: Config, cfg: Config, options: Options, folder: Path, repo
     else:
         return False
     prepare(run, report.findings)
-    images = [Path(path).resolve() for path in pictures_in(options.pictures)]
+    images = [path.absolute() for path in pictures_in(options.pictures)]
     if not images:
         raise InputError(f'--pictures {options.pictures}: no image in it')
+    if (strange := next((path for path in images if not is_utf8(str(path))), None)) is not None:
+        raise InputError(f'--pictures: {str(strange)!r} is no name in UTF-8')
     report.findings.note(
         f"the config's data is absent: {len(images)} images with made-up labels stand in for it"
     )

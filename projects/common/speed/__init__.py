@@ -1,1 +1,1 @@
-"""CPU performance: matrix products, reduced precision, memory and timing."""
+"""CPU performance: matrix products, reduced precision and memory."""

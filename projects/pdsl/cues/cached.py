@@ -11,11 +11,11 @@ import numpy as np
 from mmengine.registry import MODELS
 
 from projects.common.errors import InputError
-from projects.common.files.pictures import read_image
+from projects.common.files.image_reader import content_key, decode_image, read_content
 
 from ..geometry import pairwise_iou, project_boxes
 from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box, view_matrix
-from .store import Box, MaskStore, file_digest
+from .store import Box, MaskStore, content_digest
 
 __all__ = ['CachedCue', 'warp_mask']
 
@@ -108,16 +108,15 @@ class CachedCue(BottomUpCue):
             ValueError: The image cannot be read.
         """
         img_path = os.fspath(img_path)
-        digest = file_digest(img_path)
+        content = read_content(img_path)
+        digest = content_digest(content_key(content))
         boxes = list(dict.fromkeys(boxes))
         found = self.store.read(digest, boxes) if read else {}
         known = found if read else self.store.boxes(digest)
         missing = [box for box in boxes if box not in known]
         if not missing:
             return found
-        image = read_image(img_path)  # applies the EXIF orientation, as the data pipelines do
-        if image is None:
-            raise InputError(f'{img_path}: not a readable picture')
+        image = decode_image(content, img_path)
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]
             masks = dict(zip(chunk, self.cue(image, np.array(chunk), dict(img_path=img_path))))

@@ -13,6 +13,7 @@ from mmengine.registry import MODELS
 from projects.common.errors import InputError
 
 from ..geometry import pairwise_iou
+from ..proposals.identity import names_of_image
 from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box, view_matrix
 from .cached import warp_mask
 from .store import file_digest
@@ -27,8 +28,9 @@ class SegmentFileCue(BottomUpCue):
     Each image ``<image folder>/<name>.<ext>`` has either ``<folder>/<name>.npz`` with ``masks``
     (m, H, W) of bool or 0 and 1, or ``<folder>/<name>.png``, in which the values 1 to 254 number
     segments that do not overlap (0 is background and 255 is void, as in VOC's SegmentationObject; a
-    binary attention map is one segment). H and W are those of the original image; masks are warped
-    into augmented views.
+    binary attention map is one segment). The name may include subfolders: of all files that an end
+    of the image's path leads to, the deepest is taken. H and W are those of the original image;
+    masks are warped into augmented views.
 
     A box takes the segment whose own box has the largest IoU with it, clipped to the box. If no
     segment reaches ``min_iou``, the mask is the box itself.
@@ -46,7 +48,7 @@ class SegmentFileCue(BottomUpCue):
 
     def fingerprint(self) -> str:
         """Return the least IoU and the content digest of every file in the folder."""
-        files = sorted(p for p in self.folder.iterdir() if p.suffix in ('.npz', '.png'))
+        files = sorted(p for p in self.folder.rglob('*') if p.suffix in ('.npz', '.png'))
         return f'segments-1 min_iou={self.min_iou} ' + ' '.join(map(file_digest, files))
 
     def __call__(
@@ -64,7 +66,13 @@ class SegmentFileCue(BottomUpCue):
         height, width = image.shape[:2]
         if not metainfo or not metainfo.get('img_path'):
             raise InputError('SegmentFileCue: the metainfo has no img_path; it names the mask file')
-        segments = self._read(Path(metainfo['img_path']).stem)
+        segments = self._read(metainfo['img_path'])
+        size = tuple(metainfo.get('ori_shape') or ())[:2]
+        if len(segments) and size and segments.shape[1:] != size:
+            raise InputError(
+                f'{self.folder}: masks of {segments.shape[1:]} pixels for {metainfo["img_path"]} '
+                f'of {size}; are they those of another image?'
+            )
         original = segments.shape[1:] if len(segments) else None
         matrix = view_matrix(metainfo, (height, width), original, 'SegmentFileCue')
         whole = np.array([0, 0, width, height])
@@ -85,8 +93,11 @@ class SegmentFileCue(BottomUpCue):
                 fill_box(out, box)
         return masks
 
-    def _read(self, name: str) -> np.ndarray:
-        arrays, labels = self.folder / f'{name}.npz', self.folder / f'{name}.png'
+    def _read(self, img_path: str) -> np.ndarray:
+        for name in names_of_image(img_path):
+            arrays, labels = (self.folder / f'{name.lstrip("/")}{end}' for end in ('.npz', '.png'))
+            if arrays.is_file() or labels.is_file():
+                break
         if arrays.is_file():
             with np.load(arrays, allow_pickle=False) as file:
                 masks = file['masks'] if 'masks' in file else np.zeros(0)

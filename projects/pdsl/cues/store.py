@@ -16,12 +16,17 @@ from mmengine.logging import print_log
 from projects.common.files.atomic import locked, write_atomically
 from projects.common.files.caches import is_read_only, spare_place
 
-__all__ = ['Box', 'MaskStore', 'file_digest']
+__all__ = ['Box', 'MaskStore', 'content_digest', 'file_digest']
 
 Box = tuple[int, int, int, int]
 # (height, width) of the mask, the window [x1, y1, x2, y2) around its foreground, and the window's
 # compressed bits.
 _Entry = tuple[tuple[int, int], Box, bytes]
+
+
+def content_digest(content: bytes) -> str:
+    """Return the digest of a content, 32 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def file_digest(path: str | os.PathLike) -> str:
@@ -31,7 +36,7 @@ def file_digest(path: str | os.PathLike) -> str:
         FileNotFoundError: The file does not exist.
     """
     with open(path, 'rb') as file:
-        return hashlib.blake2b(file.read(), digest_size=16).hexdigest()
+        return content_digest(file.read())
 
 
 class MaskStore:

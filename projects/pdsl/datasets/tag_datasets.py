@@ -23,14 +23,16 @@ from projects.common.files.annotation_files import (
     by_id,
     check_fields,
     read_json,
-    read_lines,
     read_text,
     read_xml,
     shown,
 )
 from projects.common.files.array_files import read_mat
+from projects.common.files.image_reader import read_any_image
 from projects.common.files.pictures import naming_broken_picture
 
+from ..image_sets import read_image_names
+from .categories import check_category_names
 from .classes import report_absent_classes
 
 __all__ = [
@@ -90,6 +92,7 @@ class BaseTagDataset(BaseDataset):
             data_prefix=dict(img='') if data_prefix is None else data_prefix,
             **kwargs,
         )
+        read_any_image(self.pipeline.transforms)
 
     @abstractmethod
     def iter_tags(self) -> Iterator[tuple[str, str | int, Iterable[str]]]:
@@ -112,13 +115,12 @@ class BaseTagDataset(BaseDataset):
             raise InputError(f'{self.ann_file}: names no pictures')
         if self._metainfo.get('classes') is None:
             self._metainfo['classes'] = self.default_classes([tags for _, _, tags in entries])
-        number = {name: index for index, name in enumerate(self._metainfo['classes'])}
+        number = self._number_classes()
         unknown: dict[str, int] = {}
         samples = []
         for name, img_id, tags in entries:
-            path = os.path.join(self.data_prefix.get('img') or '', name)
-            if not os.path.isfile(path):
-                raise FileNotFoundError(f'{self.ann_file}: picture {path!r} does not exist')
+            path = self._image_path(name)
+            tags = [tag.strip() for tag in tags]
             for tag in tags:
                 if tag not in number:
                     unknown[tag] = unknown.get(tag, 0) + 1
@@ -145,13 +147,30 @@ class BaseTagDataset(BaseDataset):
             )
         return samples
 
+    def _number_classes(self) -> dict[str, int]:
+        """Return the index of each class by its name, without blanks around it."""
+        number: dict[str, int] = {}
+        for index, name in enumerate(self._metainfo['classes']):
+            if number.setdefault(name.strip(), index) != index:
+                raise InputError(f'{self.ann_file}: two classes are called {name.strip()!r}')
+        return number
+
+    def _image_path(self, name: str) -> str:
+        """Return the path of an image, whose name may have blanks around it in the file only."""
+        folder = self.data_prefix.get('img') or ''
+        paths = [os.path.join(folder, each) for each in (name, name.strip())]
+        found = next((path for path in paths if os.path.isfile(path)), None)
+        if found is None:
+            raise FileNotFoundError(f'{self.ann_file}: picture {paths[0]!r} does not exist')
+        return found
+
     def _require(self, path: Path) -> None:
         if not os.path.isfile(path):
             raise FileNotFoundError(f'{self.ann_file}: {shown(str(path), 200)} does not exist')
 
     def default_classes(self, tags: list[list[str]]) -> tuple[str, ...]:
         """Return the classes to use if the config sets none."""
-        return tuple(sorted({tag for names in tags for tag in names}))
+        return tuple(sorted({tag.strip() for names in tags for tag in names}))
 
     def filter_data(self) -> list[dict]:
         """Return the samples, without those that have no tags if ``filter_empty`` is set."""
@@ -176,13 +195,12 @@ class BaseTagDataset(BaseDataset):
 def read_image_set(
     path: str | os.PathLike, data_root: str | os.PathLike = '', exclude: str | None = None
 ) -> list[str]:
-    """Return the first word of each line of an image set, minus those of a second image set.
+    """Return the names in an image set, minus those of a second image set.
 
     Raises:
         FileNotFoundError: A file does not exist.
     """
-    lines = [line.split() for line in read_lines(path)]
-    names = [line[0] for line in lines if line]
+    names = read_image_names(path)
     if exclude is None:
         return names
     unwanted = set(read_image_set(os.path.join(data_root, exclude)))
@@ -245,7 +263,8 @@ class COCOTagDataset(BaseTagDataset):
     """Read tags from COCO json (also VOC and SBD in that format): the annotations' categories.
 
     Image ids may be integers or strings. Unless the config sets the classes, they are the file's
-    categories in the order of their ids.
+    categories in the order of their ids. Two categories of one name are an error, because mmdet's
+    data sets number their classes differently.
 
     Args:
         use_crowd: Whether annotations with ``iscrowd=1`` contribute tags.
@@ -268,6 +287,7 @@ class COCOTagDataset(BaseTagDataset):
             if not isinstance(content, Mapping) or not isinstance(content.get(field), list):
                 raise InputError(f'{self.ann_file}: no list {field!r}, expected COCO instances')
         categories = by_id(content, 'categories', self.ann_file, name=str)
+        check_category_names(categories, self.ann_file)
         images = by_id(content, 'images', self.ann_file, file_name=str)
         names = {key: category['name'] for key, category in categories.items()}
         # numbers in numerical order, then strings
@@ -377,18 +397,21 @@ class TagFileDataset(BaseTagDataset):
                 lines = [
                     line.split('\t') if '\t' in line else line.split() for line in text.splitlines()
                 ]
-            cells = [[cell.strip() for cell in line] for line in lines]
-            rows = [(line[0], [cell for cell in line[1:] if cell]) for line in cells if any(line)]
-            if rows and rows[0][0] == 'file_name':
+            rows = [
+                (line[0], [cell for cell in line[1:] if cell.strip()])
+                for line in lines
+                if any(cell.strip() for cell in line)
+            ]
+            if rows and rows[0][0].strip() == 'file_name':
                 rows = rows[1:]
         seen: set[str] = set()
         for name, tags in rows:
-            if not Path(name).name:
+            if not Path(name.strip()).name:
                 raise InputError(f'{path}: picture {shown(name)}, expected the name of a file')
             if name in seen:
                 raise InputError(f'{path}: picture {shown(name)} comes twice')
             seen.add(name)
-            yield name, Path(name).with_suffix('').as_posix(), tags
+            yield name, Path(name.strip()).with_suffix('').as_posix(), tags
 
     @staticmethod
     def _json_rows(path: Path) -> list[tuple[str, list[str]]]:
@@ -404,7 +427,7 @@ class TagFileDataset(BaseTagDataset):
                 raise InputError(
                     f'{path}: {shown(name)}: {shown(tags)}, expected a file name and a list'
                 )
-            if not all(isinstance(tag, str) for tag in tags):
+            if not all(isinstance(tag, str) and tag.strip() for tag in tags):
                 raise InputError(
                     f'{path}: tags of {shown(name)} are {shown(tags)}, expected strings'
                 )

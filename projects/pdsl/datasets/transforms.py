@@ -11,7 +11,7 @@ from mmengine.registry import TRANSFORMS
 from projects.common.errors import InputError
 
 from ..geometry import project_boxes
-from ..proposals.store import ProposalStore, names_of_picture
+from ..proposals.store import ProposalStore
 
 __all__ = ['LoadStoredProposals', 'ProjectProposals', 'RandomExposureSaturation']
 
@@ -20,11 +20,13 @@ __all__ = ['LoadStoredProposals', 'ProjectProposals', 'RandomExposureSaturation'
 class LoadStoredProposals(BaseTransform):
     """Load an image's proposals from a :class:`~projects.pdsl.proposals.ProposalStore`.
 
-    The image is looked up by ``img_id``, then by the end of ``img_path`` without its suffix: first
-    the file name, then the file name with its folder. Names with the suffix (mmdet's keys) also
-    work.
+    The store says whether it lists images by ``img_id`` or by the end of ``img_path``, with or
+    without the suffix of the file; see :meth:`~projects.pdsl.proposals.ProposalStore.find`. An
+    image of another size or content than the one that the proposals were made for is refused, if
+    the store knows them.
 
-    Required keys: ``img_path``; ``img_id`` if proposals are named after it.
+    Required keys: ``img_path``; ``img_id`` if proposals are named after it. Optional key:
+    ``ori_shape``, which is compared with the size in the store.
     Added keys: ``ori_proposals`` (n, 4) float32, XYXY in pixels of the original image, and
     ``ori_proposals_scores`` (n,) float32.
 
@@ -33,13 +35,19 @@ class LoadStoredProposals(BaseTransform):
         max_proposals: Load at most this many of the best proposals; None loads all.
         missing: What to do if the store lacks an image: 'error' raises an error, 'empty' loads no
             proposals.
+        check_content: Compare the content of each image file with the one that the proposals were
+            made for. False accepts the same image in another encoding.
 
     Raises:
-        ValueError: The store lacks the image.
+        ValueError: The store lacks the image, or has the proposals of another one.
     """
 
     def __init__(
-        self, folder: str, max_proposals: int | None = None, missing: str = 'error'
+        self,
+        folder: str,
+        max_proposals: int | None = None,
+        missing: str = 'error',
+        check_content: bool = True,
     ) -> None:
         if missing not in ('error', 'empty'):
             raise InputError(
@@ -48,27 +56,44 @@ class LoadStoredProposals(BaseTransform):
         self.folder = folder
         self.max_proposals = max_proposals
         self.missing = missing
+        self.check_content = check_content
         self._store: ProposalStore | None = None
+
+    @property
+    def store(self) -> ProposalStore:
+        """Return the store, which is opened when it is needed: a config builds without its data."""
+        if self._store is None:
+            self._store = ProposalStore(self.folder)
+        return self._store
+
+    def find(self, img_path: str, img_id: object = None) -> str | None:
+        """Return the name of an image in the store, or None if it is missing.
+
+        Raises:
+            ValueError: The store lacks the image, and ``missing`` is 'error'.
+        """
+        name = self.store.find(img_path, img_id)
+        if name is None and self.missing == 'error':
+            has = f'the store has {self.store.keys or "names"} such as {self.store.names[:1]}'
+            raise InputError(
+                f'{self.folder}: no proposals of {img_path} (id {img_id}; {has}); make them with '
+                "tools/misc/generate_proposals.py, or set missing='empty'"
+            )
+        return name
 
     def transform(self, results: dict) -> dict:
         """Add ``ori_proposals`` (n, 4), XYXY in pixels of the file, and their scores (n,).
 
         Raises:
-            ValueError: The store lacks the image, and ``missing`` is 'error'.
+            ValueError: The store lacks the image, and ``missing`` is 'error'; or the entry was made
+                for another image.
         """
-        if self._store is None:  # opened lazily: a config builds without its data
-            self._store = ProposalStore(self.folder)
-        names = names_of_picture(results['img_path'], results.get('img_id'))
-        name = self._store.find(*names)
-        if name is None and self.missing == 'error':
-            raise InputError(
-                f'{self.folder}: no proposals of {results["img_path"]} (looked for '
-                f'{", ".join(names)}); make them with '
-                "tools/misc/generate_proposals.py, or set missing='empty'"
-            )
+        path = results['img_path']
+        name = self.find(path, results.get('img_id'))
         boxes, scores = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
         if name is not None:
-            boxes, scores = self._store.read(name)
+            self.store.check(name, path, results.get('ori_shape'), self.check_content)
+            boxes, scores = self.store.read(name)
         results['ori_proposals'] = boxes[: self.max_proposals]
         results['ori_proposals_scores'] = scores[: self.max_proposals]
         return results
@@ -77,7 +102,7 @@ class LoadStoredProposals(BaseTransform):
         """Return the arguments, in the style of mmcv's transforms."""
         return (
             f'{type(self).__name__}(folder={self.folder!r}, max_proposals={self.max_proposals}, '
-            f'missing={self.missing!r})'
+            f'missing={self.missing!r}, check_content={self.check_content})'
         )
 
 

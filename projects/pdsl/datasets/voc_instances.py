@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from xml.etree.ElementTree import ElementTree
 
 import numpy as np
 from mmdet.datasets import VOCDataset
@@ -12,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from projects.common.errors import InputError
+from projects.common.files.image_reader import read_any_image
 
 from .classes import report_absent_classes
 from .tag_datasets import read_image_set
@@ -58,6 +60,7 @@ class VOCInstanceDataset(VOCDataset):
         self.mask_subdir = mask_subdir
         self.exclude = exclude
         super().__init__(*args, **kwargs)
+        read_any_image(self.pipeline.transforms)
 
     def load_data_list(self) -> list[dict]:
         """Return mmdet's samples, without the excluded images."""
@@ -68,6 +71,12 @@ class VOCInstanceDataset(VOCDataset):
         labels = {each['bbox_label'] for sample in samples for each in sample['instances']}
         report_absent_classes(self.ann_file, self.metainfo['classes'], labels)
         return samples
+
+    def _parse_instance_info(self, raw_ann_info: ElementTree, minus_one: bool = True) -> list[dict]:
+        """Return mmdet's instances of an XML file, in which names may have blanks around them."""
+        for name in raw_ann_info.iter('name'):
+            name.text = (name.text or '').strip()
+        return super()._parse_instance_info(raw_ann_info, minus_one)
 
     def parse_data_info(self, img_info: dict) -> dict:
         """Return mmdet's sample of an image, with masks from the PNG if ``mask_subdir`` is set.

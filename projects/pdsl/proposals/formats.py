@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,18 @@ from projects.common.files.array_files import read_mat
 from projects.common.files.atomic import write_atomically
 from projects.common.files.unpickle import load_pickle
 
+from .identity import ImageIdentity
 from .store import ProposalStore, tidy
 
-__all__ = ['FORMATS', 'find_format', 'read_proposals', 'write_detectron2', 'write_mmdet']
+__all__ = [
+    'FORMATS',
+    'ProposalSource',
+    'find_format',
+    'open_proposals',
+    'read_proposals',
+    'write_detectron2',
+    'write_mmdet',
+]
 
 FORMATS = ('store', 'mcg', 'selective_search', 'detectron', 'mmdet')
 _BOXES = ('boxes', 'bboxes')
@@ -27,6 +39,22 @@ _IDS = ('ids', 'indexes')
 _XYXY_ABS, _XYWH_ABS = 0, 1  # detectron2's BoxMode
 
 _Entry = tuple[str, np.ndarray, np.ndarray | None]
+
+
+@dataclass
+class ProposalSource:
+    """Hold the proposals of a file or folder, and what it says about its images.
+
+    Attributes:
+        keys: What the names are, one of :data:`~projects.pdsl.proposals.identity.KEYS`; None if the
+            source does not say.
+        entries: Name, boxes (n, 4) XYXY in pixels, and scores (n,) or None of each image.
+        images: What the source knows of the images, by name.
+    """
+
+    keys: str | None
+    entries: Iterator[_Entry]
+    images: Mapping[str, ImageIdentity] = field(default_factory=dict)
 
 
 def find_format(path: str | os.PathLike, trust_pickle: bool = False) -> str:
@@ -58,6 +86,20 @@ def read_proposals(
     trust_pickle: bool = False,
 ) -> Iterator[_Entry]:
     """Yield each image's name, boxes (n, 4) XYXY in pixels, and scores (n,) or None.
+
+    See :func:`open_proposals`.
+    """
+    return open_proposals(path, format, names, trust_pickle).entries
+
+
+def open_proposals(
+    path: str | os.PathLike,
+    format: str | None = None,
+    names: Sequence[str] | None = None,
+    trust_pickle: bool = False,
+) -> ProposalSource:
+    """Open proposals in one of these formats.
+
     ===================  ===========================================================================
     ``store``            folder of :class:`~projects.pdsl.proposals.ProposalStore`
     ``mcg``              folder with one ``.mat`` per image: ``boxes`` (y1, x1, y2, x2),
@@ -71,32 +113,46 @@ def read_proposals(
     ===================  ===========================================================================
 
     One is subtracted from corners that are counted from 1, as in Detectron's converters. Ids are
-    converted to strings: the integer 154 becomes '154'.
+    converted to strings: the integer 154 becomes '154'. Names are ids if they are integers; the
+    other ids of Detectron's files, such as '2007_000033', are file names.
 
     Args:
         path: File or folder.
         format: One of ``FORMATS``; None detects it.
-        names: The image set of a Selective Search file.
+        names: The image set of a Selective Search file that does not name its images.
         trust_pickle: Unpickle without restrictions, which runs any code in the file.
 
     Raises:
-        ValueError: The content does not match the format.
+        ValueError: The content does not match the format, or names are given to a file that has
+            other names.
     """
     format = format or find_format(path, trust_pickle)
     if format not in FORMATS:
         raise InputError(f'format of proposals: found {format!r}, expected one of {FORMATS}')
     path = Path(path)
+    if names is not None and format != 'selective_search':
+        raise InputError(
+            f'{path}: names of an image set are given, but proposals of the format {format!r} name '
+            'their images'
+        )
     if format == 'store':
         store = ProposalStore(path)
-        return ((name, *store.read(name)) for name in store.names)
+        stored = ((name, *store.read(name)) for name in store.names)
+        return ProposalSource(store.keys, stored, store.images)
     if format == 'mcg':
-        return _read_mcg(path)
+        return ProposalSource('names', _read_mcg(path))
     if format == 'selective_search':
-        return _read_selective_search(path, names)
+        return ProposalSource('paths', _read_selective_search(path, names))
     content = load_pickle(path, trust=trust_pickle)
     if not isinstance(content, Mapping):
         raise InputError(f'{path}: holds a {type(content).__name__}, expected a dict')
-    return (_read_detectron if format == 'detectron' else _read_mmdet)(path, content)
+    if format == 'mmdet':
+        is_ids = content and all(isinstance(name, Integral) for name in content)
+        return ProposalSource('ids' if is_ids else 'paths', _read_mmdet(path, content))
+    all_boxes, ids, all_scores = _detectron_lists(path, content)
+    is_ids = all(re.fullmatch('0|[1-9][0-9]*', str(each)) for each in ids)
+    entries = _read_detectron(path, content, all_boxes, ids, all_scores)
+    return ProposalSource('ids' if is_ids else 'names', entries)
 
 
 def _pick(content: Mapping, fields: Sequence[str]) -> str | None:
@@ -165,8 +221,14 @@ def _read_mcg(folder: Path) -> Iterator[_Entry]:
 def _read_selective_search(path: Path, names: Sequence[str] | None) -> Iterator[_Entry]:
     content = read_mat(path)
     cells = np.ravel(_field(str(path), content, _BOXES))
-    if names is None and 'images' in content:
-        names = [str(next(iter(np.ravel(name)), '')) for name in np.ravel(content['images'])]
+    if 'images' in content:
+        own = [str(next(iter(np.ravel(name)), '')) for name in np.ravel(content['images'])]
+        if names is not None and list(names) != own:
+            raise InputError(
+                f'{path}: names its own images, such as {shown(own[:1])}, and the given image set '
+                f'has others, such as {shown(list(names)[:1])}; leave the image set out'
+            )
+        names = own
     if names is None:
         raise InputError(f'{path}: the file names no pictures; give the image set it was made for')
     if len(names) != len(cells):
@@ -176,22 +238,28 @@ def _read_selective_search(path: Path, names: Sequence[str] | None) -> Iterator[
         yield str(name), *_numbers(where, _from_matlab(where, boxes), None)
 
 
-def _read_detectron(path: Path, content: Mapping) -> Iterator[_Entry]:
+def _detectron_lists(path: Path, content: Mapping) -> list[list]:
+    """Return boxes, ids and scores, one of each per image."""
     lists = [_field(str(path), content, fields) for fields in (_BOXES, _IDS, _SCORES)]
     if not all(isinstance(entries, (list, tuple, np.ndarray)) for entries in lists):
         kinds = ', '.join(type(entries).__name__ for entries in lists)
         raise InputError(f'{path}: boxes, ids and scores are {kinds}, expected lists')
-    all_boxes, ids, all_scores = (
+    lists = [
         list(np.atleast_1d(entries)) if isinstance(entries, np.ndarray) else list(entries)
         for entries in lists
-    )
+    ]
+    if len({len(entries) for entries in lists}) > 1:
+        boxes, ids, scores = map(len, lists)
+        raise InputError(f'{path}: {ids} ids, {boxes} boxes, {scores} scores')
+    return lists
+
+
+def _read_detectron(
+    path: Path, content: Mapping, all_boxes: list, ids: list, all_scores: list
+) -> Iterator[_Entry]:
     mode = content.get('bbox_mode', _XYXY_ABS)
     if not isinstance(mode, (int, np.integer)) or mode not in (_XYXY_ABS, _XYWH_ABS):
         raise InputError(f'{path}: bbox_mode is {shown(mode)}, expected 0 (XYXY) or 1 (XYWH)')
-    if not len(all_boxes) == len(ids) == len(all_scores):
-        raise InputError(
-            f'{path}: {len(ids)} ids, {len(all_boxes)} boxes, {len(all_scores)} scores'
-        )
     for name, boxes, scores in zip(ids, all_boxes, all_scores):
         boxes, scores = _numbers(f'{path}, {shown(name)}', boxes, scores)
         if mode == _XYWH_ABS:

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 import cv2
 
 from projects.common.errors import InputError
-from projects.common.files.pictures import PICTURE_SUFFIXES
+from projects.common.files.pictures import PICTURE_SUFFIXES, find_images
+
+from ..image_sets import read_image_names
 
 __all__ = ['list_pictures', 'map_unordered', 'of_this_rank']
 
@@ -26,12 +28,13 @@ def list_pictures(
 ) -> dict[str, str]:
     """Return the paths of the images in a folder and its subfolders, by name.
 
-    The name is the path relative to the folder without its suffix, with '/' between folders.
+    The name is the path relative to the folder without its suffix, with '/' between folders. Links
+    have their own names, and linked folders are searched.
 
     Args:
         folder: The folder.
-        names_file: An image set: the first word of each line is the name of an image to keep, with
-            or without suffix.
+        names_file: An image set: each line has the name of an image to keep, with or without
+            suffix; see :func:`~projects.pdsl.image_sets.read_image_names`.
 
     Raises:
         FileNotFoundError: The folder, or an image of the image set, does not exist.
@@ -41,19 +44,16 @@ def list_pictures(
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder}: no such folder')
     found: dict[str, str] = {}
-    for path in sorted(folder.rglob('*')):
-        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
-            name = path.relative_to(folder).with_suffix('').as_posix()
-            if name in found:
-                raise InputError(f'{path}: has the same name as {found[name]}')
-            found[name] = str(path)
+    for path in find_images(folder):
+        name = path.relative_to(folder).with_suffix('').as_posix()
+        if name in found:
+            raise InputError(f'{path}: has the same name as {found[name]}')
+        found[name] = str(path)
     if names_file is not None:
-        words = [line.split() for line in Path(names_file).read_text().splitlines()]
-        wanted = [line[0] for line in words if line]
+        by_file = {os.path.relpath(path, folder): name for name, path in found.items()}
         chosen = {}
-        for name in wanted:
-            stem = Path(name).with_suffix('').as_posix()
-            key = next((key for key in (name, stem) if key in found), None)
+        for name in read_image_names(names_file):
+            key = name if name in found else by_file.get(name)
             if key is None:
                 raise FileNotFoundError(f'{names_file}: picture {name!r} is not in {folder}')
             chosen[key] = found[key]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import (
@@ -19,23 +22,12 @@ from projects.common.files.annotation_files import (
 from projects.common.files.array_files import read_npy
 from projects.common.files.atomic import write_atomically
 
-__all__ = ['ProposalStore', 'names_of_picture', 'tidy', 'write_store']
+from .identity import KEYS, ImageIdentity, check_identity, names_of_image, upright_size
 
-_FORMAT = 'mmtriad-proposals-1'
+__all__ = ['ProposalStore', 'tidy', 'write_store']
 
-
-def names_of_picture(img_path: str | os.PathLike, img_id: object = None) -> list[str]:
-    """Return the names under which a store may list an image: its id, then the end of its path.
-
-    The end of the path is the file name without and with its suffix, then both with one and with
-    two parent folders.
-    """
-    path = Path(os.path.normpath(img_path))
-    ends = [name.split('/') for name in (path.with_suffix('').as_posix(), path.as_posix())]
-    names = [] if img_id is None else [str(img_id)]
-    for count in (1, 2, 3):
-        names += ['/'.join(parts[-count:]) for parts in ends]
-    return list(dict.fromkeys(names))
+_FORMATS = ('mmtriad-proposals-1', 'mmtriad-proposals-2')  # the first says nothing of its images
+_TOLERANCE = 1  # pixels that a box may exceed its image by
 
 
 def tidy(
@@ -81,8 +73,15 @@ class ProposalStore:
     (N, 4), XYXY in pixels, and ``scores.npy`` (N,) belong to each image. All workers on a machine
     share the pages they read, and each of them holds only the index in memory.
 
+    The index says what the names are (``keys``) and what is known of each image (``images``): its
+    height, width and checksum. Stores of earlier versions may lack both. A store that does not say
+    what its names are is searched for file names, then for ids, and a warning says so.
+
     Args:
         folder: Folder written by :func:`write_store`.
+
+    Attributes:
+        keys: One of :data:`~projects.pdsl.proposals.identity.KEYS`; None if the store says nothing.
 
     Raises:
         FileNotFoundError: The folder or one of its files is missing.
@@ -100,17 +99,20 @@ class ProposalStore:
             )
         content = read_json(index)
         check_fields(content, str(index), format=str, names=list)
-        if content['format'] != _FORMAT:
+        if content['format'] not in _FORMATS:
             raise InputError(
-                f"{index}: field 'format' is {shown(content['format'])}, expected {_FORMAT!r}"
+                f"{index}: field 'format' is {shown(content['format'])}, expected {_FORMATS[-1]!r}"
             )
         names = content['names']
         if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
             raise InputError(f'{index}: names: expected texts, each once')
         self._rows = {name: row for row, name in enumerate(names)}
+        self.keys = self._read_keys(content)
+        self.images = _read_identities(content, str(index))
         self._offsets = read_npy(self.folder / 'offsets.npy')
         self._boxes: np.ndarray | None = None
         self._scores: np.ndarray | None = None
+        self._checked: set[str] = set()
         if self._offsets.shape != (len(self._rows) + 1,):
             raise InputError(
                 f'{self.folder}: {len(self._rows)} names with {self._offsets.size} offsets, '
@@ -119,6 +121,22 @@ class ProposalStore:
         steps = np.diff(self._offsets)
         if self._offsets.dtype.kind not in 'iu' or self._offsets[0] != 0 or (steps < 0).any():
             raise InputError(f'{self.folder}/offsets.npy: expected integers that rise from 0')
+
+    def _read_keys(self, content: Mapping[str, Any]) -> str | None:
+        index = self.folder / 'index.json'
+        keys = content.get('keys')
+        if keys is None and (self.folder / 'settings.json').is_file():
+            keys = 'paths'  # written by generate_proposals.py before stores said so
+        if keys is None:
+            print_log(
+                f'{index}: does not say what its names are; file names are tried first, then ids '
+                f'(a field "keys" that is one of {", ".join(KEYS)} would say it)',
+                'current',
+                logging.WARNING,
+            )
+        elif keys not in KEYS:
+            raise InputError(f'{index}: keys: found {shown(keys)}, expected one of {KEYS}')
+        return keys
 
     @property
     def names(self) -> list[str]:
@@ -129,9 +147,61 @@ class ProposalStore:
         """Return the number of images."""
         return len(self._rows)
 
-    def find(self, *names: str) -> str | None:
-        """Return the first of the given names that is in the store, or None."""
-        return next((name for name in names if name in self._rows), None)
+    def find(self, img_path: str | os.PathLike, img_id: object = None) -> str | None:
+        """Return the name under which the store lists an image, or None.
+
+        In a store of ids, the name is the id. Otherwise, it is the longest end of the path that is
+        in the store, with or without the suffix of the file.
+
+        Raises:
+            InputError: The store does not say what its names are, and file name and id lead to
+                different entries.
+        """
+        by_id = None if img_id is None or str(img_id) not in self._rows else str(img_id)
+        if self.keys == 'ids':
+            return by_id
+        names = names_of_image(img_path, self.keys)
+        by_name = next((name for name in names if name in self._rows), None)
+        if self.keys is None and by_name and by_id and by_name != by_id:
+            raise InputError(
+                f'{self.folder}/index.json: both {by_name!r} (file name) and {by_id!r} (id) may be '
+                f'{img_path}, and the file does not say what its names are; add "keys": "ids" or '
+                '"keys": "names" to it'
+            )
+        return by_name or (by_id if self.keys is None else None)
+
+    def check(
+        self,
+        name: str,
+        img_path: str | os.PathLike,
+        shape: tuple[int, int] | None = None,
+        content: bool = True,
+    ) -> None:
+        """Refuse an image other than the one that an entry was made for.
+
+        Args:
+            name: Name of the entry, from :meth:`find`.
+            img_path: The image.
+            shape: Height and width of the decoded image in pixels; None reads them if necessary.
+            content: Compare the content of the file, too, if the store knows its checksum. Each
+                image is compared once.
+
+        Raises:
+            InputError: The image has another size or content. If the store does not know the size:
+                the boxes reach beyond the image.
+        """
+        known = self.images.get(name)
+        what = f'{self.folder}: {name!r}'
+        if known is not None:
+            content = content and name not in self._checked
+            check_identity(known, img_path, shape, what=what, content=content)
+            if content:
+                self._checked.add(name)
+            return
+        if shape is None and not os.path.isfile(img_path):
+            return  # nothing to compare; whoever loads the image says that it is absent
+        height, width = shape or upright_size(img_path)
+        check_boxes_inside(self.read(name)[0], height, width, f'{what}, found for {img_path}')
 
     def read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return copies of an image's boxes (n, 4), XYXY in pixels, and scores (n,), float32."""
@@ -153,10 +223,45 @@ class ProposalStore:
         return dict(self.__dict__, _boxes=None, _scores=None)
 
 
+def check_boxes_inside(boxes: np.ndarray, height: int, width: int, what: str) -> None:
+    """Raise ``InputError`` if boxes (n, 4), XYXY in pixels, reach beyond an image."""
+    right, bottom = boxes[:, 2:].max(axis=0) if len(boxes) else (0, 0)
+    if right > width + _TOLERANCE or bottom > height + _TOLERANCE:
+        raise InputError(
+            f'{what}: boxes reach x = {right:g} and y = {bottom:g}, but the image has '
+            f'{width} x {height} pixels; are they those of another image?'
+        )
+
+
+def _read_identities(content: Mapping[str, Any], where: str) -> dict[str, ImageIdentity]:
+    """Return what an index knows of the images, by name."""
+    rows = content.get('images', [None] * len(content['names']))
+    if not isinstance(rows, list) or len(rows) != len(content['names']):
+        raise InputError(f'{where}: images: expected a list, an entry for each name')
+    found = {}
+    for name, row in zip(content['names'], rows):
+        if row is None:
+            continue
+        if (
+            not isinstance(row, list)
+            or len(row) != 3
+            or not all(
+                type(value) is int or (value is None and i == 2) for i, value in enumerate(row)
+            )
+        ):
+            raise InputError(
+                f'{where}: images: found {shown(row)}, expected height, width and checksum'
+            )
+        found[name] = ImageIdentity(*row)
+    return found
+
+
 def write_store(
     folder: str | os.PathLike,
     proposals: Iterable[tuple[str, np.ndarray, np.ndarray | None]],
     max_proposals: int | None = None,
+    keys: str | None = 'paths',
+    identify: Callable[[str], ImageIdentity | None] = lambda name: None,
 ) -> ProposalStore:
     """Write a store, which can be opened only once it is complete.
 
@@ -164,21 +269,28 @@ def write_store(
         folder: Folder to write to.
         proposals: Name, boxes (n, 4), and scores (n,) or None of each image; see :func:`tidy`.
         max_proposals: Keep at most this many of the best proposals per image.
+        keys: What the names are, one of :data:`~projects.pdsl.proposals.identity.KEYS`; None leaves
+            it open.
+        identify: Returns what is known of the image of a name. It is called after the proposals of
+            the image were taken from ``proposals``.
 
     Raises:
-        ValueError: A name is repeated, or :func:`tidy` rejects an image's proposals.
+        ValueError: A name is repeated, :func:`tidy` rejects an image's proposals, or they reach
+            beyond the image.
     """
     folder = Path(folder)
-    names: dict[str, None] = {}
+    identities: dict[str, ImageIdentity | None] = {}
     all_boxes, all_scores, ends = [], [], [0]
     for name, boxes, scores in proposals:
-        if name in names:
+        if name in identities:
             raise InputError(f'{folder}: two pictures are called {name!r}')
-        names[name] = None
+        identities[name] = known = identify(name)
         try:
             boxes, scores = tidy(boxes, scores, max_proposals)
         except ValueError as error:
             raise InputError(f'proposals of {name!r}: {error}') from None
+        if known is not None:
+            check_boxes_inside(boxes, known.height, known.width, f'proposals of {name!r}')
         all_boxes.append(boxes)
         all_scores.append(scores)
         ends.append(ends[-1] + len(boxes))
@@ -191,6 +303,8 @@ def write_store(
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
         write_atomically(folder / f'{name}.npy', buffer.getbuffer())
-    index = dict(format=_FORMAT, names=list(names))
+    index = dict(
+        format=_FORMATS[-1], keys=keys, names=list(identities), images=list(identities.values())
+    )
     write_atomically(folder / 'index.json', json.dumps(index).encode())
     return ProposalStore(folder)

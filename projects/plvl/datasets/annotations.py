@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_utils
-from PIL import Image
 
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import shown
+from projects.common.files.image_reader import ImageError, image_size
 
 __all__ = [
     'InvalidSampleError',
@@ -23,7 +23,6 @@ __all__ = [
     'xywh_to_xyxy',
 ]
 
-_EXIF_ORIENTATION = 0x0112
 MAX_SIDE = 2**20  # pixels; the largest side that OpenCV reads
 _MAX_PIXELS = 2**30
 _MAX_OVERFLOW = 2.0  # pixels by which annotated boxes may exceed the image
@@ -251,11 +250,7 @@ def read_image_size(path: str) -> tuple[int, int]:
         InvalidSampleError: If the file is not a readable image.
     """
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
-                width, height = height, width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = ' '.join(str(error).split())
-        raise InvalidSampleError(f'broken image: {path}: {reason}') from None
+        width, height = image_size(path)
+    except (OSError, ImageError) as error:
+        raise InvalidSampleError(f'broken image: {str(error).removeprefix("image ")}') from None
     return height, width

@@ -15,6 +15,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from projects.common.errors import InputError
+from projects.common.files.image_reader import read_any_image
 from projects.common.files.pictures import image_problem
 
 from .annotations import (
@@ -154,6 +155,7 @@ class BaseGroundingDataset(BaseDataset):
         super().__init__(
             ann_file=ann_file, data_root=data_root or '', data_prefix=data_prefix, **kwargs
         )
+        read_any_image(self.pipeline.transforms)
 
     @abstractmethod
     def iter_references(self) -> Iterator[dict]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 from collections.abc import Iterator
 from typing import Any
 
+import cv2
+import mmcv
 import numpy as np
 import pycocotools.mask as mask_utils
 from mmengine.registry import DATASETS
@@ -17,7 +20,6 @@ from projects.common.files.annotation_files import (
     read_lines,
     shown,
 )
-from projects.common.files.pictures import read_image
 
 from .annotations import InvalidSampleError, mask_box
 from .base import BaseGroundingDataset
@@ -38,7 +40,9 @@ def read_mask_file(path: str) -> dict:
     """
     if not os.path.isfile(path):
         raise InvalidSampleError(f'invalid mask: {path} does not exist')
-    image = read_image(path, flag='unchanged')
+    image = None
+    with contextlib.suppress(cv2.error):  # of an empty file
+        image = mmcv.imread(path, flag='unchanged')
     if image is None:
         raise InvalidSampleError(f'invalid mask: {path} cannot be read as an image')
     mask = image != 0

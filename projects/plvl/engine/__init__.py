@@ -1,5 +1,5 @@
-"""A hook that draws predictions during evaluation."""
+"""Hooks of training and evaluation."""
 
-from .visualization_hook import RefVisualizationHook
+from .progressive_resize_hook import ProgressiveResizeHook
 
-__all__ = ['RefVisualizationHook']
+__all__ = ['ProgressiveResizeHook']

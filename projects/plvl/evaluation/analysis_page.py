@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
-import mmcv
 import numpy as np
 from matplotlib.figure import Figure
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+
+from projects.common.files.image_reader import read_image
+from projects.common.visualization import PRED_COLOR
 
 from ..datasets.transforms import LoadGroundingAnnotations
-from ..visualization import PRED_COLOR, draw_grounding
+from ..visualization import GroundingVisualizer
 from .grounding_analysis import Group, Record, predicted, true_object
 
 __all__ = ['plot_groups', 'write_page']
@@ -155,7 +159,7 @@ object.</p>
 {shown or '<p>There are none.</p>'}
 </body></html>
 """
-    Path(path).write_text(page, encoding='utf-8')
+    Path(path).write_text(page, encoding='utf-8', errors='backslashreplace')
 
 
 def _table(title: str, members: Sequence[Group]) -> str:
@@ -177,20 +181,14 @@ def _table(title: str, members: Sequence[Group]) -> str:
 
 def _failure(record: Record) -> str:
     sample = record.sample
-    image = mmcv.imread(sample['img_path'], channel_order='rgb', backend='pillow')
-    box, mask = true_object(sample, LoadGroundingAnnotations())
-    pred_box, pred_mask = predicted(record.prediction)
+    image = read_image(sample['img_path'], channel_order='rgb')
+    drawn = DetDataSample(metainfo=dict(text=sample['text']))
+    drawn.gt_instances = _instances(*true_object(sample, LoadGroundingAnnotations()))
+    drawn.pred_instances = _instances(*predicted(record.prediction))
     score_map = record.prediction.get('pred_score_map')
-    picture = draw_grounding(
-        image,
-        sample['text'],
-        gt_box=box,
-        gt_mask=mask,
-        pred_box=pred_box,
-        pred_mask=pred_mask,
-        score_map=None if score_map is None else np.array(score_map),
-        max_side=420,
-    )
+    if score_map is not None:
+        drawn.set_field(np.array(score_map), 'pred_score_map')
+    picture = GroundingVisualizer(max_side=420).draw(image, drawn)
     encoded = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
     notes = [f'score {record.score:.2f}', f'object {record.size:.1f} % of the picture']
     notes += [f'{key} {sample[key]}' for key in ('category', 'kind') if sample.get(key)]
@@ -199,6 +197,12 @@ def _failure(record: Record) -> str:
         f'<figure>{_image(encoded, "jpeg", sample["text"])}'
         f'<figcaption>{html.escape(" · ".join(notes))}</figcaption></figure>'
     )
+
+
+def _instances(box: list[float] | None, mask: np.ndarray | None) -> InstanceData:
+    """Return one object with the fields that it has."""
+    fields = dict(bboxes=box, masks=mask)
+    return InstanceData(**{key: np.array([v]) for key, v in fields.items() if v is not None})
 
 
 def _image(data: bytes, kind: str, text: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
+from scipy.stats import binomtest
 
 from projects.common.errors import InputError
 
@@ -287,13 +288,13 @@ def summarize(name: str, records: Sequence[Record]) -> Group:
     """Compute the metrics of a group of at least one record with an overlap."""
     count = len(records)
     hits = sum(record.iou >= 0.5 for record in records)
-    low, high = wilson_interval(hits, count)
+    interval = binomtest(hits, count).proportion_ci(0.95, 'wilson')
     return Group(
         name=name,
         count=count,
         accuracy=100 * hits / count,
-        low=100 * low,
-        high=100 * high,
+        low=100 * interval.low,
+        high=100 * interval.high,
         box_miou=_mean(record.box_iou for record in records),
         mask_miou=_mean(record.mask_iou for record in records),
     )
@@ -302,15 +303,6 @@ def summarize(name: str, records: Sequence[Record]) -> Group:
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return 100 * math.fsum(known) / len(known) if known else None
-
-
-def wilson_interval(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Compute the 95 % interval of a proportion (Wilson 1927), which also suits small counts."""
-    share = hits / count
-    centre = share + z**2 / (2 * count)
-    reach = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    scale = 1 + z**2 / count
-    return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
 
 
 def worst_failures(records: Sequence[Record], count: int) -> list[Record]:

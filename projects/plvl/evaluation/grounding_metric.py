@@ -9,6 +9,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from mmdet.structures.bbox import bbox_overlaps
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmengine.registry import METRICS
@@ -23,15 +25,8 @@ _IDENTITY_KEYS = ('img_path', 'img_id', 'ref_id', 'sent_id', 'ann_id', 'text', '
 
 def box_iou(box_a: Sequence[float], box_b: Sequence[float]) -> float:
     """Compute the IoU of two boxes [x1, y1, x2, y2]; it is 0 if neither has an area."""
-    ax1, ay1, ax2, ay2 = (float(value) for value in box_a)
-    bx1, by1, bx2, by2 = (float(value) for value in box_b)
-    width = min(ax2, bx2) - max(ax1, bx1)
-    height = min(ay2, by2) - max(ay1, by1)
-    inter = max(width, 0.0) * max(height, 0.0)
-    area_a = max(ax2 - ax1, 0.0) * max(ay2 - ay1, 0.0)
-    area_b = max(bx2 - bx1, 0.0) * max(by2 - by1, 0.0)
-    union = area_a + area_b - inter
-    return inter / union if union > 0 else 0.0
+    pair = (torch.as_tensor(np.asarray(box, np.float64))[None] for box in (box_a, box_b))
+    return bbox_overlaps(*pair).item()
 
 
 def mask_areas(mask_a: np.ndarray, mask_b: np.ndarray) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from mmengine.dataset import BaseDataset
 
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import shown
+from projects.common.files.image_reader import read_any_image
 from projects.common.files.pictures import naming_broken_picture
 
 __all__ = ['BaseMatchingDataset']
@@ -78,6 +79,7 @@ class BaseMatchingDataset(BaseDataset):
             data_prefix=dict(img='') if data_prefix is None else data_prefix,
             **kwargs,
         )
+        read_any_image(self.pipeline.transforms)
 
     @property
     def source(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.registry import DATASETS
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import read_lines
+from projects.common.files.annotation_files import is_utf8, read_lines, shown
 
 from .base import BaseMatchingDataset
 from .regions import RegionStore, write_regions
@@ -121,11 +121,18 @@ def write_precomputed(
 
     Returns:
         The number of captions.
+
+    Raises:
+        ValueError: A caption or an id cannot be a line of a text file in UTF-8. Nothing is computed
+            then.
     """
     folder = Path(folder)
-    write_regions(str(folder / f'{split}_ims.npy'), features)
     captions = [' '.join(text.split()) for image in images for text in image['text']]
     ids = [image['ori_id'] for image in images]
+    for line in (*captions, *ids):
+        if not is_utf8(line) or '\n' in line or '\r' in line:
+            raise InputError(f'{folder}: {shown(line)}: expected one line of text in UTF-8')
+    write_regions(str(folder / f'{split}_ims.npy'), features)
     for name, lines in (('caps', captions), ('ids', ids)):
         (folder / f'{split}_{name}.txt').write_text('\n'.join(lines) + '\n', encoding='utf-8')
     return len(captions)

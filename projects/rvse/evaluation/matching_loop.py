@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -153,7 +154,7 @@ class _MatchingEvaluation(BaseLoop):
     def _answers_wanted(self) -> bool:
         others = [m for m in self.evaluator.metrics if not isinstance(m, MatchingMetric)]
         drawing = (getattr(hook, 'draws_answers', False) for hook in self.runner.hooks)
-        return bool(others) or (self.stage == 'test' and any(drawing))
+        return bool(others) or any(drawing)
 
     @torch.no_grad()
     def _encode(self, model, images: FeatureFile, captions: FeatureFile) -> None:
@@ -178,7 +179,12 @@ def _saved(score: ScoreFunction, dataset, path: Path) -> ScoreFunction:
     if dist.is_main_process():
         path.parent.mkdir(parents=True, exist_ok=True)
         np.lib.format.open_memmap(path, 'w+', np.float32, shape).flush()
-        truth = dict(source=dataset.source, image_of_caption=dataset.image_of_caption.tolist())
+        texts = '\n'.join(dataset.captions())
+        truth = dict(
+            source=dataset.source,
+            image_of_caption=dataset.image_of_caption.tolist(),
+            captions=hashlib.sha256(texts.encode(errors='surrogatepass')).hexdigest(),
+        )
         path.with_suffix('.json').write_text(json.dumps(truth))
     dist.barrier()
     matrix = np.load(path, mmap_mode='r+')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -101,9 +103,33 @@ class GraphReasoning(nn.Module):
         self.graph_key_w = nn.Linear(channels, channels)
         self.sim_graph_w = nn.Linear(channels, channels)
 
-    def forward(self, nodes: Tensor, queries: int | None = None) -> Tensor:
-        """Map nodes (N, K, S) to the first ``queries`` (all if None) after the step, (N, Q, S)."""
-        edges = self.graph_query_w(nodes[:, :queries]) @ self.graph_key_w(nodes).transpose(1, 2)
+    def edge_weights(self) -> tuple[Tensor, Tensor]:
+        """Merge the query and the key layer into the weight (S, S) and bias (S,) of one layer.
+
+        With queries ``q = x Wq' + bq`` and keys ``k = y Wk' + bk``, the logit ``q k'`` is
+        ``(x Wq' Wk + bq Wk) y'`` plus ``q bk'``, which is the same for all keys and does not change
+        the softmax.
+        """
+        query, key = self.graph_query_w, self.graph_key_w
+        # DistributedDataParallel needs a gradient for every parameter, even if it is always zero.
+        bias = query.bias @ key.weight + 0 * key.bias
+        return key.weight.T @ query.weight, bias
+
+    def forward(
+        self, nodes: Tensor, queries: int | None = None, edge: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Apply the step.
+
+        Args:
+            nodes: (N, K, S).
+            queries: Number of nodes ``Q`` to compute, from the first; None for all.
+            edge: :meth:`edge_weights`, if they are already computed.
+
+        Returns:
+            The first ``Q`` nodes after the step, (N, Q, S).
+        """
+        weight, bias = edge or self.edge_weights()
+        edges = F.linear(nodes[:, :queries], weight, bias) @ nodes.transpose(1, 2)
         return F.relu(self.sim_graph_w(edges.softmax(dim=-1) @ nodes))
 
 
@@ -241,11 +267,18 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         size = len(images)
         if images.device.type == 'cpu':
             size = max(1, CHUNK // every.numel())
+        reason = self.reasoner()
         parts = zip(weights.split(size), images.split(size), whole.split(size))
-        return torch.cat([self._reason_about(*part, words, every) for part in parts])
+        return torch.cat([self._reason_about(*part, words, every, reason) for part in parts])
 
     def _reason_about(
-        self, weights: Tensor, images: Tensor, whole: Tensor, words: Tensor, every: Tensor
+        self,
+        weights: Tensor,
+        images: Tensor,
+        whole: Tensor,
+        words: Tensor,
+        every: Tensor,
+        reason: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Compute the input (I, T, S) of the last layer for a chunk of images.
 
@@ -255,14 +288,15 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
             whole: (I, T, S), the similarity vectors of the global vectors.
             words: (T, L, C).
             every: ``words`` as (T * L, C).
+            reason: :meth:`reasoner`.
         """
         differences = torch.baddbmm(every.expand(len(images), -1, -1), weights, images, beta=-1)
         local = l2norm(self.sim_tranloc_w(differences.square())).unflatten(1, words.shape[:2])
         nodes = torch.cat([whole[:, :, None], local], dim=2)
-        return self.reason(nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2])
+        return reason(nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2])
 
-    def reason(self, nodes: Tensor) -> Tensor:
-        """Map nodes (N, 1 + L, S), the global one first, to vectors (N, S)."""
+    def reasoner(self) -> Callable[[Tensor], Tensor]:
+        """Return a function from nodes (N, 1 + L, S), the global one first, to vectors (N, S)."""
         raise NotImplementedError
 
 
@@ -281,11 +315,16 @@ class SGRSimilarity(SGRAFSimilarity):
         super().__init__(sim_channels=sim_channels, **kwargs)
         self.SGR_module = nn.Sequential(*(GraphReasoning(sim_channels) for _ in range(steps)))
 
-    def reason(self, nodes: Tensor) -> Tensor:
-        """Return the global node (N, S) after all steps."""
-        for step in self.SGR_module[:-1]:
-            nodes = step(nodes)
-        return self.SGR_module[-1](nodes, queries=1)[:, 0]
+    def reasoner(self) -> Callable[[Tensor], Tensor]:
+        """Return a function that computes the global node after all steps."""
+        *steps, last = [partial(step, edge=step.edge_weights()) for step in self.SGR_module]
+
+        def reason(nodes: Tensor) -> Tensor:
+            for step in steps:
+                nodes = step(nodes)
+            return last(nodes, queries=1)[:, 0]
+
+        return reason
 
 
 @MODELS.register_module()
@@ -300,6 +339,6 @@ class SAFSimilarity(SGRAFSimilarity):
         super().__init__(sim_channels=sim_channels, **kwargs)
         self.SAF_module = AttentionFiltration(sim_channels)
 
-    def reason(self, nodes: Tensor) -> Tensor:
-        """Return the weighted sum (N, S) of the nodes."""
-        return self.SAF_module(nodes)
+    def reasoner(self) -> Callable[[Tensor], Tensor]:
+        """Return the module that computes the weighted sum of the nodes."""
+        return self.SAF_module

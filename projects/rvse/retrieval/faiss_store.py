@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import check_fields, read_json
-from projects.common.files.atomic import folder_locked, write_atomically
+from projects.common.files.annotation_files import check_fields, is_utf8, json_bytes, read_json
+from projects.common.files.atomic import check_writable, folder_locked, write_atomically
 
 from .store import Hit, VectorStore, check_vectors
 
@@ -46,6 +46,8 @@ class FaissStore(VectorStore):
     ) -> None:
         self.faiss = _import_faiss()
         self.folder = Path(folder)
+        if not is_utf8(str(folder)):  # faiss opens no other names
+            raise InputError(f'store {self.folder}: expected a name of a folder in UTF-8')
         self.space = space
         self.factory = factory
         self.index: Any = None
@@ -91,9 +93,28 @@ class FaissStore(VectorStore):
     def _file(self, name: str, suffix: str) -> Path:
         return self.folder / f'{name}.{self._generation}.{suffix}'
 
+    @property
+    def incremental(self) -> bool:  # type: ignore[override]
+        """Return whether the index is trained or needs no training, as Flat and HNSW do."""
+        trained = self.index is not None and self.index.is_trained
+        return trained or bool(re.fullmatch(r'(HNSW\d+,?)?(Flat)?', self.factory))
+
     def __len__(self) -> int:
         """Return the number of entries."""
         return len(self._names)
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Check that the folder can be written, and that no entry has to be replaced in vain."""
+        check_writable(self.folder)
+        self._check_replaced(names)
+
+    def _check_replaced(self, names: Sequence[str]) -> None:
+        known = next((name for name in names if name in self._ids), None)
+        if known is not None and self.factory != 'Flat':
+            raise InputError(
+                f'store {self.folder}: {known!r} is there already, and an index {self.factory!r} '
+                'cannot replace it'
+            )
 
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
         """Add or replace entries; an index that needs training is trained on the first ones.
@@ -102,6 +123,7 @@ class FaissStore(VectorStore):
             ValueError: See :meth:`VectorStore.add`; also if a name exists already in an index that
                 cannot replace it (any but 'Flat').
         """
+        self._check_replaced(names)
         channels = None if self.index is None else self.index.d
         vectors = check_vectors(vectors, channels, f'store {self.folder}')
         # the last vector of a duplicate name wins
@@ -119,11 +141,6 @@ class FaissStore(VectorStore):
             self.index.train(vectors)
         known = [self._ids[name] for name in last if name in self._ids]
         if known:
-            if self.factory != 'Flat':
-                raise InputError(
-                    f'store {self.folder}: {self._names[known[0]]!r} is there already, and an '
-                    f'index {self.factory!r} cannot replace it'
-                )
             self.index.remove_ids(np.array(known, dtype=np.int64))
             for number in known:
                 del self._names[number]
@@ -175,8 +192,7 @@ class FaissStore(VectorStore):
 
     def _write(self) -> None:
         self.faiss.write_index(self.index, str(self._file('vectors', 'faiss')))
-        names = json.dumps(self._names, ensure_ascii=False)
-        self._file('names', 'json').write_text(names, encoding='utf-8')
+        self._file('names', 'json').write_bytes(json_bytes(self._names))
         content = dict(
             space=self.space,
             factory=self.factory,

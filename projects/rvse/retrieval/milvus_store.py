@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import is_utf8
 
 from .store import Hit, VectorStore, check_vectors
 
@@ -88,6 +89,20 @@ class MilvusStore(VectorStore):
         found = self.client.query(self.collection, filter='', output_fields=['count(*)'])
         return int(found[0]['count(*)'])
 
+    def check_names(self, names: Sequence[str]) -> None:
+        """Check that all names are UTF-8 and short enough for a key."""
+        for name in names:
+            if not is_utf8(name):
+                raise InputError(
+                    f'store milvus:{self.place}: the name {name!r} is not UTF-8, which Milvus '
+                    'needs; rename the file, or use a folder as the store'
+                )
+            if (size := len(name.encode())) > NAME_BYTES:
+                raise InputError(
+                    f'store milvus:{self.place}: a name of {size} bytes, expected at most '
+                    f'{NAME_BYTES}: {name[:60]!r}'
+                )
+
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
         """Add or replace entries, in chunks that the server accepts.
 
@@ -99,12 +114,7 @@ class MilvusStore(VectorStore):
             raise InputError(
                 f'store milvus:{self.place}: {len(names)} names, {len(vectors)} vectors'
             )
-        long = next((name for name in names if len(name.encode()) > NAME_BYTES), None)
-        if long is not None:
-            raise InputError(
-                f'store milvus:{self.place}: a name of {len(long.encode())} bytes, expected at '
-                f'most {NAME_BYTES}: {long[:60]!r}'
-            )
+        self.check_names(names)
         last = {name: i for i, name in enumerate(names)}
         if last and self._channels is None:
             self._create(vectors.shape[1])

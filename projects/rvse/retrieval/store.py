@@ -31,7 +31,20 @@ class VectorStore(ABC):
 
     A store belongs to one space, that is, to the model and weights that made its vectors. Scores
     between vectors of different models are meaningless.
+
+    Attributes:
+        incremental: Whether entries may be added in several parts. If not, the first call of
+            :meth:`add` needs as many entries as possible, because it trains an index.
     """
+
+    incremental: bool = True
+
+    def check_names(self, names: Sequence[str]) -> None:  # noqa: B027  most stores take any name
+        """Check that entries with these names can be added and saved, before they are encoded.
+
+        Raises:
+            ValueError: The store cannot hold a name, or cannot be written.
+        """
 
     @abstractmethod
     def add(self, names: Sequence[str], vectors: np.ndarray) -> None:

@@ -1,9 +1,9 @@
-"""Offline word tokenization that follows the Penn Treebank and NLTK's ``word_tokenize``."""
+"""Word tokenization as in NLTK's ``word_tokenize``, without its downloads."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import lru_cache
 
 __all__ = ['word_tokenize']
 
@@ -23,26 +23,22 @@ _STARTERS = frozenset(
     their there these they this those two three while
     """.split()  # noqa: SIM905
 )
-_SENTENCE_END = re.compile(r'(?<!\S)(\S*?)([.?!]+)(["\')\]}]*)(\s+)(?:(["\')\]}]+)(\s+))?(?=\S)')
-# The final full stop; a double quote after a space opens a quotation.
-_FINAL_STOP = re.compile(r"""(?<!\.)\.(?=(?:[\])}>'»”’\s]|(?<![\s(\[{<])")*$)""")
 
-_SYMBOLS = r';@#$%&?!*()\[\]{}<>«»“”‘’„\u2012-\u2015'
-_PIECE = re.compile(
-    rf'--|\.{{2,}}|\'\'|"|`+|[{_SYMBOLS}]|[:,](?!\d)'
-    rf'|(?:(?!--|\.\.|\'\')[^\s"`:,{_SYMBOLS}]|[:,](?=\d))+'
-)
-_CLITIC = re.compile(r"(?<=[^'])(?:'[sSmMdD]|'ll|'LL|'re|'RE|'ve|'VE|n't|N'T|')$")
-_BEFORE_WORD = re.compile(r"'(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", re.IGNORECASE)
-_JOINED = re.compile(
-    r"\b(?:(can)(not)|(d)('ye)|(gim)(me)|(gon)(na)|(got)(ta)|(lem)(me)|(more)('n)|(wan)(na)$)"
-    r'(?!\w)',
-    re.IGNORECASE,
-)
+
+@lru_cache(maxsize=1)
+def _tokenizers() -> tuple[Callable[[str], list[str]], Callable[[str], list[str]]]:
+    """Return functions that split a text into sentences, and a sentence into words."""
+    from nltk.tokenize import NLTKWordTokenizer  # importing nltk takes a second
+    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
+
+    parameters = PunktParameters()
+    parameters.abbrev_types = set(_ABBREVIATIONS)
+    parameters.sent_starters = set(_STARTERS)
+    return PunktSentenceTokenizer(parameters).tokenize, NLTKWordTokenizer().tokenize
 
 
 def word_tokenize(text: str) -> list[str]:
-    """Split a caption into words and punctuation marks.
+    """Split a caption into words and punctuation marks, as in the Penn Treebank.
 
     Symbols and punctuation marks become separate words, except commas and colons within numbers,
     hyphens, and full stops within a sentence. Opening straight double quotes become two backticks,
@@ -50,80 +46,12 @@ def word_tokenize(text: str) -> list[str]:
     is preserved.
 
     The result equals that of NLTK's ``word_tokenize``, except possibly for sentence boundaries
-    within the text: NLTK uses a statistical model (Punkt) to recognise abbreviations, this
-    function a list.
+    within the text: NLTK downloads the abbreviations that its Punkt algorithm knows, this function
+    has a list of them.
 
     Example:
         >>> word_tokenize("A dog's ball, didn't it roll (far).")
         ['A', 'dog', "'s", 'ball', ',', 'did', "n't", 'it', 'roll', '(', 'far', ')', '.']
     """
-    return [word for sentence in _sentences(text) for word in _words(sentence)]
-
-
-def _sentences(text: str) -> Iterator[str]:
-    start = 0
-    for match in _SENTENCE_END.finditer(text):
-        word, marks, _, _, more_closers, _ = match.groups()
-        following = text[match.end() :].split(None, 1)[0]
-        if _ends_sentence(word, marks, following):
-            # A detached closing quote belongs to the sentence it closes.
-            end = match.end() if more_closers else match.end(4)
-            yield text[start:end].strip()
-            start = end
-    if text[start:].strip():
-        yield text[start:].strip()
-
-
-def _ends_sentence(word: str, marks: str, following: str) -> bool:
-    if marks != '.':
-        return '.' not in marks or not marks.endswith('..')
-    word = word.lstrip('"\'([{<').lower()
-    starts = following[0].isupper() and following.strip('.,"\'').lower() in _STARTERS
-    if word in _ABBREVIATIONS or word.rsplit('-', 1)[-1] in _ABBREVIATIONS:
-        return starts
-    if len(word) == 1 and word.isalpha():  # an initial
-        return starts
-    if word.replace(',', '').replace('.', '').isdigit():  # an ordinal
-        return not following[0].islower()
-    return True
-
-
-def _words(sentence: str) -> Iterator[str]:
-    stop = _FINAL_STOP.search(sentence)
-    if stop is None:
-        yield from _pieces(sentence, 0, len(sentence))
-        return
-    yield from _pieces(sentence, 0, stop.start())
-    yield '.'
-    yield from _pieces(sentence, stop.end(), len(sentence))
-
-
-def _pieces(sentence: str, start: int, end: int) -> Iterator[str]:
-    for match in _PIECE.finditer(sentence, start, end):
-        piece = match[0]
-        if piece in ('"', "''"):
-            before = sentence[: match.start()]
-            opens = before[-1:] in tuple(' ([{<') if before else piece == '"'
-            yield '``' if opens else "''"
-        elif len(piece) == 1:
-            yield piece
-        else:
-            yield from _split_word(piece, sentence[: match.start()][-1:])
-
-
-def _split_word(word: str, before: str) -> Iterator[str]:
-    """Split clitics and contractions from a word preceded by the character ``before``."""
-    if not re.match(r'\w', before) and _BEFORE_WORD.match(word):
-        yield "'"
-        word = word[1:]
-    clitic = _CLITIC.search(word)
-    stem = word[: clitic.start()] if clitic else word
-    joined = _JOINED.search(stem)
-    if joined:
-        first, second = (part for part in joined.groups() if part)
-        parts = [stem[: joined.start()], first, second, stem[joined.end() :]]
-        yield from (part for part in parts if part)
-    elif stem:
-        yield stem
-    if clitic:
-        yield clitic[0]
+    split_sentences, split_words = _tokenizers()
+    return [word for sentence in split_sentences(text) for word in split_words(sentence)]

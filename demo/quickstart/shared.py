@@ -1,0 +1,120 @@
+"""Shared parts of the quick starts: config, images, summary file and printed table."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+from mmengine.config import Config
+
+from projects.common.files.image_reader import read_image
+
+__all__ = [
+    'load_quietly',
+    'predict_one',
+    'print_results',
+    'save_pictures',
+    'versions',
+    'write_summary',
+]
+
+_PACKAGES = (
+    'torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmpretrain',
+    'transformers', 'numpy',
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that affect results."""
+    found = {'python': platform.python_version()}
+    for name in _PACKAGES:
+        for candidate in (name, name.removeprefix('onedl-').replace('mmdetection', 'mmdet')):
+            try:
+                found[candidate] = importlib.metadata.version(candidate)
+                break
+            except importlib.metadata.PackageNotFoundError:
+                continue
+    return found
+
+
+def write_summary(path: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the summary as JSON, rounded to two decimals, and return it in this form."""
+    rounded = json.loads(json.dumps(summary), parse_float=lambda text: round(float(text), 2))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rounded, indent=2) + '\n')
+    return rounded
+
+
+def load_quietly(config: str, seed: int) -> Config:
+    """Load a config with a seed and without loss logs.
+
+    The progress bar shows enough, and the losses are in vis_data.
+    """
+    cfg = Config.fromfile(config)
+    cfg.randomness.seed = seed
+    cfg.log_level = 'WARNING'
+    return cfg
+
+
+def predict_one(runner: Any, index: int) -> tuple[Any, np.ndarray]:
+    """Predict one sample of the test set.
+
+    Args:
+        runner: A runner whose model is in evaluation mode.
+        index: Index of the sample.
+
+    Returns:
+        The data sample with predictions in pixels of the original image, and this image (H, W, 3)
+        uint8, RGB.
+    """
+    packed = runner.test_dataloader.dataset[index]
+    batch = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
+    sample = runner.model.test_step(batch)[0]
+    return sample, read_image(sample.img_path, channel_order='rgb')
+
+
+def save_pictures(
+    folder: Path, pictures: Mapping[str, np.ndarray], overview: np.ndarray
+) -> list[Path]:
+    """Write images as PNG files, replacing those of an earlier run.
+
+    Args:
+        folder: Output folder, which is created if necessary.
+        pictures: Images (h, w, 3) uint8, RGB, by file name.
+        overview: An image of the same kind, written as ``overview``.
+
+    Returns:
+        The paths of the files, with the overview last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob('*.png'):
+        old.unlink()
+    paths = []
+    for name, picture in {**pictures, 'overview': overview}.items():
+        paths.append(folder / f'{name}.png')
+        mmcv.imwrite(picture[..., ::-1], str(paths[-1]))
+    return paths
+
+
+def print_results(
+    title: str, rows: Sequence[tuple[str, float]], summary: Mapping[str, Any], *notes: str
+) -> None:
+    """Print named percentages between two rules, followed by notes, duration and seed."""
+    width = max(len(name) for name, _ in rows)
+    print(f'\n{title}')
+    print('-' * (width + 10))
+    for name, value in rows:
+        print(f'{name:<{width}}  {value:6.2f} %')
+    print('-' * (width + 10))
+    for note in notes:
+        print(note)
+    print(
+        f'training {summary["train_seconds"]:.0f} s, testing {summary["test_seconds"]:.0f} s, '
+        f'seed {summary["seed"]}'
+    )

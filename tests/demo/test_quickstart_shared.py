@@ -1,0 +1,36 @@
+import json
+
+import cv2
+import numpy as np
+
+from demo.quickstart.shared import print_results, save_pictures, write_summary
+
+
+def test_pictures_replace_those_of_an_earlier_run(tmp_path):
+    (tmp_path / 'old.png').write_bytes(b'')
+    (tmp_path / 'kept.txt').write_text('x')
+    red = np.zeros((4, 6, 3), np.uint8)
+    red[..., 0] = 200
+    paths = save_pictures(tmp_path, {'b': red, 'a': red // 2}, np.concatenate([red, red]))
+    assert [path.name for path in paths] == ['b.png', 'a.png', 'overview.png']
+    assert {path.name for path in tmp_path.iterdir()} == {*(p.name for p in paths), 'kept.txt'}
+    assert cv2.imread(str(paths[0]))[0, 0].tolist() == [0, 0, 200]  # BGR
+    assert cv2.imread(str(paths[2])).shape == (8, 6, 3)
+
+
+def test_summary_and_table(tmp_path, capsys):
+    summary = dict(a=12.3456, seed=3, train_seconds=61.4, test_seconds=2.6, by=dict(b=0.005))
+    kept = write_summary(tmp_path / 'new' / 'summary.json', summary)
+    assert kept == dict(a=12.35, seed=3, train_seconds=61.4, test_seconds=2.6, by=dict(b=0.01))
+    assert json.loads((tmp_path / 'new' / 'summary.json').read_text()) == kept
+    print_results('two scenes', [('accuracy', 50), ('b', 1.234)], kept, 'a note')
+    assert capsys.readouterr().out.splitlines() == [
+        '',
+        'two scenes',
+        '-' * 18,
+        'accuracy   50.00 %',
+        'b           1.23 %',
+        '-' * 18,
+        'a note',
+        'training 61 s, testing 3 s, seed 3',
+    ]

@@ -1,1 +1,0 @@
-"""The measurements of `make bench` (one file per project), their storage and their page."""
