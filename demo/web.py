@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))  # for `projects` and `demo`, from any working dir
 
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import read_lines
 
 QUICKSTARTS = ROOT / 'work_dirs/quickstart'
 MODELS = ROOT / 'demo/models'
@@ -99,7 +100,7 @@ def load(args: argparse.Namespace):
         search = RetrievalInferencer(weights=weights['rvse'], cache_dir=EMBEDDINGS, **common)
         captions = scenes.captions
         if args.captions:
-            captions = args.captions.read_text(encoding='utf-8').split('\n')
+            captions = read_lines(args.captions)
         photos = args.photos or scenes.photos
         gallery = Gallery(search, photos, [line for line in captions if line.strip()])
         search.cache = None  # do not keep strangers' requests

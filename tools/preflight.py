@@ -152,7 +152,7 @@ def main() -> int:
     os.environ.setdefault('LOCAL_RANK', '0')
     from projects.common.preflight import RELEASED_RESNET18
     from projects.common.preflight.page import TABLE_HEAD
-    from projects.common.preflight.run import Options
+    from projects.common.preflight.report import Options
 
     like = args.like_pretrained
     options = Options(

@@ -1,21 +1,28 @@
-"""Shared parts of the quick starts: config, images, summary file and printed table."""
+"""Shared parts of the quick starts: config, images, output, summary file and printed table."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.metadata
 import json
+import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mmcv
 import numpy as np
 from mmengine.config import Config
+from mmengine.logging import MMLogger
+from pycocotools import coco, cocoeval
 
 from projects.common.files.image_reader import read_image
 
 __all__ = [
+    'library_output_to',
     'load_quietly',
     'predict_one',
     'print_results',
@@ -28,6 +35,20 @@ _PACKAGES = (
     'torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmpretrain',
     'transformers', 'numpy',
 )  # fmt: skip
+
+
+@contextlib.contextmanager
+def library_output_to(log: Path) -> Iterator[None]:
+    """Append to a log file what pycocotools and MMEngine's configs print on the terminal."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open('a', encoding='utf-8') as file, contextlib.ExitStack() as stack:
+        for module in (coco, cocoeval):
+            into_file = functools.partial(print, file=file)
+            stack.enter_context(mock.patch.object(module, 'print', into_file, create=True))
+        for handler in MMLogger.get_current_instance().handlers:
+            if isinstance(handler, logging.StreamHandler):
+                stack.callback(handler.setStream, handler.setStream(file))
+        yield
 
 
 def versions() -> dict[str, str]:

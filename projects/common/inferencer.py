@@ -29,8 +29,9 @@ from .files.image_reader import MAX_PIXELS, decode_image, decode_pil, read_conte
 from .files.pictures import pictures_in
 from .speed.products import fast_products
 from .weights.convert import read_weights
-from .weights.loading import check_semantics, load_weights
+from .weights.loading import load_weights
 from .weights.published import find_published, read_published
+from .weights.semantics import check_semantics
 
 __all__ = [
     'ImageInferencer',

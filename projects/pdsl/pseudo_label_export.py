@@ -358,8 +358,10 @@ class LabelParts:
                     yield dict(id=count, image_id=image_id(number, record), **each)
 
         with open_atomically(self.out) as file:
+            # pycocotools 2.0.9 and 2.0.10 cannot evaluate against a file without `info`.
+            file.write(b'{"info": {"description": "Pseudo labels of MMTriad"}')
             for name, rows in (('images', images()), ('annotations', annotations())):
-                file.write(f'{"{" if name == "images" else ", "}"{name}": ['.encode())
+                file.write(f', "{name}": ['.encode())
                 for index, row in enumerate(rows):
                     file.write((',\n' if index else '').encode() + json.dumps(row).encode())
                 file.write(b']')

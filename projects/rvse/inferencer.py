@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,16 +12,16 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import is_utf8
+from projects.common.files.annotation_files import is_utf8, read_lines
 from projects.common.files.image_reader import content_key, read_content
 from projects.common.files.pictures import PICTURE_SUFFIXES
-from projects.common.hooks.progress import progress_bar
 from projects.common.inferencer import ImageInferencer, ImageInput
-from projects.common.speed.products import fast_products
 
 from . import register  # noqa: F401
 from .models import CosineSimilarity, ImageTextMatcher
 from .retrieval import EmbeddingCache, Hit, VectorStore, index_images, open_store
+from .retrieval.embedding import embed
+from .retrieval.space import embedding_space
 
 __all__ = ['RetrievalInferencer']
 
@@ -66,7 +63,9 @@ class RetrievalInferencer(ImageInferencer):
         trust_checkpoint: bool = False,
     ) -> None:
         super().__init__(model, weights, device, show_progress, trust_checkpoint)
-        self.space = self._space()
+        # A model of regions has no pipeline.
+        steps = [] if self.pipeline is None else [self._file_loader, *self.pipeline.transforms]
+        self.space = embedding_space(self.cfg.model, self.model, steps)
         self.cache = EmbeddingCache(cache_dir, self.space) if cache_dir is not None else None
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
@@ -104,16 +103,6 @@ class RetrievalInferencer(ImageInferencer):
             return None  # a model of regions cannot load images
         return super()._init_pipeline(cfg)
 
-    def _space(self) -> str:
-        """Hash everything embeddings depend on besides the input: model, weights and pipeline."""
-        steps = [] if self.pipeline is None else [self._file_loader, *self.pipeline.transforms]
-        digest = hashlib.sha256(_settings(self.cfg.model).encode())
-        digest.update('\n'.join(map(repr, steps)).encode())
-        for name, value in self.model.state_dict().items():
-            digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()[:32]
-
     # --------------------------------------------------------------------------- embeddings
 
     def encode_pictures(
@@ -142,7 +131,9 @@ class RetrievalInferencer(ImageInferencer):
             data = self.model.data_preprocessor(batch, False)
             return self.model.encode_images(data['inputs'])[0]
 
-        return self._encode(images, encode, batch_size, 'pictures', _picture_bytes)
+        return embed(
+            images, encode, _picture_bytes, 'pictures', batch_size, self.cache, self.show_progress
+        )
 
     def encode_sentences(self, sentences: str | Sequence[str], batch_size: int = 256) -> np.ndarray:
         """Compute the embeddings (N, C) float32 of sentences.
@@ -158,42 +149,9 @@ class RetrievalInferencer(ImageInferencer):
         def encode(part: Sequence[str]) -> torch.Tensor:
             return self.model.encode_captions(part)[0]
 
-        return self._encode(sentences, encode, batch_size, 'sentences', _sentence_bytes)
-
-    @torch.no_grad()
-    def _encode(self, items: list, encode, batch_size: int, what: str, content) -> np.ndarray:
-        """Encode what is not cached, in batches, and cache each batch right away."""
-        if batch_size < 1:
-            raise InputError(f'batch_size={batch_size}: expected at least 1')
-        if not items:
-            raise InputError(f'no {what} are given')
-        rows: dict[int, np.ndarray] = {}
-        keys: dict[int, bytes] = {}
-        if self.cache is not None:
-            for i, item in enumerate(items):
-                data = content(item)
-                if data is not None:
-                    keys[i] = self.cache.key(what.encode() + b'\0' + data)
-                    found = self.cache.get(keys[i])
-                    if found is not None:
-                        rows[i] = found
-        todo = [i for i in range(len(items)) if i not in rows]
-        batches = [todo[s : s + batch_size] for s in range(0, len(todo), batch_size)]
-        quiet: dict[str, Any] = (
-            {}
-            if self.show_progress and len(batches) > 1
-            else dict(style='lines', interval=float('inf'))
+        return embed(
+            sentences, encode, str.encode, 'sentences', batch_size, self.cache, self.show_progress
         )
-        with progress_bar(len(batches), what, 'batch', **quiet) as bar:
-            for part in batches:
-                with fast_products():
-                    made = encode([items[i] for i in part]).float().cpu().numpy()
-                if self.cache is not None:
-                    kept = [j for j, i in enumerate(part) if i in keys]
-                    self.cache.put([keys[part[j]] for j in kept], made[kept])
-                rows.update(zip(part, made))
-                bar.update()
-        return np.stack([rows[i] for i in range(len(items))])
 
     # ------------------------------------------------------------------------------ gallery
 
@@ -296,18 +254,6 @@ class RetrievalInferencer(ImageInferencer):
                 opened.close()
 
 
-def _settings(model: ConfigDict) -> str:
-    """Serialise a model config in a canonical form, without the origin of its weights."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            left_out = ('pretrained', 'vocab_file', 'vocab_size', 'init_cfg')
-            return {k: plain(v) for k, v in sorted(value.items()) if k not in left_out}
-        return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-    return json.dumps(plain(model), default=repr)
-
-
 def _is_picture(query: object) -> bool:
     if not isinstance(query, str) or query.lower().endswith(PICTURE_SUFFIXES):
         return True
@@ -324,17 +270,12 @@ def _picture_bytes(image: ImageInput) -> bytes | None:
     return content_key(image) if isinstance(image, bytes) else None
 
 
-def _sentence_bytes(sentence: str) -> bytes:
-    return sentence.encode()
-
-
 def _gallery(gallery: Any, list_pictures) -> tuple[list[str], bool]:
     """Return the names of the entries and whether they are images."""
     if isinstance(gallery, (str, os.PathLike)):
         path = os.fspath(gallery)
         if path.endswith('.txt'):
-            lines = Path(path).read_text(encoding='utf-8').splitlines()
-            sentences = [line.strip() for line in lines if line.strip()]
+            sentences = [line.strip() for line in read_lines(path) if line.strip()]
             if not sentences:
                 raise InputError(f'{path}: no sentence, expected one a line')
             return sentences, False

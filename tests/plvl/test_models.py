@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData
 import projects.plvl.register  # noqa: F401
 from projects.common.text import WordPieceTokenizer
 from projects.plvl.models import center_focal_loss, center_heatmaps
-from projects.plvl.models.language_guided_vit import RelativePositionAttention
+from projects.plvl.models.language_guided_block import RelativePositionAttention
 from projects.plvl.models.relative_position import folded_attention, relative_position_table
 
 SENTENCES = ['the red circle', 'a small star left of the heart']

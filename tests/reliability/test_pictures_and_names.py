@@ -145,7 +145,7 @@ COCO = {
     ('field', 'change', 'words'),
     [
         ('images', {'file_name': 'b.jpg'}, r'images\[1\]: the id 1 is an earlier entry'),
-        ('images', {'id': None}, r'images\[1\]: id: expected a number or a text, found None'),
+        ('images', {'id': None}, r'images\[1\]: id: expected an integer or a text, found None'),
         ('annotations', {'image_id': 7}, 'picture 7|image_id 7'),
     ],
 )

@@ -227,7 +227,7 @@ def test_errors_are_one_line(tool, case: Path) -> None:
     (case / 'dump.json').write_text('{"a": ')
     done = run(tool, case)
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
-    assert 'dump.json: not JSON' in done.stderr
+    assert 'dump.json: not a JSON file' in done.stderr
 
 
 def test_models_with_masks_alone(case: Path) -> None:

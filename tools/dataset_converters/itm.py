@@ -5,8 +5,8 @@ python tools/dataset_converters/itm.py precomp dataset_coco.json --tsv *.tsv --o
 python tools/dataset_converters/itm.py verify data/coco_precomp
 
 A source is a folder of precomputed files ({split}_ims.npy, {split}_caps.txt), Karpathy's json, a
-COCO caption json, or a text or .jsonl file of captions. `precomp` writes the precomputed layout
-from Karpathy's json and the features in BUTD's .tsv files, once per image; COCO's test split
+COCO caption json, or a text, CSV or .jsonl file of captions. `precomp` writes the precomputed
+layout from Karpathy's json and the features in BUTD's .tsv files, once per image; COCO's test split
 becomes testall, and its first 1,000 images become test.
 """
 
@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import read_text
 from projects.common.hooks.progress import progress_bar
 from projects.rvse.datasets import (
     BaseMatchingDataset,
@@ -76,12 +77,20 @@ def parse_args() -> argparse.Namespace:
     )
     for action in (vocab, precomp):
         action.add_argument('--overwrite', action='store_true', help='replace what is there')
+    for action in (vocab, precomp, verify):
+        action.add_argument(
+            '--skip-invalid-captions',
+            action='store_true',
+            help='leave out captions that are blank or hold half a character',
+        )
     return parser.parse_args()
 
 
-def open_splits(source: Path, wanted: list[str] | None = None) -> dict[str, BaseMatchingDataset]:
+def open_splits(
+    source: Path, skip_invalid_captions: bool, wanted: list[str] | None = None
+) -> dict[str, BaseMatchingDataset]:
     """Open the dataset of each split in a file or folder."""
-    options = dict(check_images=False, test_mode=True)
+    options = dict(check_images=False, test_mode=True, skip_invalid_captions=skip_invalid_captions)
     if source.is_dir():
         names = sorted(path.name.removesuffix('_caps.txt') for path in source.glob('*_caps.txt'))
         if not names:
@@ -95,7 +104,7 @@ def open_splits(source: Path, wanted: list[str] | None = None) -> dict[str, Base
         raise InputError(f'{source}: no such file or folder')
     if source.suffix != '.json':
         return {'all': CaptionFileMatchingDataset(str(source), **options)}
-    if '"sentences"' not in source.read_text(encoding='utf-8'):
+    if '"sentences"' not in read_text(source):
         return {'all': COCOCaptionsMatchingDataset(str(source), **options)}
     return {
         split: KarpathyMatchingDataset(str(source), split, **options)
@@ -113,7 +122,7 @@ def build_vocabulary(args: argparse.Namespace) -> None:
     refuse_existing(args.out, args.overwrite)
     captions = []
     for source in args.source:
-        splits = open_splits(source, args.splits)
+        splits = open_splits(source, args.skip_invalid_captions, args.splits)
         if not splits:
             raise InputError(f'{source}: none of the splits {", ".join(args.splits)}')
         for split, dataset in splits.items():
@@ -186,7 +195,12 @@ def write_precomp(args: argparse.Namespace) -> None:
     # The released files have five captions per image.
     splits = {
         split: KarpathyMatchingDataset(
-            str(args.source), split, max_captions=5, check_images=False, test_mode=True
+            str(args.source),
+            split,
+            max_captions=5,
+            check_images=False,
+            test_mode=True,
+            skip_invalid_captions=args.skip_invalid_captions,
         )
         for split in args.splits
     }
@@ -222,7 +236,7 @@ def write_precomp(args: argparse.Namespace) -> None:
 
 def verify(args: argparse.Namespace) -> None:
     name = args.name or published_name(args.source.absolute().name)
-    splits = open_splits(args.source)
+    splits = open_splits(args.source, args.skip_invalid_captions)
     for split, dataset in splits.items():
         print(f'{split}: {dataset.img_size:,} pictures, {dataset.text_size:,} captions')
     if name is None:

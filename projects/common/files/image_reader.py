@@ -85,7 +85,7 @@ class MissingImageError(FileNotFoundError):
 def _formats() -> tuple[str, ...]:
     """Return the formats that are read, by Pillow's names, as far as they are installed."""
     with contextlib.suppress(ImportError):
-        import pillow_heif
+        import pillow_heif  # type: ignore[import-not-found]
 
         pillow_heif.register_heif_opener()
     Image.init()
@@ -194,9 +194,9 @@ def as_rgb(image: Image.Image) -> Image.Image:
     """
     if image.format == 'TIFF' and (filename := getattr(image, 'filename', '')):
         # By its name, Pillow maps the file into memory, in a wrong shape if it is turned.
-        image.filename = ''
+        vars(image)['filename'] = ''
         image.load()
-        image.filename = filename
+        vars(image)['filename'] = filename
     white_is_zero = getattr(image, 'tag_v2', {}).get(_PHOTOMETRIC) == 0
     deep = image.mode.startswith('I;16') or (image.mode == 'I' and image.format in ('PNG', 'PPM'))
     if image.mode in ('I', 'F') and not deep:
@@ -220,7 +220,9 @@ def _is_ordinary(image: Image.Image) -> bool:
     """Return whether every decoder of mmcv yields the pixels of :func:`as_rgb`."""
     if image.format not in ('JPEG', 'MPO', 'PNG', 'BMP', 'WEBP') or image.mode not in ('L', 'RGB'):
         return False
-    if image.has_transparency_data or (image.format == 'PNG' and image.is_animated):
+    if image.has_transparency_data or (
+        image.format == 'PNG' and getattr(image, 'is_animated', False)
+    ):
         return False
     if b'Orientation' in image.info.get('xmp', b''):  # OpenCV only reads EXIF
         return False

@@ -15,7 +15,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from ..errors import InputError
-from ..weights.loading import Match, record_loading
+from ..weights.loading import record_loading
+from ..weights.matching import Match
 from .wordpiece import WordPieceTokenizer
 
 
@@ -70,7 +71,7 @@ class BERTTextEncoder(BaseModule):
 
     @classmethod
     def weight_semantics(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the weights mean; see :mod:`projects.common.weights.loading`."""
+        """Return what the weights mean; see :mod:`projects.common.weights.semantics`."""
         meaning = {'lowercase': arguments['lowercase']}
         if arguments.get('bert') and not arguments.get('pretrained'):
             meaning['bert.num_attention_heads'] = arguments['bert'].get('num_attention_heads')

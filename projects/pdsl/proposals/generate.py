@@ -178,8 +178,8 @@ def _search(task: tuple[str, Path], options: dict) -> None:
     _damaged(part).unlink(missing_ok=True)
     try:
         image = read_image(path)
-    except Exception as error:  # decoders raise almost any exception on damaged files
-        reason = ' '.join(f'{path}: {error}'.split())
+    except (InputError, OSError) as error:
+        reason = ' '.join(str(error).split())
         write_atomically(_damaged(part), reason.encode(errors='backslashreplace'))
         return
     buffer = io.BytesIO()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.registry import DATASETS
@@ -18,14 +19,23 @@ from projects.common.files.annotation_files import (
     read_lines,
     shown,
 )
+from projects.common.files.tables import IMAGE_COLUMNS, find_column, find_separator, read_rows
 
 from .base import BaseMatchingDataset
 
 __all__ = [
+    'CAPTION_COLUMNS',
     'CaptionFileMatchingDataset',
     'COCOCaptionsMatchingDataset',
     'KarpathyMatchingDataset',
 ]
+
+CAPTION_COLUMNS = ('caption', 'captions', 'comment', 'title', 'text', 'sentence', 'description')
+"""Names of columns with captions, in lower case. If a table has several, the first counts."""
+_TABLE = (
+    f'a header with an image ({", ".join(IMAGE_COLUMNS)}) and a caption '
+    f'({", ".join(CAPTION_COLUMNS)})'
+)
 
 
 @DATASETS.register_module()
@@ -69,12 +79,12 @@ class KarpathyMatchingDataset(BaseMatchingDataset):
             if entry['split'] not in splits:
                 continue
             check_fields(entry, where, filename=str, filepath=(str, type(None)), sentences=list)
-            captions = []
-            for j, sentence in enumerate(entry['sentences'][: self.max_captions]):
+            captions: list[str] = []
+            for j, sentence in enumerate(entry['sentences']):
+                if len(captions) == self.max_captions:
+                    break
                 check_fields(sentence, f'{where}.sentences[{j}]', raw=str)
-                captions.append(self._caption(sentence['raw'], f'{where}.sentences[{j}]'))
-            if not captions:
-                raise InputError(f'{where}: {shown(entry["filename"])} has no sentences')
+                captions += self._caption(sentence['raw'], f'{where}.sentences[{j}]')
             parts = (self.data_prefix['img'], entry.get('filepath') or '', entry['filename'])
             ori_id = str(entry.get('cocoid', entry.get('imgid', i)))
             images.append(dict(captions=captions, ori_id=ori_id, img_path=os.path.join(*parts)))
@@ -100,8 +110,8 @@ class COCOCaptionsMatchingDataset(BaseMatchingDataset):
         for i, annotation in enumerate(content['annotations']):
             where = f'{self.ann_file}: annotations[{i}]'
             check_fields(annotation, where, image_id=IDENTIFIER, caption=str)
-            text = self._caption(annotation['caption'], where)
-            captions.setdefault(annotation['image_id'], []).append(text)
+            own = captions.setdefault(annotation['image_id'], [])
+            own += self._caption(annotation['caption'], where)
         images = [
             dict(
                 captions=captions.pop(number, []),
@@ -115,11 +125,6 @@ class COCOCaptionsMatchingDataset(BaseMatchingDataset):
                 f'{self.ann_file}: captions of the picture {next(iter(captions))!r}, which is not '
                 'among its images'
             )
-        bare = [image['ori_id'] for image in images if not image['captions']]
-        if bare:
-            raise InputError(
-                f'{self.ann_file}: {len(bare):,} pictures without captions, the first is {bare[0]}'
-            )
         return images
 
 
@@ -127,39 +132,71 @@ class COCOCaptionsMatchingDataset(BaseMatchingDataset):
 class CaptionFileMatchingDataset(BaseMatchingDataset):
     """Load a folder of custom images with a file of captions.
 
-    The file is either text with an image, a tab and a caption per line (``dog.jpg<TAB>A dog
-    runs.``; the name may be followed by ``#0`` as in Flickr30K's ``results_20130124.token``), or
-    ``.jsonl`` with ``{"image": "dog.jpg", "caption": "A dog runs."}``, where ``caption`` may be a
-    list. Images are ordered by their first line.
+    The file is one of these. Images are ordered by their first line.
+
+    - text with an image, a tab and a caption per line (``dog.jpg<TAB>A dog runs.``; the name may be
+      followed by ``#0`` as in Flickr30K's ``results_20130124.token``);
+    - a table with a header: Kaggle's Flickr8k (``image,caption``) and Flickr30k (``image_name|
+      comment_number| comment``), open_clip's pairs (``filepath<TAB>title``), or any other columns
+      named in :data:`~projects.common.files.tables.IMAGE_COLUMNS` and :data:`CAPTION_COLUMNS`,
+      separated by commas, semicolons, tabs or bars;
+    - ``.jsonl`` with ``{"image": "dog.jpg", "caption": "A dog runs."}``, where ``caption`` may be a
+      list.
     """
 
     def load_images(self) -> list[dict]:
         """List the images, ordered by their first line."""
-        read = self._read_jsonl if self.ann_file.endswith('.jsonl') else self._read_tabs
         captions: dict[str, list[str]] = {}
-        for number, line in enumerate(read_lines(self.ann_file), 1):
-            if not line.strip():
-                continue
-            where = f'{self.ann_file}:{number}'
-            name, texts = read(line, where)
-            captions.setdefault(name, []).extend(self._caption(text, where) for text in texts)
+        for where, name, texts in self._entries():
+            own = captions.setdefault(name, [])
+            for text in texts:
+                own += self._caption(text, where)
         return [
             dict(captions=texts, ori_id=name, img_path=os.path.join(self.data_prefix['img'], name))
             for name, texts in captions.items()
         ]
 
+    def _entries(self) -> Iterator[tuple[str, str, list[Any]]]:
+        """Yield place, image and captions of each entry."""
+        lines = read_lines(self.ann_file)
+        read = self._read_jsonl if self.ann_file.endswith('.jsonl') else self._read_tabs
+        header = next((line for line in lines if line.strip()), '')
+        separator = find_separator(header, CAPTION_COLUMNS)
+        if separator and read == self._read_tabs:
+            yield from self._table(separator)
+            return
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                where = f'{self.ann_file}:{number}'
+                yield where, *read(line, where)
+
+    def _table(self, separator: str) -> Iterator[tuple[str, str, list[Any]]]:
+        (place, header), *rows = read_rows(self.ann_file, separator)
+        image, caption = (find_column(header, names) for names in (IMAGE_COLUMNS, CAPTION_COLUMNS))
+        if image is None or caption is None:
+            raise InputError(f'{place}: columns {", ".join(map(shown, header))}, expected {_TABLE}')
+        for where, cells in rows:
+            if len(cells) > len(header):
+                raise InputError(
+                    f'{where}: {len(cells)} cells, expected the {len(header)} of the header; a '
+                    f'caption that holds {separator!r} has to be in quotes'
+                )
+            cells += [''] * (len(header) - len(cells))
+            name = cells[image].strip()
+            if not name:
+                raise InputError(f'{where}: {header[image]}: found nothing, expected an image')
+            yield where, name, [cells[caption]]
+
     def _read_tabs(self, line: str, where: str) -> tuple[str, list[Any]]:
         name, tab, text = line.partition('\t')
         if not tab or not name.strip():
-            raise InputError(f'{where}: {line[:60]!r}, expected picture<TAB>caption')
+            raise InputError(f'{where}: {shown(line)}, expected picture<TAB>caption or {_TABLE}')
         return re.sub(r'#\d+$', '', name.strip()), [text]
 
     def _read_jsonl(self, line: str, where: str) -> tuple[str, list[Any]]:
         entry = parse_json(line, where, '{"image": ..., "caption": ...} on one line')
         check_fields(entry, where, image=str, caption=(str, list))
         texts = entry['caption'] if isinstance(entry['caption'], list) else [entry['caption']]
-        if not texts:
-            raise InputError(f'{where}: image {shown(entry["image"])} without captions')
         return entry['image'], texts
 
 

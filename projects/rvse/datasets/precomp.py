@@ -61,8 +61,9 @@ class PrecompMatchingDataset(BaseMatchingDataset):
         return [
             dict(
                 captions=[
-                    self._caption(text, f'{self.ann_file}:{i * each + j + 1}')
+                    caption
                     for j, text in enumerate(lines[i * each : (i + 1) * each])
+                    for caption in self._caption(text, f'{self.ann_file}:{i * each + j + 1}')
                 ],
                 ori_id=ids[i],
                 region_file=self.region_file,

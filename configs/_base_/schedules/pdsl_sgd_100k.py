@@ -1,4 +1,4 @@
-# PDSL section 4.3: SGD 0.01, 100,000 iterations, a tenth from 70,000 on, 4 GPUs x 1 picture. What
+# PDSL section 4.3: SGD 0.01, 100,000 iterations, a tenth from 70,000 on, 4 GPUs x 1 image. What
 # the paper leaves open is as released: weight decay, biases twice as fast and without decay. The
 # warm-up is neither's: without it one step moves image-level scores from one limit to the other,
 # and the losses rise up to tenfold before they fall (docs/pdsl.md).
