@@ -214,7 +214,7 @@ def rank(monkeypatch) -> Callable[[str], None]:
 
     def set_environment(port: str) -> None:
         names = dict(RANK='3', WORLD_SIZE='4', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
-        local = dict(LOCAL_RANK='3', LOCAL_WORLD_SIZE='4', OMPI_COMM_WORLD_LOCAL_RANK='3')
+        local = dict(LOCAL_RANK='3', OMPI_COMM_WORLD_LOCAL_RANK='3', SLURM_LOCALID='3')
         for name, value in {**names, **local}.items():
             monkeypatch.setenv(name, value)
 
@@ -244,7 +244,7 @@ def test_a_launcher_without_its_environment(toy_config, call_tool) -> None:
     assert 'RANK, WORLD_SIZE' in line and 'torchrun' in line
 
 
-@pytest.mark.parametrize('launcher', ['dist_train.sh', 'pytorch', 'mpi'])
+@pytest.mark.parametrize('launcher', ['dist_train.sh', 'pytorch', 'mpi', 'slurm'])
 def test_more_processes_than_gpus(
     launcher: str, monkeypatch, toy_config, call_tool, free_port, rank
 ) -> None:
@@ -464,6 +464,7 @@ TRAINED = "train_dataloader['dataset'] = dict(dataset, metainfo=dict(classes=('c
         (('cat', 'dog'), HEAD, 'head.num_classes is 3'),
         (('cat', 'dogs'), '', "no category 'dog', one of the classes; it has cat, dogs; nearest"),
         (('dog', 'cat'), '', 'in the order dog, cat and the classes in the order cat, dog'),
+        (('cat', 'dog', 'dog'), '', "two categories have the name 'dog'"),
         (('cat', 'cow', 'dog'), TRAINED, "class 1 is 'cow', but 'dog' in val_dataloader"),
     ],
 )

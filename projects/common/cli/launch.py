@@ -11,6 +11,12 @@ from ..errors import InputError
 __all__ = ['check_gpus', 'check_port', 'check_rank']
 
 _OF_TORCHRUN = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+# The number of processes on this machine, and which of them this one is.
+_LOCAL = {
+    'pytorch': ('LOCAL_WORLD_SIZE', 'LOCAL_RANK'),
+    'mpi': ('OMPI_COMM_WORLD_LOCAL_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+    'slurm': ('SLURM_NTASKS_PER_NODE', 'SLURM_LOCALID'),
+}
 
 
 def check_port(port: int) -> None:
@@ -53,8 +59,7 @@ def check_rank(launcher: str) -> None:
     """Check the environment of a process that a launcher has started.
 
     Args:
-        launcher: 'pytorch', 'slurm' or 'mpi'. Slurm may show each process one GPU of its own, so
-            that the numbers are not compared.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
 
     Raises:
         InputError: The variables of ``torchrun`` are missing, or there is no GPU for the process.
@@ -66,7 +71,6 @@ def check_rank(launcher: str) -> None:
                 f'--launcher pytorch: {", ".join(missing)} not set; start the processes with '
                 'tools/dist_train.sh, tools/dist_test.sh or torchrun'
             )
-        local = os.environ.get('LOCAL_WORLD_SIZE', int(os.environ.get('LOCAL_RANK', 0)) + 1)
-        check_gpus(int(local))
-    elif launcher == 'mpi':
-        check_gpus(int(os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', 0)) + 1)
+    if launcher in _LOCAL:  # MMEngine takes the GPU with the number of the process
+        here, number = (os.environ.get(name, '0') for name in _LOCAL[launcher])
+        check_gpus(max(int(here), int(number) + 1))

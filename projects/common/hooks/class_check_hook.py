@@ -169,6 +169,11 @@ def _category_problems(dataset: Any, loader: str) -> list[str]:
             + (f'; nearest: {near[0]!r}' if near else '')
         ]
     known = [name for name in names if name in classes]
+    twice = next((name for name in known if known.count(name) > 1), None)
+    if twice is not None:
+        return [
+            f'{where}: two categories have the name {twice!r}; mmdet takes them for two classes'
+        ]
     if known and tuple(known) != classes:
         return [
             f'{where}: its categories are in the order {_shown(known)} and the classes in the '
