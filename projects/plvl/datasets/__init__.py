@@ -5,7 +5,6 @@ from .flickr30k_entities import Flickr30kEntitiesDataset
 from .json_lines import JSONLinesGroundingDataset
 from .mixed import MixedGroundingDataset
 from .refer import ReferGroundingDataset
-from .samplers import SameImageSampler
 from .seqtr import SeqTRGroundingDataset
 from .transforms import (
     GroundingResize,
@@ -26,7 +25,6 @@ __all__ = [
     'RandomFlipWithWords',
     'RandomSafeCrop',
     'ReferGroundingDataset',
-    'SameImageSampler',
     'SeqTRGroundingDataset',
     'TransVGGroundingDataset',
     'VisualGenomeRegionDataset',
