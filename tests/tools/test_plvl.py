@@ -226,7 +226,7 @@ def test_three_epochs_of_the_recipe(
     (log,) = folder.glob('*/vis_data/scalars.json')
     rows = [row for row in map(json.loads, log.read_text().splitlines()) if 'lr' in row]
     assert {row['epoch'] for row in rows} == {1, 2, 3}
-    assert len(list(folder.glob('*/vis_data/vis_image/val_*.png'))) == 3 * 4
+    assert len(list(folder.glob('*/vis_data/vis_image/val_*.png'))) == 4
     for row in rows:
         factor = (1 - (row['epoch'] - 1) / 3) ** 0.9
         assert row['base_lr'] == pytest.approx(2.5e-5 * factor, abs=1e-12)

@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
 from PIL import Image
 
 import projects.rvse.register  # noqa: F401
+from projects.common.hooks import visualization_hook
 from projects.rvse.datasets import write_regions
 from projects.rvse.engine import MatchingVisualizationHook
 from projects.rvse.text import Vocabulary
@@ -159,6 +160,12 @@ def test_images_are_represented_by_their_ids(tmp_path):
     assert not MatchingVisualizationHook().draws_answers
     with pytest.raises(ValueError, match='expected a path with {ori_id}'):
         MatchingVisualizationHook(image_pattern='x.jpg')
+    with pytest.MonkeyPatch.context() as patch:  # another process keeps the answers, too
+        patch.setattr(visualization_hook, 'get_rank', lambda: 1)
+        hook = MatchingVisualizationHook()
+        hook.before_val_epoch(runner)
+        hook.after_val_epoch(runner)
+        assert hook.draws_answers
     loop.answers = None
     hook = MatchingVisualizationHook()
     hook.before_val_epoch(runner)

@@ -29,7 +29,7 @@ def draw(visualizer: ArrayVisualizer | None, item: dict, split: str) -> np.ndarr
     if image.dim() != 3:
         raise InputError(f'samples of shape {tuple(image.shape)}: expected images (C, H, W)')
     pixels = image.permute(1, 2, 0).numpy()[..., ::-1]  # the pipelines load BGR
-    if split != 'train' and 'ori_shape' in sample:
+    if split != 'train' and sample is not None and 'ori_shape' in sample:
         # The ground truth of a test is in pixels of the original image.
         pixels = cv2.resize(pixels.copy(), sample.ori_shape[1::-1])
     return visualizer.draw(pixels, sample, draw_pred=False) if visualizer else pixels
