@@ -20,7 +20,7 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.dataset import Compose
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS, METRICS, MODELS
 from mmengine.structures import InstanceData
 from scipy.io import savemat
 
@@ -381,6 +381,20 @@ def _(field) -> None:
     assert 'coco.npy: of coco/test_caps.txt, but f30k.npy is of f30k/test_caps.txt' in last_line(
         done
     )
+
+
+@case('metrics', 'a/000001 and b/000001 in one test set', 'their objects are not mixed up')
+def _(field) -> None:
+    metric = METRICS.build(dict(type='InstanceCocoMetric', metric='bbox'))
+    metric.dataset_meta = dict(classes=('cat',))
+    box = torch.from_numpy(BOX)
+    found = dict(bboxes=box, scores=torch.ones(1), labels=torch.zeros(1).long())
+    truth = [dict(bbox=BOX[0].tolist(), bbox_label=0, ignore_flag=0)]
+    for folder in 'ab':
+        sample = dict(img_id='000001', img_path=f'{folder}/000001.jpg', ori_shape=(24, 32))
+        metric.process({}, [dict(sample, pred_instances=found, instances=truth)])
+    with pytest.raises(InputError, match=r'a/000001.jpg and b/000001.jpg have one img_id'):
+        metric.evaluate(size=2)
 
 
 # ---------------------------------------------------------------------------------------- links

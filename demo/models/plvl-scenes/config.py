@@ -3,16 +3,19 @@ custom_hooks = [
     dict(type='LearnVocabularyHook', vocab_size=1024),
 ]
 custom_imports = dict(
-    allow_failed_imports=False, imports=[
+    allow_failed_imports=False,
+    imports=[
         'projects.plvl.register',
-    ])
+    ],
+)
 data_root = 'data/scenes'
 dataset = dict(
     ann_file='scenes/instances.json',
     data_prefix=dict(img='images/'),
     data_root='data/scenes',
     split_file='scenes/refs(scenes).p',
-    type='ReferGroundingDataset')
+    type='ReferGroundingDataset',
+)
 default_hooks = dict(
     checkpoint=dict(
         by_epoch=False,
@@ -20,7 +23,8 @@ default_hooks = dict(
         max_keep_ckpts=2,
         rule='greater',
         save_best='grounding/rec_acc50',
-        type='AtomicCheckpointHook'),
+        type='AtomicCheckpointHook',
+    ),
     logger=dict(interval=50, type='MainProcessLoggerHook'),
     mean_loss=dict(type='MeanLossHook'),
     nonfinite_loss=dict(mode='stop', type='NonFiniteLossHook'),
@@ -29,12 +33,14 @@ default_hooks = dict(
     reproducibility=dict(type='ReproducibilityHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     timer=dict(type='IterTimerHook'),
-    visualization=dict(interval=1, type='PredictionVisualizationHook'))
+    visualization=dict(interval=1, type='PredictionVisualizationHook'),
+)
 default_scope = 'mmdet'
 env_cfg = dict(
     cudnn_benchmark=False,
     dist_cfg=dict(backend='nccl'),
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+)
 log_level = 'INFO'
 log_processor = dict(by_epoch=False, type='LogProcessor', window_size=50)
 meta_keys = (
@@ -97,7 +103,8 @@ model = dict(
         stem_norm_cfg=dict(type='BN'),
         text_channels=128,
         type='LanguageGuidedViT',
-        window_size=4),
+        window_size=4,
+    ),
     data_preprocessor=dict(
         bgr_to_rgb=True,
         mean=[
@@ -111,7 +118,8 @@ model = dict(
             57.12,
             57.375,
         ],
-        type='mmdet.DetDataPreprocessor'),
+        type='mmdet.DetDataPreprocessor',
+    ),
     decoder=dict(
         channels=128,
         dropout=0.0,
@@ -120,19 +128,20 @@ model = dict(
         num_layers=2,
         text_channels=128,
         type='LanguageFusionDecoder',
-        visual_channels=128),
+        visual_channels=128,
+    ),
     head=dict(
         decode_at='target',
         det_weight=0.5,
         in_channels=128,
-        loss_dice=dict(
-            eps=1.0, loss_weight=2.0, naive_dice=True, type='mmdet.DiceLoss'),
+        loss_dice=dict(eps=1.0, loss_weight=2.0, naive_dice=True, type='mmdet.DiceLoss'),
         loss_mask=dict(alpha=0.5, loss_weight=10.0, type='mmdet.FocalLoss'),
         norm_cfg=dict(type='BN'),
         patch_size=8,
         prior_prob=0.05,
         seg_weight=1.0,
-        type='CollaborativeHead'),
+        type='CollaborativeHead',
+    ),
     text_encoder=dict(
         bert=dict(
             attention_probs_dropout_prob=0.0,
@@ -142,10 +151,13 @@ model = dict(
             max_position_embeddings=64,
             num_attention_heads=4,
             num_hidden_layers=2,
-            vocab_size=1024),
+            vocab_size=1024,
+        ),
         max_tokens=20,
-        type='BERTTextEncoder'),
-    type='PLVL')
+        type='BERTTextEncoder',
+    ),
+    type='PLVL',
+)
 optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0),
     constructor='MuonAdamWConstructor',
@@ -157,8 +169,10 @@ optim_wrapper = dict(
         fused=True,
         lr=0.002,
         type='MuonAdamW',
-        weight_decay=0.02),
-    type='OptimWrapper')
+        weight_decay=0.02,
+    ),
+    type='OptimWrapper',
+)
 param_scheduler = [
     dict(begin=0, by_epoch=False, end=200, start_factor=0.01, type='LinearLR'),
     dict(by_epoch=False, type='CosineAnnealingLR'),
@@ -173,10 +187,14 @@ test_dataloader = dict(
         data_root='data/scenes',
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(keep_ratio=False, scale=(
-                128,
-                128,
-            ), type='GroundingResize'),
+            dict(
+                keep_ratio=False,
+                scale=(
+                    128,
+                    128,
+                ),
+                type='GroundingResize',
+            ),
             dict(type='LoadGroundingAnnotations'),
             dict(
                 meta_keys=(
@@ -193,21 +211,28 @@ test_dataloader = dict(
                     'kind',
                     'with_mask',
                 ),
-                type='mmdet.PackDetInputs'),
+                type='mmdet.PackDetInputs',
+            ),
         ],
         split='test',
         split_file='scenes/refs(scenes).p',
         test_mode=True,
-        type='ReferGroundingDataset'),
+        type='ReferGroundingDataset',
+    ),
     num_workers=0,
-    sampler=dict(shuffle=False, type='DefaultSampler'))
+    sampler=dict(shuffle=False, type='DefaultSampler'),
+)
 test_evaluator = dict(group_by='kind', type='GroundingMetric')
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(keep_ratio=False, scale=(
-        128,
-        128,
-    ), type='GroundingResize'),
+    dict(
+        keep_ratio=False,
+        scale=(
+            128,
+            128,
+        ),
+        type='GroundingResize',
+    ),
     dict(type='LoadGroundingAnnotations'),
     dict(
         meta_keys=(
@@ -224,7 +249,8 @@ test_pipeline = [
             'kind',
             'with_mask',
         ),
-        type='mmdet.PackDetInputs'),
+        type='mmdet.PackDetInputs',
+    ),
 ]
 train_cfg = dict(max_iters=3200, type='IterBasedTrainLoop', val_interval=800)
 train_dataloader = dict(
@@ -237,10 +263,14 @@ train_dataloader = dict(
             dict(type='LoadImageFromFile'),
             dict(type='LoadGroundingAnnotations'),
             dict(prob=0.5, type='RandomFlipWithWords'),
-            dict(keep_ratio=False, scale=(
-                128,
-                128,
-            ), type='GroundingResize'),
+            dict(
+                keep_ratio=False,
+                scale=(
+                    128,
+                    128,
+                ),
+                type='GroundingResize',
+            ),
             dict(
                 meta_keys=(
                     'img_id',
@@ -256,21 +286,28 @@ train_dataloader = dict(
                     'kind',
                     'with_mask',
                 ),
-                type='mmdet.PackDetInputs'),
+                type='mmdet.PackDetInputs',
+            ),
         ],
         split='train',
         split_file='scenes/refs(scenes).p',
-        type='ReferGroundingDataset'),
+        type='ReferGroundingDataset',
+    ),
     num_workers=0,
-    sampler=dict(type='InfiniteSampler'))
+    sampler=dict(type='InfiniteSampler'),
+)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadGroundingAnnotations'),
     dict(prob=0.5, type='RandomFlipWithWords'),
-    dict(keep_ratio=False, scale=(
-        128,
-        128,
-    ), type='GroundingResize'),
+    dict(
+        keep_ratio=False,
+        scale=(
+            128,
+            128,
+        ),
+        type='GroundingResize',
+    ),
     dict(
         meta_keys=(
             'img_id',
@@ -286,7 +323,8 @@ train_pipeline = [
             'kind',
             'with_mask',
         ),
-        type='mmdet.PackDetInputs'),
+        type='mmdet.PackDetInputs',
+    ),
 ]
 val_cfg = dict(type='ValLoop')
 val_dataloader = dict(
@@ -297,10 +335,14 @@ val_dataloader = dict(
         data_root='data/scenes',
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(keep_ratio=False, scale=(
-                128,
-                128,
-            ), type='GroundingResize'),
+            dict(
+                keep_ratio=False,
+                scale=(
+                    128,
+                    128,
+                ),
+                type='GroundingResize',
+            ),
             dict(type='LoadGroundingAnnotations'),
             dict(
                 meta_keys=(
@@ -317,18 +359,22 @@ val_dataloader = dict(
                     'kind',
                     'with_mask',
                 ),
-                type='mmdet.PackDetInputs'),
+                type='mmdet.PackDetInputs',
+            ),
         ],
         split='val',
         split_file='scenes/refs(scenes).p',
         test_mode=True,
-        type='ReferGroundingDataset'),
+        type='ReferGroundingDataset',
+    ),
     num_workers=0,
-    sampler=dict(shuffle=False, type='DefaultSampler'))
+    sampler=dict(shuffle=False, type='DefaultSampler'),
+)
 val_evaluator = dict(group_by='kind', type='GroundingMetric')
 visualizer = dict(
     name='visualizer',
     type='GroundingVisualizer',
     vis_backends=[
         dict(type='LocalVisBackend'),
-    ])
+    ],
+)
