@@ -211,7 +211,7 @@ BAD_MASKS = {
     'outside': ([[500, 500, 510, 500, 510, 510]], 'no pixel'),
     'number': (3, 'int'),
     'no_counts': (dict(size=[60, 80]), 'needs'),
-    'rle_size': (dict(size=[80, 60], counts=[0, 4800]), '60x80 for a picture of 80x60'),
+    'rle_size': (dict(size=[80, 60], counts=[0, 4800]), '60x80 for an image of 80x60'),
     'rle_sum': (dict(size=[60, 80], counts=[5, 5]), 'add up'),
     'rle_empty': (dict(size=[60, 80], counts=[4800]), 'no pixel'),
     'rle_garbage': (dict(size=[60, 80], counts='~~~~zzzz'), 'character'),
@@ -366,7 +366,7 @@ def test_hostile_split_file(refer):
 
 
 def test_existence_checks_list_each_folder_once(tmp_path):
-    # 20,000 references over 2,000 pictures; a stat for each would be counted in seconds on a
+    # 20,000 references over 2,000 images; a stat for each would be counted in seconds on a
     # network file system. Here only the number of listings is checked, and a generous time.
     refer = Refer(tmp_path)
     for i in range(2000):
@@ -382,7 +382,7 @@ def test_existence_checks_list_each_folder_once(tmp_path):
     assert time.perf_counter() - start < 20
 
 
-# ---- broken pictures
+# ---- broken images
 
 
 @pytest.mark.parametrize('damage', ['truncated', 'no_image', 'empty', 'deleted'])
@@ -398,12 +398,12 @@ def test_broken_pictures(refer, damage, log):
     elif damage == 'deleted':
         path.unlink()
     else:
-        path.write_text('no picture' if damage == 'no_image' else '')
+        path.write_text('no image' if damage == 'no_image' else '')
     for dataset in (strict, test):
         with pytest.raises(ValueError, match=r'img1.jpg \(img_id 1, ref_id 0, ann_id 10\): broken'):
             dataset[0]
     np.random.seed(0)
-    for index in range(3):  # each is replaced by the only sample of the other picture
+    for index in range(3):  # each is replaced by the only sample of the other image
         assert lenient[index]['data_samples'].text == 'fine'
     assert len(log) == 1 and 'img1.jpg' in log[0] and '1 such files so far' in log[0]
 
@@ -437,7 +437,7 @@ def test_broken_pictures_in_worker_processes(refer):
 
 def test_picture_of_another_size_than_annotated(refer):
     _image(refer.root / 'images' / 'img1.jpg', width=60, height=80)
-    with pytest.raises(ValueError, match='wrong image size: the picture has 60x80'):
+    with pytest.raises(ValueError, match='wrong image size: the image has 60x80'):
         refer.build(pipeline=LOAD)[0]
 
 
@@ -598,14 +598,14 @@ def test_json_lines_problems_found_when_loading(tmp_path):
         pipeline=LOAD,
     )
     for index, message in enumerate(
-        ('outside of the picture of 80x60', '10x10 pixels, the picture 80x60', 'all zero', 'box')
+        ('outside of the image of 80x60', '10x10 pixels, the image 80x60', 'all zero', 'box')
     ):
         with pytest.raises(ValueError, match=rf'a\.png \(img_id a\.png, ref_id .*{message}'):
             dataset[index]
 
 
 def test_exif_orientation(tmp_path):
-    # Stored lying (80 wide), shown upright (60 wide): the annotation is for the upright picture.
+    # Stored lying (80 wide), shown upright (60 wide): the annotation is for the upright image.
     array = np.zeros((60, 80, 3), dtype=np.uint8)
     array[:, :40] = 255
     exif = Image.Exif()

@@ -23,7 +23,7 @@ WORDS = ['left', 'the dog', 'ein grüner Hut', '赤い車', 'x' * 40, 'a "quoted
 
 
 def write(root: Path, num_images: int = 40, seed: int = 0, regions_each: int = 8) -> None:
-    """Random regions, of which some have no area, leave their picture, or have no words."""
+    """Random regions, of which some have no area, leave their image, or have no words."""
     rng = random.Random(seed)
     images, entries, region_id = [], [], 0
     for i in range(1, num_images + 1):

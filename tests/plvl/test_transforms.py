@@ -21,7 +21,7 @@ META_KEYS = ('img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'text
 
 
 def _results(box=(20.25, 30.5, 60.75, 50.0), height=120, width=160, text='the cup', mask=True):
-    """A loaded picture in which exactly the box's pixels are bright."""
+    """A loaded image in which exactly the box's pixels are bright."""
     rows, columns = np.mgrid[:height, :width] + 0.5
     inside = (columns > box[0]) & (columns < box[2]) & (rows > box[1]) & (rows < box[3])
     img = np.where(inside[..., None], 255, 0).astype(np.uint8).repeat(3, axis=2)
@@ -47,7 +47,7 @@ def _load(**kwargs):
 
 
 def _agree(results, tolerance=1.5):
-    """Picture, mask and box show the same object, up to the rounding of a resize."""
+    """Image, mask and box show the same object, up to the rounding of a resize."""
     height, width = results['img_shape']
     assert results['img'].shape[:2] == (height, width)
     mask = results['gt_masks'].masks[0]
@@ -84,7 +84,7 @@ def test_without_mask_it_is_all_zero_and_flagged():
 @pytest.mark.parametrize(
     'change, message',
     [
-        (dict(height=160, width=120), 'wrong image size: the picture has 160x120'),
+        (dict(height=160, width=120), 'wrong image size: the image has 160x120'),
         (dict(bbox=[0, 0, 500, 10]), 'degenerate box'),
         (dict(mask=[[1, 2, 3, 4]]), 'invalid mask'),
         (dict(mask=[[500, 500, 520, 500, 520, 520]]), 'invalid mask'),

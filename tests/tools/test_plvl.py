@@ -1,4 +1,4 @@
-"""The tools on a small PLVL: several processes, kill and resume, wrong input, real pictures."""
+"""The tools on a small PLVL: several processes, kill and resume, wrong input, real images."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_user_errors_are_one_line(repo_root, option, words, tool) -> None:
 
 
 def test_real_pictures(repo_root, shared_data, tool, call_tool, tmp_path, monkeypatch) -> None:
-    """Real RefCOCO trains, is tested on all its splits, and pictures are drawn."""
+    """Real RefCOCO trains, is tested on all its splits, and images are drawn."""
     env = dict(DATA_ROOT=str(shared_data / 'refcoco_sample'))
     monkeypatch.setenv('DATA_ROOT', env['DATA_ROOT'])
     config = repo_root / CONFIG

@@ -42,7 +42,7 @@ test_cfg = dict(type='MatchingTestLoop', num_folds=3, fold_size=9, block_size=4)
 
 
 def test_two_processes_equal_one(tmp_path, repo_root, tool, free_port):
-    """27 pictures do not divide by two: the sampler fills up, and nothing counts twice."""
+    """27 images do not divide by two: the sampler fills up, and nothing counts twice."""
     rng = np.random.default_rng(0)
     words = [f'w{i}' for i in range(20)]
     texts = [' '.join(rng.choice(words, rng.integers(2, 8))) for _ in range(27 * 5)]

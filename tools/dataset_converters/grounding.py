@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--by', help='which refs(BY).p of the refer layout to read, or the name of the one to write'
     )
-    parser.add_argument('--images', help='folder of the pictures, to check and to read sizes from')
+    parser.add_argument('--images', help='folder of the images, to check and to read sizes from')
     parser.add_argument('--splits', nargs='+', help='only these splits')
     parser.add_argument(
         '--sentence-key',
@@ -195,7 +195,7 @@ def verify(args: argparse.Namespace, kind: str) -> None:
         if not absent and len(compared) == len(splits):
             problems += compare('total', counts['total'], published['total'])
     if args.images:
-        problems += missing_pictures(args.images, splits)
+        problems += missing_images(args.images, splits)
     for problem in problems:
         print(f'MISSING  {problem}')
     if problems:
@@ -209,7 +209,7 @@ def verify(args: argparse.Namespace, kind: str) -> None:
         )
 
 
-def missing_pictures(images: str, splits: dict[str, list[dict]]) -> list[str]:
+def missing_images(images: str, splits: dict[str, list[dict]]) -> list[str]:
     if not os.path.isdir(images):
         raise InputError(f'--images {images}: no such folder')
     lines = []
@@ -219,7 +219,7 @@ def missing_pictures(images: str, splits: dict[str, list[dict]]) -> list[str]:
         if absent:
             shown = ', '.join(absent[:5]) + (', ...' if len(absent) > 5 else '')
             lines.append(
-                f'{split}: {len(absent):,} of {len(names):,} pictures are not in {images}: {shown}'
+                f'{split}: {len(absent):,} of {len(names):,} images are not in {images}: {shown}'
             )
     return lines
 

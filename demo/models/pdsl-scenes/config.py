@@ -8,9 +8,11 @@ classes = (
     'heart',
 )
 custom_imports = dict(
-    allow_failed_imports=False, imports=[
+    allow_failed_imports=False,
+    imports=[
         'projects.pdsl.register',
-    ])
+    ],
+)
 data_root = 'data/scenes'
 dataset = dict(
     data_prefix=dict(img='images/'),
@@ -23,17 +25,18 @@ dataset = dict(
             'star',
             'cross',
             'heart',
-        )),
+        )
+    ),
     pipeline=[
         dict(backend_args=dict(backend='any_image'), type='LoadImageFromFile'),
+        dict(folder='data/scenes/proposals', max_proposals=250, type='LoadStoredProposals'),
         dict(
-            folder='data/scenes/proposals',
-            max_proposals=250,
-            type='LoadStoredProposals'),
-        dict(scale=(
-            128,
-            128,
-        ), type='mmdet.Resize'),
+            scale=(
+                128,
+                128,
+            ),
+            type='mmdet.Resize',
+        ),
         dict(min_side=8, type='ProjectProposals'),
         dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True),
         dict(
@@ -45,10 +48,12 @@ dataset = dict(
                 'scale_factor',
                 'instances',
             ),
-            type='mmdet.PackDetInputs'),
+            type='mmdet.PackDetInputs',
+        ),
     ],
     test_mode=True,
-    type='COCOInstanceDataset')
+    type='COCOInstanceDataset',
+)
 default_hooks = dict(
     checkpoint=dict(
         by_epoch=False,
@@ -56,9 +61,9 @@ default_hooks = dict(
         max_keep_ckpts=2,
         rule='greater',
         save_best='coco/segm_mAP_50',
-        type='AtomicCheckpointHook'),
-    logger=dict(
-        interval=50, log_metric_by_epoch=False, type='MainProcessLoggerHook'),
+        type='AtomicCheckpointHook',
+    ),
+    logger=dict(interval=50, log_metric_by_epoch=False, type='MainProcessLoggerHook'),
     mean_loss=dict(type='MeanLossHook'),
     nonfinite_loss=dict(mode='stop', type='NonFiniteLossHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),
@@ -66,12 +71,14 @@ default_hooks = dict(
     reproducibility=dict(type='ReproducibilityHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     timer=dict(type='IterTimerHook'),
-    visualization=dict(type='PredictionVisualizationHook'))
+    visualization=dict(type='PredictionVisualizationHook'),
+)
 default_scope = 'mmdet'
 env_cfg = dict(
     cudnn_benchmark=False,
     dist_cfg=dict(backend='nccl'),
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+)
 log_level = 'INFO'
 log_processor = dict(by_epoch=False, type='LogProcessor', window_size=50)
 model = dict(
@@ -87,18 +94,18 @@ model = dict(
         norm_cfg=dict(num_groups=8, type='GN'),
         norm_eval=False,
         num_stages=3,
-        out_indices=(2, ),
+        out_indices=(2,),
         pools=(
             1,
             1,
             0,
         ),
         stem_channels=16,
-        type='ResNetWS'),
+        type='ResNetWS',
+    ),
     cue=dict(
-        cue=dict(iterations=1, type='GrabCutCue'),
-        folder='data/scenes/cues',
-        type='CachedCue'),
+        cue=dict(iterations=1, type='GrabCutCue'), folder='data/scenes/cues', type='CachedCue'
+    ),
     data_preprocessor=dict(
         bgr_to_rgb=True,
         mean=[
@@ -112,7 +119,8 @@ model = dict(
             57.12,
             57.375,
         ],
-        type='mmdet.DetDataPreprocessor'),
+        type='mmdet.DetDataPreprocessor',
+    ),
     roi_head=dict(
         assigner=dict(iou_thr=0.5, type='OverlapAssigner'),
         bbox_head=dict(
@@ -125,16 +133,17 @@ model = dict(
             init_cfg=None,
             num_classes=6,
             num_refinements=3,
-            type='PDSLBoxHead'),
+            type='PDSLBoxHead',
+        ),
         bbox_roi_extractor=dict(
             featmap_strides=[
                 4,
             ],
             out_channels=64,
             roi_layer=dict(output_size=7, type='RoIPool'),
-            type='PortableRoIExtractor'),
-        loss_correlation=dict(
-            average='proposals', type='InstanceCorrelationLoss'),
+            type='PortableRoIExtractor',
+        ),
+        loss_correlation=dict(average='proposals', type='InstanceCorrelationLoss'),
         loss_mask=dict(type='PseudoMaskLoss'),
         loss_mil=dict(type='MILLoss'),
         loss_refine=dict(type='RefinementLoss'),
@@ -144,24 +153,30 @@ model = dict(
             num_classes=6,
             num_convs=2,
             num_specific=2,
-            type='PDSLMaskHead'),
+            type='PDSLMaskHead',
+        ),
         mask_roi_extractor=dict(
             featmap_strides=[
                 4,
             ],
             out_channels=64,
             roi_layer=dict(output_size=14, sampling_ratio=0, type='RoIAlign'),
-            type='PortableRoIExtractor'),
+            type='PortableRoIExtractor',
+        ),
         miner=dict(type='TopBoxMiner'),
         num_seeds=3,
-        type='PDSLRoIHead'),
+        type='PDSLRoIHead',
+    ),
     test_cfg=dict(
         rcnn=dict(
             mask_thr_binary=0.5,
             max_per_img=100,
             nms=dict(iou_threshold=0.5, type='nms'),
-            score_thr=0.01)),
-    type='PDSL')
+            score_thr=0.01,
+        )
+    ),
+    type='PDSL',
+)
 optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0),
     constructor='MuonAdamWConstructor',
@@ -173,8 +188,10 @@ optim_wrapper = dict(
         fused=True,
         lr=0.002,
         type='MuonAdamW',
-        weight_decay=0.02),
-    type='OptimWrapper')
+        weight_decay=0.02,
+    ),
+    type='OptimWrapper',
+)
 param_scheduler = [
     dict(begin=0, by_epoch=False, end=50, start_factor=0.02, type='LinearLR'),
     dict(by_epoch=False, type='CosineAnnealingLR'),
@@ -195,19 +212,18 @@ test_dataloader = dict(
                 'star',
                 'cross',
                 'heart',
-            )),
+            )
+        ),
         pipeline=[
+            dict(backend_args=dict(backend='any_image'), type='LoadImageFromFile'),
+            dict(folder='data/scenes/proposals', max_proposals=250, type='LoadStoredProposals'),
             dict(
-                backend_args=dict(backend='any_image'),
-                type='LoadImageFromFile'),
-            dict(
-                folder='data/scenes/proposals',
-                max_proposals=250,
-                type='LoadStoredProposals'),
-            dict(scale=(
-                128,
-                128,
-            ), type='mmdet.Resize'),
+                scale=(
+                    128,
+                    128,
+                ),
+                type='mmdet.Resize',
+            ),
             dict(min_side=8, type='ProjectProposals'),
             dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True),
             dict(
@@ -219,29 +235,35 @@ test_dataloader = dict(
                     'scale_factor',
                     'instances',
                 ),
-                type='mmdet.PackDetInputs'),
+                type='mmdet.PackDetInputs',
+            ),
         ],
         test_mode=True,
-        type='COCOInstanceDataset'),
+        type='COCOInstanceDataset',
+    ),
     num_workers=0,
-    sampler=dict(shuffle=False, type='DefaultSampler'))
+    sampler=dict(shuffle=False, type='DefaultSampler'),
+)
 test_evaluator = [
-    dict(metric=[
-        'bbox',
-        'segm',
-    ], type='InstanceCocoMetric'),
+    dict(
+        metric=[
+            'bbox',
+            'segm',
+        ],
+        type='InstanceCocoMetric',
+    ),
     dict(type='TagMetric'),
 ]
 test_pipeline = [
     dict(backend_args=dict(backend='any_image'), type='LoadImageFromFile'),
+    dict(folder='data/scenes/proposals', max_proposals=250, type='LoadStoredProposals'),
     dict(
-        folder='data/scenes/proposals',
-        max_proposals=250,
-        type='LoadStoredProposals'),
-    dict(scale=(
-        128,
-        128,
-    ), type='mmdet.Resize'),
+        scale=(
+            128,
+            128,
+        ),
+        type='mmdet.Resize',
+    ),
     dict(min_side=8, type='ProjectProposals'),
     dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True),
     dict(
@@ -253,7 +275,8 @@ test_pipeline = [
             'scale_factor',
             'instances',
         ),
-        type='mmdet.PackDetInputs'),
+        type='mmdet.PackDetInputs',
+    ),
 ]
 train_cfg = dict(max_iters=600, type='IterBasedTrainLoop', val_interval=300)
 train_dataloader = dict(
@@ -270,17 +293,18 @@ train_dataloader = dict(
                 'star',
                 'cross',
                 'heart',
-            )),
+            )
+        ),
         pipeline=[
             dict(type='LoadImageFromFile'),
+            dict(folder='data/scenes/proposals', max_proposals=250, type='LoadStoredProposals'),
             dict(
-                folder='data/scenes/proposals',
-                max_proposals=250,
-                type='LoadStoredProposals'),
-            dict(scale=(
-                128,
-                128,
-            ), type='mmdet.Resize'),
+                scale=(
+                    128,
+                    128,
+                ),
+                type='mmdet.Resize',
+            ),
             dict(prob=0.5, type='mmdet.RandomFlip'),
             dict(min_side=8, type='ProjectProposals'),
             dict(
@@ -295,21 +319,24 @@ train_dataloader = dict(
                     'homography_matrix',
                     'ori_proposals',
                 ),
-                type='mmdet.PackDetInputs'),
+                type='mmdet.PackDetInputs',
+            ),
         ],
-        type='TagFileDataset'),
+        type='TagFileDataset',
+    ),
     num_workers=0,
-    sampler=dict(shuffle=True, type='InfiniteSampler'))
+    sampler=dict(shuffle=True, type='InfiniteSampler'),
+)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
+    dict(folder='data/scenes/proposals', max_proposals=250, type='LoadStoredProposals'),
     dict(
-        folder='data/scenes/proposals',
-        max_proposals=250,
-        type='LoadStoredProposals'),
-    dict(scale=(
-        128,
-        128,
-    ), type='mmdet.Resize'),
+        scale=(
+            128,
+            128,
+        ),
+        type='mmdet.Resize',
+    ),
     dict(prob=0.5, type='mmdet.RandomFlip'),
     dict(min_side=8, type='ProjectProposals'),
     dict(
@@ -324,7 +351,8 @@ train_pipeline = [
             'homography_matrix',
             'ori_proposals',
         ),
-        type='mmdet.PackDetInputs'),
+        type='mmdet.PackDetInputs',
+    ),
 ]
 tta_model = dict(type='PDSLTTAModel')
 val_cfg = dict(type='ValLoop')
@@ -342,19 +370,18 @@ val_dataloader = dict(
                 'star',
                 'cross',
                 'heart',
-            )),
+            )
+        ),
         pipeline=[
+            dict(backend_args=dict(backend='any_image'), type='LoadImageFromFile'),
+            dict(folder='data/scenes/proposals', max_proposals=250, type='LoadStoredProposals'),
             dict(
-                backend_args=dict(backend='any_image'),
-                type='LoadImageFromFile'),
-            dict(
-                folder='data/scenes/proposals',
-                max_proposals=250,
-                type='LoadStoredProposals'),
-            dict(scale=(
-                128,
-                128,
-            ), type='mmdet.Resize'),
+                scale=(
+                    128,
+                    128,
+                ),
+                type='mmdet.Resize',
+            ),
             dict(min_side=8, type='ProjectProposals'),
             dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True),
             dict(
@@ -366,17 +393,23 @@ val_dataloader = dict(
                     'scale_factor',
                     'instances',
                 ),
-                type='mmdet.PackDetInputs'),
+                type='mmdet.PackDetInputs',
+            ),
         ],
         test_mode=True,
-        type='COCOInstanceDataset'),
+        type='COCOInstanceDataset',
+    ),
     num_workers=0,
-    sampler=dict(shuffle=False, type='DefaultSampler'))
+    sampler=dict(shuffle=False, type='DefaultSampler'),
+)
 val_evaluator = [
-    dict(metric=[
-        'bbox',
-        'segm',
-    ], type='InstanceCocoMetric'),
+    dict(
+        metric=[
+            'bbox',
+            'segm',
+        ],
+        type='InstanceCocoMetric',
+    ),
     dict(type='TagMetric'),
 ]
 visualizer = dict(
@@ -384,4 +417,5 @@ visualizer = dict(
     type='InstanceVisualizer',
     vis_backends=[
         dict(type='LocalVisBackend'),
-    ])
+    ],
+)

@@ -10,8 +10,8 @@ from projects.common.errors import InputError
 from projects.common.files.annotation_files import by_id, read_json
 
 from .identity import without_suffix
+from .images import list_images
 from .known_images import _finder
-from .pictures import list_pictures
 
 __all__ = ['mmdet_keys']
 
@@ -41,7 +41,7 @@ def mmdet_keys(
             raise InputError(
                 f'{images}: a folder of images does not say their ids; give the COCO json that does'
             )
-        paths = list_pictures(images).values()
+        paths = list_images(images).values()
         find = _finder(
             {os.path.relpath(path, images): os.path.abspath(path) for path in paths}, keys
         )

@@ -91,12 +91,12 @@ def check_box(box: Any, height: int | None, width: int | None) -> list[float]:
         return numbers
     if min(x1, y1) < -_MAX_OVERFLOW or x2 > width + _MAX_OVERFLOW or y2 > height + _MAX_OVERFLOW:
         raise InvalidSampleError(
-            f'degenerate box: {numbers} is outside of the picture of {width}x{height} pixels'
+            f'degenerate box: {numbers} is outside of the image of {width}x{height} pixels'
         )
     clipped = [max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))]
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
         raise InvalidSampleError(
-            f'degenerate box: {numbers} has no area inside the picture of {width}x{height} pixels'
+            f'degenerate box: {numbers} has no area inside the image of {width}x{height} pixels'
         )
     return clipped
 
@@ -161,7 +161,7 @@ def check_mask(mask: Any, height: int | None, width: int | None) -> list[list[fl
     if height is not None and width is not None:
         rles = mask_utils.frPyObjects(polygons, height, width)
         if not mask_utils.area(rles).any():
-            raise InvalidSampleError('invalid mask: the polygons cover no pixel of the picture')
+            raise InvalidSampleError('invalid mask: the polygons cover no pixel of the image')
     return polygons
 
 
@@ -176,7 +176,7 @@ def _check_rle(mask: dict, height: int | None, width: int | None) -> dict:
         ) from None
     if height is not None and width is not None and (h, w) != (height, width):
         raise InvalidSampleError(
-            f'invalid mask: RLE of size {w}x{h} for a picture of {width}x{height} pixels'
+            f'invalid mask: RLE of size {w}x{h} for an image of {width}x{height} pixels'
         )
     try:
         runs = counts if isinstance(counts, list) else _decode_counts(counts)

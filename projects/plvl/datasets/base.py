@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 
 from projects.common.errors import InputError
 from projects.common.files.image_reader import read_any_image
-from projects.common.files.pictures import image_problem
+from projects.common.files.images import image_problem
 
 from .annotations import (
     InvalidSampleError,
@@ -255,7 +255,7 @@ class BaseGroundingDataset(BaseDataset):
         if source is not None and self.source_folders:
             if source not in self.source_folders:
                 raise InputError(
-                    f'{reference["where"]}: a picture of {source!r}, which is not in '
+                    f'{reference["where"]}: an image of {source!r}, which is not in '
                     f'source_folders {sorted(self.source_folders)}'
                 )
             reference['img_name'] = os.path.join(self.source_folders[source], reference['img_name'])
@@ -361,12 +361,12 @@ class BaseGroundingDataset(BaseDataset):
                 shuffled.append({**sample, 'text': other['text'], 'kind': other['kind']})
         print_log(
             f'{type(self).__name__}: sentences replaced by ones about another object of the same '
-            f'picture; {len(samples) - len(shuffled)} of {len(samples)} samples left out because '
-            'their picture has sentences about one object only',
+            f'image; {len(samples) - len(shuffled)} of {len(samples)} samples left out because '
+            'their image has sentences about one object only',
             'current',
         )
         if not shuffled:
-            raise InputError(f'{self.ann_file}: no picture has sentences about two objects')
+            raise InputError(f'{self.ann_file}: no image has sentences about two objects')
         return shuffled
 
     def get_data_info(self, idx: int) -> dict:

@@ -181,7 +181,7 @@ def read_references(dataset: BaseGroundingDataset, need_sizes: bool = False) -> 
         reference = _complete(raw, samples, dataset.image_keys[samples[0]['img_path']][0])
         if need_sizes and reference['height'] is None:
             raise InputError(
-                f'{raw["where"]}: the size of the picture is not annotated, and the format to '
+                f'{raw["where"]}: the size of the image is not annotated, and the format to '
                 'write needs it; say --images to read it from there'
             )
         first = merged.setdefault(_identity(dataset, reference, raw), reference)

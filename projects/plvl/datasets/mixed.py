@@ -90,7 +90,7 @@ class MixedGroundingDataset(ConcatDataset):
             self._check_identities(dataset)
             excluded.update(key for keys in dataset.image_keys.values() for key in keys)
         lines = [
-            f'MixedGroundingDataset: {len(self.datasets)} data sets, less the pictures of '
+            f'MixedGroundingDataset: {len(self.datasets)} data sets, less the images of '
             f'{len(self.exclude)} others'
         ]
         for dataset in self.datasets:
@@ -104,7 +104,7 @@ class MixedGroundingDataset(ConcatDataset):
         self.datasets = [dataset for dataset in self.datasets if len(dataset)]
         if not self.datasets:
             raise InputError(
-                'MixedGroundingDataset: nothing is left: every picture is among those to exclude'
+                'MixedGroundingDataset: nothing is left: every image is among those to exclude'
             )
         self.exclude = []
         super().full_init()
@@ -116,7 +116,7 @@ class MixedGroundingDataset(ConcatDataset):
             key[0] == 'vg' for keys in dataset.image_keys.values() for key in keys
         ):
             raise InputError(
-                f"{dataset.ann_file}: it has pictures of Visual Genome, some of which are COCO's; "
+                f"{dataset.ann_file}: it has images of Visual Genome, some of which are COCO's; "
                 "set vg_image_data of this data set to Visual Genome's image_data.json, which "
                 'says which'
             )
@@ -137,6 +137,6 @@ def _describe_removal(dataset: BaseGroundingDataset) -> list[str]:
     split = getattr(dataset, 'split', None)
     return [
         f'{name}{f" {split}" if split else ""}, {source}: removed {count[2]:,} of {count[3]:,} '
-        f'pictures with {count[0]:,} of {count[1]:,} sentences'
+        f'images with {count[0]:,} of {count[1]:,} sentences'
         for source, count in sorted(counts.items())
     ]

@@ -67,7 +67,7 @@ class LoadGroundingAnnotations(LoadAnnotations):
         annotated = (results.get('height'), results.get('width'))
         if None not in annotated and annotated != (height, width):
             raise InvalidSampleError(
-                f'wrong image size: the picture has {width}x{height} pixels (EXIF orientation '
+                f'wrong image size: the image has {width}x{height} pixels (EXIF orientation '
                 f'applied), its annotation is for {annotated[1]}x{annotated[0]}'
             )
         for instance in results['instances']:
@@ -78,7 +78,7 @@ class LoadGroundingAnnotations(LoadAnnotations):
             size = instance['mask']['size'] if isinstance(instance.get('mask'), dict) else None
             if size is not None and tuple(size) != (height, width):
                 raise InvalidSampleError(
-                    f'invalid mask: it has {size[1]}x{size[0]} pixels, the picture {width}x{height}'
+                    f'invalid mask: it has {size[1]}x{size[0]} pixels, the image {width}x{height}'
                 )
         results['with_mask'] = all('mask' in instance for instance in results['instances'])
         return super().transform(results)
@@ -87,7 +87,7 @@ class LoadGroundingAnnotations(LoadAnnotations):
         if results['with_mask']:
             super()._load_masks(results)
             if not results['gt_masks'].masks.any() or results['gt_ignore_flags'].any():
-                raise InvalidSampleError('invalid mask: it covers no pixel of the picture')
+                raise InvalidSampleError('invalid mask: it covers no pixel of the image')
         else:
             height, width = results['ori_shape']
             empty = np.zeros((len(results['instances']), height, width), dtype=np.uint8)

@@ -72,8 +72,8 @@ class TransVGGroundingDataset(BaseGroundingDataset):
             where = f'{self.ann_file}: entry {index}'
             if not isinstance(entry, (tuple, list)) or len(entry) not in (3, 5):
                 raise InputError(
-                    f'{where}: expected (picture, mask file or collection, box, sentence, '
-                    f'attributes) or (picture, box, phrase), found {shown(entry, 80)}'
+                    f'{where}: expected (image, mask file or collection, box, sentence, '
+                    f'attributes) or (image, box, phrase), found {shown(entry, 80)}'
                 )
             if len(entry) == 3:
                 (img_name, box, text), ann_id = entry, None
@@ -84,7 +84,7 @@ class TransVGGroundingDataset(BaseGroundingDataset):
                 if source is None and is_referit:
                     source = 'saiapr'
             if not isinstance(img_name, str):
-                raise InputError(f'{where}: picture: expected a file name, found {shown(img_name)}')
+                raise InputError(f'{where}: image: expected a file name, found {shown(img_name)}')
             reference = dict(
                 where=f'{where} ({shown(img_name)})',
                 img_name=img_name,

@@ -254,7 +254,7 @@ def _field_name(record: Record, field: str, kept: Sequence[str]) -> list[str]:
 def _groupings(records: Sequence[Record]) -> dict[str, tuple[Callable, list[str]]]:
     """Return for each title the function that names a record's groups, and all groups in order."""
     groupings: dict[str, tuple[Callable, list[str]]] = {
-        'Object size (box, of the picture)': (_size_name, _size_names()),
+        'Object size (box, of the image)': (_size_name, _size_names()),
         'Sentence length (words)': (_length_name, _length_names()),
         'Direction words': (_direction_names, [*DIRECTIONS, 'none of these']),
     }

@@ -199,7 +199,7 @@ class GroundingMetric(BaseMetric):
         if pred.shape != truth.shape:
             raise InputError(
                 f'{where}: predicted mask of shape {pred.shape}, ground truth {truth.shape} '
-                '(both are expected in pixels of the original picture)'
+                '(both are expected in pixels of the original image)'
             )
         return mask_areas(pred, truth)
 
