@@ -1,10 +1,12 @@
 """Grounding datasets in several annotation formats, and their augmentations."""
 
-from .base import BaseGroundingDataset
+from .checks import Invalid
+from .dataset import GroundingDataset
 from .flickr30k_entities import Flickr30kEntitiesDataset
 from .json_lines import JSONLinesGroundingDataset
 from .mixed import MixedGroundingDataset
 from .refer import ReferGroundingDataset
+from .reference import Reference, Sentence, Target
 from .seqtr import SeqTRGroundingDataset
 from .transforms import (
     GroundingResize,
@@ -16,16 +18,20 @@ from .transvg import TransVGGroundingDataset
 from .visual_genome import VisualGenomeRegionDataset
 
 __all__ = [
-    'BaseGroundingDataset',
     'Flickr30kEntitiesDataset',
+    'GroundingDataset',
     'GroundingResize',
+    'Invalid',
     'JSONLinesGroundingDataset',
     'LoadGroundingAnnotations',
     'MixedGroundingDataset',
     'RandomFlipWithWords',
     'RandomSafeCrop',
+    'Reference',
     'ReferGroundingDataset',
+    'Sentence',
     'SeqTRGroundingDataset',
+    'Target',
     'TransVGGroundingDataset',
     'VisualGenomeRegionDataset',
 ]

@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS
 
 from projects.common.errors import InputError
 
-from .base import BaseGroundingDataset
+from .dataset import GroundingDataset
 from .image_identity import ImageKey
 
 __all__ = ['MixedGroundingDataset']
@@ -52,7 +52,7 @@ class MixedGroundingDataset(ConcatDataset):
              exclude=[dict(type='ReferGroundingDataset', split='val', ...), ...])
     """
 
-    datasets: list[BaseGroundingDataset]
+    datasets: list[GroundingDataset]
 
     def __init__(
         self,
@@ -72,9 +72,9 @@ class MixedGroundingDataset(ConcatDataset):
         super().__init__(members, lazy_init=lazy_init)
 
     @staticmethod
-    def _build(cfg: dict) -> BaseGroundingDataset:
+    def _build(cfg: dict) -> GroundingDataset:
         dataset = DATASETS.build(cfg)
-        if not isinstance(dataset, BaseGroundingDataset):
+        if not isinstance(dataset, GroundingDataset):
             raise InputError(
                 f'MixedGroundingDataset: {type(dataset).__name__} is no grounding data set'
             )
@@ -110,7 +110,7 @@ class MixedGroundingDataset(ConcatDataset):
         super().full_init()
 
     @staticmethod
-    def _check_identities(dataset: BaseGroundingDataset) -> None:
+    def _check_identities(dataset: GroundingDataset) -> None:
         """Reject Visual Genome images if it is unknown whether they come from COCO."""
         if dataset.vg_image_data is None and any(
             key[0] == 'vg' for keys in dataset.image_keys.values() for key in keys
@@ -122,7 +122,7 @@ class MixedGroundingDataset(ConcatDataset):
             )
 
 
-def _describe_removal(dataset: BaseGroundingDataset) -> list[str]:
+def _describe_removal(dataset: GroundingDataset) -> list[str]:
     """Describe what was removed from a dataset, one line per image collection."""
     # source -> [sentences removed, sentences, images removed, images]
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
@@ -132,11 +132,11 @@ def _describe_removal(dataset: BaseGroundingDataset) -> list[str]:
         count = counts[keys[0][0]]
         for i, value in enumerate((sentences * is_removed, sentences, is_removed, 1)):
             count[i] += value
-    file = dataset.split_file if hasattr(dataset, 'split_file') else dataset.ann_file
+    file = dataset.split_file or dataset.ann_file
     name = f'{type(dataset).__name__} {os.path.relpath(file, dataset.data_root or ".")}'
-    split = getattr(dataset, 'split', None)
+    split = f' {dataset.split}' if dataset.split else ''
     return [
-        f'{name}{f" {split}" if split else ""}, {source}: removed {count[2]:,} of {count[3]:,} '
+        f'{name}{split}, {source}: removed {count[2]:,} of {count[3]:,} '
         f'images with {count[0]:,} of {count[1]:,} sentences'
         for source, count in sorted(counts.items())
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from .reference import Reference
+
 __all__ = ['COUNTED', 'PUBLISHED', 'compare', 'count', 'published_name', 'published_split']
 
 COUNTED = ('images', 'references', 'sentences')
@@ -64,12 +66,12 @@ def published_split(name: str | None, split: str) -> tuple[str | None, str]:
     return published_name(f'{mixed[2]}-{mixed[3]}'), mixed[1]
 
 
-def count(references: list[dict]) -> dict[str, int]:
+def count(references: list[Reference]) -> dict[str, int]:
     """Count the images, references and sentences returned by :func:`conversion.read_references`."""
     return dict(
-        images=len({ref['img_name'] for ref in references}),
+        images=len({ref.image for ref in references}),
         references=len(references),
-        sentences=sum(len(ref['sentences']) for ref in references),
+        sentences=sum(len(ref.sentences) for ref in references),
     )
 
 

@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 
 from projects.common.errors import InputError
 
-from ..datasets.base import BaseGroundingDataset
+from ..datasets.dataset import GroundingDataset
 from ..datasets.mixed import MixedGroundingDataset
 from ..datasets.transforms import LoadGroundingAnnotations
 from .grounding_metric import box_iou, mask_areas
@@ -120,7 +120,7 @@ class Group:
 
 
 def match_predictions(
-    dataset: BaseGroundingDataset | MixedGroundingDataset, predictions: Sequence[dict], what: str
+    dataset: GroundingDataset | MixedGroundingDataset, predictions: Sequence[dict], what: str
 ) -> list[Record]:
     """Match predictions to the samples of a dataset, in the order of the dataset.
 
