@@ -86,7 +86,7 @@ SMALL = {
     'val_dataloader.persistent_workers': False,
     'train_cfg.max_epochs': 1,
     'custom_hooks.0.vocab_size': 200,
-    'custom_hooks.1.num_samples': 1,
+    'default_hooks.visualization.num_samples': 1,
     'default_hooks.logger.interval': 1,
     'log_level': 'WARNING',
     'randomness.seed': 0,

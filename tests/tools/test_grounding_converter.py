@@ -276,10 +276,10 @@ def test_published_counts_add_up():
         'refcocog-umd': (25799, 95010, 49822),
     }
     assert set(paper) == set(PUBLISHED)
-    for name, (pictures, sentences, objects) in paper.items():
+    for name, (images, sentences, objects) in paper.items():
         splits = dict(PUBLISHED[name])
         total = splits.pop('total')
-        assert total == dict(pictures=pictures, references=objects, sentences=sentences)
+        assert total == dict(images=images, references=objects, sentences=sentences)
         assert sum(split['sentences'] for split in splits.values()) == sentences
 
 
@@ -300,8 +300,8 @@ def test_names_of_splits(name, split, meaning):
 
 
 def test_differences_both_ways():
-    found = dict(pictures=1500, references=3800, sentences=10900)
-    assert compare('val', found, dict(pictures=1500, references=3811, sentences=10834)) == [
+    found = dict(images=1500, references=3800, sentences=10900)
+    assert compare('val', found, dict(images=1500, references=3811, sentences=10834)) == [
         'val: 3,800 of 3,811 references: 11 missing',
         'val: 10,900 of 10,834 sentences: 66 too many',
     ]

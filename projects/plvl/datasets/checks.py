@@ -46,7 +46,7 @@ class Invalid(InputError):
     ``file: entry: reason: field: expected ..., found ...``.
 
     Args:
-        field: The field, as the file names it.
+        field: The field, as the file names it. Empty if the entry as a whole is wrong.
         expected: Description of what the field must hold.
         found: Description of what it holds.
         reason: Kind of damage, such as 'degenerate box', by which ``skip_invalid`` counts the
@@ -71,8 +71,9 @@ class Invalid(InputError):
         """Return the message on one line."""
         is_line = isinstance(self.entry, int)
         place = [f'{self.file}:{self.entry}'] if is_line else [self.file, str(self.entry)]
-        what = f'{self.field}: expected {self.expected}, found {self.found}'
-        return ' '.join(': '.join(filter(None, [*place, self.reason, what])).splitlines())
+        what = f'expected {self.expected}, found {self.found}'
+        parts = [*place, self.reason, self.field, what]
+        return ' '.join(': '.join(filter(None, parts)).splitlines())
 
     def at(self, file: str, entry: str | int) -> Invalid:
         """Return a copy that names the place, unless the place is known already."""
@@ -176,7 +177,7 @@ def check_seqtr_record(record: Any) -> None:
     Raises:
         Invalid: If a field is missing or has another type.
     """
-    expect(isinstance(record, dict), 'record', 'a record (dict)', record)
+    expect(isinstance(record, dict), '', 'a record (dict)', record)
     check_types(record, str, 'data_source', 'file_name', optional=True)
     texts = record.get('expressions')
     ok = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
@@ -197,7 +198,7 @@ def check_transvg_entry(entry: Any) -> None:
     """
     expect(
         isinstance(entry, (tuple, list)) and len(entry) in (3, 5),
-        'entry',
+        '',
         '(image, mask file or collection, box, sentence, attributes) or (image, box, phrase)',
         entry,
     )

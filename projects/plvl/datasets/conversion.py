@@ -17,7 +17,7 @@ from .flickr30k_entities import Flickr30kEntitiesDataset
 from .json_lines import read_json_lines
 from .masks import read_mask_file
 from .refer import ReferGroundingDataset, load_refs
-from .reference import Reference
+from .reference import Reference, Sentence
 from .seqtr import SeqTRGroundingDataset, load_seqtr
 from .transvg import TransVGGroundingDataset
 from .visual_genome import VisualGenomeRegionDataset
@@ -215,8 +215,12 @@ def read_references(
         first = merged.setdefault(FORMATS[kind].object_of(reference), reference)
         if first is not reference:
             first.sentences += reference.sentences
-            first.sentences.sort(key=lambda sentence: sentence.sent_id)
+            first.sentences.sort(key=_sent_id)
     return list(merged.values())
+
+
+def _sent_id(sentence: Sentence) -> Any:
+    return sentence.sent_id
 
 
 def _complete(reference: Reference) -> None:
@@ -225,8 +229,7 @@ def _complete(reference: Reference) -> None:
     if isinstance(mask, str):
         reference.target.mask = read_mask_file(mask)
     collection, image_id = reference.image_keys[0]
-    if collection == 'file':
-        collection = image_id = None
-    reference.source = collection
+    known = collection != 'file'
+    reference.source = collection if known else None
     if not isinstance(reference.image_id, (int, np.integer)):
-        reference.image_id = image_id
+        reference.image_id = image_id if known else None

@@ -84,7 +84,9 @@ def read_json_lines(
 
 def _restore_ids(reference: Reference, meta: Any) -> None:
     kept = meta.get('refer') if isinstance(meta, dict) else None
-    sent_ids = kept.get('sent_ids') if isinstance(kept, dict) else None
+    if not isinstance(kept, dict):
+        return
+    sent_ids = kept.get('sent_ids')
     if not isinstance(sent_ids, list) or len(sent_ids) != len(reference.sentences):
         return  # not written by the converter
     for sentence, sent_id in zip(reference.sentences, sent_ids):

@@ -281,7 +281,7 @@ class _Writer:
         self.images: list[tuple] = []
         self.names: list[str] = []
         self.rows: dict[int, int] = {}  # image id -> row
-        self.reasons: list[str] = []
+        self.reasons: list[str | None] = []
         self.num_regions = self.text_size = self.checksum = 0
 
     def add(

@@ -20,7 +20,7 @@ from .reference import Reference, Sentence, Target
 __all__ = ['SeqTRGroundingDataset', 'load_seqtr', 'read_seqtr']
 
 
-def load_seqtr(path: str | os.PathLike) -> dict[str, list]:
+def load_seqtr(path: str | os.PathLike) -> dict[Any, list]:
     """Load a SeqTR ``instances.json``, which holds a list of records for each split.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from mmengine.registry import DATASETS, FUNCTIONS
@@ -28,7 +28,7 @@ def read_transvg(
     files: Mapping[str, str],
     split: str | None = None,
     *,
-    box_format: str | None = None,
+    box_format: Literal['xywh', 'xyxy'] | None = None,
     trust_pickle: bool = False,
 ) -> Iterator[Reference | Invalid]:
     """Read a ``<set>_<split>.pth`` of TransVG (also used by HiVG and others) or of EEVG and PLVL.
@@ -69,7 +69,9 @@ def read_transvg(
             yield invalid.at(file, f'entry {index}')
             continue
         if len(entry) == 3:
-            (image, box, text), source, ann_id = entry, 'flickr', None
+            image, box, text = entry
+            source: str | None = 'flickr'
+            ann_id = None
         else:
             image, second, box, text, _ = entry
             source, ann_id = _parse_second(second)
@@ -119,7 +121,7 @@ class TransVGGroundingDataset(GroundingDataset):
     def __init__(
         self,
         ann_file: str,
-        box_format: str | None = None,
+        box_format: Literal['xywh', 'xyxy'] | None = None,
         *,
         trust_pickle: bool = False,
         **kwargs,
