@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from mmengine.registry import METRICS
 from pycocotools import mask as coco_mask
 
-from ..datasets.coco_files import COCOFile, check_mask
+from ..datasets.coco_files import COCOFile, mask_rle
 
 __all__ = ['InstanceCocoMetric']
 
@@ -53,6 +53,7 @@ class InstanceCocoMetric(CocoMetric):
 
     iou_thrs: np.ndarray
     metric_items: list[str] | None
+    classwise: bool
 
     def __init__(
         self,
@@ -75,17 +76,25 @@ class InstanceCocoMetric(CocoMetric):
         """Process a batch like mmdet, without ignoring any object if ``use_ignored`` is set.
 
         Raises:
-            ValueError: An object has no mask, and mask AP is computed.
+            ValueError: Mask AP is computed, and an object has no mask of the size of its image.
         """
         first = len(self.results)
         super().process(data_batch, data_samples)
         for sample, (gt, _) in zip(data_samples, self.results[first:]):
-            for ann in gt.get('anns', ()) if 'segm' in self.metrics else ():
-                check_mask(ann.get('mask'), f'an object of {sample.get("img_path", gt["img_id"])}')
+            if 'segm' in self.metrics:
+                self._check_masks(gt, f'{sample.get("img_path", gt["img_id"])}')
         if self.use_ignored:
             for gt, _ in self.results[first:]:
                 if 'anns' in gt:
                     gt['anns'] = [dict(ann, ignore_flag=0) for ann in gt['anns']]
+
+    def _check_masks(self, gt: dict, where: str) -> None:
+        """Refuse objects without a mask of the size of their image."""
+        shape = gt['height'], gt['width']
+        for ann in gt.get('anns', ()):
+            mask_rle(ann.get('mask'), *shape, f'an object of {where}')
+        if isinstance(self._coco_api, COCOFile):
+            self._coco_api.check_size(gt['img_id'], shape, where)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute mmdet's metrics, and AP at the further IoU thresholds."""
@@ -115,7 +124,9 @@ class InstanceCocoMetric(CocoMetric):
         sizes = {each['id']: (each['height'], each['width']) for each in content['images']}
         for ann in content.get('annotations', ()):
             if 'segmentation' in ann:
-                ann['area'] = _mask_area(ann['segmentation'], *sizes[ann['image_id']])
+                size = sizes[ann['image_id']]
+                mask = mask_rle(ann['segmentation'], *size, f'an object of {ann["image_id"]}')
+                ann['area'] = float(coco_mask.area(mask))
         dump(content, path)
         return path
 
@@ -125,12 +136,3 @@ class InstanceCocoMetric(CocoMetric):
             found = super().compute_metrics(results)
         print_log(printed.getvalue(), 'current', level)
         return found
-
-
-def _mask_area(mask: dict | list, height: int, width: int) -> float:
-    """Count the pixels of a mask, which is polygons or a run-length encoding of either kind."""
-    if isinstance(mask, list):
-        mask = coco_mask.merge(coco_mask.frPyObjects(mask, height, width))
-    elif isinstance(mask['counts'], list):
-        mask = coco_mask.frPyObjects(mask, height, width)
-    return float(coco_mask.area(mask))
