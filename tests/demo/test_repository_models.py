@@ -78,7 +78,7 @@ def test_rvse_finds_the_captions_of_an_image(unseen):
     content = json.loads((unseen / 'annotations/captions_test.json').read_text())
     files = {each['id']: each['file_name'] for each in content['images']}
     names = sorted(files.values())
-    images = search.encode_pictures([unseen / 'images' / Path(name).name for name in names])
+    images = search.encode_images([unseen / 'images' / Path(name).name for name in names])
     ranks = []
     for each in content['annotations']:
         scores = images @ search.encode_sentences([each['caption']])[0]

@@ -5,6 +5,7 @@ A case states its kind, what people have, and what is right.
 
 from __future__ import annotations
 
+import base64
 import codecs
 import json
 import pickle
@@ -33,6 +34,7 @@ from projects.common.files.unpickle import UntrustedPickleError, load_legacy_tor
 from projects.pdsl.evaluation import InstanceCocoMetric
 from projects.pdsl.proposals import ProposalStore, write_store
 from projects.pdsl.pseudo_label_export import LabelParts
+from projects.rvse.datasets.butd import butd_offsets, read_butd_at
 
 HALF_EMOJI = '\ud83d'
 BOXES = np.array([[1, 2, 9, 9], [0, 0, 5, 6]], np.float32)
@@ -231,28 +233,33 @@ def _(field) -> None:
         build('COCOTagDataset', 'a.json')
 
 
-@case('COCO', '"segmentation": []', 'boxes are read and evaluated')
+@case('COCO', '"segmentation": []', 'boxes are evaluated; if masks are, one line before training')
 def _(field) -> None:
     coco('a.json', ann=dict(segmentation=[]))
-    dataset = build('COCOInstanceDataset', 'a.json', metainfo=dict(classes=('cat', 'dog')))
-    assert dataset.get_data_info(0)['instances'] == [
-        dict(bbox=[1, 2, 9, 9], bbox_label=0, ignore_flag=0)
-    ]
-    found = coco_metric([(7, 0), (8, 1)], ('cat', 'dog'), ann_file='a.json', metric='bbox')
+    dataset = build('COCOInstanceDataset', 'a.json', metainfo=dict(classes=('dog', 'cat')))
+    box = dict(bbox=[1, 2, 9, 9], bbox_label=1, ignore_flag=0)
+    assert dataset.get_data_info(0)['instances'] == [box]
+    found = coco_metric([(7, 1), (8, 0)], ('dog', 'cat'), ann_file='a.json', metric='bbox')
     assert found['coco/bbox_mAP'] == 1
-
-
-@case('COCO', '"segmentation": [] where masks are evaluated', 'one line before training')
-def _(field) -> None:
-    coco('a.json', ann=dict(segmentation=[]))
-    with pytest.raises(InputError, match=r'a.json: an object of image 7: .* found None, expected'):
+    with pytest.raises(InputError, match=r"a.json: an object of '7.png': .* found None, expected"):
         InstanceCocoMetric(ann_file='a.json', metric=['bbox', 'segm'])
     metric = InstanceCocoMetric(metric='segm')
     pred = dict(bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0))
-    box = [dict(bbox=[0, 0, 4, 4], bbox_label=0)]
-    sample = dict(pred_instances=pred, img_id=1, img_path='x.png', ori_shape=(9, 9), instances=box)
+    sample = dict(pred_instances=pred, img_id=1, img_path='x.png', ori_shape=(9, 9))
     with pytest.raises(InputError, match=r'an object of x.png: segmentation: found None'):
-        metric.process({}, [sample])
+        metric.process({}, [dict(sample, instances=[box])])
+
+
+@case(
+    'COCO', 'a size that the image does not have, where masks are evaluated', 'one line, not AP 0'
+)
+def _(field) -> None:
+    coco('a.json', image=dict(height=16, width=12))  # as of a photo that lies on its side
+    with pytest.raises(InputError, match=r'7: height and width are \(12, 16\), but a.json'):
+        coco_metric([(7, 0), (8, 1)], ('cat', 'dog'), ann_file='a.json', metric='segm')
+    coco('a.json')
+    with pytest.raises(InputError, match=r'5: .* a.json has no image of the id 5'):
+        coco_metric([(5, 0)], ('cat', 'dog'), ann_file='a.json', metric='segm')
 
 
 @case('COCO', 'no info', 'read, and evaluated by every pycocotools')
@@ -308,7 +315,7 @@ def _(field) -> None:
     for annotation in content['annotations']:
         annotation['id'] -= 1
     Path('a.json').write_text(json.dumps(content))
-    found = coco_metric([(7, 0), (8, 1)], ('cat', 'dog'), ann_file='a.json', metric='bbox')
+    found = coco_metric([(7, 1), (8, 0)], ('dog', 'cat'), ann_file='a.json', metric='bbox')
     assert found['coco/bbox_mAP'] == 1
 
 
@@ -317,7 +324,11 @@ def _(field) -> None:
     for fields, words in (
         (dict(area=None), 'annotations[0]: area: expected a number, found None'),
         (dict(bbox=[1, 2, 3]), 'annotations[0]: bbox: expected four numbers (XYWH)'),
-        (dict(segmentation=[]), '2 objects have no mask, which is evaluated, such as one of 7.png'),
+        (dict(segmentation=[]), 'an object of 7.png: segmentation: found None, expected polygons'),
+        (
+            dict(segmentation=dict(size=[16, 12], counts=[192])),
+            'expected the size [12, 16]) (2 obj',
+        ),
     ):
         coco('a.json', ann=fields)
         config = """
@@ -371,6 +382,10 @@ def _(field) -> None:
     Path('k.json').write_bytes(bom + json.dumps(dict(images=entries)).encode())
     done = field.run('dataset_converters/itm.py', 'verify', 'k.json', '--name', 'f30k', rc=1)
     assert 'test: 1 images, 1 captions' in done.out
+    numbers = [base64.b64encode(np.ones(4, '<f4').tobytes()).decode()] * 2
+    Path('f.tsv').write_bytes(bom + '\t'.join(['12', '9', '9', '1', *numbers]).encode() + b'\n')
+    (place,) = butd_offsets('f.tsv').items()
+    assert place[0] == '12' and read_butd_at('f.tsv', place[1]).image_id == '12'
     Path('list.json').write_bytes(bom + b'[{"a": 1}, {"b": "\xc3\xa9"}]')
     assert list(iter_json_list('list.json', chunk_size=4)) == [{'a': 1}, {'b': 'é'}]
 
@@ -582,6 +597,19 @@ def _(field) -> None:
     assert [dataset.get_data_info(i)['region_row'] for i in range(3)] == [0, 2, 2]
     with pytest.raises(InputError, match=r"x_caps.txt:2: caption ''"):
         DATASETS.build(options)
+
+
+@case(
+    'captions', 'a blank line among captions that become sets', 'named before anything is written'
+)
+def _(field) -> None:
+    lines = ['a dog runs', 'two cats', 'a red car', ' ', 'a bird', 'the sun']
+    Path('c.txt').write_text('\n'.join(lines))
+    options = ['--captions-per-image', 3, '--region-captions', 2, '--train', 1, '--test', 1]
+    done = field.run(
+        'dataset_converters/itm_caption_sets.py', 'c.txt', '--out', 'o', *options, rc=1
+    )
+    assert 'c.txt:4: found a blank line' in last_line(done) and not Path('o').exists()
 
 
 @case('captions', 'a table with an open quote, other columns, or an unquoted comma', 'one line')

@@ -127,6 +127,9 @@ def main() -> None:
             f'{args.captions}: {len(lines):,} lines, expected {wanted * each:,} or more: {each} '
             f'for each of {wanted:,} images (--train, --test, --captions-per-image)'
         )
+    blank = next((i for i in range(wanted * each) if not lines[i].strip()), None)
+    if blank is not None:
+        raise InputError(f'{args.captions}:{blank + 1}: found a blank line, expected a caption')
     groups = [lines[i * each : (i + 1) * each] for i in range(wanted)]
     sets = [content_words(group[:shown], args.regions) for group in groups]
     if [] in sets:

@@ -33,6 +33,7 @@ from projects.common.errors import InputError
 from projects.common.files.annotation_files import by_id, read_json
 from projects.common.hooks.class_check_hook import class_problems, heads_in_config
 from projects.pdsl.datasets.categories import check_category_names
+from projects.pdsl.datasets.coco_files import mask_rle
 from projects.pdsl.datasets.published import published_count
 from projects.pdsl.proposals import ProposalStore
 
@@ -120,16 +121,16 @@ def message(config: ConfigDict, error: Exception) -> str:
 
 
 def check_masks(samples: list[dict]) -> list[str]:
-    """Return a message about the objects without a mask."""
-    bare = [
-        sample['img_path']
-        for sample in samples
-        for instance in sample.get('instances', ())
-        if not instance.get('mask')
-    ]
-    if not bare:
-        return []
-    return [f'{len(bare):,} objects have no mask, which is evaluated, such as one of {bare[0]}']
+    """Return a message about the objects without a mask that can be read."""
+    bad = []
+    for sample in samples:
+        for instance in sample.get('instances', ()):
+            where = f'an object of {sample["img_path"]}'
+            try:
+                mask_rle(instance.get('mask'), sample['height'], sample['width'], where)
+            except InputError as error:
+                bad.append(str(error))
+    return [f'{bad[0]} ({len(bad):,} objects in all)'] if bad else []
 
 
 def check(dataset: ConfigDict, needs_masks: bool = False) -> tuple[Any, str, list[str]]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.logging import print_log
+from pycocotools import mask as coco_mask
 
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import (
@@ -26,7 +27,7 @@ from projects.common.files.annotation_files import (
 
 from .categories import check_category_names
 
-__all__ = ['COCOFile', 'check_mask', 'read_instances']
+__all__ = ['COCOFile', 'mask_rle', 'read_instances']
 
 _LARGEST = 2**20  # pixels; pycocotools counts the steps along an outline with 32 bits
 
@@ -159,33 +160,54 @@ class COCOFile(COCO):
             ValueError: A mask is missing or cannot be read.
         """
         for annotation in self.dataset['annotations']:
-            where = f'{self.path}: an object of image {shown(annotation["image_id"])}'
-            check_mask(annotation.get('segmentation'), where)
-            try:
-                self.annToRLE(annotation)
-            except Exception as error:  # pycocotools raises almost any exception
-                found = shown(annotation['segmentation'])
-                raise InputError(f'{where}: segmentation: {found} ({error})') from None
+            image = self.imgs[annotation['image_id']]
+            where = f'{self.path}: an object of {shown(image["file_name"])}'
+            mask_rle(annotation.get('segmentation'), image['height'], image['width'], where)
+
+    def check_size(self, image_id: Any, shape: Sequence[int], where: str) -> None:
+        """Check that an image is listed with the size that it has.
+
+        Masks of another size overlap nothing in pycocotools, which does not say so.
+
+        Raises:
+            ValueError: The image is not in the file, or has another size there.
+        """
+        image = self.imgs.get(image_id)
+        found = None if image is None else (image['height'], image['width'])
+        if found != tuple(shape[:2]):
+            raise InputError(
+                f'{where}: height and width are {tuple(shape[:2])}, but {self.path} has '
+                f'{found or "no image"} of the id {shown(image_id)}'
+            )
 
 
-def check_mask(mask: Any, where: str) -> None:
-    """Refuse a mask that is missing, or an outline that would take pycocotools out of its memory.
+def mask_rle(mask: Any, height: int, width: int, where: str) -> dict[str, Any]:
+    """Return the run-length encoding of a mask of polygons or run lengths.
+
+    Args:
+        mask: ``segmentation`` of an annotation.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        where: The start of error messages.
 
     Raises:
-        ValueError: The mask is neither polygons nor a run-length encoding, or is too large.
+        ValueError: The mask is missing, has another size, or is not one that pycocotools can read.
     """
     if not mask or not isinstance(mask, (list, dict)):
         raise InputError(
             f'{where}: segmentation: found {shown(mask)}, expected polygons or a run-length '
             "encoding; metric='bbox' does without masks"
         )
-    for polygon in mask if isinstance(mask, list) else ():
-        try:
-            is_finite = len(polygon) > 0 and bool((np.abs(polygon) < _LARGEST).all())
-        except TypeError:
-            is_finite = False
-        if not is_finite:
-            raise InputError(
-                f'{where}: segmentation: found {shown(polygon)}, expected x1, y1, x2, y2, ... in '
-                'pixels'
-            )
+    try:
+        if isinstance(mask, list):
+            # pycocotools writes beyond its memory for points far outside of the image
+            if any(len(each) == 0 or np.abs(each).max() > _LARGEST for each in mask):
+                raise InputError('a polygon without points, or far outside of the image')
+            return coco_mask.merge(coco_mask.frPyObjects(mask, height, width))
+        if list(mask['size']) != [height, width]:
+            raise InputError(f'expected the size {[height, width]}')
+        is_list = isinstance(mask['counts'], list)
+        return coco_mask.frPyObjects(mask, height, width) if is_list else mask
+    except Exception as error:  # pycocotools raises almost any exception
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise InputError(f'{where}: segmentation: found {shown(mask)} ({reason})') from None

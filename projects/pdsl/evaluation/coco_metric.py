@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 
 from projects.common.errors import InputError
 
-from ..datasets.coco_files import COCOFile, check_mask
+from ..datasets.coco_files import COCOFile, mask_rle
 
 __all__ = ['InstanceCocoMetric']
 
@@ -55,6 +55,7 @@ class InstanceCocoMetric(CocoMetric):
 
     iou_thrs: np.ndarray
     metric_items: list[str] | None
+    classwise: bool
 
     def __init__(
         self,
@@ -77,18 +78,26 @@ class InstanceCocoMetric(CocoMetric):
         """Process a batch like mmdet, without ignoring any object if ``use_ignored`` is set.
 
         Raises:
-            ValueError: An object has no mask, and mask AP is computed.
+            ValueError: Mask AP is computed, and an object has no mask of the size of its image.
         """
         first = len(self.results)
         super().process(data_batch, data_samples)
         for (gt, _), sample in zip(self.results[first:], data_samples, strict=True):
             gt['img_path'] = sample.get('img_path')
-            for ann in gt.get('anns', ()) if 'segm' in self.metrics else ():
-                check_mask(ann.get('mask'), f'an object of {gt["img_path"] or gt["img_id"]}')
+            if 'segm' in self.metrics:
+                self._check_masks(gt, f'{gt["img_path"] or gt["img_id"]}')
         if self.use_ignored:
             for gt, _ in self.results[first:]:
                 if 'anns' in gt:
                     gt['anns'] = [dict(ann, ignore_flag=0) for ann in gt['anns']]
+
+    def _check_masks(self, gt: dict, where: str) -> None:
+        """Refuse objects without a mask of the size of their image."""
+        shape = gt['height'], gt['width']
+        for ann in gt.get('anns', ()):
+            mask_rle(ann.get('mask'), *shape, f'an object of {where}')
+        if isinstance(self._coco_api, COCOFile):
+            self._coco_api.check_size(gt['img_id'], shape, where)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Compute mmdet's metrics, and AP at the further IoU thresholds.
@@ -105,7 +114,7 @@ class InstanceCocoMetric(CocoMetric):
                     f'{gt["img_id"]!r}; test the data sets one after the other'
                 )
         found = OrderedDict(self._compute(results))
-        standard = self.iou_thrs, self.metric_items, self.classwise  # type: ignore[has-type]
+        standard = self.iou_thrs, self.metric_items, self.classwise
         self.metric_items, self.classwise = ['mAP'], False  # mmdet's table needs its thresholds
         for threshold in self.extra_iou_thrs if found else ():
             self.iou_thrs = np.array([threshold])
@@ -130,7 +139,9 @@ class InstanceCocoMetric(CocoMetric):
         sizes = {each['id']: (each['height'], each['width']) for each in content['images']}
         for ann in content.get('annotations', ()):
             if 'segmentation' in ann:
-                ann['area'] = _mask_area(ann['segmentation'], *sizes[ann['image_id']])
+                size = sizes[ann['image_id']]
+                mask = mask_rle(ann['segmentation'], *size, f'an object of {ann["image_id"]}')
+                ann['area'] = float(coco_mask.area(mask))
         dump(content, path)
         return path
 
@@ -140,12 +151,3 @@ class InstanceCocoMetric(CocoMetric):
             found = super().compute_metrics(results)
         print_log(printed.getvalue(), 'current', level)
         return found
-
-
-def _mask_area(mask: dict | list, height: int, width: int) -> float:
-    """Count the pixels of a mask, which is polygons or a run-length encoding of either kind."""
-    if isinstance(mask, list):
-        mask = coco_mask.merge(coco_mask.frPyObjects(mask, height, width))
-    elif isinstance(mask['counts'], list):
-        mask = coco_mask.frPyObjects(mask, height, width)
-    return float(coco_mask.area(mask))

@@ -33,24 +33,7 @@ def mmdet_keys(
         InputError: The names are ids, and no json says whose. The function raises it if it finds no
             file of a name, or does not know its folder.
     """
-    find: Callable[[str], str | None]
-    if images is None:
-        find = _named_file
-    elif images.is_dir():
-        if keys == 'ids':
-            raise InputError(
-                f'{images}: a folder of images does not say their ids; give the COCO json that does'
-            )
-        paths = list_images(images).values()
-        find = _finder(
-            {os.path.relpath(path, images): os.path.abspath(path) for path in paths}, keys
-        )
-    else:
-        listed = by_id(read_json(images), 'images', str(images), file_name=str)
-        files = {str(key): image['file_name'] for key, image in listed.items()}
-        find = (
-            files.get if keys == 'ids' else _finder({file: file for file in files.values()}, keys)
-        )
+    find = _find_files(images, keys)
 
     def key_of(name: str) -> str:
         path = find(name)
@@ -71,6 +54,17 @@ def mmdet_keys(
     return key_of
 
 
-def _named_file(name: str) -> str | None:
-    """Return a name if it is that of a file, with a suffix."""
-    return name if without_suffix(name) != name else None
+def _find_files(images: Path | None, keys: str | None) -> Callable[[str], str | None]:
+    """Return a function from the names of a store to paths of files."""
+    if images is None:
+        return lambda name: name if without_suffix(name) != name else None
+    if not images.is_dir():
+        listed = by_id(read_json(images), 'images', str(images), file_name=str)
+        files = {str(key): image['file_name'] for key, image in listed.items()}
+        return files.get if keys == 'ids' else _finder({f: f for f in files.values()}, keys)
+    if keys == 'ids':
+        raise InputError(
+            f'{images}: a folder of images does not say their ids; give the COCO json that does'
+        )
+    paths = [os.path.abspath(path) for path in list_images(images).values()]
+    return _finder({os.path.relpath(path, images): path for path in paths}, keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -71,6 +72,8 @@ def _lines(path: str) -> Iterator[tuple[int, int, bytes]]:
     start = 0
     with open(path, 'rb') as file:
         for number, line in enumerate(file, 1):
+            if number == 1 and line.startswith(BOM_UTF8):
+                start, line = len(BOM_UTF8), line.removeprefix(BOM_UTF8)
             if line.strip() and not (number == 1 and line.startswith(b'image_id')):
                 yield start, number, line
             start += len(line)

@@ -124,14 +124,14 @@ def write_precomputed(
         The number of captions.
 
     Raises:
-        ValueError: A caption or an id cannot be a line of a text file in UTF-8. Nothing is computed
-            then.
+        ValueError: A caption or an id is blank, or cannot be a line of a text file in UTF-8.
+            Nothing is computed then.
     """
     folder = Path(folder)
     captions = [' '.join(text.split()) for image in images for text in image['text']]
     ids = [image['ori_id'] for image in images]
     for line in (*captions, *ids):
-        if not is_utf8(line) or '\n' in line or '\r' in line:
+        if not line or not is_utf8(line) or '\n' in line or '\r' in line:
             raise InputError(f'{folder}: {shown(line)}: expected one line of text in UTF-8')
     write_regions(str(folder / f'{split}_ims.npy'), features)
     for name, lines in (('caps', captions), ('ids', ids)):
