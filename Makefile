@@ -16,10 +16,10 @@ env:  ## build or update .venv (minutes the first time, then a second)
 	@command -v $(PYTHON) >/dev/null || { echo "[env] error: $(PYTHON) not found: install Python 3.10 to 3.12 or set PYTHON=" >&2; exit 1; }
 	@$(PYTHON) tools/misc/setup_env.py
 
-quickstart: env  ## generate scenes, train, test and draw pictures (PROJECT=plvl SEED=0)
+quickstart: env  ## generate scenes, train, test and draw images (PROJECT=plvl SEED=0)
 	@$(VENV)/python tools/quickstart.py $(PROJECT) --seed $(SEED)
 
-demo: env  ## a page in the browser over the quick starts' models (OPTIONS='--port 8080 --photos DIR')
+demo: env  ## serve the web demo of the quick starts' models (OPTIONS='--port 8080 --photos DIR')
 	@$(VENV)/python demo/web.py $(OPTIONS)
 
 test: env  ## the tests that need no GPU and no download (JOBS=2 files at a time)

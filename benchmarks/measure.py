@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import projects.common.stack  # noqa: F401  (without its notices)
 from projects.common.build import build_quietly
 from projects.common.cli.config import load_config
 from projects.common.errors import InputError

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from projects.common.cli.config import load_config
 from projects.common.speed.precision import lower_precision
-from projects.plvl.models.language_guided_vit import RelativePositionAttention
+from projects.plvl.models.language_guided_block import RelativePositionAttention
 from projects.plvl.models.relative_position import relative_position_bias, relative_position_table
 from tools.analysis_tools.get_flops import example_samples
 

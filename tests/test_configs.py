@@ -37,6 +37,7 @@ OTHER_KEYS = {
     'env_cfg',
     'find_unused_parameters',
     'meta_keys',
+    'mixed_splits',
     'proposals',
     'released_proposals',
     'released_test_pipeline',

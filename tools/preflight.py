@@ -34,7 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files')
     parser.add_argument('--steps', type=int, default=10, help='steps to take; default: 10')
     parser.add_argument(
-        '--pictures',
+        '--images',
+        '--pictures',  # old spelling
+        dest='images',
         metavar='DIR',
         help="folder of images for made-up labels, used where the config's own data is absent",
     )
@@ -152,7 +154,7 @@ def main() -> int:
     os.environ.setdefault('LOCAL_RANK', '0')
     from projects.common.preflight import RELEASED_RESNET18
     from projects.common.preflight.page import TABLE_HEAD
-    from projects.common.preflight.run import Options
+    from projects.common.preflight.report import Options
 
     like = args.like_pretrained
     options = Options(

@@ -27,8 +27,11 @@ def main() -> None:
     args = parser.parse_args()
     os.chdir(ROOT)  # the paths in the configs and in the output are relative to it
     work_dir = Path(args.work_dir or f'work_dirs/quickstart/{args.project}')
-    quickstart = importlib.import_module(f'demo.quickstart.{args.project}')
-    quickstart.main(work_dir, args.seed)
+    shared, quickstart = (
+        importlib.import_module(f'demo.quickstart.{name}') for name in ('shared', args.project)
+    )
+    with shared.library_output_to(work_dir / 'libraries.log'):
+        quickstart.main(work_dir, args.seed)
 
 
 if __name__ == '__main__':

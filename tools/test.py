@@ -1,6 +1,6 @@
 """Test a checkpoint: compute metrics and, on request, save predictions and drawings.
 
-python tools/test.py CONFIG CHECKPOINT --out predictions.json --show-dir pictures
+python tools/test.py CONFIG CHECKPOINT --out predictions.json --show-dir images
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
 )  # for `projects`, from any working directory
 
+from projects.common.cli.arguments import accepted_arguments
 from projects.common.cli.config import load_config
 from projects.common.cli.options import add_run_options
-from projects.common.cli.overrides import accepted_arguments
 from projects.common.cli.report import report_user_errors
 from projects.common.cli.run import prepare, run
 from projects.common.errors import InputError

@@ -221,9 +221,19 @@ def add_hooks(cfg: Config, args: argparse.Namespace) -> None:
     cfg.custom_hooks = hooks
 
 
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config; with ``--amp fp16``, overrides may set arguments of AmpOptimWrapper."""
+    options = dict(args.cfg_options or {})
+    if args.amp and 'optim_wrapper.dtype' in options:
+        raise InputError('--amp sets optim_wrapper.dtype: leave out one of the two')
+    if args.amp == 'fp16':
+        options.setdefault('optim_wrapper.type', 'AmpOptimWrapper')
+    return load_config(args.config, options)
+
+
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = read_config(args)
     prepare(cfg, args.config, args.launcher, args.work_dir, args.trust_checkpoint)
     for section in ('train_cfg', 'train_dataloader', 'optim_wrapper'):
         if cfg.get(section) is None:

@@ -1,3 +1,17 @@
-# PDSL as released, ResNet101-WS: boxes are learnt without weights
-_base_ = './pdsl_r50-released_4xb1-60k_voc12.py'
-model = dict(backbone=dict(depth=101), roi_head=dict(loss_refine=dict(weighted_regression=False)))
+# PDSL as released, ResNet101-WS: boxes are learned without weights
+_base_ = [
+    './_base_/pdsl_r18_released.py',
+    '../_base_/datasets/voc2012_sbd_tags_released.py',
+    '../_base_/schedules/pdsl_sgd_60k_released.py',
+    './_base_/runtime_iters.py',
+]
+model = dict(
+    backbone=dict(depth=101),
+    roi_head=dict(
+        loss_refine=dict(weighted_regression=False),
+        bbox_roi_extractor=dict(out_channels=2048),
+        bbox_head=dict(in_channels=2048, fc_channels=(2048, 4096)),
+        mask_roi_extractor=dict(out_channels=2048),
+        mask_head=dict(in_channels=2048),
+    ),
+)

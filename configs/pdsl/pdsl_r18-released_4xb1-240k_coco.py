@@ -2,7 +2,7 @@
 _base_ = [
     './_base_/pdsl_r18_released.py',
     '../_base_/datasets/coco_tags_released.py',
-    '../_base_/schedules/pdsl_100k.py',
+    '../_base_/schedules/pdsl_sgd_60k_released.py',
     './_base_/runtime_iters.py',
 ]
 model = dict(

@@ -1,5 +1,10 @@
 # PDSL as released, ResNet50-WS
-_base_ = './pdsl_r18-released_4xb1-60k_voc12.py'
+_base_ = [
+    './_base_/pdsl_r18_released.py',
+    '../_base_/datasets/voc2012_sbd_tags_released.py',
+    '../_base_/schedules/pdsl_sgd_60k_released.py',
+    './_base_/runtime_iters.py',
+]
 model = dict(
     backbone=dict(depth=50),
     roi_head=dict(

@@ -1,25 +1,32 @@
-"""Shared parts of the quick starts: config, images, summary file and printed table."""
+"""Shared parts of the quick starts: config, images, output, summary file and printed table."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.metadata
 import json
+import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mmcv
 import numpy as np
 from mmengine.config import Config
+from mmengine.logging import MMLogger
+from pycocotools import coco, cocoeval
 
 from projects.common.files.image_reader import read_image
 
 __all__ = [
+    'library_output_to',
     'load_quietly',
     'predict_one',
     'print_results',
-    'save_pictures',
+    'save_images',
     'versions',
     'write_summary',
 ]
@@ -28,6 +35,20 @@ _PACKAGES = (
     'torch', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmpretrain',
     'transformers', 'numpy',
 )  # fmt: skip
+
+
+@contextlib.contextmanager
+def library_output_to(log: Path) -> Iterator[None]:
+    """Append to a log file what pycocotools and MMEngine's configs print on the terminal."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open('a', encoding='utf-8') as file, contextlib.ExitStack() as stack:
+        for module in (coco, cocoeval):
+            into_file = functools.partial(print, file=file)
+            stack.enter_context(mock.patch.object(module, 'print', into_file, create=True))
+        for handler in MMLogger.get_current_instance().handlers:
+            if isinstance(handler, logging.StreamHandler):
+                stack.callback(handler.setStream, handler.setStream(file))
+        yield
 
 
 def versions() -> dict[str, str]:
@@ -79,14 +100,12 @@ def predict_one(runner: Any, index: int) -> tuple[Any, np.ndarray]:
     return sample, read_image(sample.img_path, channel_order='rgb')
 
 
-def save_pictures(
-    folder: Path, pictures: Mapping[str, np.ndarray], overview: np.ndarray
-) -> list[Path]:
+def save_images(folder: Path, images: Mapping[str, np.ndarray], overview: np.ndarray) -> list[Path]:
     """Write images as PNG files, replacing those of an earlier run.
 
     Args:
         folder: Output folder, which is created if necessary.
-        pictures: Images (h, w, 3) uint8, RGB, by file name.
+        images: Images (h, w, 3) uint8, RGB, by file name.
         overview: An image of the same kind, written as ``overview``.
 
     Returns:
@@ -96,9 +115,9 @@ def save_pictures(
     for old in folder.glob('*.png'):
         old.unlink()
     paths = []
-    for name, picture in {**pictures, 'overview': overview}.items():
+    for name, image in {**images, 'overview': overview}.items():
         paths.append(folder / f'{name}.png')
-        mmcv.imwrite(picture[..., ::-1], str(paths[-1]))
+        mmcv.imwrite(image[..., ::-1], str(paths[-1]))
     return paths
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.model import BaseAveragedModel, is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-__all__ = ['build_quietly', 'copies_of', 'refresh_averages', 'unwrapped']
+__all__ = ['build_quietly', 'copies_of', 'optim_wrappers', 'refresh_averages', 'unwrapped']
 
 
 def build_quietly(model: ConfigDict, scope: str) -> nn.Module:
@@ -33,6 +34,11 @@ def build_quietly(model: ConfigDict, scope: str) -> nn.Module:
 def unwrapped(model: nn.Module) -> Any:
     """Return the model inside a wrapper such as ``DistributedDataParallel``."""
     return model.module if is_model_wrapper(model) else model
+
+
+def optim_wrappers(wrapper: Any) -> list[OptimWrapper]:
+    """Return the optimizer wrappers of a runner: one, or those of an ``OptimWrapperDict``."""
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
 
 
 def _models_of(runner: Any) -> Iterator[nn.Module]:

@@ -12,7 +12,7 @@ from mmdet.datasets import CocoDataset, VOCDataset
 from projects.common.files.image_reader import image_size
 from projects.common.preflight import MadeUp, makes_up, write_instances
 
-from .datasets.tag_datasets import BaseTagDataset
+from .datasets.base_tag_dataset import BaseTagDataset
 from .proposals.store import write_store
 
 _PROPOSALS = 2000  # used if the pipeline loads all available proposals

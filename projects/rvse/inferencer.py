@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,16 +12,16 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import is_utf8
+from projects.common.files.annotation_files import is_utf8, read_lines
 from projects.common.files.image_reader import content_key, read_content
-from projects.common.files.pictures import PICTURE_SUFFIXES
-from projects.common.hooks.progress import progress_bar
+from projects.common.files.images import IMAGE_SUFFIXES
 from projects.common.inferencer import ImageInferencer, ImageInput
-from projects.common.speed.products import fast_products
 
 from . import register  # noqa: F401
 from .models import CosineSimilarity, ImageTextMatcher
 from .retrieval import EmbeddingCache, Hit, VectorStore, index_images, open_store
+from .retrieval.embedding import embed
+from .retrieval.space import embedding_space
 
 __all__ = ['RetrievalInferencer']
 
@@ -66,7 +63,9 @@ class RetrievalInferencer(ImageInferencer):
         trust_checkpoint: bool = False,
     ) -> None:
         super().__init__(model, weights, device, show_progress, trust_checkpoint)
-        self.space = self._space()
+        # A model of regions has no pipeline.
+        steps = [] if self.pipeline is None else [self._file_loader, *self.pipeline.transforms]
+        self.space = embedding_space(self.cfg.model, self.model, steps)
         self.cache = EmbeddingCache(cache_dir, self.space) if cache_dir is not None else None
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
@@ -88,7 +87,7 @@ class RetrievalInferencer(ImageInferencer):
         if not isinstance(model.similarity, CosineSimilarity):
             raise InputError(
                 f'{type(model.similarity).__name__}: it compares every region with every word; '
-                'an index needs a model with one embedding a picture (CosineSimilarity)'
+                'an index needs a model with one embedding an image (CosineSimilarity)'
             )
         encoder = model.text_encoder
         known = getattr(encoder, 'vocabulary', None) or getattr(
@@ -104,19 +103,9 @@ class RetrievalInferencer(ImageInferencer):
             return None  # a model of regions cannot load images
         return super()._init_pipeline(cfg)
 
-    def _space(self) -> str:
-        """Hash everything embeddings depend on besides the input: model, weights and pipeline."""
-        steps = [] if self.pipeline is None else [self._file_loader, *self.pipeline.transforms]
-        digest = hashlib.sha256(_settings(self.cfg.model).encode())
-        digest.update('\n'.join(map(repr, steps)).encode())
-        for name, value in self.model.state_dict().items():
-            digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()[:32]
-
     # --------------------------------------------------------------------------- embeddings
 
-    def encode_pictures(
+    def encode_images(
         self, inputs: ImageInput | Sequence[ImageInput], batch_size: int = 32
     ) -> np.ndarray:
         """Compute the embeddings (N, C) float32 of images.
@@ -131,7 +120,7 @@ class RetrievalInferencer(ImageInferencer):
         """
         if self.model.backbone is None:
             raise InputError(
-                'this model was trained on precomputed regions and cannot read pictures; use one '
+                'this model was trained on precomputed regions and cannot read images; use one '
                 'with an image backbone (the setting `backbone` of its config)'
             )
         images = self._inputs_to_list(inputs)
@@ -142,7 +131,9 @@ class RetrievalInferencer(ImageInferencer):
             data = self.model.data_preprocessor(batch, False)
             return self.model.encode_images(data['inputs'])[0]
 
-        return self._encode(images, encode, batch_size, 'pictures', _picture_bytes)
+        return embed(
+            images, encode, _image_bytes, 'images', batch_size, self.cache, self.show_progress
+        )
 
     def encode_sentences(self, sentences: str | Sequence[str], batch_size: int = 256) -> np.ndarray:
         """Compute the embeddings (N, C) float32 of sentences.
@@ -158,42 +149,9 @@ class RetrievalInferencer(ImageInferencer):
         def encode(part: Sequence[str]) -> torch.Tensor:
             return self.model.encode_captions(part)[0]
 
-        return self._encode(sentences, encode, batch_size, 'sentences', _sentence_bytes)
-
-    @torch.no_grad()
-    def _encode(self, items: list, encode, batch_size: int, what: str, content) -> np.ndarray:
-        """Encode what is not cached, in batches, and cache each batch right away."""
-        if batch_size < 1:
-            raise InputError(f'batch_size={batch_size}: expected at least 1')
-        if not items:
-            raise InputError(f'no {what} are given')
-        rows: dict[int, np.ndarray] = {}
-        keys: dict[int, bytes] = {}
-        if self.cache is not None:
-            for i, item in enumerate(items):
-                data = content(item)
-                if data is not None:
-                    keys[i] = self.cache.key(what.encode() + b'\0' + data)
-                    found = self.cache.get(keys[i])
-                    if found is not None:
-                        rows[i] = found
-        todo = [i for i in range(len(items)) if i not in rows]
-        batches = [todo[s : s + batch_size] for s in range(0, len(todo), batch_size)]
-        quiet: dict[str, Any] = (
-            {}
-            if self.show_progress and len(batches) > 1
-            else dict(style='lines', interval=float('inf'))
+        return embed(
+            sentences, encode, str.encode, 'sentences', batch_size, self.cache, self.show_progress
         )
-        with progress_bar(len(batches), what, 'batch', **quiet) as bar:
-            for part in batches:
-                with fast_products():
-                    made = encode([items[i] for i in part]).float().cpu().numpy()
-                if self.cache is not None:
-                    kept = [j for j, i in enumerate(part) if i in keys]
-                    self.cache.put([keys[part[j]] for j in kept], made[kept])
-                rows.update(zip(part, made))
-                bar.update()
-        return np.stack([rows[i] for i in range(len(items))])
 
     # ------------------------------------------------------------------------------ gallery
 
@@ -238,7 +196,7 @@ class RetrievalInferencer(ImageInferencer):
             if pictures:
                 options = dict(show_progress=self.show_progress, skip_damaged=skip_damaged)
                 return index_images(
-                    names, opened, self.encode_pictures, batch_size, skipped_file, **options
+                    names, opened, self.encode_images, batch_size, skipped_file, **options
                 )
             opened.add(names, self.encode_sentences(names))
             opened.save()
@@ -270,7 +228,7 @@ class RetrievalInferencer(ImageInferencer):
         """
         asked: list[Any] = list(queries) if isinstance(queries, (list, tuple)) else [queries]
         vectors = [
-            self.encode_pictures([q])[0] if _is_picture(q) else self.encode_sentences(q)[0]
+            self.encode_images([q])[0] if _is_image(q) else self.encode_sentences(q)[0]
             for q in asked
         ]
         return self.find(np.stack(vectors), store, top_k)
@@ -296,20 +254,8 @@ class RetrievalInferencer(ImageInferencer):
                 opened.close()
 
 
-def _settings(model: ConfigDict) -> str:
-    """Serialise a model config in a canonical form, without the origin of its weights."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            left_out = ('pretrained', 'vocab_file', 'vocab_size', 'init_cfg')
-            return {k: plain(v) for k, v in sorted(value.items()) if k not in left_out}
-        return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-    return json.dumps(plain(model), default=repr)
-
-
-def _is_picture(query: object) -> bool:
-    if not isinstance(query, str) or query.lower().endswith(PICTURE_SUFFIXES):
+def _is_image(query: object) -> bool:
+    if not isinstance(query, str) or query.lower().endswith(IMAGE_SUFFIXES):
         return True
     try:
         return os.path.isfile(query)
@@ -317,35 +263,30 @@ def _is_picture(query: object) -> bool:
         return False
 
 
-def _picture_bytes(image: ImageInput) -> bytes | None:
+def _image_bytes(image: ImageInput) -> bytes | None:
     """Return what identifies an image file, or None for inputs that are not files."""
     if isinstance(image, (str, os.PathLike)) and os.path.isfile(image):
         return content_key(read_content(image))
     return content_key(image) if isinstance(image, bytes) else None
 
 
-def _sentence_bytes(sentence: str) -> bytes:
-    return sentence.encode()
-
-
-def _gallery(gallery: Any, list_pictures) -> tuple[list[str], bool]:
+def _gallery(gallery: Any, list_images) -> tuple[list[str], bool]:
     """Return the names of the entries and whether they are images."""
     if isinstance(gallery, (str, os.PathLike)):
         path = os.fspath(gallery)
         if path.endswith('.txt'):
-            lines = Path(path).read_text(encoding='utf-8').splitlines()
-            sentences = [line.strip() for line in lines if line.strip()]
+            sentences = [line.strip() for line in read_lines(path) if line.strip()]
             if not sentences:
                 raise InputError(f'{path}: no sentence, expected one a line')
             return sentences, False
         if not os.path.exists(path):
-            raise FileNotFoundError(f'gallery {path}: no such folder, picture or text file')
-        return [os.fspath(p) for p in list_pictures(path)], True
+            raise FileNotFoundError(f'gallery {path}: no such folder, image or text file')
+        return [os.fspath(p) for p in list_images(path)], True
     names = [os.fspath(entry) for entry in gallery]
-    files = [_is_picture(name) for name in names]
+    files = [_is_image(name) for name in names]
     if any(files) and not all(files):
         raise InputError(
             f'gallery: {names[files.index(False)]!r} is no file, but others are; a call adds '
-            'pictures or sentences'
+            'images or sentences'
         )
     return names, bool(names) and all(files)

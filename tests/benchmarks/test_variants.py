@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.plvl import build_model, make_inputs, plain_attention
-from projects.plvl.models.language_guided_vit import RelativePositionAttention
+from projects.plvl.models.language_guided_block import RelativePositionAttention
 
 
 def test_plain_attention_is_the_same_function() -> None:

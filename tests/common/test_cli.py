@@ -26,6 +26,8 @@ class CliParent(nn.Module):
 
 @MODELS.register_module(force=True)
 class CliModel(CliParent):
+    moved_arguments = {'layers': 'backbone.depth'}
+
     def __init__(self, depth: int = 4, **kwargs) -> None:
         if depth < 1:
             raise ValueError(f'CliModel: depth={depth}, expected at least 1')
@@ -99,6 +101,15 @@ def test_unknown_keys_name_the_nearest(key: str, missing: str | None, nearest: s
         check_cfg_options(config(), {key: 1})
     expected = f"--cfg-options {key}: the config has no '{missing or key}'; nearest: '{nearest}'"
     assert str(error.value) == expected
+
+
+def test_former_arguments_name_their_new_place() -> None:
+    with pytest.raises(InputError) as error:
+        check_cfg_options(config(), {'model.layers': 1})
+    place = 'model.backbone.depth'
+    assert str(error.value) == f'--cfg-options model.layers: this argument is now {place}'
+    with pytest.raises(InputError, match='nearest'):
+        check_cfg_options(config(), {'model.layer': 1})
 
 
 def test_variables_of_the_file_name_the_path_that_works() -> None:

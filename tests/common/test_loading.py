@@ -23,12 +23,11 @@ from projects.common.weights.layouts import (
 )
 from projects.common.weights.loading import (
     CheckedPretrainedInit,
-    check_semantics,
     check_torch_loading,
     load_weights,
-    match_weights,
-    weights_in,
 )
+from projects.common.weights.matching import match_weights, weights_in
+from projects.common.weights.semantics import check_semantics
 
 
 class Net(BaseModule):

@@ -278,10 +278,18 @@ def test_legacy_torch_refuses(tmp_path):
         load_legacy_torch(_legacy(tmp_path / 'a.pth', b'N.', protocol=7))
 
 
-def test_legacy_torch_with_tensors_is_refused(tmp_path):
-    path = tmp_path / 'weights.pth'
-    torch.save({'w': torch.ones(2)}, path, _use_new_zipfile_serialization=False)
-    with pytest.raises(UntrustedPickleError, match='weights.pth'):
+@pytest.mark.parametrize('as_zip', [False, True])
+def test_tensors_become_arrays_in_both_formats(tmp_path, as_zip):
+    path = tmp_path / 'labels.pth'
+    options = dict(_use_new_zipfile_serialization=as_zip)
+    data = [('a.jpg', torch.tensor([[1.0, 2.0], [3.0, 4.0]]).T, {'ids': torch.tensor([7, 8])})]
+    torch.save(data, path, **options)
+    for trust in (False, True):
+        ((name, box, rest),) = load_legacy_torch(path, trust=trust)
+        assert name == 'a.jpg' and type(box) is np.ndarray and box.dtype == np.float32
+        assert box.tolist() == [[1, 3], [2, 4]] and rest['ids'].tolist() == [7, 8]
+    torch.save(data[0] + (np.ones(2),), path, **options)
+    with pytest.raises(UntrustedPickleError, match=r'labels.pth.* beside tensors.*trust_pickle'):
         load_legacy_torch(path)
 
 

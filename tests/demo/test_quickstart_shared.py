@@ -2,8 +2,15 @@ import json
 
 import cv2
 import numpy as np
+from mmengine.config import Config
+from pycocotools.coco import COCO
 
-from demo.quickstart.shared import print_results, save_pictures, write_summary
+from demo.quickstart.shared import (
+    library_output_to,
+    print_results,
+    save_images,
+    write_summary,
+)
 
 
 def test_pictures_replace_those_of_an_earlier_run(tmp_path):
@@ -11,7 +18,7 @@ def test_pictures_replace_those_of_an_earlier_run(tmp_path):
     (tmp_path / 'kept.txt').write_text('x')
     red = np.zeros((4, 6, 3), np.uint8)
     red[..., 0] = 200
-    paths = save_pictures(tmp_path, {'b': red, 'a': red // 2}, np.concatenate([red, red]))
+    paths = save_images(tmp_path, {'b': red, 'a': red // 2}, np.concatenate([red, red]))
     assert [path.name for path in paths] == ['b.png', 'a.png', 'overview.png']
     assert {path.name for path in tmp_path.iterdir()} == {*(p.name for p in paths), 'kept.txt'}
     assert cv2.imread(str(paths[0]))[0, 0].tolist() == [0, 0, 200]  # BGR
@@ -34,3 +41,25 @@ def test_summary_and_table(tmp_path, capsys):
         'a note',
         'training 61 s, testing 3 s, seed 3',
     ]
+
+
+def test_output_of_libraries_goes_to_the_log(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv('SOME_ROOT', 'here')
+    (tmp_path / 'config.py').write_text("root = '{{$SOME_ROOT:there}}'\n")
+    (tmp_path / 'coco.json').write_text('{"images": [], "annotations": [], "categories": []}')
+
+    def read():
+        COCO(str(tmp_path / 'coco.json'))
+        return Config.fromfile(tmp_path / 'config.py').root
+
+    log = tmp_path / 'new' / 'libraries.log'
+    with library_output_to(log):
+        assert read() == 'here'
+        print('ours')
+    assert capsys.readouterr().out == 'ours\n'
+    text = log.read_text()
+    assert 'loading annotations into memory' in text and 'Using env variable `SOME_ROOT`' in text
+    read()  # as before afterwards
+    out = capsys.readouterr().out
+    assert 'loading annotations into memory' in out and 'Using env variable' in out
+    assert log.read_text() == text

@@ -68,11 +68,11 @@ def test_tag_files(pictures, name, text):
 @pytest.mark.parametrize(
     'name, text, error, words',
     [
-        ('t.txt', 'a.jpg cat\na.jpg dog\n', ValueError, "'a.jpg' comes twice"),
+        ('t.txt', 'a.jpg cat dog\na.jpg dog\n', ValueError, "'a.jpg' comes twice"),
         ('t.txt', 'x.jpg cat\n', FileNotFoundError, "x.jpg' does not exist"),
-        ('t.txt', '\n', ValueError, 'names no pictures'),
+        ('t.txt', '\n', ValueError, 'names no images'),
         ('t.txt', 'a.jpg cow\n', ValueError, "tag 'cow' is none of the 2 classes"),
-        ('t.json', '{"a.jpg": "cat"}', ValueError, "'cat', expected a file name and a list"),
+        ('t.json', '{"a.jpg": 3}', ValueError, '3, expected a file name and a list'),
         ('t.json', '{"a.jpg": [1]}', ValueError, r'\[1\], expected strings'),
         ('t.json', '3', ValueError, 'holds a int'),
     ],

@@ -12,7 +12,7 @@ from torchvision.ops import box_convert
 
 import projects.plvl.register  # noqa: F401
 from projects.plvl.models import center_heatmaps, gaussian_radius
-from projects.plvl.models.language_guided_vit import LanguageGuidedBlock
+from projects.plvl.models.language_guided_block import LanguageGuidedBlock
 from projects.plvl.models.relative_position import (
     relative_position_table,
     resize_position_embedding,

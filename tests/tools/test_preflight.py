@@ -22,15 +22,11 @@ from projects.common.cli.run import prepare
 from projects.common.preflight.findings import Findings
 from projects.common.preflight.page import page, table_row
 from projects.common.preflight.recipe import check_kept, check_parameters
-from projects.common.preflight.run import (
-    VALIDATED,
-    Options,
-    Report,
-    _falls,
-    _few_samples,
-    preflight,
-)
+from projects.common.preflight.report import Options, Report
+from projects.common.preflight.run import preflight
+from projects.common.preflight.simplify import VALIDATED, few_samples
 from projects.common.preflight.terms import Term, loss_terms, measure_terms, prediction_layers
+from projects.common.preflight.verdict import loss_falls
 
 SOUND = (
     "model = dict(type='ToyModel', dropout=0.0)\n"
@@ -227,13 +223,13 @@ def test_parameters_without_gradient_are_named(toy_config):
     assert report.findings.passed, failures(report)
 
 
-def test_validation_reads_few_samples():
+def test_validation_readsfew_samples():
     importlib.import_module('projects.plvl')
     refer, boxes = dict(type='ReferGroundingDataset'), dict(type='mmdet.CocoDataset', indices=2)
     dataset = ConfigDict(
         type='ConcatDataset', datasets=[refer, dict(type='RepeatDataset', dataset=boxes)]
     )
-    _few_samples(dataset)
+    few_samples(dataset)
     first, second = dataset.datasets
     assert first.indices == VALIDATED and second.dataset.indices == 2
     assert 'indices' not in dataset and 'indices' not in second
@@ -272,7 +268,7 @@ def test_classes_of_heads_and_data(toy_config, monkeypatch):
 
 def test_absent_data_and_absent_weights(toy_config, tmp_path):
     gone = SOUND + f"train_dataloader['dataset']['data_root'] = '{tmp_path}/gone'\n"
-    with pytest.raises(ValueError, match=r'gone: no such folder; --pictures DIR judges'):
+    with pytest.raises(ValueError, match=r'gone: no such folder; --images DIR judges'):
         look(toy_config(gone))
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / 'a.png')
     with pytest.raises(ValueError, match='no labels can be made up for ToyDataset'):
@@ -353,10 +349,10 @@ def test_falling_where_labels_are_mined(given, mined, falls):
     ]
     report.again = given[1] + mined[1]
     assert report.given == given
-    assert _falls(report, one_batch=True) == falls
+    assert loss_falls(report, one_batch=True) == falls
     for term in report.terms:  # where the data gives all labels, the sum has to fall
         term.mined = None
-    assert _falls(report, one_batch=True) == (report.again < given[0] + mined[0])
+    assert loss_falls(report, one_batch=True) == (report.again < given[0] + mined[0])
 
 
 @pytest.mark.parametrize(('silent', 'passed'), [({'coco'}, True), ({'other'}, False)])

@@ -22,7 +22,8 @@ import projects.rvse.preflight
 import projects.rvse.register  # noqa: F401
 from projects.common.cli.run import prepare
 from projects.common.preflight import RELEASED_RESNET18
-from projects.common.preflight.run import Options, Report, preflight
+from projects.common.preflight.report import Options, Report
+from projects.common.preflight.run import preflight
 from projects.pdsl.models import PDSLMaskHead
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

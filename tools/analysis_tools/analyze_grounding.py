@@ -8,7 +8,6 @@ failures). Pass the CONFIG and --cfg-options of the test: the ground truth comes
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ from projects.common.cli.config import load_config
 from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import json_bytes
+from projects.common.files.annotation_files import json_bytes, read_json
 
 
 def main() -> None:
@@ -59,10 +58,7 @@ def main() -> None:
     if args.predictions.endswith('.pkl'):
         predictions = load_pickle(args.predictions)
     else:
-        try:
-            predictions = json.loads(Path(args.predictions).read_text())
-        except ValueError as error:
-            raise InputError(f'predictions {args.predictions}: not JSON ({error})') from error
+        predictions = read_json(args.predictions)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         dataset = DATASETS.build({**cfg.test_dataloader.dataset, 'pipeline': []})
     records = match_predictions(dataset, predictions, args.predictions)

@@ -5,8 +5,8 @@ python tools/dataset_converters/itm.py precomp dataset_coco.json --tsv *.tsv --o
 python tools/dataset_converters/itm.py verify data/coco_precomp
 
 A source is a folder of precomputed files ({split}_ims.npy, {split}_caps.txt), Karpathy's json, a
-COCO caption json, or a text or .jsonl file of captions. `precomp` writes the precomputed layout
-from Karpathy's json and the features in BUTD's .tsv files, once per image; COCO's test split
+COCO caption json, or a text, CSV or .jsonl file of captions. `precomp` writes the precomputed
+layout from Karpathy's json and the features in BUTD's .tsv files, once per image; COCO's test split
 becomes testall, and its first 1,000 images become test.
 """
 
@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.annotation_files import read_text
 from projects.common.hooks.progress import progress_bar
 from projects.rvse.datasets import (
     BaseMatchingDataset,
@@ -59,7 +60,7 @@ def parse_args() -> argparse.Namespace:
         '--key',
         choices=['id', 'name'],
         help="what the files' image_id is: COCO's id (imgid where there is none), or the number in "
-        "the name of the picture's file (default: that by which all pictures are found)",
+        "the name of the image's file (default: that by which all images are found)",
     )
     precomp.add_argument('--out', type=Path, required=True, help='folder to write to')
     precomp.add_argument(
@@ -69,19 +70,27 @@ def parse_args() -> argparse.Namespace:
         help='default: train val test',
     )
 
-    verify = actions.add_parser('verify', help='compare with the published numbers of pictures')
+    verify = actions.add_parser('verify', help='compare with the published numbers of images')
     verify.add_argument('source', type=Path, help='file or folder of captions')
     verify.add_argument(
         '--name', choices=PUBLISHED, help="the data set (default: by the source's name)"
     )
     for action in (vocab, precomp):
         action.add_argument('--overwrite', action='store_true', help='replace what is there')
+    for action in (vocab, precomp, verify):
+        action.add_argument(
+            '--skip-invalid-captions',
+            action='store_true',
+            help='leave out captions that are blank or hold half a character',
+        )
     return parser.parse_args()
 
 
-def open_splits(source: Path, wanted: list[str] | None = None) -> dict[str, BaseMatchingDataset]:
+def open_splits(
+    source: Path, skip_invalid_captions: bool, wanted: list[str] | None = None
+) -> dict[str, BaseMatchingDataset]:
     """Open the dataset of each split in a file or folder."""
-    options = dict(check_images=False, test_mode=True)
+    options = dict(check_images=False, test_mode=True, skip_invalid_captions=skip_invalid_captions)
     if source.is_dir():
         names = sorted(path.name.removesuffix('_caps.txt') for path in source.glob('*_caps.txt'))
         if not names:
@@ -95,7 +104,7 @@ def open_splits(source: Path, wanted: list[str] | None = None) -> dict[str, Base
         raise InputError(f'{source}: no such file or folder')
     if source.suffix != '.json':
         return {'all': CaptionFileMatchingDataset(str(source), **options)}
-    if '"sentences"' not in source.read_text(encoding='utf-8'):
+    if '"sentences"' not in read_text(source):
         return {'all': COCOCaptionsMatchingDataset(str(source), **options)}
     return {
         split: KarpathyMatchingDataset(str(source), split, **options)
@@ -113,7 +122,7 @@ def build_vocabulary(args: argparse.Namespace) -> None:
     refuse_existing(args.out, args.overwrite)
     captions = []
     for source in args.source:
-        splits = open_splits(source, args.splits)
+        splits = open_splits(source, args.skip_invalid_captions, args.splits)
         if not splits:
             raise InputError(f'{source}: none of the splits {", ".join(args.splits)}')
         for split, dataset in splits.items():
@@ -165,11 +174,11 @@ def find_features(
         image = images[best.index(None)]
         raise InputError(
             f'{os.path.basename(image["img_path"])} (id {image["ori_id"]}): no features of it in '
-            f'the {len(places):,} pictures of --tsv'
+            f'the {len(places):,} images of --tsv'
         )
     if complete[0] != complete[-1]:
         raise InputError(
-            '--tsv: ids and file names of the pictures lead to different features; --key says '
+            '--tsv: ids and file names of the images lead to different features; --key says '
             'which are meant'
         )
     return complete[0]
@@ -186,7 +195,12 @@ def write_precomp(args: argparse.Namespace) -> None:
     # The released files have five captions per image.
     splits = {
         split: KarpathyMatchingDataset(
-            str(args.source), split, max_captions=5, check_images=False, test_mode=True
+            str(args.source),
+            split,
+            max_captions=5,
+            check_images=False,
+            test_mode=True,
+            skip_invalid_captions=args.skip_invalid_captions,
         )
         for split in args.splits
     }
@@ -209,7 +223,7 @@ def write_precomp(args: argparse.Namespace) -> None:
             parts.append(('test', 1000))
         for part, count in parts:
             refuse_existing(args.out / f'{part}_ims.npy', args.overwrite)
-            with progress_bar(count, part, 'picture') as bar:
+            with progress_bar(count, part, 'image') as bar:
 
                 def features(found=found[:count], bar=bar):
                     for file, offset in found:
@@ -217,14 +231,14 @@ def write_precomp(args: argparse.Namespace) -> None:
                         bar.update()
 
                 captions = write_precomputed(args.out, part, features(), images[:count])
-            print(f'wrote {args.out}/{part}_*: {count:,} pictures, {captions:,} captions')
+            print(f'wrote {args.out}/{part}_*: {count:,} images, {captions:,} captions')
 
 
 def verify(args: argparse.Namespace) -> None:
     name = args.name or published_name(args.source.absolute().name)
-    splits = open_splits(args.source)
+    splits = open_splits(args.source, args.skip_invalid_captions)
     for split, dataset in splits.items():
-        print(f'{split}: {dataset.img_size:,} pictures, {dataset.text_size:,} captions')
+        print(f'{split}: {dataset.img_size:,} images, {dataset.text_size:,} captions')
     if name is None:
         raise InputError(f'{args.source}: --name says which data set it is: {", ".join(PUBLISHED)}')
     problems = compare_counts(name, {split: data.img_size for split, data in splits.items()})

@@ -5,13 +5,15 @@ python tools/dataset_converters/proposals.py MCG-Pascal-Segmentation_trainvaltes
     MCG-SBD-trainval-boxes data/voc_sbd_mcg --on-duplicate first
 python tools/dataset_converters/proposals.py voc_2007_train.mat out --names ImageSets/Main/train.txt
 python tools/dataset_converters/proposals.py voc_2012.pkl out --voc-ids --images data/JPEGImages
-python tools/dataset_converters/proposals.py data/proposals/voc_train out.pkl --to mmdet
+python tools/dataset_converters/proposals.py data/proposals/voc_train out.pkl --to mmdet \\
+    --images data/VOCdevkit/VOC2012/JPEGImages
 
 Readable formats: our store (a folder), MCG (a folder of .mat), Selective Search (one .mat),
-Detectron and detectron2 (.pkl) and mmdet's dictionaries (.pkl). Writable formats: the store,
-detectron2 and mmdet. An image found in two sources is an error, or the first source wins. A store
-says whether its names are ids, file names or paths. With --images, it also knows the images, so
-that the proposals are refused for others.
+Detectron and detectron2 (.pkl) and mmdet's dictionaries (.pkl), which its DumpProposals writes.
+Writable formats: the store, detectron2 and mmdet. An image found in two sources is an error, or the
+first source wins. A store says whether its names are ids, file names or paths. With --images, it
+also knows the images, so that the proposals are refused for others. mmdet's keys are the folder and
+the name of the file with its suffix (JPEGImages/2007_000032.jpg), which --images finds.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from projects.pdsl.proposals import (
 from projects.pdsl.proposals.formats import ProposalSource
 from projects.pdsl.proposals.identity import KEYS, voc_name
 from projects.pdsl.proposals.known_images import identify_in_folder, identify_in_json
+from projects.pdsl.proposals.mmdet_keys import mmdet_keys
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,7 +61,7 @@ def parse_args() -> argparse.Namespace:
         '--names',
         type=Path,
         action='append',
-        help='image set of a Selective Search .mat that names no pictures; once for each source',
+        help='image set of a Selective Search .mat that names no images; once for each source',
     )
     parser.add_argument(
         '--keys',
@@ -74,17 +77,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--images',
         type=Path,
-        help='folder of the pictures, or COCO json that lists them: the store keeps their sizes '
-        'and, of a folder, checksums',
+        help='folder of the images, or COCO json that lists them: the store keeps their sizes '
+        'and, of a folder, checksums; a file of mmdet names the images as found there',
+    )
+    parser.add_argument(
+        '--folder',
+        help='last folder of the images in the paths that mmdet has, such as val2017, for a COCO '
+        'json that lists only file names; with --to mmdet',
     )
     parser.add_argument(
         '--on-duplicate',
         choices=['error', 'first'],
         default='error',
-        help='what to do with a picture that several sources have: stop, or take the proposals of '
+        help='what to do with an image that several sources have: stop, or take the proposals of '
         'the first (default: %(default)s)',
     )
-    parser.add_argument('--max-proposals', type=int, help='keep the best of each picture')
+    parser.add_argument('--max-proposals', type=int, help='keep the best of each image')
     parser.add_argument(
         '--trust-pickle', action='store_true', help='unpickle freely, which may run code'
     )
@@ -131,14 +139,14 @@ def read_all(args: argparse.Namespace, sources: list[ProposalSource]) -> Iterato
             if owner != path:
                 if args.on_duplicate == 'error':
                     raise InputError(
-                        f'{path}: picture {name!r} is in {owner} as well; --on-duplicate first '
+                        f'{path}: image {name!r} is in {owner} as well; --on-duplicate first '
                         'takes the proposals of the source that is named first'
                     )
                 skipped += 1
                 continue
             yield name, *tidy(boxes, scores, args.max_proposals)
     if skipped:
-        print(f'{skipped} pictures taken from the first of several sources')
+        print(f'{skipped} images taken from the first of several sources')
 
 
 def main() -> None:
@@ -149,8 +157,10 @@ def main() -> None:
         raise InputError('a source is named twice')
     if args.out.exists() and (args.out.is_file() or any(args.out.iterdir())):
         raise InputError(f'{args.out}: exists already')
-    if args.images and args.to != 'store':
-        raise InputError(f'--images: only a store keeps sizes, not a file of {args.to}')
+    if args.images and args.to == 'detectron2':
+        raise InputError('--images: only a store keeps sizes, not a file of detectron2')
+    if args.folder and args.to != 'mmdet':
+        raise InputError(f'--folder: only mmdet has folders in its keys, not {args.to}')
     sources = open_sources(args)
     keys = common_keys(args, sources)
     check_writable(args.out if args.to == 'store' else args.out.parent)
@@ -164,10 +174,13 @@ def main() -> None:
         count = len(store)
         unknown = count - len(store.images)
         if unknown:
-            print(f'{unknown} of {count} pictures are not known by their size; --images adds it')
+            print(f'{unknown} of {count} images are not known by their size; --images adds it')
+    elif args.to == 'mmdet':
+        key_of = mmdet_keys(args.images, keys, args.folder)
+        count = write_mmdet(args.out, ((key_of(name), *rest) for name, *rest in entries))
     else:
-        count = (write_detectron2 if args.to == 'detectron2' else write_mmdet)(args.out, entries)
-    print(f'{args.out}: proposals of {count} pictures')
+        count = write_detectron2(args.out, entries)
+    print(f'{args.out}: proposals of {count} images')
 
 
 if __name__ == '__main__':

@@ -18,6 +18,6 @@ exec "$python" "$tools/misc/launch.py" \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
+    --master_port="${PORT:-${MASTER_PORT:-29500}}" \
     --nproc_per_node="$3" \
     "$tools/$1" "$2" "${@:4}" --launcher pytorch

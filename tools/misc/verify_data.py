@@ -3,9 +3,10 @@
 python tools/misc/verify_data.py configs/pdsl/pdsl_r18_4xb1-100k_voc12.py
 
 Builds the training, validation and test datasets, counts their samples and images, looks up every
-image on disk and in the proposal store, whose checksums and sizes it compares, and compares the
-numbers of images in VOC, SBD and COCO with the published ones. Exits with status 1 if anything is
-missing. Nothing is decoded.
+image on disk and in the proposal store, whose checksums and sizes it compares, looks for the masks
+that are evaluated, and compares the classes of heads and datasets as training does, and the numbers
+of images in VOC, SBD and COCO with the published ones. Exits with status 1 if anything is missing.
+Nothing is decoded.
 `dataset_converters/grounding.py --verify` and `dataset_converters/itm.py verify` compare the
 published numbers of RefCOCO, and of Flickr30K's and COCO's captions.
 """
@@ -16,18 +17,21 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmdet.datasets import CocoDataset
+from mmdet.evaluation import CocoMetric
 from mmengine.config import ConfigDict
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS, METRICS, DefaultScope
 
 from projects.common.cli.config import load_config
 from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import by_id, read_json
+from projects.common.hooks.class_check_hook import class_problems, heads_in_config
 from projects.pdsl.datasets.categories import check_category_names
 from projects.pdsl.datasets.published import published_count
 from projects.pdsl.proposals import ProposalStore
@@ -52,13 +56,19 @@ def proposal_step(dataset: ConfigDict) -> ConfigDict | None:
     return next((step for step in steps if step.type == 'LoadStoredProposals'), None)
 
 
-def check_pictures(samples: list[dict]) -> tuple[int, list[str]]:
+def loads_masks(dataset: ConfigDict) -> bool:
+    """Return whether the pipeline loads the masks of objects."""
+    steps = dataset.get('pipeline', ())
+    return any(step.type.endswith('LoadAnnotations') and step.get('with_mask') for step in steps)
+
+
+def check_images(samples: list[dict]) -> tuple[int, list[str]]:
     """Return the number of images in the samples, and a message about missing ones."""
     paths = {sample['img_path'] for sample in samples if sample.get('img_path')}
     missing = sorted(path for path in paths if not os.path.isfile(path))
     if not missing:
         return len(paths), []
-    return len(paths), [f'{len(missing):,} pictures do not exist, such as {missing[0]}']
+    return len(paths), [f'{len(missing):,} images do not exist, such as {missing[0]}']
 
 
 def check_proposals(step: ConfigDict, samples: list[dict]) -> list[str]:
@@ -78,23 +88,60 @@ def check_proposals(step: ConfigDict, samples: list[dict]) -> list[str]:
     problems = []
     if missing and step.get('missing', 'error') == 'error':
         problems.append(
-            f'{step.folder}: no proposals of {len(missing):,} pictures, such as {missing[0]}'
+            f'{step.folder}: no proposals of {len(missing):,} images, such as {missing[0]}'
         )
     if strangers:
-        problems.append(f'{strangers[0]} ({len(strangers):,} pictures in all)')
+        problems.append(f'{strangers[0]} ({len(strangers):,} images in all)')
     return problems
 
 
-def check(dataset: ConfigDict) -> tuple[str, list[str]]:
-    """Return a one-line summary of a dataset, and what is missing."""
+def check_evaluator(evaluator: ConfigDict | list | None) -> tuple[bool, list[str]]:
+    """Return whether an evaluator needs the masks of its dataset, and what its own file lacks."""
+    needs_masks, problems = False, []
+    metrics = evaluator if isinstance(evaluator, list) else [evaluator] if evaluator else []
+    for metric in metrics:
+        try:
+            built = METRICS.build(metric)
+        except Exception as error:  # of other code bases, too
+            problems.append(message(metric, error))
+            continue
+        is_coco = isinstance(built, CocoMetric) and built._coco_api is None
+        needs_masks |= is_coco and 'segm' in built.metrics
+    return needs_masks, problems
+
+
+def message(config: ConfigDict, error: Exception) -> str:
+    """Return an error in one line; those of other code bases do not say what they are about."""
+    text = ' '.join(str(error).split())
+    if isinstance(error, (InputError, FileNotFoundError)):
+        return text
+    where = config.get('ann_file') or ''
+    return f'{config.type}: {where}: {type(error).__name__}: {text}'
+
+
+def check_masks(samples: list[dict]) -> list[str]:
+    """Return a message about the objects without a mask."""
+    bare = [
+        sample['img_path']
+        for sample in samples
+        for instance in sample.get('instances', ())
+        if not instance.get('mask')
+    ]
+    if not bare:
+        return []
+    return [f'{len(bare):,} objects have no mask, which is evaluated, such as one of {bare[0]}']
+
+
+def check(dataset: ConfigDict, needs_masks: bool = False) -> tuple[Any, str, list[str]]:
+    """Return a built dataset, a one-line summary of it, and what is missing."""
     options = dict(pipeline=[], lazy_init=False, serialize_data=False)
     try:
         built = DATASETS.build(ConfigDict(dataset, **options))
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        return '', [str(error)]
+    except Exception as error:  # of other code bases, too
+        return None, '', [message(dataset, error)]
     samples = built.data_list
-    pictures, problems = check_pictures(samples)
-    found = f'{len(samples):,} samples' + (f' of {pictures:,} pictures' if pictures else '')
+    pictures, problems = check_images(samples)
+    found = f'{len(samples):,} samples' + (f' of {pictures:,} images' if pictures else '')
     if isinstance(built, CocoDataset) and len(built.cat_ids) > len(built.metainfo['classes']):
         try:  # mmdet numbers two categories of one name as two classes
             content = read_json(built.ann_file)
@@ -102,16 +149,25 @@ def check(dataset: ConfigDict) -> tuple[str, list[str]]:
             check_category_names(categories, built.ann_file)
         except InputError as error:
             problems.append(str(error))
+    if needs_masks or loads_masks(dataset):
+        problems += check_masks(samples)
     expected = published_count(str(getattr(built, 'ann_file', '')))
     if expected not in (None, pictures):
-        problems.append(f'{pictures:,} pictures, expected {expected:,} as published')
+        problems.append(f'{pictures:,} images, expected {expected:,} as published')
     step = proposal_step(dataset)
     if step:
         try:
             problems += check_proposals(step, samples)
         except (FileNotFoundError, InputError) as error:
             problems.append(str(error))
-    return found, problems
+    return built, found, problems
+
+
+def report(problems: list[str]) -> bool:
+    """Print the problems, and return whether there are any."""
+    for problem in problems:
+        print(f'MISSING  {problem}')
+    return bool(problems)
 
 
 def main() -> None:
@@ -124,18 +180,24 @@ def main() -> None:
     cfg = load_config(args.config, args.cfg_options)
     for module in cfg.get('custom_imports', {}).get('imports', ()):
         importlib.import_module(module)
-    complete, seen = True, []
+    complete, seen, datasets = True, [], {}
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         for loader in LOADERS:
+            name = loader.split('_')[0]
+            needs_masks, problems = check_evaluator(cfg.get(f'{name}_evaluator'))
+            complete &= not report(problems)
             for dataset in leaves(cfg[loader].dataset) if cfg.get(loader) else ():
                 if dataset in seen:
                     continue
                 seen.append(dataset)
-                found, problems = check(dataset)
-                print(f'{loader.split("_")[0]:5}  {dataset.type}: {found or "unreadable"}')
-                for problem in problems:
-                    print(f'MISSING  {problem}')
-                complete &= not problems
+                built, found, problems = check(dataset, needs_masks)
+                key = f'{loader}, part {len(datasets)}' if loader in datasets else loader
+                datasets[key] = built
+                print(f'{name:5}  {dataset.type}: {found or "unreadable"}')
+                complete &= not report(problems)
+    for problem in class_problems(heads_in_config(cfg.get('model')), datasets):
+        print(f'CLASSES  {problem}')
+        complete = False
     if not complete:
         sys.exit(1)
     print('complete')

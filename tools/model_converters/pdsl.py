@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from projects.common.cli.config import load_config
-from projects.common.cli.options import add_trust_option
+from projects.common.cli.options import add_conversion_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.atomic import write_atomically
@@ -33,15 +33,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('source', help='checkpoint to convert')
-    parser.add_argument('target', help='file to write')
-    parser.add_argument('--to', choices=('ours', 'released'), default='ours', help='target layout')
+    add_conversion_options(parser)
     parser.add_argument(
         '--config',
         help='config of a whole model (default: the released one of its depth, with the heads that '
         'its weights show)',
     )
-    add_trust_option(parser)
     args = parser.parse_args()
 
     from projects.pdsl.released_weights import (

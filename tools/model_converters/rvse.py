@@ -14,7 +14,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from projects.common.cli.config import load_config
-from projects.common.cli.options import add_trust_option
+from projects.common.cli.options import (
+    add_conversion_options,
+    add_vocabulary_options,
+    check_vocabulary_options,
+)
 from projects.common.cli.report import report_user_errors
 from projects.common.weights.convert import (
     print_names,
@@ -44,24 +48,10 @@ def main() -> None:
     parser.add_argument(
         'config', help='config of the model: a file, or a name that `infer.py models` lists'
     )
-    parser.add_argument('source', help='checkpoint to convert')
-    parser.add_argument('target', help='file to write')
-    parser.add_argument('--to', choices=('ours', 'released'), default='ours', help='target layout')
-    parser.add_argument(
-        '--vocab',
-        metavar='FILE',
-        help="the released vocabulary (json; BERT's vocab.txt), which then travels in our "
-        'checkpoint (with --to ours)',
-    )
-    parser.add_argument(
-        '--original',
-        metavar='FILE',
-        help='released checkpoint to take the tensors from that nothing reads (with --to released)',
-    )
-    add_trust_option(parser)
+    add_conversion_options(parser)
+    add_vocabulary_options(parser, "the released vocabulary (json; BERT's vocab.txt)")
     args = parser.parse_args()
-    if args.vocab and args.to == 'released' or args.original and args.to == 'ours':
-        parser.error('--vocab goes with --to ours, --original with --to released')
+    check_vocabulary_options(parser, args)
 
     from projects.common.config_index import find_config
     from projects.rvse.released_weights import (

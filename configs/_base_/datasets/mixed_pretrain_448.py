@@ -3,53 +3,15 @@
 # test split of any of them. Validated and tested as mixed_coco_448.py is.
 # DATA_ROOT holds, beside RefCOCO, RefCOCO+ and RefCOCOg: flickr30k_entities/, visual_genome/
 # (region_descriptions.json, image_data.json), and images/{flickr30k,visual-genome}/.
-_base_ = './refcoco_448.py'
+_base_ = ['./refcoco_448.py', './refcoco_mixed.py']
 dataset = dict(data_root=_base_.data_root, skip_invalid=True)
-test_dataloader = dict(
-    dataset=dict(
-        datasets=[
-            dict(
-                _base_.dataset,
-                ann_file=f'{folder}/instances.json',
-                split_file=f'{folder}/refs({by}).p',
-                split=split,
-                subset=f'{name}_{split}',
-                test_mode=True,
-            )
-            for name, folder, by, splits in (
-                ('refcoco', 'refcoco', 'unc', ('val', 'testA', 'testB')),
-                ('refcoco+', 'refcoco+', 'unc', ('val', 'testA', 'testB')),
-                ('refcocog-umd', 'refcocog', 'umd', ('val', 'test')),
-            )
-            for split in splits
-        ]
-    )
-)
-val_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type='MixedGroundingDataset',
-        pipeline=_base_.test_pipeline,
-        datasets=[
-            split for split in test_dataloader['dataset']['datasets'] if split['split'] == 'val'
-        ],
-    )
-)
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type='MixedGroundingDataset',
         pipeline=_base_.train_pipeline,
         datasets=[
-            *(
-                dict(
-                    _base_.dataset,
-                    ann_file=val['ann_file'],
-                    split_file=val['split_file'],
-                    split='train',
-                )
-                for val in val_dataloader['dataset']['datasets']
-            ),
+            *_base_.mixed_splits.train,
             dict(
                 type='Flickr30kEntitiesDataset',
                 ann_file='flickr30k_entities/train.txt',
@@ -65,7 +27,7 @@ train_dataloader = dict(
             ),
         ],
         exclude=[
-            *test_dataloader['dataset']['datasets'],
+            *_base_.mixed_splits.test,
             *(
                 dict(
                     type='Flickr30kEntitiesDataset',
@@ -77,3 +39,12 @@ train_dataloader = dict(
         ],
     )
 )
+val_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='MixedGroundingDataset',
+        pipeline=_base_.test_pipeline,
+        datasets=_base_.mixed_splits.val,
+    )
+)
+test_dataloader = dict(dataset=dict(datasets=_base_.mixed_splits.test))

@@ -1,7 +1,7 @@
-# How PDSL sees pictures (section 4.3): MCG's proposals, 2,000 of each picture; scales, flips, crops
-# and colours in training; 688 pixels in testing, and 8 scales with flips in test-time augmentation.
-# Longest sides, 2,000 pixels in training and 4,000 in testing, are the released code's.
-# PDSL_PROPOSALS: folder of the proposals, made by tools/dataset_converters/proposals.py or, of
+# PDSL's pipelines (section 4.3): MCG's proposals, 2,000 per image; scales, flips, crops and colors
+# in training; 688 pixels in testing, and 8 scales with flips in test-time augmentation. The longest
+# sides, 2,000 pixels in training and 4,000 in testing, are the released code's.
+# PDSL_PROPOSALS: folder of the proposals, written by tools/dataset_converters/proposals.py or, for
 # Selective Search, by tools/misc/generate_proposals.py.
 proposals = dict(
     type='LoadStoredProposals', folder='{{$PDSL_PROPOSALS:data/proposals}}', max_proposals=2000
@@ -68,10 +68,3 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
 )
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-)
-test_dataloader = val_dataloader

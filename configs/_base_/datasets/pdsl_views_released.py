@@ -1,5 +1,5 @@
-# How the released code trains on pictures, where that is not as in pdsl_views.py: up to 4,000
-# proposals, each side of the crop 0.9 to 1 of the picture's, colours blended on BGR after it.
+# The released code's training pipeline, where it differs from pdsl_views.py: up to 4,000 proposals,
+# each side of the crop 0.9 to 1 times the image's, colors blended in BGR after the crop.
 released_proposals = dict(
     type='LoadStoredProposals', folder='{{$PDSL_PROPOSALS:data/proposals}}', max_proposals=4000
 )

@@ -1,5 +1,6 @@
-# How the second stage of weak supervision sees pictures (as released): short sides of 480 to 800
-# pixels in training, 800 in testing. PSEUDO_LABELS: what tools/misc/export_pseudo_labels.py wrote.
+# The pipelines of the second stage of weak supervision (as released): short sides of 480 to 800
+# pixels in training, 800 in testing.
+# PSEUDO_LABELS: the file that tools/misc/export_pseudo_labels.py wrote.
 train_pipeline = [
     dict(type='LoadImageFromFile', backend_args=dict(backend='any_image')),
     dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True),
@@ -33,10 +34,3 @@ train_dataloader = dict(
         pipeline=train_pipeline,
     ),
 )
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-)
-test_dataloader = val_dataloader

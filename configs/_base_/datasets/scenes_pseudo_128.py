@@ -1,5 +1,5 @@
 # Generated scenes, 128 x 128 pixels: boxes and masks that a model has found on the training
-# pictures (tools/misc/export_pseudo_labels.py) for training, true ones for testing.
+# images (tools/misc/export_pseudo_labels.py) for training, true ones for testing.
 data_root = '{{$SCENES_ROOT:data/scenes}}'
 train_pipeline = [
     dict(type='LoadImageFromFile', backend_args=dict(backend='any_image')),

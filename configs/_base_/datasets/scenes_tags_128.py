@@ -43,7 +43,7 @@ train_dataloader = dict(
     ),
 )
 dataset = dict(
-    type='mmdet.CocoDataset',
+    type='COCOInstanceDataset',
     data_root=data_root,
     data_prefix=dict(img='images/'),
     metainfo=dict(classes=classes),

@@ -2,7 +2,7 @@
 # are means, to which the learning rate belongs (each loss's reduction='sum': the paper's sums).
 # PDSL_PRETRAINED: a checkpoint of configs/pdsl/pretrain or the released backbone, converted by
 # tools/model_converters/pdsl.py, of the same depth. Without it backbone and fully connected layers
-# start from random weights, with which VOC is not learnt.
+# start from random weights, with which VOC is not learned.
 import os
 
 model = dict(

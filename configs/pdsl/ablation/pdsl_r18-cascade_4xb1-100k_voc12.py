@@ -1,4 +1,9 @@
-# PDSL Figure 3: cascade learning, AP each 2,000 iterations
-_base_ = '../pdsl_r18_4xb1-100k_voc12.py'
+# PDSL Figure 3: cascade learning, AP every 2,000 iterations
+_base_ = [
+    '../_base_/pdsl_r18.py',
+    '../../_base_/datasets/voc2012_tags.py',
+    '../../_base_/schedules/pdsl_sgd_100k.py',
+    '../_base_/runtime_iters.py',
+]
 model = dict(learning='cascade', cue=None)
 train_cfg = dict(val_interval=2000)

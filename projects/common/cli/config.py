@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config_index import config_folder
 from ..errors import InputError
-from .overrides import check_cfg_options
+from .overrides import merge_cfg_options
 from .report import one_line, raised_at
 
 if TYPE_CHECKING:
@@ -60,6 +60,5 @@ def load_config(path: str | os.PathLike, cfg_options: Mapping[str, Any] | None =
             f'config {path}: custom_imports: {missing} (is its folder on PYTHONPATH?)'
         ) from error
     if cfg_options:
-        check_cfg_options(cfg, cfg_options)
-        cfg.merge_from_dict(dict(cfg_options))
+        merge_cfg_options(cfg, cfg_options)
     return cfg

@@ -6,7 +6,14 @@ import argparse
 
 from .overrides import OverrideAction
 
-__all__ = ['add_cfg_options', 'add_run_options', 'add_trust_option']
+__all__ = [
+    'add_cfg_options',
+    'add_conversion_options',
+    'add_run_options',
+    'add_trust_option',
+    'add_vocabulary_options',
+    'check_vocabulary_options',
+]
 
 
 def add_trust_option(parser: argparse.ArgumentParser) -> None:
@@ -49,3 +56,36 @@ def add_run_options(parser: argparse.ArgumentParser, example: str) -> None:
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, default=0, help='set by some launchers'
     )
+
+
+def add_conversion_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a converter between our checkpoints and the released ones."""
+    parser.add_argument('source', help='checkpoint to convert')
+    parser.add_argument('target', help='file to write')
+    parser.add_argument('--to', choices=('ours', 'released'), default='ours', help='target layout')
+    add_trust_option(parser)
+
+
+def add_vocabulary_options(parser: argparse.ArgumentParser, vocabulary: str) -> None:
+    """Add ``--vocab`` and ``--original`` to a converter.
+
+    Args:
+        parser: The parser to extend.
+        vocabulary: The vocabulary file in words.
+    """
+    parser.add_argument(
+        '--vocab',
+        metavar='FILE',
+        help=f'{vocabulary}, which then travels in our checkpoint (with --to ours)',
+    )
+    parser.add_argument(
+        '--original',
+        metavar='FILE',
+        help='released checkpoint to take the tensors from that nothing reads (with --to released)',
+    )
+
+
+def check_vocabulary_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Exit with an error if ``--vocab`` or ``--original`` goes with the other target layout."""
+    if args.vocab and args.to == 'released' or args.original and args.to == 'ours':
+        parser.error('--vocab goes with --to ours, --original with --to released')

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 
 from ..errors import InputError
+from .launch import port_in_use
 
 __all__ = ['report_user_errors', 'user_message']
 
@@ -29,8 +30,8 @@ USER_KINDS = (
 # MMEngine modules that build objects from config dicts.
 _BUILDING = ('mmengine/registry/build_functions.py', 'mmengine/registry/registry.py')
 
-# Disk full, quota exceeded, file too large.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Disk full, quota exceeded, file too large, read-only file system.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextlib.contextmanager
@@ -61,8 +62,10 @@ def user_message(error: BaseException) -> str | None:
         return in_worker
     if isinstance(error, (InputError, *USER_KINDS)):
         return one_line(error)
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return one_line(error)
+    if type(error).__name__ == 'DistNetworkError' and 'EADDRINUSE' in str(error):
+        return port_in_use(os.environ.get('MASTER_PORT', 29500))
     if (killed := _killed_worker(error)) is not None:
         return (
             f'{one_line(killed)} Mostly because memory ran out: take fewer '

@@ -33,6 +33,9 @@ def prepare(
         launcher: `none`, `pytorch`, `slurm` or `mpi`.
         work_dir: Directory for logs and checkpoints.
         trust_checkpoint: Unpickle checkpoints without restrictions.
+
+    Raises:
+        InputError: The environment of the launcher is incomplete, or a process has no GPU.
     """
     import torch
 
@@ -41,7 +44,10 @@ def prepare(
     from ..speed.allocator import keep_freed_memory
     from ..weights.checkpoint import use_safe_checkpoint_loading
     from ..weights.loading import use_checked_pretraining
+    from .launch import check_rank
 
+    if not torch.distributed.is_initialized():
+        check_rank(launcher)
     if not torch.cuda.is_available():
         keep_freed_memory()
     use_safe_checkpoint_loading(trust=trust_checkpoint)
@@ -112,11 +118,17 @@ def leave_process_group() -> None:
 def run(cfg: Config, action: str, allow_partial: bool = False, hooks: Iterable[Any] = ()) -> None:
     """Build the runner, call its `train` or `test`, and leave the process group cleanly.
 
+    The classes are checked first, and what differs from the run that is resumed is logged.
+
     Args:
         cfg: The config.
         action: 'train' or 'test'.
         allow_partial: See :func:`build_runner`.
         hooks: See :func:`build_runner`.
     """
-    getattr(build_runner(cfg, allow_partial, hooks), action)()
+    from ..hooks.class_check_hook import ClassCheckHook
+    from ..hooks.resume_hook import ResumeHook
+
+    checks = (ClassCheckHook(), ResumeHook())
+    getattr(build_runner(cfg, allow_partial, (*checks, *hooks)), action)()
     leave_process_group()

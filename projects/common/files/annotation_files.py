@@ -14,10 +14,12 @@ import numpy as np
 from ..errors import InputError
 
 __all__ = [
+    'FLAG',
     'IDENTIFIER',
     'NUMBER',
     'by_id',
     'check_fields',
+    'check_text',
     'is_utf8',
     'iter_json_list',
     'json_bytes',
@@ -33,8 +35,21 @@ __all__ = [
 IDENTIFIER = (int, str, np.integer)
 """Types of ids: both numbers and strings are in use."""
 NUMBER = (int, float, np.integer, np.floating)
+FLAG = (bool, *NUMBER)
+"""Types of flags such as ``iscrowd``, which exporters write as numbers or as true and false."""
 
-_NAMES = {dict: 'a dict', list: 'a list', str: 'a text', type(None): 'nothing'}
+_BOMS = (
+    (codecs.BOM_UTF8, 'utf-8'),
+    (codecs.BOM_UTF16_LE, 'utf-16-le'),
+    (codecs.BOM_UTF16_BE, 'utf-16-be'),
+)
+_NAMES = {
+    bool: 'true or false',
+    dict: 'a dict',
+    list: 'a list',
+    str: 'a text',
+    type(None): 'nothing',
+}
 
 
 def shown(value: Any, length: int = 60) -> str:
@@ -60,17 +75,32 @@ def _read(path: str | os.PathLike) -> bytes:
             raise InputError(f'{shown(os.fspath(path), 200)}: {error.args[-1]}') from None
 
 
-def read_text(path: str | os.PathLike, encoding: str = 'utf-8') -> str:
+def _encoding(start: bytes) -> tuple[str, int]:
+    """Return the encoding of a text file, and the length of its byte order mark."""
+    return next(((name, len(mark)) for mark, name in _BOMS if start.startswith(mark)), ('utf-8', 0))
+
+
+def read_text(path: str | os.PathLike) -> str:
     """Read a UTF-8 text file and keep its line endings.
+
+    A byte order mark, which some editors write, is dropped. With the mark of UTF-16, the file is
+    read as such.
 
     Raises:
         FileNotFoundError: The file does not exist.
         ValueError: The file is not UTF-8, or the system cannot open it.
     """
+    content = _read(path)
+    encoding, skip = _encoding(content)
     try:
-        return _read(path).decode(encoding)
+        return content[skip:].decode(encoding)
     except UnicodeDecodeError as error:
-        raise InputError(f'{path}: not UTF-8 text ({error.reason} at byte {error.start})') from None
+        raise _not_text(path, encoding, error.reason, skip + error.start) from None
+
+
+def _not_text(path: str | os.PathLike, encoding: str, reason: str, at: int) -> InputError:
+    name = encoding[:6].rstrip('-').upper()  # UTF-8 or UTF-16
+    return InputError(f'{path}: not {name} text ({reason} at byte {at})')
 
 
 def read_lines(path: str | os.PathLike) -> list[str]:
@@ -97,6 +127,27 @@ def is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def check_text(text: str, where: str) -> None:
+    """Refuse text with half a character, which can be in memory but not in a file.
+
+    JSON can hold one half of a pair of surrogates, such as a part of an emoji that was cut off.
+    Python reads it without an error, and fails once the text is written, for example in a
+    checkpoint.
+
+    Args:
+        text: The text.
+        where: The start of error messages: file, place and field.
+
+    Raises:
+        ValueError: The text cannot be encoded in UTF-8.
+    """
+    if not is_utf8(text):
+        raise InputError(
+            f'{where}: found half a character (a lone surrogate) in {shown(text, 200)}, expected '
+            'text that UTF-8 can encode'
+        )
 
 
 def printable(name: str) -> str:
@@ -175,7 +226,9 @@ def iter_json_list(
         return fail(f'{what}: char {offset + position}')
 
     with _open(path) as file:
-        decode = codecs.getincrementaldecoder('utf-8')().decode
+        encoding, skip = _encoding(file.read(len(codecs.BOM_UTF8)))
+        file.seek(skip)
+        decode = codecs.getincrementaldecoder(encoding)().decode
 
         def read() -> bool:
             """Append at least as much text as is left; return False at the end of the file."""
@@ -187,7 +240,7 @@ def iter_json_list(
                 more = decode(data, final=not data)
             except UnicodeDecodeError as error:
                 at = max(start - len(error.object) + len(data), 0) + error.start
-                raise InputError(f'{path}: not UTF-8 text ({error.reason} at byte {at})') from None
+                raise _not_text(path, encoding, error.reason, at) from None
             offset += position
             text, position = text[position:] + more, 0
             return bool(data)
@@ -259,6 +312,9 @@ def read_xml(path: str | os.PathLike) -> ElementTree.Element:
 def check_fields(entry: Any, where: str, /, **kinds: type | tuple[type, ...]) -> None:
     """Check the types of a record's fields.
 
+    A float without a fraction (3.0), as which some exporters write integers, is replaced by the
+    integer if the field is one. Booleans are accepted only where ``bool`` is named.
+
     Args:
         entry: The record. It should be a dict with these fields.
         where: The start of error messages: file and place.
@@ -272,12 +328,16 @@ def check_fields(entry: Any, where: str, /, **kinds: type | tuple[type, ...]) ->
         raise InputError(f'{where}: expected a dict with {", ".join(kinds)}, found {shown(entry)}')
     for field, kind in kinds.items():
         value = entry.get(field)
-        if isinstance(value, kind) and not isinstance(value, bool):
+        names = kind if isinstance(kind, tuple) else (kind,)
+        if isinstance(value, names) and (bool in names or not isinstance(value, bool)):
+            continue
+        if int in names and isinstance(value, (float, np.floating)) and value.is_integer():
+            entry[field] = int(value)  # type: ignore[index]
             continue
         if field not in entry:
             raise InputError(f'{where}: no field {field!r}')
-        names = kind if isinstance(kind, tuple) else (kind,)
-        expected = ' or '.join(dict.fromkeys(_NAMES.get(name, 'a number') for name in names))
+        number = 'a number' if float in names else 'an integer'
+        expected = ' or '.join(dict.fromkeys(_NAMES.get(name, number) for name in names))
         raise InputError(f'{where}: {field}: expected {expected}, found {shown(value)}')
 
 

@@ -52,16 +52,18 @@ def write_atomically(path: str | Path, data: bytes | memoryview) -> None:
 
 
 def check_writable(folder: str | Path) -> None:
-    """Create a folder if necessary, and raise an error now if it cannot be written to.
+    """Raise an error now if nothing can be written to a folder, or to where it will be created.
 
     Tools that run for hours call this before they start.
 
     Raises:
-        InputError: The folder cannot be created, or no file can be written in it.
+        InputError: The folder, or the deepest existing one above it, cannot be written to.
     """
+    existing = Path(folder).absolute()
+    while not existing.exists():
+        existing = existing.parent
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=os.fspath(folder)):
+        with tempfile.TemporaryFile(dir=str(existing)):
             pass
     except OSError as error:
         raise InputError(f'{folder}: cannot be written to ({error.strerror})') from None

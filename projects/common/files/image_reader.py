@@ -86,7 +86,7 @@ class MissingImageError(FileNotFoundError):
 def _formats() -> tuple[str, ...]:
     """Return the formats that are read, by Pillow's names, as far as they are installed."""
     with contextlib.suppress(ImportError):
-        import pillow_heif
+        import pillow_heif  # type: ignore[import-not-found]
 
         pillow_heif.register_heif_opener()
     Image.init()

@@ -1,38 +1,48 @@
 """Load annotation pickles without executing their content.
 
 A pickle is a program: loading one from an untrusted source can run any command. These readers
-accept plain Python containers, numbers, strings and NumPy arrays of numbers, and reject everything
-else. They never call NumPy's own reconstructors with arguments from the file, because a forged
-dtype or array state could corrupt memory. Instead, they rebuild arrays from their bytes through
-public functions.
+accept plain Python containers, numbers, strings, NumPy arrays of numbers and MMEngine's
+``InstanceData``, which becomes a dict, and reject everything else. They never call NumPy's own
+reconstructors with arguments from the file, because a forged dtype or array state could corrupt
+memory. Instead, they rebuild arrays from their bytes through public functions.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import os
 import pickle
-import pickletools
 import re
+import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 from ..errors import InputError
 from .atomic import is_zip
+from .pickle_memo import check_memo
 
 __all__ = ['UntrustedPickleError', 'load_legacy_torch', 'load_pickle']
 
 _BUILTINS = {'complex': complex, 'frozenset': frozenset, 'set': set}
 _BYTES = {'bytearray': bytearray, 'bytes': bytes}
 _NUMBER_DTYPE = re.compile(r'[biufc]\d{1,2}|[SU]\d{1,9}')
+_INTERNAL = ('_data_fields', '_metainfo_fields')
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _TORCH_PROTOCOL = 1001
+_PAYLOAD = re.compile(r'([^/]+/)?data\.pkl')
 
 
 class UntrustedPickleError(pickle.UnpicklingError):
     """Report that a pickle needs something other than plain data."""
+
+
+class _TensorsError(UntrustedPickleError):
+    """Report that a pickle needs PyTorch's tensors."""
 
 
 class _DType:
@@ -74,6 +84,13 @@ class _Array:
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, is_fortran, raw = state
         self.value = _build_array(raw, dtype, shape, 'F' if is_fortran else 'C')
+
+
+class _Instances(dict):
+    """Represent an ``mmengine.structures.InstanceData`` by a dict of its fields."""
+
+    def __setstate__(self, state: dict) -> None:
+        self.update((key, value) for key, value in state.items() if key not in _INTERNAL)
 
 
 def _build_array(raw: Any, dtype: _DType, shape: tuple, order: Literal['C', 'F']) -> np.ndarray:
@@ -129,8 +146,11 @@ class _PlainUnpickler(pickle.Unpickler):
                 return lambda dtype, raw: _build_array(raw, dtype, (1,), 'C')[0]
         if module in ('numpy.core.numeric', 'numpy._core.numeric') and name == '_frombuffer':
             return lambda raw, dtype, shape, order: _build_array(raw, dtype, shape, order)
+        if (module, name) == ('mmengine.structures.instance_data', 'InstanceData'):
+            return _Instances
         asked = f'{module}.{name}'.encode('unicode_escape').decode()  # the name can be anything
-        raise UntrustedPickleError(
+        is_torch = module.partition('.')[0] == 'torch'
+        raise (_TensorsError if is_torch else UntrustedPickleError)(
             f'{self.name}: the pickle asks for {asked}, which plain annotation data does '
             'not need and which could run code. If you trust whoever made this file, load it with '
             'trust=True (trust_pickle=True in a dataset config).'
@@ -141,7 +161,7 @@ class _PlainUnpickler(pickle.Unpickler):
         return lambda cls, shape, typecode: _Array()
 
     def persistent_load(self, pid: Any) -> Any:
-        raise UntrustedPickleError(
+        raise _TensorsError(
             f'{self.name}: the pickle refers to objects stored outside of it (tensors, as in a '
             'checkpoint); only plain annotation data is read here.'
         )
@@ -193,72 +213,13 @@ def _replace_arrays(value: Any, done: dict[int, Any]) -> Any:
     return done[id(value)]
 
 
-# The size of each opcode's argument: fixed, stored as a length in front of it, or a number of
-# lines.
-_FIXED, _COUNTED, _LINES = [0] * 256, {}, {}
-for _each in pickletools.opcodes:
-    _code, _length = ord(_each.code), _each.arg.n if _each.arg else 0
-    if _length >= 0:
-        _FIXED[_code] = 1 + _length
-    elif _length == pickletools.UP_TO_NEWLINE:
-        _LINES[_code] = 2 if _each.arg is pickletools.stringnl_noescape_pair else 1
-    else:
-        _COUNTED[_code] = {
-            pickletools.TAKEN_FROM_ARGUMENT1: 1,
-            pickletools.TAKEN_FROM_ARGUMENT4: 4,
-            pickletools.TAKEN_FROM_ARGUMENT4U: 4,
-            pickletools.TAKEN_FROM_ARGUMENT8U: 8,
-        }[_length]
-_PUT, _LONG_PUT, _STOP = ord('p'), ord('r'), ord('.')
-
-
-def _check_memo(data: bytes) -> None:
-    """Check the memo indices of a pickle before it is loaded.
-
-    Python's unpickler allocates a table that is as long as the largest memo index: a single index
-    of 2^32 makes it fill 64 GiB.
-
-    Raises:
-        ValueError: An index is larger than the size of the pickle, which no pickler writes.
-    """
-    at, end, fixed = 0, len(data), _FIXED
-    while at < end:
-        code = data[at]
-        length = fixed[code]
-        if length:
-            if code == _STOP:
-                return
-            if code == _LONG_PUT:
-                _check_number(int.from_bytes(data[at + 1 : at + 5], 'little'), end)
-            at += length
-        elif code in _COUNTED:
-            width = _COUNTED[code]
-            at += 1 + width + int.from_bytes(data[at + 1 : at + 1 + width], 'little')
-        elif code in _LINES:
-            start = at + 1
-            for _ in range(_LINES[code]):
-                at = data.find(b'\n', at + 1)
-                if at < 0:
-                    return  # truncated: the unpickler reports it
-            if code == _PUT:
-                _check_number(int(data[start:at]), end)
-            at += 1
-        else:
-            return  # not an opcode: the unpickler reports it
-
-
-def _check_number(number: int, size: int) -> None:
-    if number > size:
-        raise InputError('an object is remembered by a number larger than the file')
-
-
 def _read(file: BinaryIO, name: str, trust: bool, encoding: str) -> Any:
     """Load the next object pickled in ``file``, and name the file in errors."""
     try:
         if trust:
             return pickle.load(file, encoding=encoding)
         start = file.tell()
-        _check_memo(file.read())
+        check_memo(file.read())
         file.seek(start)
         return _PlainUnpickler(file, name, encoding).load_plain()
     except UntrustedPickleError:
@@ -275,7 +236,7 @@ def load_pickle(
 
     The pickle may contain Python containers, numbers, strings and bytes, and NumPy scalars and
     arrays of numbers and strings, with the module paths of NumPy 1 and 2. Object arrays may contain
-    the same types.
+    the same types. An ``InstanceData`` of MMEngine becomes a dict of its fields.
 
     Args:
         path_or_file: A path, or a seekable stream opened for reading bytes.
@@ -298,9 +259,10 @@ def load_legacy_torch(
 ) -> Any:
     """Load plain data written by ``torch.save``, such as the annotation files of TransVG.
 
-    Files written before PyTorch 1.6 are four consecutive pickles (magic number, protocol version,
-    system information, payload) and are read like those of :func:`load_pickle`. Zip files are read
-    with ``torch.load(weights_only=True)``.
+    Zip files, and those of four consecutive pickles (magic number, protocol version, system
+    information, payload), which PyTorch wrote before version 1.6, may hold the same: what
+    :func:`load_pickle` reads, or plain data with tensors, which become arrays. A file with both
+    tensors and NumPy values is refused.
 
     Args:
         path: The file.
@@ -312,9 +274,20 @@ def load_legacy_torch(
         pickle.UnpicklingError: The file is damaged or was not written by ``torch.save``.
     """
     name = os.fspath(path)
-    if is_zip(path):
-        return _load_torch_zip(name, trust, encoding)
-    with open(path, 'rb') as file:
+    with _open_payload(name, encoding) as file:
+        if not trust:
+            with contextlib.suppress(_TensorsError):
+                return _read(file, name, trust, encoding)
+    return _as_arrays(_load_tensors(name, not trust, encoding))
+
+
+@contextlib.contextmanager
+def _open_payload(name: str, encoding: str) -> Iterator[BinaryIO]:
+    """Open a file of ``torch.save`` where the pickle of what was saved begins."""
+    if is_zip(name):
+        yield io.BytesIO(_zipped_payload(name))
+        return
+    with open(name, 'rb') as file:
         if _read(file, name, False, encoding) != _TORCH_MAGIC:
             raise pickle.UnpicklingError(f'{name}: not a file of torch.save (wrong magic number)')
         protocol = _read(file, name, False, encoding)
@@ -323,25 +296,52 @@ def load_legacy_torch(
                 f'{name}: torch.save protocol {protocol}, expected {_TORCH_PROTOCOL}'
             )
         _read(file, name, False, encoding)  # system information
-        return _read(file, name, trust, encoding)
+        yield file
 
 
-def _load_torch_zip(name: str, trust: bool, encoding: str) -> Any:
+def _zipped_payload(name: str) -> bytes:
+    try:
+        with zipfile.ZipFile(name) as archive:
+            members = [m for m in archive.infolist() if _PAYLOAD.fullmatch(m.filename)]
+            if len(members) != 1 or members[0].compress_type != zipfile.ZIP_STORED:
+                raise InputError('no data.pkl that is stored without compression')
+            return archive.read(members[0])
+    except Exception as error:  # damaged files raise almost any exception
+        raise pickle.UnpicklingError(_damaged(name, error)) from error
+
+
+def _damaged(name: str, error: Exception) -> str:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f'{name}: damaged, or no file of torch.save ({reason})'
+
+
+def _load_tensors(name: str, weights_only: bool, encoding: str) -> Any:
     import torch
 
+    options: dict[str, Any] = {} if weights_only else dict(encoding=encoding)
     try:
-        if trust:
-            return torch.load(name, map_location='cpu', weights_only=False, encoding=encoding)
-        return torch.load(name, map_location='cpu', weights_only=True)
+        return torch.load(name, map_location='cpu', weights_only=weights_only, **options)
     except pickle.UnpicklingError as error:
         found = re.search(r'GLOBAL ([\w.]+)', str(error))
         asked = found.group(1) if found else str(error).splitlines()[0]
         raise UntrustedPickleError(
-            f'{name}: torch.load(weights_only=True) refuses {asked}. If you trust whoever made '
-            'this file, load it with trust=True (trust_pickle=True in a dataset config).'
+            f'{name}: torch.load(weights_only=True) refuses {asked} beside tensors. If you trust '
+            'whoever made this file, load it with trust=True (trust_pickle=True in a dataset '
+            'config).'
         ) from None
     except Exception as error:  # damaged files raise almost any exception
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise pickle.UnpicklingError(
-            f'{name}: damaged, or no file of torch.save ({reason})'
-        ) from error
+        raise pickle.UnpicklingError(_damaged(name, error)) from error
+
+
+def _as_arrays(value: Any) -> Any:
+    """Replace each tensor in nested containers by a NumPy array."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        value = value.detach()
+        return np.array(value.float() if value.dtype == torch.bfloat16 else value)
+    if type(value) in (dict, OrderedDict):
+        return {key: _as_arrays(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)([_as_arrays(item) for item in value])
+    return value

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from ..build import unwrapped
+from ..build import optim_wrappers, unwrapped
 from ..errors import InputError
 from ..weights.convert import write_checkpoint
 
@@ -48,12 +47,6 @@ class FiniteLossMixin:
 def _checking(wrapper: Any) -> Any:
     """Return the class of an optimizer wrapper with :class:`FiniteLossMixin` as its first base."""
     return type(wrapper.__name__, (FiniteLossMixin, wrapper), {'__module__': wrapper.__module__})
-
-
-def _wrappers(runner: Any) -> list[Any]:
-    """Return the optimizer wrappers of a runner, including those in an ``OptimWrapperDict``."""
-    wrapper = runner.optim_wrapper
-    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
 
 
 @HOOKS.register_module()
@@ -98,7 +91,7 @@ class NonFiniteLossHook(Hook):
 
     def before_train(self, runner) -> None:
         """Make the optimizer wrapper check the losses."""
-        for wrapper in _wrappers(runner):
+        for wrapper in optim_wrappers(runner.optim_wrapper):
             if not isinstance(wrapper, FiniteLossMixin):
                 cls: Any = type(wrapper)
                 wrapper.__class__ = _checking(cls)
@@ -107,7 +100,7 @@ class NonFiniteLossHook(Hook):
         self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Stop, or report the skipped batch and remove its losses from ``outputs``."""
-        wrappers = _wrappers(runner)
+        wrappers = optim_wrappers(runner.optim_wrapper)
         if not any(wrapper.left_out for wrapper in wrappers):
             self._in_a_row = 0
             return

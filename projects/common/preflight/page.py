@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from .run import Report
+from .report import Report
 from .terms import Term
 
 __all__ = ['TABLE_HEAD', 'page', 'table_row']

@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from torch import nn
 
+from ..build import optim_wrappers
+from ..hooks.class_check_hook import class_problems, heads_of
 from ..optim.schedules import schedule_problems
 from .findings import Findings
 
@@ -25,7 +27,6 @@ __all__ = [
     'check_kept',
     'check_parameters',
     'check_schedule',
-    'optim_wrappers',
 ]
 
 
@@ -42,13 +43,6 @@ class Group:
     name: str
     parameters: int
     rates: tuple[float, float, float]
-
-
-def optim_wrappers(wrapper: Any) -> list[OptimWrapper]:
-    """Return the optimizer wrappers of a runner: one, or those of an ``OptimWrapperDict``."""
-    if isinstance(wrapper, OptimWrapperDict):
-        return list(wrapper.values())
-    return [wrapper]
 
 
 # ---------------------------------------------------------------------------------- schedule
@@ -274,26 +268,15 @@ def _custom_keys(node: Any) -> Iterator[Mapping]:
 
 
 def check_classes(model: nn.Module, dataset: Any, findings: Findings) -> str:
-    """Compare ``num_classes`` of every head with the classes of the data set.
-
-    Region proposal networks are ignored, because they only separate objects from background.
+    """Compare the classes of heads and data; see :func:`.class_problems`.
 
     Returns:
         One line with the numbers of classes.
     """
+    heads = heads_of(model)
+    for problem in class_problems(heads, dict(train_dataloader=dataset)):
+        findings.fail(problem)
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    heads = {
-        name: module.num_classes
-        for name, module in model.named_modules()
-        if name and isinstance(getattr(module, 'num_classes', None), int) and 'rpn' not in name
-        and 'preprocessor' not in name
-    }  # fmt: skip
     if classes is None or not heads:
         return 'no classes' if classes is None else f'{len(classes)} classes; no head has any'
-    for name, number in heads.items():
-        if number != len(classes):
-            findings.fail(
-                f'{name}.num_classes is {number}, and the data set has {len(classes)} classes '
-                f'({", ".join(map(str, classes[:3]))}, ...)'
-            )
     return f'{len(classes)} classes in the data; heads: {sorted(set(heads.values()))}'

@@ -15,7 +15,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from ..errors import InputError
-from ..weights.loading import Match, record_loading
+from ..weights.loading import record_loading
+from ..weights.matching import Match
 from .wordpiece import WordPieceTokenizer
 
 
@@ -38,8 +39,8 @@ class BERTTextEncoder(BaseModule):
             BERT-base (12 layers, 768 channels, 30,522 word pieces).
 
     Raises:
-        ValueError: ``pretrained`` cannot be loaded, or the vocabulary has more tokens than the
-            embedding has rows.
+        ValueError: ``pretrained`` cannot be loaded or has no vocabulary, or the vocabulary has more
+            tokens than the embedding has rows.
     """
 
     def __init__(
@@ -55,21 +56,22 @@ class BERTTextEncoder(BaseModule):
         self.max_tokens = max_tokens
         self.lowercase = lowercase
         self.tokenizer: WordPieceTokenizer | None = None
+        tokenizer = None  # read first: weights are large
+        if vocab_file:
+            tokenizer = WordPieceTokenizer.from_file(vocab_file, lowercase)
+        elif pretrained:
+            tokenizer = WordPieceTokenizer(_pretrained_vocabulary(pretrained), lowercase)
         if pretrained:
             self.bert = _load_pretrained(pretrained)
-            if not vocab_file:
-                vocabulary = AutoTokenizer.from_pretrained(pretrained).get_vocab()
-                tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-                self.set_tokenizer(WordPieceTokenizer(tokens, lowercase))
         else:
             print_log('BERT starts from random weights: `pretrained` is not set', 'current')
             self.bert = BertModel(BertConfig(**(bert or {})), add_pooling_layer=False)
-        if vocab_file:
-            self.set_tokenizer(WordPieceTokenizer.from_file(vocab_file, lowercase))
+        if tokenizer is not None:
+            self.set_tokenizer(tokenizer)
 
     @classmethod
     def weight_semantics(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the weights mean; see :mod:`projects.common.weights.loading`."""
+        """Return what the weights mean; see :mod:`projects.common.weights.semantics`."""
         meaning = {'lowercase': arguments['lowercase']}
         if arguments.get('bert') and not arguments.get('pretrained'):
             meaning['bert.num_attention_heads'] = arguments['bert'].get('num_attention_heads')
@@ -136,19 +138,44 @@ class BERTTextEncoder(BaseModule):
             self.set_tokenizer(WordPieceTokenizer(tokens, self.lowercase))
 
 
-def _load_pretrained(source: str) -> BertModel:
+def _pretrained_vocabulary(source: str) -> list[str]:
+    """Return the tokens of a folder or hub id, in the order of their ids."""
+    _load(BertConfig, source)
+    folder, files = Path(source), ('vocab.txt', 'tokenizer.json')
+    if folder.is_dir() and not any((folder / name).is_file() for name in files):
+        raise InputError(
+            f'text_encoder.pretrained={source!r}: the folder has no vocabulary, {files[0]} or '
+            f'{files[1]}; copy it there, or set text_encoder.vocab_file'
+        )
+    try:
+        vocabulary = AutoTokenizer.from_pretrained(source).get_vocab()
+    except Exception as error:  # a damaged tokenizer.json raises a bare Exception
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f'text_encoder.pretrained={source!r}: its vocabulary cannot be read ({reason}); '
+            'text_encoder.vocab_file takes a vocab.txt'
+        ) from None
+    return sorted(vocabulary, key=vocabulary.__getitem__)
+
+
+def _load(kind: Any, source: str, **options: Any) -> Any:
+    """Call ``from_pretrained`` of a class of transformers."""
     if os.sep in source and not Path(source).is_dir() and source.count('/') != 1:
         raise FileNotFoundError(f'text_encoder.pretrained: no folder {source}')
     try:
-        model, loaded = BertModel.from_pretrained(
-            source, add_pooling_layer=False, output_loading_info=True
-        )
+        if Path(source).is_dir() and not Path(source, 'config.json').is_file():
+            raise FileNotFoundError('no config.json')
+        return kind.from_pretrained(source, **options)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
             f'text_encoder.pretrained={source!r}: neither a folder with BERT weights '
             f'nor a hub id that can be reached ({reason})'
         ) from None
+
+
+def _load_pretrained(source: str) -> BertModel:
+    model, loaded = _load(BertModel, source, add_pooling_layer=False, output_loading_info=True)
     missing = sorted(loaded['missing_keys'])
     total = len(model.state_dict())
     if missing:  # transformers would initialize them randomly, with a warning

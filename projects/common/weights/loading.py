@@ -1,190 +1,40 @@
 """Load weights strictly: report a mismatch in one line, and log what is missing by design.
 
 MMEngine loads the weights that match and logs the rest. Here, a checkpoint must fit, except for
-what the model's modules declare with these attributes:
-
-- ``optional_in_pretrained``: what weights for an ``init_cfg`` of type 'Pretrained' may lack;
-- ``optional_in_fine_tuning``: what weights for ``load_from`` in training may lack or may have with
-  other shapes, such as a head for a new task.
-
-Both are dicts from a regular expression to the reason in words. An expression is matched against
-names relative to the module. Weights that have the same shapes but a different meaning, such as
-those of attention with a different number of heads, are detected by the config that MMEngine stores
-in a checkpoint. Classes declare this meaning with
-
-- ``semantic_arguments``: names of constructor arguments that must be equal;
-- ``weight_semantics(arguments)``: a class method that returns, by name, what the weights mean under
-  these constructor arguments. Values that both configs name must be equal.
+what the model's modules declare as optional (:mod:`.matching`), and its weights must mean the same
+under the current config (:mod:`.semantics`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, PretrainedInit, update_init_info
-from mmengine.registry import MODELS, WEIGHT_INITIALIZERS, DefaultScope
+from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.loops import BaseLoop
 from torch import Tensor, nn
 
 from ..build import unwrapped
-from ..config_text import config_of_checkpoint
 from ..errors import InputError
 from .layouts import recognise
+from .matching import Match, match_weights, weights_in
+from .semantics import check_semantics
 
 __all__ = [
-    'CheckedPretrainedInit',
     'CheckLoadingHook',
-    'Match',
-    'check_semantics',
+    'CheckedPretrainedInit',
     'check_torch_loading',
     'load_weights',
-    'match_weights',
     'record_loading',
     'recorded_loading',
     'use_checked_pretraining',
-    'weights_in',
 ]
-
-#: State dict entries that a model can do without: counters, and vocabularies, which a config may
-#: also name.
-_NOT_WEIGHTS = ('num_batches_tracked', '_extra_state', 'embeddings.position_ids')
-
-
-# ------------------------------------------------------------------------------------ matching
-
-
-@dataclass
-class Match:
-    """Describe how weights fit a module.
-
-    Attributes:
-        expected: Number of the module's tensors.
-        matched: Names of tensors with the same shape in both.
-        missing: Names in the module that the weights lack.
-        unexpected: Names in the weights that the module lacks.
-        misshapen: Names of tensors with different shapes, each with (found, expected).
-        excused: Names of the three kinds above that the module declares as optional, by the
-            declared reason.
-    """
-
-    expected: int
-    matched: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    misshapen: dict[str, tuple[tuple, tuple]] = field(default_factory=dict)
-    excused: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def fits(self) -> bool:
-        """Return whether every mismatch is excused."""
-        return self.first_problem is None
-
-    @property
-    def first_problem(self) -> str | None:
-        """Return the first mismatch that is not excused, with a description."""
-        excused = {name for names in self.excused.values() for name in names}
-        for name in self.missing:
-            if name not in excused:
-                return f'{name}, which the file lacks'
-        for name, (found, expected) in self.misshapen.items():
-            if name not in excused:
-                return f'{name}, which is {found} in the file and {expected} in the model'
-        for name in self.unexpected:
-            if name not in excused:
-                return f'{name}, which the model lacks'
-        return None
-
-
-def weights_in(content: Any) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint by name.
-
-    They are its entry ``state_dict`` or ``model``, or the whole file. A prefix ``module.``, as
-    added by data parallelism, is removed.
-
-    Args:
-        content: The loaded content of the file.
-    """
-    if not isinstance(content, Mapping):
-        return {}
-    for name in ('state_dict', 'model'):
-        if isinstance(content.get(name), Mapping):
-            content = content[name]
-            break
-    return {
-        str(key).removeprefix('module.'): value
-        for key, value in content.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def match_weights(
-    module: nn.Module, weights: Mapping[str, Tensor], purpose: str | None = None
-) -> Match:
-    """Compare weights with a module by names and shapes, without loading them.
-
-    Args:
-        module: The module.
-        weights: Tensors by name.
-        purpose: 'pretrained' or 'fine-tuning' excuses what the module declares as optional for this
-            purpose. None excuses nothing.
-    """
-    own = _weights_of(module.state_dict())
-    found = _weights_of(weights)
-    match = Match(expected=len(own))
-    for name, tensor in own.items():
-        if name not in found:
-            match.missing.append(name)
-        elif found[name].shape != tensor.shape:
-            match.misshapen[name] = (tuple(found[name].shape), tuple(tensor.shape))
-        else:
-            match.matched.append(name)
-    match.unexpected = [name for name in found if name not in own]
-    for pattern, reason in _declared(module, purpose):
-        excusable = [*match.missing, *match.misshapen]
-        if purpose == 'fine-tuning':
-            excusable += match.unexpected
-        names = [name for name in excusable if pattern.match(name)]
-        if names:
-            match.excused.setdefault(reason, []).extend(names)
-    if purpose == 'pretrained':  # for example the classifier behind a backbone
-        children = {name.split('.')[0] for name in own}
-        for name in match.unexpected:
-            part = name.split('.')[0]
-            if part not in children:
-                reason = f'{part} of the file, which the model has no place for'
-                match.excused.setdefault(reason, []).append(name)
-    return match
-
-
-def _weights_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {
-        name: value
-        for name, value in state.items()
-        if isinstance(value, Tensor) and not name.endswith(_NOT_WEIGHTS)
-    }
-
-
-def _declared(module: nn.Module, purpose: str | None) -> Iterator[tuple[re.Pattern, str]]:
-    """Yield what the submodules of a module declare as optional."""
-    if purpose is None:
-        return
-    attribute = f'optional_in_{purpose.replace("-", "_")}'
-    for prefix, part in module.named_modules():
-        for pattern, reason in getattr(part, attribute, {}).items():
-            beginning = re.escape(f'{prefix}.') if prefix else ''
-            yield re.compile(beginning + pattern), reason
-
-
-# ------------------------------------------------------------------------------------- loading
 
 _records: list[list[tuple[str, str, Match]]] = []
 
@@ -286,102 +136,6 @@ def _misfit(
     if prefix is None and below.intersection(match.missing):
         return f'{line}; they are below {part!r} in it: set prefix={part!r} in the init_cfg'
     return f'{line}; its own first tensor is {first}'
-
-
-# ----------------------------------------------------------------------------------- semantics
-
-
-def check_semantics(content: Any, model: Mapping, scope: str, source: str | os.PathLike) -> None:
-    """Reject a checkpoint whose weights have a different meaning under the current config.
-
-    Nothing is compared if the checkpoint has no config, as is the case for converted ones.
-
-    Args:
-        content: The loaded content of the file.
-        model: Config of the model that the weights are for.
-        scope: The ``default_scope`` in which names are looked up.
-        source: The name of the file in messages.
-
-    Raises:
-        ValueError: A value differs that does not affect the shapes of the weights.
-    """
-    meta = content.get('meta') if isinstance(content, Mapping) else None
-    if not isinstance(meta, Mapping) or not isinstance(meta.get('cfg'), str):
-        return
-    try:
-        theirs = config_of_checkpoint(dict(meta=meta), os.fspath(source)).get('model')
-    except ValueError as error:
-        print_log(f'{error}: names and shapes alone were compared', 'current')
-        return
-    if not isinstance(theirs, Mapping):
-        return
-    with DefaultScope.overwrite_default_scope(scope):
-        for where, (found, expected) in _differences(theirs, model, 'model'):
-            raise InputError(
-                f'checkpoint {source}: {where} is {found!r} in its config, but {expected!r} here; '
-                'the shapes of the weights are the same and their meaning is not'
-            )
-
-
-def _differences(theirs: Any, ours: Any, where: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Yield the places where two configs give weights a different meaning."""
-    if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
-        if where.endswith('.data_preprocessor'):  # it applies to the inputs of every model
-            for name in ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr'):
-                pair = _plain(theirs.get(name)), _plain(ours.get(name))
-                if pair[0] != pair[1]:
-                    yield f'{where}.{name}', pair
-        found, expected = _semantics(theirs), _semantics(ours)
-        if found is not None or expected is not None:
-            if theirs.get('type') != ours.get('type'):
-                yield f'{where}.type', (theirs.get('type'), ours.get('type'))
-                return
-            found, expected = found or {}, expected or {}
-            for name in (each for each in expected if each in found):
-                pair = _plain(found[name]), _plain(expected[name])
-                if pair[0] != pair[1]:
-                    yield f'{where}.{name}', pair
-        for key in ours:
-            if key in theirs:
-                yield from _differences(theirs[key], ours[key], f'{where}.{key}')
-    elif isinstance(theirs, (list, tuple)) and isinstance(ours, (list, tuple)):
-        for i, (their, our) in enumerate(zip(theirs, ours)):
-            yield from _differences(their, our, f'{where}.{i}')
-
-
-def _semantics(node: Mapping) -> dict | None:
-    """Return what the class of a config node declares about its weights, or None."""
-    kind: Any = node.get('type')
-    if isinstance(kind, str):
-        try:
-            kind = MODELS.get(kind)
-        except Exception:  # the scope's package may not be installed
-            return None
-    names = getattr(kind, 'semantic_arguments', ())
-    if not names and not hasattr(kind, 'weight_semantics'):
-        return None
-    arguments = {
-        name: parameter.default
-        for name, parameter in inspect.signature(kind).parameters.items()
-        if parameter.default is not parameter.empty
-    }
-    arguments.update(node)
-    meaning = {name: arguments.get(name) for name in names}
-    if hasattr(kind, 'weight_semantics'):
-        meaning.update(kind.weight_semantics(arguments))
-    return meaning
-
-
-def _plain(value: Any) -> Any:
-    """Convert lists to tuples at every depth, because config texts do not distinguish them."""
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        return tuple(_plain(each) for each in value)
-    return value
-
-
-# ------------------------------------------------------------------------------------- MMEngine
 
 
 class CheckLoadingHook(Hook):

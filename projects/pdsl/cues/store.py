@@ -14,6 +14,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from projects.common.files.atomic import locked, write_atomically
+from projects.common.files.caches import is_read_only, spare_place
 
 __all__ = ['Box', 'MaskStore', 'content_digest', 'file_digest']
 
@@ -48,6 +49,9 @@ class MaskStore:
     file's checksums; a file that is damaged nevertheless (a failing disk) counts as absent, with a
     warning, and is rewritten.
 
+    If the folder cannot be written, as on a read-only disk of data, its masks are read and new ones
+    go to :func:`.spare_place`; the log says so once.
+
     Args:
         folder: Folder of the store; created when the first masks are written.
         fingerprint: Everything but image and box that determines the masks.
@@ -57,31 +61,53 @@ class MaskStore:
         name = hashlib.blake2b(fingerprint.encode(), digest_size=8).hexdigest()
         self.folder = Path(folder) / name
         self.fingerprint = fingerprint
+        self.spare = spare_place(folder, 'cues') / name
+        self._read_only = False
 
-    def path(self, picture: str) -> Path:
+    def path(self, image: str) -> Path:
         """Return the file of an image, identified by its :func:`file_digest`."""
-        return self.folder / picture[:2] / f'{picture}.npz'
+        return self._path(self.folder, image)
 
-    def boxes(self, picture: str) -> set[Box]:
+    @staticmethod
+    def _path(folder: Path, image: str) -> Path:
+        return folder / image[:2] / f'{image}.npz'
+
+    def boxes(self, image: str) -> set[Box]:
         """Return the boxes for which the image has a mask."""
-        return set(self._read(picture))
+        return set(self._read(image))
 
-    def read(self, picture: str, boxes: Sequence[Box]) -> dict[Box, np.ndarray]:
+    def read(self, image: str, boxes: Sequence[Box]) -> dict[Box, np.ndarray]:
         """Return the stored masks, (H, W) bool, of those boxes that have one."""
-        entries = self._read(picture)
+        entries = self._read(image)
         return {box: _decode(*entries[box]) for box in boxes if box in entries}
 
-    def add(self, picture: str, masks: Mapping[Box, np.ndarray]) -> None:
+    def add(self, image: str, masks: Mapping[Box, np.ndarray]) -> None:
         """Add masks, (H, W) bool, to those already stored for an image."""
-        note = self.folder / 'fingerprint.txt'
+        if not self._read_only:
+            try:
+                return self._add(self.folder, image, masks)
+            except OSError as error:
+                if not is_read_only(error):
+                    raise
+            self._read_only = True
+            print_log(
+                f'{self.folder.parent}: cannot be written; its masks are read, and new ones go to '
+                f'{self.spare.parent} (MMTRIAD_CACHE sets another place)',
+                'current',
+                logging.WARNING,
+            )
+        return self._add(self.spare, image, masks)
+
+    def _add(self, folder: Path, image: str, masks: Mapping[Box, np.ndarray]) -> None:
+        note = folder / 'fingerprint.txt'
         if not note.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with locked(self.folder / '.lock'):
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder / '.lock'):
                 write_atomically(note, f'{self.fingerprint}\n'.encode())
-        path = self.path(picture)
+        path = self._path(folder, image)
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent / '.lock'):
-            entries = self._read(picture)
+            entries = self._read(image)
             entries.update({box: _encode(mask) for box, mask in masks.items()})
             sizes, windows, parts = zip(*entries.values())
             buffer = io.BytesIO()
@@ -95,30 +121,36 @@ class MaskStore:
             )
             write_atomically(path, buffer.getbuffer())
 
-    def _read(self, picture: str) -> dict[Box, _Entry]:
-        path = self.path(picture)
-        try:
-            raw = path.read_bytes()
-        except FileNotFoundError:
-            return {}
-        try:
-            with np.load(io.BytesIO(raw), allow_pickle=False) as file:
-                boxes, sizes, windows, ends = (
-                    file[name].tolist() for name in ('boxes', 'sizes', 'windows', 'ends')
-                )
-                data = file['data'].tobytes()
-        except Exception as error:  # damaged zip files and headers raise almost anything
-            print_log(
-                f'{path}: damaged ({type(error).__name__}: {error}); its masks are made anew',
-                logger='current',
-                level=logging.WARNING,
-            )
-            return {}
-        starts = [0, *ends]
+    def _read(self, image: str) -> dict[Box, _Entry]:
         return {
-            tuple(box): (tuple(size), tuple(window), data[start:end])
-            for box, size, window, start, end in zip(boxes, sizes, windows, starts, ends)
+            **_read_file(self._path(self.spare, image)),
+            **_read_file(self._path(self.folder, image)),
         }
+
+
+def _read_file(path: Path) -> dict[Box, _Entry]:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as file:
+            boxes, sizes, windows, ends = (
+                file[name].tolist() for name in ('boxes', 'sizes', 'windows', 'ends')
+            )
+            data = file['data'].tobytes()
+    except Exception as error:  # damaged zip files and headers raise almost anything
+        print_log(
+            f'{path}: damaged ({type(error).__name__}: {error}); its masks are made anew',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return {}
+    starts = [0, *ends]
+    return {
+        tuple(box): (tuple(size), tuple(window), data[start:end])
+        for box, size, window, start, end in zip(boxes, sizes, windows, starts, ends)
+    }
 
 
 def _encode(mask: np.ndarray) -> _Entry:

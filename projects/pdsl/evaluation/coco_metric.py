@@ -10,10 +10,14 @@ from contextlib import redirect_stdout
 
 import numpy as np
 from mmdet.evaluation import CocoMetric
-from mmengine.fileio import dump, load
+from mmengine.fileio import dump, get_local_path, load
 from mmengine.logging import print_log
 from mmengine.registry import METRICS
 from pycocotools import mask as coco_mask
+
+from projects.common.errors import InputError
+
+from ..datasets.coco_files import COCOFile, check_mask
 
 __all__ = ['InstanceCocoMetric']
 
@@ -33,9 +37,16 @@ class InstanceCocoMetric(CocoMetric):
     the area of the box.
 
     Args:
+        ann_file: COCO file with the ground truth, read by
+            :class:`~projects.pdsl.datasets.coco_files.COCOFile`.
+        args: Further arguments of mmdet's metric.
         extra_iou_thrs: The further IoU thresholds.
         use_ignored: Whether to count the data samples' ignored objects like any other: mask AP on
             VOC makes no exception for difficult objects.
+        kwargs: Further arguments of mmdet's metric.
+
+    Raises:
+        ValueError: An object has no mask, and ``metric`` has 'segm'.
 
     Example config::
 
@@ -47,34 +58,60 @@ class InstanceCocoMetric(CocoMetric):
 
     def __init__(
         self,
+        ann_file: str | None = None,
         *args,
         extra_iou_thrs: Sequence[float] = (0.25, 0.7),
         use_ignored: bool = False,
         **kwargs,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(None, *args, **kwargs)
+        if ann_file is not None:
+            with get_local_path(ann_file, backend_args=self.backend_args) as path:
+                self._coco_api = COCOFile(path)
+            if 'segm' in self.metrics:
+                self._coco_api.check_masks()
         self.extra_iou_thrs = tuple(extra_iou_thrs)
         self.use_ignored = use_ignored
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Process a batch like mmdet, without ignoring any object if ``use_ignored`` is set."""
+        """Process a batch like mmdet, without ignoring any object if ``use_ignored`` is set.
+
+        Raises:
+            ValueError: An object has no mask, and mask AP is computed.
+        """
         first = len(self.results)
         super().process(data_batch, data_samples)
+        for (gt, _), sample in zip(self.results[first:], data_samples, strict=True):
+            gt['img_path'] = sample.get('img_path')
+            for ann in gt.get('anns', ()) if 'segm' in self.metrics else ():
+                check_mask(ann.get('mask'), f'an object of {gt["img_path"] or gt["img_id"]}')
         if self.use_ignored:
             for gt, _ in self.results[first:]:
                 if 'anns' in gt:
                     gt['anns'] = [dict(ann, ignore_flag=0) for ann in gt['anns']]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Compute mmdet's metrics, and AP at the further IoU thresholds."""
+        """Compute mmdet's metrics, and AP at the further IoU thresholds.
+
+        Raises:
+            ValueError: Two images have one id, so that their objects would be mixed up.
+        """
+        paths: dict = {}
+        for gt, _ in results:
+            path = gt.get('img_path')
+            if paths.setdefault(gt['img_id'], path) != path:
+                raise InputError(
+                    f'InstanceCocoMetric: {paths[gt["img_id"]]} and {path} have one img_id, '
+                    f'{gt["img_id"]!r}; test the data sets one after the other'
+                )
         found = OrderedDict(self._compute(results))
-        standard = self.iou_thrs, self.metric_items
-        self.metric_items = ['mAP']
+        standard = self.iou_thrs, self.metric_items, self.classwise  # type: ignore[has-type]
+        self.metric_items, self.classwise = ['mAP'], False  # mmdet's table needs its thresholds
         for threshold in self.extra_iou_thrs if found else ():
             self.iou_thrs = np.array([threshold])
             for key, value in self._compute(results, logging.DEBUG).items():
                 found[f'{key}_{round(100 * threshold)}'] = value
-        self.iou_thrs, self.metric_items = standard
+        self.iou_thrs, self.metric_items, self.classwise = standard
         return found
 
     def gt_to_coco_json(self, gt_dicts: Sequence[dict], outfile_prefix: str) -> str:

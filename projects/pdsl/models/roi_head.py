@@ -26,21 +26,6 @@ from .roi_prediction import ProposalRoIHead
 #: (s, 4) and their classes (s,).
 PseudoMasks = Callable[[int, Tensor, Tensor], Tensor]
 
-# Former arguments of the head, and the arguments of its parts that replace them.
-_MOVED = {
-    'iou_thr': 'assigner.iou_thr',
-    'reduction': 'loss_mil.reduction, and those of loss_refine, loss_mask and loss_correlation',
-    'smooth_l1_beta': 'loss_refine.smooth_l1_beta',
-    'weighted_regression': 'loss_refine.weighted_regression',
-    'soft_masks': 'loss_mask.soft_targets',
-    'weighted_masks': 'loss_mask.weighted',
-    'correlation': 'loss_correlation, where None leaves the term out',
-    'correlation_target': 'loss_correlation.target',
-    'correlation_average': 'loss_correlation.average',
-    'correlation_agnostic': 'loss_correlation.agnostic',
-    'loss_weights': 'loss_mil.loss_weight, and those of the other losses',
-}
-
 
 @MODELS.register_module()
 class PDSLRoIHead(ProposalRoIHead):
@@ -72,6 +57,20 @@ class PDSLRoIHead(ProposalRoIHead):
         r'mask\d': 'the model chooses the boxes, and a mask head learns from the one before',
     }
     late_losses = {r'mask[1-9]': 'what the head before says is its label'}
+    # Former arguments, and the arguments of the head's parts that replace them.
+    moved_arguments = {
+        'iou_thr': 'assigner.iou_thr',
+        'reduction': 'loss_mil.reduction, and those of loss_refine, loss_mask and loss_correlation',
+        'smooth_l1_beta': 'loss_refine.smooth_l1_beta',
+        'weighted_regression': 'loss_refine.weighted_regression',
+        'soft_masks': 'loss_mask.soft_targets',
+        'weighted_masks': 'loss_mask.weighted',
+        'correlation': 'loss_correlation, where None leaves the term out',
+        'correlation_target': 'loss_correlation.target',
+        'correlation_average': 'loss_correlation.average',
+        'correlation_agnostic': 'loss_correlation.agnostic',
+        'loss_weights': 'loss_mil.loss_weight, and those of the other losses',
+    }
 
     def __init__(
         self,
@@ -85,8 +84,10 @@ class PDSLRoIHead(ProposalRoIHead):
         num_seeds: int = 10,
         **kwargs,
     ) -> None:
-        for name in sorted(kwargs.keys() & _MOVED):
-            raise InputError(f'roi_head.{name}: this argument is now roi_head.{_MOVED[name]}')
+        for name in sorted(kwargs.keys() & self.moved_arguments):
+            raise InputError(
+                f'roi_head.{name}: this argument is now roi_head.{self.moved_arguments[name]}'
+            )
         super().__init__(*args, **kwargs)
         if num_seeds < 1:
             raise InputError(f'roi_head.num_seeds: {num_seeds}; expected 1 or more')

@@ -108,8 +108,9 @@ def open_proposals(
                          in MCG, no scores; ``names`` is the image set unless ``images`` is given
     ``detectron``        ``.pkl`` of Detectron (``boxes, scores, indexes``) or detectron2
                          (``boxes, objectness_logits, ids, bbox_mode``)
-    ``mmdet``            ``.pkl`` that maps file names to ``bboxes`` and ``scores``, or to an
-                         array with four or five columns
+    ``mmdet``            ``.pkl`` that maps paths (folder and file name) to ``bboxes`` and
+                         ``scores``, which may be an ``InstanceData`` as mmdet's ``DumpProposals``
+                         writes it, or to an array with four or five columns
     ===================  ===========================================================================
 
     One is subtracted from corners that are counted from 1, as in Detectron's converters. Ids are
@@ -230,9 +231,9 @@ def _read_selective_search(path: Path, names: Sequence[str] | None) -> Iterator[
             )
         names = own
     if names is None:
-        raise InputError(f'{path}: the file names no pictures; give the image set it was made for')
+        raise InputError(f'{path}: the file names no images; give the image set it was made for')
     if len(names) != len(cells):
-        raise InputError(f'{path}: proposals of {len(cells)} pictures, image set of {len(names)}')
+        raise InputError(f'{path}: proposals of {len(cells)} images, image set of {len(names)}')
     for name, boxes in zip(names, cells):
         where = f'{path}, {shown(name)}'
         yield str(name), *_numbers(where, _from_matlab(where, boxes), None)
@@ -294,9 +295,15 @@ def write_detectron2(path: str | os.PathLike, proposals: Iterator[_Entry]) -> in
 
 
 def write_mmdet(path: str | os.PathLike, proposals: Iterator[_Entry]) -> int:
-    """Write the dict that mmdet's ``proposal_file`` reads; return the number of images."""
-    content = {}
+    """Write the dict that mmdet's ``proposal_file`` reads; return the number of images.
+
+    Raises:
+        ValueError: Two images have one name.
+    """
+    content: dict[str, dict] = {}
     for name, boxes, scores in proposals:
+        if name in content:
+            raise InputError(f'{path}: two images have the key {name!r} of mmdet')
         boxes, scores = tidy(boxes, scores)
         content[name] = dict(bboxes=boxes, scores=scores)
     write_atomically(Path(path), pickle.dumps(content, protocol=4))

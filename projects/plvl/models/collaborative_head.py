@@ -64,7 +64,7 @@ class CollaborativeHead(BaseModule):
 
     @classmethod
     def weight_semantics(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the channels that each task reads; see :mod:`projects.common.weights.loading`."""
+        """Return each task's channels; see :mod:`projects.common.weights.semantics`."""
         groups = arguments['groups']
         width = arguments['group_channels'] or arguments['in_channels'] // len(groups)
         return {
@@ -98,52 +98,22 @@ class CollaborativeHead(BaseModule):
         self.tasks = _check_tasks(self.groups)
         if decode_at not in ('prediction', 'target'):
             raise InputError(f"head.decode_at: {decode_at!r}; expected 'prediction' or 'target'")
-        if group_channels is None:
-            if in_channels % len(self.groups):
-                raise InputError(
-                    f'head.in_channels: {in_channels} is no multiple of the {len(self.groups)} '
-                    'groups'
-                )
-            group_channels = in_channels // len(self.groups)
-        if group_channels * len(self.groups) > in_channels:
-            raise InputError(
-                f'head.group_channels: {len(self.groups)} groups of {group_channels} channels, '
-                f'but in_channels is {in_channels}'
-            )
+        self.group_channels = _group_width(in_channels, group_channels, len(self.groups))
         self.patch_size = patch_size
         self.decode_at = decode_at
         self.clamp_center = clamp_center
         self.prior_prob = prior_prob
         self.det_weight = det_weight
         self.seg_weight = seg_weight
-
-        self.group_channels = channels = group_channels
-
-        def conv(out_channels: int, kernel: int) -> ConvModule:
-            with warnings.catch_warnings():  # 'unnecessary conv bias': the released weights have it
-                warnings.simplefilter('ignore')
-                return ConvModule(
-                    channels,
-                    out_channels,
-                    kernel,
-                    padding=kernel // 2,
-                    bias=True,
-                    norm_cfg=norm_cfg,
-                )
-
-        self.stems = nn.ModuleList(conv(channels, 3) for _ in self.groups)
-        self.branches = nn.ModuleDict()
-        for task in self.tasks:
-            if task == 'mask':  # each token becomes a patch of pixels
-                self.branches[task] = nn.Sequential(
-                    conv(patch_size**2, mask_kernel_size),
-                    nn.PixelShuffle(patch_size),
-                    nn.Conv2d(1, 1, 5, padding=2),
-                )
-            else:
-                self.branches[task] = nn.Sequential(
-                    conv(channels // 2, 3), nn.Conv2d(channels // 2, 1 + (task != 'center'), 1)
-                )
+        self.stems = nn.ModuleList(
+            _conv(self.group_channels, self.group_channels, 3, norm_cfg) for _ in self.groups
+        )
+        self.branches = nn.ModuleDict(
+            {
+                task: _branch(task, self.group_channels, patch_size, mask_kernel_size, norm_cfg)
+                for task in self.tasks
+            }
+        )
         if self.predicts_boxes:
             self.loss_center = MODELS.build(loss_center)
             self.loss_bbox = MODELS.build(loss_bbox)
@@ -301,9 +271,55 @@ class CollaborativeHead(BaseModule):
         super().init_weights()
 
 
+def _conv(in_channels: int, out_channels: int, kernel: int, norm_cfg: dict) -> ConvModule:
+    """Build a convolution with a bias, as the released weights have it, a norm and a ReLU."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Unnecessary conv bias')
+        return ConvModule(
+            in_channels,
+            out_channels,
+            kernel,
+            padding=kernel // 2,
+            bias=True,
+            norm_cfg=norm_cfg,
+        )
+
+
+def _branch(
+    task: str, channels: int, patch_size: int, mask_kernel_size: int, norm_cfg: dict
+) -> nn.Sequential:
+    """Build the layers of one task behind the stem of its group."""
+    if task == 'mask':  # each token becomes a patch of pixels
+        return nn.Sequential(
+            _conv(channels, patch_size**2, mask_kernel_size, norm_cfg),
+            nn.PixelShuffle(patch_size),
+            nn.Conv2d(1, 1, 5, padding=2),
+        )
+    return nn.Sequential(
+        _conv(channels, channels // 2, 3, norm_cfg),
+        nn.Conv2d(channels // 2, 1 if task == 'center' else 2, 1),
+    )
+
+
 def _probability(logits: Tensor) -> Tensor:
     """Apply a sigmoid that stays away from 0 and 1, as released."""
     return logits.sigmoid().clamp(1e-4, 1 - 1e-4)
+
+
+def _group_width(in_channels: int, group_channels: int | None, groups: int) -> int:
+    """Return the number of channels of each group, after checking that they are there."""
+    if group_channels is None:
+        if in_channels % groups:
+            raise InputError(
+                f'head.in_channels: {in_channels} is no multiple of the {groups} groups'
+            )
+        return in_channels // groups
+    if group_channels * groups > in_channels:
+        raise InputError(
+            f'head.group_channels: {groups} groups of {group_channels} channels, '
+            f'but in_channels is {in_channels}'
+        )
+    return group_channels
 
 
 def _check_tasks(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import abstractmethod
 from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import shown
+from projects.common.files.annotation_files import check_text, shown
 from projects.common.files.image_reader import read_any_image
-from projects.common.files.pictures import naming_broken_picture
+from projects.common.files.images import naming_broken_image
 
 __all__ = ['BaseMatchingDataset']
 
@@ -44,6 +46,9 @@ class BaseMatchingDataset(BaseDataset):
         check_images: Whether to check that every image exists.
         all_captions: Return one sample per image, with all its captions, for training as well. The
             matcher treats them as pairs that share an image.
+        skip_invalid_captions: Leave out captions that are blank or hold half a character, and
+            images without any other caption, and report their numbers in a warning. By default,
+            the first of them is an error.
         kwargs: Additional arguments of :class:`mmengine.dataset.BaseDataset`.
 
     Attributes:
@@ -51,6 +56,7 @@ class BaseMatchingDataset(BaseDataset):
         text_size: Number of captions (named as in mmpretrain's retrieval loops).
         image_of_caption: (text_size,) the ``image_id`` of each caption.
         source: File that defines the split, for messages.
+        num_skipped_captions: Number of captions that were left out.
 
     Raises:
         FileNotFoundError: A file or an image does not exist.
@@ -68,8 +74,11 @@ class BaseMatchingDataset(BaseDataset):
         max_images: int | None = None,
         check_images: bool = True,
         all_captions: bool = False,
+        skip_invalid_captions: bool = False,
         **kwargs,
     ) -> None:
+        self.skip_invalid_captions = skip_invalid_captions
+        self.num_skipped_captions = 0
         self.max_images = max_images
         self.all_captions = all_captions
         self.check_images = check_images
@@ -93,9 +102,9 @@ class BaseMatchingDataset(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Load the samples in the format described by the class."""
         self._require(self.ann_file, 'ann_file')
-        images = self.load_images()[: self.max_images]
+        images = self._captioned(self.load_images())[: self.max_images]
         if not images:
-            raise InputError(f'{self.ann_file}: it holds no picture with a caption')
+            raise InputError(f'{self.ann_file}: it holds no image with a caption')
         if self.check_images and 'img_path' in images[0]:
             self._check_images(images)
         counts = [len(image['captions']) for image in images]
@@ -123,7 +132,7 @@ class BaseMatchingDataset(BaseDataset):
         Raises:
             ValueError: The image is broken. The message names it.
         """
-        with naming_broken_picture(self.get_data_info(idx).get('img_path')):
+        with naming_broken_image(self.get_data_info(idx).get('img_path')):
             return super().prepare_data(idx)
 
     def captions(self) -> list[str]:
@@ -143,17 +152,48 @@ class BaseMatchingDataset(BaseDataset):
         absent = [i['img_path'] for i in images if not os.path.isfile(i['img_path'])]
         if absent:
             raise FileNotFoundError(
-                f'{self.ann_file}: {len(absent):,} of {len(images):,} pictures do not exist, '
+                f'{self.ann_file}: {len(absent):,} of {len(images):,} images do not exist, '
                 f'the first is {shown(absent[0], 200)}; set data_prefix=dict(img=...) to their '
                 'folder'
             )
 
-    def _caption(self, text: object, where: str) -> str:
-        """Strip and return a caption.
+    def _captioned(self, images: list[dict]) -> list[dict]:
+        """Return the images that have captions, and report what was left out.
 
         Raises:
-            ValueError: The caption is empty or not a string.
+            ValueError: An image has no captions, and they were not left out.
         """
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f'{where}: caption {shown(text)}, expected a text that is not empty')
-        return text.strip()
+        captioned = [image for image in images if image['captions']]
+        bare = [image['ori_id'] for image in images if not image['captions']]
+        if bare and not self.skip_invalid_captions:
+            raise InputError(
+                f'{self.ann_file}: {len(bare):,} images without captions, the first is {bare[0]}'
+            )
+        if bare or self.num_skipped_captions:
+            print_log(
+                f'{self.source}: left out {self.num_skipped_captions:,} captions that are blank '
+                f'or hold half a character, and {len(bare):,} images without any other caption',
+                'current',
+                logging.WARNING,
+            )
+        return captioned
+
+    def _caption(self, text: object, where: str) -> list[str]:
+        """Return a list with the stripped caption, which is empty if the caption is left out.
+
+        Raises:
+            ValueError: The caption is not a string; or it is blank or holds half a character, and
+                such captions are not to be left out.
+        """
+        try:
+            if not isinstance(text, str) or not text.strip():
+                raise InputError(
+                    f'{where}: caption {shown(text)}, expected a text that is not empty'
+                )
+            check_text(text, f'{where}: caption')
+        except InputError as error:
+            if not self.skip_invalid_captions:
+                raise InputError(f'{error} (skip_invalid_captions=True leaves it out)') from None
+            self.num_skipped_captions += 1
+            return []
+        return [text.strip()]

@@ -25,6 +25,7 @@ from projects.rvse.datasets import OfflineNegativesDataset, fingerprint
 from projects.rvse.evaluation import FeatureFile
 from projects.rvse.losses import mine_offline_negatives
 
+from .negative_files import read_candidates, similarity_blocks
 from .training_set import training_batches
 
 __all__ = ['OfflineMiningHook']
@@ -160,65 +161,13 @@ class OfflineMiningHook(Hook):
         owner = torch.from_numpy(dataset.image_of_caption)
         miner = self.miner or {}
         if 'candidates' in miner:
-            return self._candidates(owner)
+            return read_candidates(miner['candidates'], owner, **self.top)
         if 'features' in miner or 'similarity' in miner:
-            return mine_offline_negatives(self._blocks_of_files(owner), owner, **self.top)
+            files = miner.get('features') or [miner['similarity']]
+            blocks = similarity_blocks(files, owner, self.block_size)
+            return mine_offline_negatives(blocks, owner, **self.top)
         model = self._load_miner(runner) if miner else unwrapped(runner.model)
         return self._score(runner, dataset, model, owner)
-
-    def _candidates(self, owner: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the top released candidates after checking all that are used."""
-        assert self.miner is not None
-        num_images = int(owner.max()) + 1
-        found = []
-        for path, rows, limit, field in zip(
-            self.miner['candidates'],
-            (num_images, len(owner)),
-            (len(owner), num_images),
-            self.top,
-        ):
-            array, top = _array(path), self.top[field]
-            if array.ndim != 2 or len(array) != rows or array.shape[1] < top:
-                raise InputError(
-                    f'{path}: shape {array.shape}, expected ({rows}, {field}={top} or more)'
-                )
-            chosen = torch.from_numpy(np.asarray(array[:, :top], dtype=np.int64))
-            if chosen.min() < 0 or chosen.max() >= limit:
-                raise InputError(
-                    f'{path}: indices {chosen.min()} to {chosen.max()}, expected 0 to {limit - 1}'
-                )
-            own = (
-                owner[chosen] == torch.arange(rows)[:, None]
-                if field == 'top_captions'
-                else chosen == owner[:, None]
-            )
-            if own.any():
-                row = int(own.any(dim=1).nonzero()[0])
-                raise InputError(
-                    f'{path}: row {row} names what belongs to it, expected negatives; is it of '
-                    'another data set?'
-                )
-            found.append(chosen)
-        return found[0], found[1]
-
-    def _blocks_of_files(self, owner: Tensor) -> Iterator[Tensor]:
-        """Yield row blocks of the similarity matrix (I, T), read or computed from files."""
-        assert self.miner is not None
-        num_images = int(owner.max()) + 1
-        parts = list(self.miner.get('features') or [self.miner['similarity']])
-        arrays = [_array(path) for path in parts]
-        for path, array, rows in zip(parts, arrays, (num_images, len(owner))):
-            if array.ndim != 2 or len(array) != rows:
-                raise InputError(f'{path}: shape {array.shape}, expected {rows} rows')
-        if len(arrays) == 2 and arrays[0].shape[1] != arrays[1].shape[1]:
-            raise InputError(
-                f'{parts[1]}: {arrays[1].shape[1]} channels, expected those of {parts[0]}, '
-                f'{arrays[0].shape[1]}'
-            )
-        captions = torch.from_numpy(np.array(arrays[1], np.float32)) if len(arrays) == 2 else None
-        for start in range(0, num_images, self.block_size):
-            block = torch.from_numpy(np.array(arrays[0][start : start + self.block_size], 'f4'))
-            yield block if captions is None else block @ captions.T
 
     def _load_miner(self, runner) -> nn.Module:
         assert self.miner is not None
@@ -285,13 +234,3 @@ class OfflineMiningHook(Hook):
             images.close()
             captions.close()
             model.train(training)
-
-
-def _array(path: str) -> np.ndarray:
-    """Open a ``.npy`` file memory-mapped."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'OfflineMiningHook: miner: {path}: no such file')
-    try:
-        return np.load(path, mmap_mode='r', allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f'{path}: expected an array file (.npy): {error}') from None

@@ -51,6 +51,8 @@ class EmbeddingCache:
         except sqlite3.OperationalError as error:
             if 'locked' in str(error) or 'full' in str(error):
                 raise
+            if 'readonly' in str(error) or 'unable to open' in str(error):
+                raise InputError(f'cache {self.path}: cannot be written ({error})') from None
             raise InputError(self._damaged(error)) from None
         except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
             raise InputError(self._damaged(error)) from None

@@ -104,7 +104,7 @@ class FaissStore(VectorStore):
         return len(self._names)
 
     def check_names(self, names: Sequence[str]) -> None:
-        """Check that the folder can be written, and that no entry has to be replaced in vain."""
+        """Check that the folder can be written to, and that no entry has to be replaced in vain."""
         check_writable(self.folder)
         self._check_replaced(names)
 
