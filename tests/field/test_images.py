@@ -16,19 +16,19 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
-from mmengine.structures import InstanceData
+from mmengine.structures import BaseDataElement
 from PIL import Image
-from projects.plvl.engine import RefVisualizationHook
 
 import projects.pdsl.register
 import projects.plvl.register
 import projects.rvse.register  # noqa: F401
 from projects.common.cli.report import user_message
+from projects.common.hooks.visualization_hook import PredictionVisualizationHook
 from projects.common.preflight.made_up import MadeUp, write_instances
 from projects.common.text import WordPieceTokenizer
+from projects.common.visualization import ArrayVisualizer
 from projects.pdsl import WeakInstanceInferencer
 from projects.pdsl.cues import BottomUpCue, CachedCue
 from projects.pdsl.proposals import generate_proposals, list_images, selective_search
@@ -36,7 +36,7 @@ from projects.plvl import GroundingInferencer
 from projects.rvse import RetrievalInferencer
 from projects.rvse.retrieval import FaissStore, indexing
 from projects.rvse.text import Vocabulary
-from projects.rvse.visualization import Answers, draw_answers
+from projects.rvse.visualization import RetrievalVisualizer
 from projects.search_and_ground import draw_hits
 
 # --------------------------------------------------------------------------------- the table
@@ -410,7 +410,9 @@ def test_data_sets_name_what_cannot_be_read(name: str, source: str, tmp_path) ->
         assert line is not None and '\n' not in line and 'a.any' in line
 
 
-@pytest.mark.parametrize('pattern', ['pdsl_r18_4xb1-240k_coco.py', '*/*coco-pseudo.py', '*/*ws18*'])
+@pytest.mark.parametrize(
+    'pattern', ['pdsl_r18_4xb1-240k_coco.py', 'second_stage/*coco-pseudo.py', 'pretrain/*ws18*']
+)
 def test_our_configs_for_data_sets_of_mmdet_and_mmpretrain(pattern: str, repo_root) -> None:
     paths = sorted((repo_root / 'configs/pdsl').glob(pattern))
     assert paths
@@ -454,30 +456,43 @@ def test_cues_and_proposals(kind: Kind, tmp_path) -> None:
     assert np.array_equal(found.read('a')[0], expected.astype(np.float32))
 
 
+class Listed(list):
+    """Samples as a data set has them."""
+
+    get_data_info = list.__getitem__
+
+
+class Plain(ArrayVisualizer):
+    """Draws the image alone."""
+
+    def draw(self, image, data_sample, draw_gt=True, draw_pred=True, **kwargs):
+        return image
+
+
 def test_pages_show_the_image(tmp_path) -> None:
-    """Of a search, of grounding and of both: as if the file had ordinary pixels."""
+    """Of a search, of predictions and of search and ground: as if the file were an ordinary one."""
     kind = KINDS[0]
     (tmp_path / 'odd.png').write_bytes(kind.write())
     Image.fromarray(kind.right.astype(np.uint8)).save(tmp_path / 'plain.png')
     drawn = []
     for name in ('odd.png', 'plain.png'):
-        path = tmp_path / name
-        answers = [Answers('x', [path], [True], [0.5])], [Answers(path, ['x'], [True], [0.5])]
-        draw_answers(*answers, tmp_path / f'page_{name}', 'title')
-        hit = dict(name=str(path), score=0.5, grounding=dict(score=0.5, bbox=[1, 1, 9, 9]))
-        sheet = draw_hits(dict(query='x', hits=[hit]))
-        sample = DetDataSample(metainfo=dict(img_path=str(path), text='x', ori_shape=(40, 60)))
-        sample.pred_instances = InstanceData(
-            bboxes=torch.tensor([[1.0, 1, 9, 9]]),
-            scores=torch.ones(1),
-            labels=torch.zeros(1).long(),
+        path = str(tmp_path / name)
+        found = BaseDataElement(
+            text='x', pred_img_path=[path], pred_ori_id=['1'], pred_score=[0.5], correct=[True]
         )
-        hook = RefVisualizationHook(draw=True, out_dir=str(tmp_path / f'drawn_{name}'))
-        hook.before_test_epoch(SimpleNamespace(test_dataloader=SimpleNamespace(dataset=[0])))
-        hook.after_test_iter(None, 0, outputs=[sample])
+        page = RetrievalVisualizer().draw(kind.right.astype(np.uint8), found)
+        hit = dict(name=path, score=0.5, grounding=dict(score=0.5, bbox=[1, 1, 9, 9]))
+        sheet = draw_hits(dict(query='x', hits=[hit]))
+        hook = PredictionVisualizationHook(test_out_dir=str(tmp_path / f'drawn_{name}'))
+        dataset = Listed([dict(img_path=path)])
+        runner = SimpleNamespace(
+            test_dataloader=SimpleNamespace(dataset=dataset), iter=0, visualizer=Plain()
+        )
+        hook.before_test_epoch(runner)
+        sample = BaseDataElement(metainfo=dict(img_path=path))
+        hook.after_test_iter(runner, 0, outputs=[sample])
         (file,) = (tmp_path / f'drawn_{name}').rglob('*.jpg')
-        page = np.asarray(Image.open(tmp_path / f'page_{name}'))
-        drawn.append([page, sheet, file.read_bytes()])
+        drawn.append([page, sheet, np.asarray(Image.open(file))])
     for odd, plain in zip(*drawn, strict=True):
         assert np.array_equal(odd, plain)
 

@@ -326,7 +326,7 @@ def test_what_cannot_be(files, tmp_path, log):
     (tmp_path / 'p/2.png').write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match='2.png: not readable'):
         inferencer.index(tmp_path / 'p', tmp_path / 's')
-    assert not (tmp_path / 's').exists()
+    assert not (tmp_path / 's/store.json').exists()
     assert inferencer.index(tmp_path / 'p', tmp_path / 's', skip_damaged=True) == 6
     assert sum('left out' in line and '2.png' in line for line in log) == 1
     with pytest.raises(ValueError, match="sentence '': expected words"):

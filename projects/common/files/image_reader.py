@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from mmengine import fileio
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import InputError
 
@@ -192,12 +193,13 @@ def as_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ImageError: The image has 32-bit values, for which no white point is defined.
     """
-    if image.format == 'TIFF' and (filename := getattr(image, 'filename', '')):
+    white_is_zero = False
+    if isinstance(image, TiffImageFile):
+        white_is_zero = image.tag_v2.get(_PHOTOMETRIC) == 0
         # By its name, Pillow maps the file into memory, in a wrong shape if it is turned.
-        vars(image)['filename'] = ''
+        filename, image.filename = image.filename, ''
         image.load()
-        vars(image)['filename'] = filename
-    white_is_zero = getattr(image, 'tag_v2', {}).get(_PHOTOMETRIC) == 0
+        image.filename = filename
     deep = image.mode.startswith('I;16') or (image.mode == 'I' and image.format in ('PNG', 'PPM'))
     if image.mode in ('I', 'F') and not deep:
         low, high = image.getextrema()
