@@ -18,25 +18,25 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, DefaultScope
-from mmengine.structures import InstanceData
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS, MODELS, VISUALIZERS, DefaultScope
+from mmengine.structures import BaseDataElement, InstanceData
 from PIL import Image
 
 import projects.pdsl.register
 import projects.plvl.register
 import projects.rvse.register  # noqa: F401
 from projects.common.cli.report import user_message
+from projects.common.hooks.visualization_hook import PredictionVisualizationHook
 from projects.common.preflight.made_up import MadeUp, write_instances
 from projects.common.text import WordPieceTokenizer
 from projects.pdsl import WeakInstanceInferencer
 from projects.pdsl.cues import BottomUpCue, CachedCue
 from projects.pdsl.proposals import generate_proposals, list_pictures, selective_search
 from projects.plvl import GroundingInferencer
-from projects.plvl.engine import RefVisualizationHook
 from projects.rvse import RetrievalInferencer
 from projects.rvse.retrieval import FaissStore, indexing
 from projects.rvse.text import Vocabulary
-from projects.rvse.visualization import Answers, draw_answers
 from projects.search_and_ground import draw_hits
 
 # --------------------------------------------------------------------------------- the table
@@ -462,8 +462,10 @@ def test_pages_show_the_image(tmp_path) -> None:
     drawn = []
     for name in ('odd.png', 'plain.png'):
         path = tmp_path / name
-        answers = [Answers('x', [path], [True], [0.5])], [Answers(path, ['x'], [True], [0.5])]
-        draw_answers(*answers, tmp_path / f'page_{name}', 'title')
+        answers = dict(text='x', pred_img_path=[str(path)], pred_score=[0.5], correct=[True])
+        page = VISUALIZERS.get('RetrievalVisualizer')().draw(
+            None, BaseDataElement(metainfo=answers), draw_gt=False
+        )
         hit = dict(name=str(path), score=0.5, grounding=dict(score=0.5, bbox=[1, 1, 9, 9]))
         sheet = draw_hits(dict(query='x', hits=[hit]))
         sample = DetDataSample(metainfo=dict(img_path=str(path), text='x', ori_shape=(40, 60)))
@@ -472,11 +474,17 @@ def test_pages_show_the_image(tmp_path) -> None:
             scores=torch.ones(1),
             labels=torch.zeros(1).long(),
         )
-        hook = RefVisualizationHook(draw=True, out_dir=str(tmp_path / f'drawn_{name}'))
-        hook.before_test_epoch(SimpleNamespace(test_dataloader=SimpleNamespace(dataset=[0])))
-        hook.after_test_iter(None, 0, outputs=[sample])
+        dataset = BaseDataset(lazy_init=True, serialize_data=False)
+        dataset.data_list, dataset._fully_initialized = [dict(img_path=str(path))], True
+        runner = SimpleNamespace(
+            test_dataloader=SimpleNamespace(dataset=dataset),
+            visualizer=VISUALIZERS.get('GroundingVisualizer')(),
+            iter=0,
+        )
+        hook = PredictionVisualizationHook(test_out_dir=str(tmp_path / f'drawn_{name}'))
+        hook.before_test_epoch(runner)
+        hook.after_test_iter(runner, 0, outputs=[sample])
         (file,) = (tmp_path / f'drawn_{name}').rglob('*.jpg')
-        page = np.asarray(Image.open(tmp_path / f'page_{name}'))
         drawn.append([page, sheet, file.read_bytes()])
     for odd, plain in zip(*drawn, strict=True):
         assert np.array_equal(odd, plain)
