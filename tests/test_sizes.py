@@ -1,7 +1,8 @@
 """Files and classes stay small enough to be read at once: one concept a file.
 
 A file has at most 400 lines, unless the first lines of its docstring give a reason (``Long: ...``),
-and a class at most 250. Tests are not counted: their files follow those that they test.
+and a class at most 250. Tests are not counted: their files follow those that they test. Neither are
+published models (``demo/models``), whose configs a tool writes.
 """
 
 import ast
@@ -19,6 +20,8 @@ def too_large(root: Path) -> set[str]:
     found = set()
     for path in (path for folder in FOLDERS for path in (root / folder).rglob('*.py')):
         name = path.relative_to(root).as_posix()
+        if name.startswith('demo/models/'):
+            continue
         text = path.read_text(encoding='utf-8')
         tree = ast.parse(text)
         reason = (ast.get_docstring(tree) or '').splitlines()[:5]
