@@ -16,7 +16,7 @@ env:  ## build or update .venv (minutes the first time, then a second)
 	@command -v $(PYTHON) >/dev/null || { echo "[env] error: $(PYTHON) not found: install Python 3.10 to 3.12 or set PYTHON=" >&2; exit 1; }
 	@$(PYTHON) tools/misc/setup_env.py
 
-quickstart: env  ## generate scenes, train, test and draw pictures (PROJECT=plvl SEED=0)
+quickstart: env  ## generate scenes, train, test and draw images (PROJECT=plvl SEED=0)
 	@$(VENV)/python tools/quickstart.py $(PROJECT) --seed $(SEED)
 
 demo: env  ## serve the web demo of the quick starts' models (OPTIONS='--port 8080 --photos DIR')

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent
 
 
 class BuildWithConfigs(build_py):
-    """Puts the configs into the wheel, where `projects.common.config_index` looks for them."""
+    """Put the configs into the wheel, where `projects.common.config_index` looks for them."""
 
     def run(self) -> None:
         super().run()

@@ -38,7 +38,7 @@ PURPOSES = {
     'evaluation besides metrics': ('projects/.*/(evaluation/|prediction_dump)',),
     'readers of data, words, proposals': (
         'projects/.*/(datasets|proposals|text|files)/', 'projects/pdsl/geometry',
-        'projects/common/(annotation_files|array_files|files|pictures|unpickle)',
+        'projects/common/(annotation_files|array_files|files|images|unpickle)',
         'tools/(dataset_converters|misc/(generate_prop|verify_data|precompute))',
     ),
     'inferencers, galleries, export': (

@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument('out', help='picture to write')
+    parser.add_argument('out', help='image to write')
     parser.add_argument('--rows', type=int, default=2)
     parser.add_argument('--columns', type=int, default=4)
     parser.add_argument('--size', type=int, default=288, help='side of a scene in pixels')

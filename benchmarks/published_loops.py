@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Score = Callable[[Tensor, Tensor], Tensor]
-"""Scores (I,) of all pictures' regions (I, R, C) with one caption's words (I, L, C)."""
+"""Scores (I,) of all images' regions (I, R, C) with one caption's words (I, L, C)."""
 
 
 def l2norm(x: Tensor, dim: int) -> Tensor:

@@ -41,9 +41,9 @@ class Gallery:
 
     def __init__(self, search: RetrievalInferencer, photos: Path, captions: Sequence[str]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix='mmtriad-gallery-')
-        self.pictures = self._index(search, photos, 'pictures')
-        if not len(self.pictures):
-            raise InputError(f'--photos {photos}: no picture in it can be read')
+        self.images = self._index(search, photos, 'pictures')
+        if not len(self.images):
+            raise InputError(f'--photos {photos}: no image in it can be read')
         self.captions = self._index(search, list(captions), 'captions')
 
     def _index(self, search: RetrievalInferencer, entries: Any, name: str) -> VectorStore:
@@ -82,15 +82,15 @@ class Answers:
         models = dict(plvl=self._ground, pdsl=self._weak, rvse=self._search)
         return [name for name, model in models.items() if model is None]
 
-    def ground(self, picture: Image.Image, sentence: str) -> tuple[np.ndarray, dict[str, Any]]:
+    def ground(self, image: Image.Image, sentence: str) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the input, box with mask, and score map as one RGB drawing, and the prediction."""
         sentence = read_sentence(sentence)
         with self._lock:
-            result = self._ground(picture, sentence, return_vis=True)
+            result = self._ground(image, sentence, return_vis=True)
         return result['visualization'][0], result['predictions'][0]
 
     def instances(
-        self, picture: Image.Image, least_score: float
+        self, image: Image.Image, least_score: float
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Draw the instances that reach a score (H, W, 3) RGB; return the whole prediction, too.
 
@@ -100,21 +100,21 @@ class Answers:
         if not 0 <= least_score <= 1:
             raise InputError(f'The least score is {least_score}; expected 0 to 1.')
         with self._lock:
-            result = self._weak(picture, return_vis=True, pred_score_thr=least_score)
+            result = self._weak(image, return_vis=True, pred_score_thr=least_score)
         return result['visualization'][0], result['predictions'][0]
 
-    def pictures(self, sentence: str, count: int) -> list[Hit]:
+    def images(self, sentence: str, count: int) -> list[Hit]:
         """Return the images in the gallery that match a sentence best."""
         sentence, count = read_sentence(sentence), _read_count(count)
         with self._lock:
             vectors = self._search.encode_sentences(sentence)
-            return self._search.find(vectors, self.gallery.pictures, count)[0]
+            return self._search.find(vectors, self.gallery.images, count)[0]
 
-    def captions(self, picture: Image.Image, count: int) -> list[Hit]:
+    def captions(self, image: Image.Image, count: int) -> list[Hit]:
         """Return the captions in the gallery that match an image best."""
         count = _read_count(count)
         with self._lock:
-            vectors = self._search.encode_pictures(picture)
+            vectors = self._search.encode_images(image)
             return self._search.find(vectors, self.gallery.captions, count)[0]
 
     def search_and_ground(self, sentence: str, count: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -127,11 +127,11 @@ class Answers:
         find = SearchAndGround(self._search, self._ground)
         try:
             with self._lock:
-                prediction = find(sentence, self.gallery.pictures, count)['predictions'][0]
+                prediction = find(sentence, self.gallery.images, count)['predictions'][0]
                 sheet = draw_hits(prediction, columns=3)
         except FileNotFoundError as error:
             raise InputError(
-                'A picture has gone since the folder was indexed; start the page again.'
+                'An image has gone since the folder was indexed; start the page again.'
             ) from error
         for hit in prediction['hits']:  # do not reveal the server's paths
             hit['name'] = hit['grounding']['image'] = printable(Path(hit['name']).name)

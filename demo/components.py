@@ -18,9 +18,9 @@ from PIL import Image
 
 from projects.common.errors import InputError
 
-from .uploads import MAX_BYTES, read_picture
+from .uploads import MAX_BYTES, read_image
 
-__all__ = ['PictureInput', 'launch', 'shown_errors', 'table']
+__all__ = ['ImageUpload', 'launch', 'shown_errors', 'table']
 
 warnings.filterwarnings('ignore', '.*HTTP_422.*', module='gradio')  # from starlette
 
@@ -48,23 +48,23 @@ footer {display: none !important}
 """
 
 
-class PictureInput(gr.Image):
-    """Pass on only images that `read_picture` accepts; gr.Image itself decodes any size."""
+class ImageUpload(gr.Image):
+    """Pass on only images that `read_image` accepts; gr.Image itself decodes any size."""
 
     is_template = True  # rendered as gr.Image
 
     def preprocess(self, payload: Any) -> Image.Image:
         if payload is None or not payload.path:
-            raise _refusal('Please give a picture first.')
+            raise _refusal('Please give an image first.')
         try:
-            return read_picture(payload.path)
+            return read_image(payload.path)
         except InputError as error:
             raise _refusal(error) from error
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
         """Refuse URLs: gradio would download whatever a request names."""
         if is_http_url_like(str(url_or_file_path)):
-            raise _refusal('URLs are not read; download the picture and upload it.')
+            raise _refusal('URLs are not read; download the image and upload it.')
         return await super().async_move_resource_to_block_cache(url_or_file_path)
 
 

@@ -20,14 +20,14 @@ class ExampleScenes:
 
     Attributes:
         photos: Folder of the images.
-        pictures: Paths of the images, in order.
+        images: Paths of the images, in order.
         captions: Five captions per image, without duplicates.
     """
 
     def __init__(self, folder: Path) -> None:
         write_dataset(folder, 0, 0, COUNT, image_size=128, seed=0, progress=False)
         self.photos = folder / 'images'
-        self.pictures = sorted(self.photos.iterdir())
+        self.images = sorted(self.photos.iterdir())
         content = json.loads((folder / 'annotations/captions_test.json').read_text())
         self.captions = list(dict.fromkeys(entry['caption'] for entry in content['annotations']))
 

@@ -15,7 +15,7 @@ from projects.common.files.image_reader import as_rgb, open_image
 
 from . import texts
 from .answers import MAX_HITS, Answers
-from .components import PictureInput, gr, shown_errors, table
+from .components import ImageUpload, gr, shown_errors, table
 from .examples import ExampleScenes
 from .uploads import MAX_CHARACTERS
 
@@ -60,7 +60,7 @@ def _ground_tab(answers: Answers, scenes: ExampleScenes) -> None:
             gr.HTML(texts.GROUND_LEGEND)
             outputs = [drawn, gr.HTML(), _json()]
     chosen = ((0, 2), (3, 0), (5, 1), (8, 0))  # (image, sentence about it)
-    rows = [[scenes.pictures[i], scenes.sentences(i)[j]] for i, j in chosen]
+    rows = [[scenes.images[i], scenes.sentences(i)[j]] for i, j in chosen]
     _bind('ground', ask, button, inputs, outputs, examples, rows)
 
 
@@ -85,13 +85,13 @@ def _weak_tab(answers: Answers, scenes: ExampleScenes) -> None:
             drawn = _drawing(height=440)
             gr.HTML(texts.WEAK_LEGEND)
             outputs = [drawn, gr.HTML(), _json()]
-    rows = [[scenes.pictures[i]] for i in (1, 2, 4, 6)]
+    rows = [[scenes.images[i]] for i in (1, 2, 4, 6)]
     _bind('instances', ask, button, inputs, outputs, examples, rows)
 
 
 def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
-    def pictures(sentence: str, count: int) -> tuple:
-        hits = answers.pictures(sentence, count)
+    def images(sentence: str, count: int) -> tuple:
+        hits = answers.images(sentence, count)
         names = [printable(Path(h.name).name) for h in hits]
         shown = [(_thumbnail(h.name), f'{h.score:.3f} · {n}') for h, n in zip(hits, names)]
         return shown, [dict(name=n, score=h.score) for h, n in zip(hits, names)]
@@ -106,7 +106,7 @@ def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
     with gr.Row():
         with _left():
             asked = [_sentence('a large yellow heart above a red heart'), _count(6)]
-            find = gr.Button(f'Search {len(gallery.pictures)} pictures', variant='primary')
+            find = gr.Button(f'Search {len(gallery.images)} images', variant='primary')
             texts_to_click = gr.Column()
         with _right():
             found = gr.Gallery(
@@ -118,7 +118,7 @@ def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
             )
             hits = _json('')
     rows = [[scenes.captions[i]] for i in (0, 14, 40)]
-    _bind('find_pictures', pictures, find, asked, [found, hits], texts_to_click, rows)
+    _bind('find_pictures', images, find, asked, [found, hits], texts_to_click, rows)
     with gr.Row():
         with _left():
             shown = [_picture(), _count(5)]
@@ -126,7 +126,7 @@ def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
             pictures_to_click = gr.Column()
         with _right():
             outputs = [gr.HTML(), _json('')]
-    rows = [[scenes.pictures[i]] for i in (0, 9, 12)]
+    rows = [[scenes.images[i]] for i in (0, 9, 12)]
     _bind('find_captions', captions, describe, shown, outputs, pictures_to_click, rows)
 
 
@@ -142,14 +142,14 @@ def _both_tab(answers: Answers, scenes: ExampleScenes) -> None:
             ]
             for hit in prediction['hits']
         ]
-        return sheet, table(['Picture', 'Cosine', 'Object score', BOX], rows), prediction
+        return sheet, table(['Image', 'Cosine', 'Object score', BOX], rows), prediction
 
     gr.Markdown(texts.BOTH_HELP)
     with gr.Row():
         with _left():
             inputs = [_sentence('the blue heart'), _count(5)]
-            count = len(answers.gallery.pictures)
-            button = gr.Button(f'Search {count} pictures and ground', variant='primary')
+            count = len(answers.gallery.images)
+            button = gr.Button(f'Search {count} images and ground', variant='primary')
             examples = gr.Column()
         with _right():
             sheet = _drawing()
@@ -166,8 +166,8 @@ def _both_tab(answers: Answers, scenes: ExampleScenes) -> None:
 
 TABS = (  # title, projects whose models it needs, function that builds it
     ('1 · Sentence → box and mask', ('plvl',), _ground_tab),
-    ('2 · Picture → instances', ('pdsl',), _weak_tab),
-    ('3 · Sentence ↔ pictures', ('rvse',), _search_tab),
+    ('2 · Image → instances', ('pdsl',), _weak_tab),
+    ('3 · Sentence ↔ images', ('rvse',), _search_tab),
     ('4 · Search and ground', ('rvse', 'plvl'), _both_tab),
 )
 
@@ -201,9 +201,9 @@ def _bind(
 
 
 def _example(row: list[str | Path]) -> gr.Button:
-    pictures = [value for value in row if isinstance(value, Path)]
+    images = [value for value in row if isinstance(value, Path)]
     sentences = [value for value in row if isinstance(value, str)]
-    icon = str(pictures[0]) if pictures else None
+    icon = str(images[0]) if images else None
     classes = ['example'] if sentences else ['example', 'picture']
     text = ' '.join(sentences)
     button = gr.Button(text, icon=icon, size='sm', elem_classes=classes, min_width=80)
@@ -225,10 +225,10 @@ def _right() -> gr.Column:
     return gr.Column(scale=5, min_width=420)
 
 
-def _picture() -> PictureInput:
+def _picture() -> ImageUpload:
     sources = ['upload', 'clipboard']
     # PNG is lossless: the model sees exactly the example that the page shows.
-    return PictureInput(label='Picture', format='png', sources=sources, height=260, buttons=[])
+    return ImageUpload(label='Image', format='png', sources=sources, height=260, buttons=[])
 
 
 def _sentence(placeholder: str) -> gr.Textbox:

@@ -8,13 +8,13 @@ INTRODUCTION = f"""
 # MMTriad
 Three models on one page. Those of the quick starts know **generated scenes only**: shapes
 ({', '.join(SHAPES)}) that are {', '.join(COLORS[:-1])} or {COLORS[-1]}, large or small,
-{', '.join(TEXTURES[:-1])} or {TEXTURES[-1]}. Click an example to begin, or bring a picture (up to
+{', '.join(TEXTURES[:-1])} or {TEXTURES[-1]}. Click an example to begin, or bring an image (up to
 {MAX_BYTES // 2**20} MB and {MAX_PIXELS // 10**6} million pixels; it is reduced to {MAX_SIDE} pixels
 a side, in which boxes count).
 """
 
 GROUND_HELP = """
-**Name one object** of the picture so that the words fit no other: by its looks, its size, its place
+**Name one object** of the image so that the words fit no other: by its looks, its size, its place
 or its neighbours. The answer is always one box and one mask, even where nothing fits; the score
 says how sure the model is.
 """
@@ -27,9 +27,9 @@ from; its height is the score.</div>
 """
 
 WEAK_HELP = """
-**Which objects are here?** This model learnt from tags alone ("somewhere in this picture is a
+**Which objects are here?** This model learnt from tags alone ("somewhere in this image is a
 heart"), never from a box or a mask. It names regions that Selective Search proposes, so a large
-picture takes some seconds.
+image takes some seconds.
 """
 WEAK_LEGEND = """
 <div class="legend"><b>How to read it.</b> One colour for each object, and the rest is dimmed; the
@@ -38,19 +38,19 @@ the least score to see only what it is sure of.</div>
 """
 
 SEARCH_HELP = """
-**Both ways.** A sentence finds the pictures that fit it best; a picture finds captions. Best answer
+**Both ways.** A sentence finds the images that fit it best; an image finds captions. Best answer
 first; the number is the cosine of the two embeddings, at most 1. Compare the numbers of one
 question with each other, not with another's.
 """
 
 BOTH_HELP = """
-**Search, then ground.** The model of tab 3 finds pictures for the sentence, and the model of tab 1
+**Search, then ground.** The model of tab 3 finds images for the sentence, and the model of tab 1
 boxes and cuts out in each of them what the sentence names. The quick start's matcher is small and
-goes by colours more than by shapes: expect wrong pictures among the right ones, and in them a box
+goes by colours more than by shapes: expect wrong images among the right ones, and in them a box
 around something else.
 """
 BOTH_LEGEND = """
-<div class="legend"><b>How to read it.</b> Best picture first. <i>picture</i>: cosine of picture and
+<div class="legend"><b>How to read it.</b> Best image first. <i>image</i>: cosine of image and
 sentence; <i>object</i>: score of the <span class="box"></span> box and outline, from 0 to 1.</div>
 """
 

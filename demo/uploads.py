@@ -9,9 +9,9 @@ from PIL import Image
 
 from projects.common.errors import InputError
 from projects.common.files.image_reader import as_rgb
-from projects.common.files.pictures import check_size
+from projects.common.files.images import check_size
 
-__all__ = ['MAX_BYTES', 'MAX_SIDE', 'read_picture', 'read_sentence']
+__all__ = ['MAX_BYTES', 'MAX_SIDE', 'read_image', 'read_sentence']
 
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF')
 MAX_BYTES = 20 * 2**20
@@ -22,7 +22,7 @@ MAX_SIDE = 1024  # pixels; larger images are downscaled, because masks take memo
 MAX_CHARACTERS = 200
 
 
-def read_picture(path: str | os.PathLike) -> Image.Image:
+def read_image(path: str | os.PathLike) -> Image.Image:
     """Read an upright RGB image of at most ``MAX_SIDE`` pixels a side from an untrusted file.
 
     Raises:
@@ -36,25 +36,25 @@ def read_picture(path: str | os.PathLike) -> Image.Image:
     except ValueError as error:
         if 'not readable' in str(error):
             raise InputError(
-                f'This is no picture that can be read. Expected: {", ".join(FORMATS)}.'
+                f'This is no image that can be read. Expected: {", ".join(FORMATS)}.'
             ) from error
         raise InputError(
-            f'The picture is too large: expected at most {MAX_PIXELS // 10**6} million pixels '
+            f'The image is too large: expected at most {MAX_PIXELS // 10**6} million pixels '
             '(width times height). Please reduce it.'
         ) from error
     short, long = sorted((width, height))
     if short < MIN_SIDE or long > MAX_ASPECT * short:
         raise InputError(
-            f'The picture has {width} x {height} pixels; expected at least {MIN_SIDE} a side, and '
+            f'The image has {width} x {height} pixels; expected at least {MIN_SIDE} a side, and '
             f'the longer side at most {MAX_ASPECT} times the shorter.'
         )
     try:
         with Image.open(path, formats=FORMATS) as image:
             picture = as_rgb(image)
     except ValueError as error:  # 32-bit values
-        raise InputError(f'The picture cannot be read: {error}.') from error
+        raise InputError(f'The image cannot be read: {error}.') from error
     except Exception as error:  # decoders raise almost any exception on damaged files
-        raise InputError('The picture is damaged or cut off: it cannot be decoded.') from error
+        raise InputError('The image is damaged or cut off: it cannot be decoded.') from error
     picture.thumbnail((MAX_SIDE, MAX_SIDE))
     return picture
 

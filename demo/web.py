@@ -1,7 +1,7 @@
 """Serve a web page for all three models: sentences, images, boxes and masks.
 
     python demo/web.py                      # small models, example scenes
-    python demo/web.py --photos holiday/    # search your own pictures
+    python demo/web.py --photos holiday/    # search your own images
     python demo/web.py --plvl best.pth --port 8080
 
 The page is reachable from this machine only, unless --host says otherwise, and loads nothing from
@@ -42,12 +42,12 @@ def parse_args() -> argparse.Namespace:
             f'of `make quickstart PROJECT={name}`, or demo/models/{name}-scenes before it has run',
         )
     parser.add_argument(
-        '--photos', type=Path, help='folder of pictures to search; default: example scenes'
+        '--photos', type=Path, help='folder of images to search; default: example scenes'
     )
     parser.add_argument(
         '--captions',
         type=Path,
-        help='text file with a sentence a line, which pictures find; default: those of the scenes',
+        help='text file with a sentence a line, which images find; default: those of the scenes',
     )
     parser.add_argument(
         '--host', default='127.0.0.1', help='address to listen on (default: %(default)s)'
@@ -105,7 +105,7 @@ def load(args: argparse.Namespace):
         gallery = Gallery(search, photos, [line for line in captions if line.strip()])
         search.cache = None  # do not keep strangers' requests
         models['search'] = search
-        print(f'indexed {len(gallery.pictures)} pictures of {photos}')
+        print(f'indexed {len(gallery.images)} images of {photos}')
     return Answers(**models, gallery=gallery), scenes
 
 

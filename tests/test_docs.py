@@ -17,7 +17,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, TASK_UTILS, Registry, init_default_scope
+from mmengine.registry import (
+    DATASETS,
+    FUNCTIONS,
+    MODELS,
+    TASK_UTILS,
+    Registry,
+    init_default_scope,
+)
 
 import projects.pdsl.register
 import projects.plvl.register
@@ -216,8 +223,8 @@ def recipes(tmp_path_factory):
     sys.path.remove(str(folder))
     for module in [each for each in sys.modules if each.partition('.')[0] == 'my_lab']:
         del sys.modules[module]
-    names = ('AttentionBoxHead', 'SoftmaxMatchingLoss', 'MeanBoxMiner', 'CSVGroundingDataset')
-    for registry in (MODELS, TASK_UTILS, DATASETS):
+    names = ('AttentionBoxHead', 'SoftmaxMatchingLoss', 'MeanBoxMiner', 'read_csv')
+    for registry in (MODELS, TASK_UTILS, FUNCTIONS):
         for name in names:
             registry._module_dict.pop(name, None)
 
@@ -288,9 +295,9 @@ def test_data_set_recipe(recipes, tmp_path):
     import numpy as np
 
     dataset = load(recipes, '*my-csv').train_dataloader.dataset
-    (tmp_path / 'pictures').mkdir()
-    cv2.imwrite(str(tmp_path / 'pictures/a.png'), np.zeros((40, 50, 3), np.uint8))
-    table = 'picture,x,y,width,height,sentence\na.png,5,6,10,20,"a mug, red"\n'
+    (tmp_path / 'images').mkdir()
+    cv2.imwrite(str(tmp_path / 'images/a.png'), np.zeros((40, 50, 3), np.uint8))
+    table = 'image,x,y,width,height,sentence\na.png,5,6,10,20,"a mug, red"\n'
     (tmp_path / 'train.csv').write_text(table)
     dataset.data_root = str(tmp_path)
     built = DATASETS.build(dataset)
@@ -301,5 +308,5 @@ def test_data_set_recipe(recipes, tmp_path):
     assert built[0]['inputs'].shape == (3, 448, 448)
 
     (tmp_path / 'train.csv').write_text(table.replace('10,20', '0,20'))
-    with pytest.raises(ValueError, match=r'train\.csv, line 2'):
+    with pytest.raises(ValueError, match=r'train\.csv:2: degenerate box: bbox: expected'):
         DATASETS.build(dataset)

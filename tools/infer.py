@@ -27,11 +27,11 @@ def add_grounding(tasks: argparse._SubParsersAction) -> None:
     parser = tasks.add_parser(
         'grounding',
         help='a box and a mask of what each sentence names',
-        description='Find and cut out what sentences name. Writes OUT_DIR/preds/<picture>.json '
-        'and OUT_DIR/vis/<picture>_<number>.jpg.',
+        description='Find and cut out what sentences name. Writes OUT_DIR/preds/<image>.json '
+        'and OUT_DIR/vis/<image>_<number>.jpg.',
     )
-    parser.add_argument('image', help='a picture, or a folder of pictures')
-    parser.add_argument('sentences', nargs='+', metavar='SENTENCE', help='asked of every picture')
+    parser.add_argument('image', help='an image, or a folder of images')
+    parser.add_argument('sentences', nargs='+', metavar='SENTENCE', help='asked of every image')
     add_common(parser)
     parser.set_defaults(run=run_grounding)
 
@@ -41,23 +41,23 @@ def add_weak(tasks: argparse._SubParsersAction) -> None:
         'weak',
         help='boxes and masks of all instances, by a model that learnt from tags',
         description='Find instances of the classes that a PDSL has learnt from tags. Writes '
-        'OUT_DIR/preds/<picture>.json and OUT_DIR/vis/<picture>.jpg.',
+        'OUT_DIR/preds/<image>.json and OUT_DIR/vis/<image>.jpg.',
     )
-    parser.add_argument('image', help='a picture, or a folder of pictures')
+    parser.add_argument('image', help='an image, or a folder of images')
     parser.add_argument(
         '--proposals',
-        help='folder of generate_proposals.py or proposals.py with those of all pictures; '
+        help='folder of generate_proposals.py or proposals.py with those of all images; '
         'default: Selective Search makes them',
     )
     parser.add_argument('--quality', action='store_true', help='slower search, more proposals')
     parser.add_argument(
-        '--max-proposals', type=int, help='of each picture that is searched; default: as tested'
+        '--max-proposals', type=int, help='of each image that is searched; default: as tested'
     )
     parser.add_argument(
         '--min-side', type=float, default=0, help='pixels of the shorter side of a searched box'
     )
     parser.add_argument(
-        '--max-side', type=int, help='search in the picture reduced to this; default: full size'
+        '--max-side', type=int, help='search in the image reduced to this; default: full size'
     )
     parser.add_argument(
         '--score-thr',
@@ -77,8 +77,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out-dir', default='work_dirs/infer', help='default: %(default)s')
-    parser.add_argument('--batch-size', type=int, default=1, help='pictures at once')
-    parser.add_argument('--no-save-vis', action='store_true', help='draw no pictures')
+    parser.add_argument('--batch-size', type=int, default=1, help='images at once')
+    parser.add_argument('--no-save-vis', action='store_true', help='draw no images')
     parser.add_argument('--no-save-pred', action='store_true', help='write no JSON')
 
 
@@ -171,16 +171,16 @@ def run_weak(args: argparse.Namespace) -> None:
 def add_retrieval(tasks: argparse._SubParsersAction) -> None:
     parser = tasks.add_parser(
         'retrieval',
-        help='pictures for sentences, sentences for pictures',
+        help='images for sentences, sentences for images',
         description='Index a gallery once, then ask it. A store is a folder (faiss, exact), '
         'milvus:FILE.db (Milvus Lite) or milvus:http://HOST:19530 (a server or cluster).',
     )
     actions = parser.add_subparsers(metavar='ACTION', required=True)
-    index = actions.add_parser('index', help='add pictures or sentences to a store')
+    index = actions.add_parser('index', help='add images or sentences to a store')
     index.add_argument(
-        'gallery', help='folder of pictures, a picture, or a .txt file with a sentence a line'
+        'gallery', help='folder of images, an image, or a .txt file with a sentence a line'
     )
-    index.add_argument('--batch-size', type=int, default=32, help='pictures at once (default: 32)')
+    index.add_argument('--batch-size', type=int, default=32, help='images at once (default: 32)')
     index.add_argument(
         '--cache-dir',
         default='work_dirs/embeddings',
@@ -199,7 +199,7 @@ def add_retrieval(tasks: argparse._SubParsersAction) -> None:
     )
     search = actions.add_parser('search', help='ask a store')
     search.add_argument(
-        'queries', nargs='+', metavar='QUERY', help='a sentence, or the path of a picture'
+        'queries', nargs='+', metavar='QUERY', help='a sentence, or the path of an image'
     )
     search.add_argument('--top-k', type=int, default=5, help='entries to find (default: 5)')
     search.add_argument('--out', metavar='FILE', help='write the hits as JSON, too')
@@ -274,21 +274,24 @@ def run_retrieval(args: argparse.Namespace) -> None:
 def add_search_and_ground(tasks: argparse._SubParsersAction) -> None:
     parser = tasks.add_parser(
         'search-and-ground',
-        help='pictures for sentences, with a box and a mask in each',
-        description='Find pictures for sentences in a store that `retrieval index` has made, and '
+        help='images for sentences, with a box and a mask in each',
+        description='Find images for sentences in a store that `retrieval index` has made, and '
         'cut out in each what the sentence names. Writes OUT_DIR/predictions.json and, for each '
         'sentence, OUT_DIR/vis/sentence_<number>.jpg.',
     )
     parser.add_argument('sentences', nargs='+', metavar='SENTENCE')
-    parser.add_argument('--top-k', type=int, default=5, help='pictures to find (default: 5)')
+    parser.add_argument('--top-k', type=int, default=5, help='images to find (default: 5)')
     parser.add_argument(
-        '--min-picture-score', type=float, help='least cosine of picture and sentence'
+        '--min-image-score',
+        '--min-picture-score',  # old spelling
+        type=float,
+        help='least cosine of image and sentence',
     )
     parser.add_argument(
         '--min-object-score', type=float, help='least confidence of the box and mask, 0 to 1'
     )
     add_store(parser)
-    add_source(parser, 'search-', ' of the model that finds pictures')
+    add_source(parser, 'search-', ' of the model that finds images')
     add_source(parser, 'ground-', ' of the model that cuts out')
     add_device(parser)
     add_outputs(parser)
@@ -303,14 +306,14 @@ def run_search_and_ground(args: argparse.Namespace) -> None:
 
     for sentence in args.sentences:
         if Path(sentence).is_file():  # the same as `retrieval search`
-            raise InputError(f'{sentence}: a picture; what is searched and grounded is a sentence')
+            raise InputError(f'{sentence}: an image; what is searched and grounded is a sentence')
     search = build(RetrievalInferencer, args, 'search-')
     with open_store(search, args, create=False) as store:
         results = SearchAndGround(search, build(GroundingInferencer, args, 'ground-'))(
             args.sentences,
             store,
             args.top_k,
-            args.min_picture_score,
+            args.min_image_score,
             args.min_object_score,
             batch_size=args.batch_size,
             out_dir=args.out_dir,

@@ -34,7 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files')
     parser.add_argument('--steps', type=int, default=10, help='steps to take; default: 10')
     parser.add_argument(
-        '--pictures',
+        '--images',
+        '--pictures',  # old spelling
+        dest='images',
         metavar='DIR',
         help="folder of images for made-up labels, used where the config's own data is absent",
     )

@@ -1,6 +1,6 @@
 """Test a checkpoint: compute metrics and, on request, save predictions and drawings.
 
-python tools/test.py CONFIG CHECKPOINT --out predictions.json --show-dir pictures
+python tools/test.py CONFIG CHECKPOINT --out predictions.json --show-dir images
 """
 
 from __future__ import annotations

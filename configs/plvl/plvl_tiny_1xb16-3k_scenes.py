@@ -20,6 +20,7 @@ param_scheduler = [
 ]
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=800, save_best='grounding/rec_acc50', rule='greater'),
+    visualization=dict(interval=1),
 )
 log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -21,5 +21,6 @@ param_scheduler = [
 default_hooks = dict(
     checkpoint=dict(interval=50, save_best='grounding/rec_acc50', rule='greater'),
     logger=dict(interval=10),
+    visualization=dict(interval=1),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=8)

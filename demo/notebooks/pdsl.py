@@ -58,7 +58,7 @@ testing = DATASETS.build(cfg.test_dataloader.dataset)
 classes = testing.metainfo['classes']
 visualizer = VISUALIZERS.build(dict(cfg.visualizer, vis_backends=[]))
 visualizer.dataset_meta = testing.metainfo
-print(f'{len(training)} training pictures with tags, {len(testing)} test pictures with masks')
+print(f'{len(training)} training images with tags, {len(testing)} test images with masks')
 
 
 def picture_of(path):
@@ -133,7 +133,7 @@ figure, axes = plt.subplots(1, 3, figsize=(12, 4.4), layout='constrained')
 for axis, label in zip(axes, likely):
     axis.imshow(picture)
     axis.imshow(heat[label], cmap='turbo', alpha=0.55, vmin=0)
-    title = f'{classes[label]}: in the picture {present[label]:.2f}'
+    title = f'{classes[label]}: in the image {present[label]:.2f}'
     axis.set(title=title, xticks=[], yticks=[])
 display(figure)
 plt.close(figure)

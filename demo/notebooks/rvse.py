@@ -50,7 +50,7 @@ paths = {image['id']: f'{SCENES}/images/{image["file_name"]}' for image in conte
 captions = {number: [] for number in paths}  # image id -> captions
 for entry in content['annotations']:
     captions[entry['image_id']].append(entry['caption'])
-print(f'{len(paths)} test pictures, {sum(map(len, captions.values()))} captions')
+print(f'{len(paths)} test images, {sum(map(len, captions.values()))} captions')
 
 
 def show(pictures, titles):
@@ -115,22 +115,22 @@ for hit in hits:
 from projects.rvse.losses.anchors import both_directions
 
 some = numbers[:16]
-images = inferencer.encode_pictures([paths[number] for number in some])
+images = inferencer.encode_images([paths[number] for number in some])
 texts = inferencer.encode_sentences([captions[number][0] for number in some])
 similarities = torch.from_numpy(images @ texts.T)
 anchors, _ = both_directions(similarities)
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout='constrained')
 drawn = left.imshow(similarities, cmap='viridis')
-left.set(xlabel='caption', ylabel='picture', title='similarities')
+left.set(xlabel='caption', ylabel='image', title='similarities')
 figure.colorbar(drawn, ax=left)
 right.bar(np.arange(len(some)), anchors.delta_s, color='#0072b2')
 right.axhline(0.01, color='#d55e00', label='eps = 0.01')
-right.set(xlabel='picture', title='delta s')
+right.set(xlabel='image', title='delta s')
 right.legend()
 display(figure)
 plt.close(figure)
 first_is_right = (similarities.argmax(1) == torch.arange(len(some))).float().mean()
-print(f'of 16 captions the right one is the first for {100 * first_is_right:.0f} % of the pictures')
+print(f'of 16 captions the right one is the first for {100 * first_is_right:.0f} % of the images')
 
 # %% [markdown]
 # An image is a grid of cells and a caption is a sequence of words. GPO pools either into a vector:

@@ -17,20 +17,20 @@ from projects.common.hooks.progress import progress_bar
 from projects.common.scenes import write_dataset
 from projects.common.visualization import tile
 from projects.pdsl.proposals import generate_proposals
-from projects.pdsl.proposals.pictures import list_pictures
+from projects.pdsl.proposals.images import list_images
 
 from .shared import (
     load_quietly,
     predict_one,
     print_results,
-    save_pictures,
+    save_images,
     versions,
     write_summary,
 )
 
 CONFIG = 'configs/pdsl/pdsl_tiny_1xb4-600_scenes.py'
 SCENES = Path('work_dirs/quickstart/pdsl_scenes')
-PICTURES = 12
+IMAGES = 12
 SCORE_THR = 0.25  # least score of the instances to draw
 
 
@@ -41,18 +41,18 @@ def main(work_dir: Path, seed: int) -> dict:
         work_dir: Folder of the results.
         seed: Seed of the training; the scenes are the same for all seeds.
     """
-    print(f'1/5  Scenes: pictures with tags, in {SCENES}', flush=True)
+    print(f'1/5  Scenes: images with tags, in {SCENES}', flush=True)
     write_dataset(SCENES, num_train=1000, num_val=50, num_test=200, image_size=128, workers=2)
-    print('     and proposals: Selective Search, up to 250 of each picture', flush=True)
-    pictures = list_pictures(SCENES / 'images')
-    with progress_bar(len(pictures), 'proposals', 'picture') as bar:
+    print('     and proposals: Selective Search, up to 250 of each image', flush=True)
+    pictures = list_images(SCENES / 'images')
+    with progress_bar(len(pictures), 'proposals', 'image') as bar:
         generate_proposals(
             pictures,
             SCENES / 'proposals',
             max_proposals=250,
             min_side=8,
             workers=2,
-            on_picture=bar.update,
+            on_image=bar.update,
         )
 
     print(f'2/5  Training on tags alone: {CONFIG}, seed {seed}', flush=True)
@@ -69,7 +69,7 @@ def main(work_dir: Path, seed: int) -> dict:
     metrics = runner.test()
     test_seconds = time.time() - start
     images = len(runner.test_dataloader.dataset)
-    print('4/5  Pictures', flush=True)
+    print('4/5  Images', flush=True)
     drawn = _draw(runner, work_dir / 'pictures')
     print('5/5  CorLoc: boxes on the 1,000 scenes that it learnt from', flush=True)
     corloc = _test_corloc(runner, cfg)
@@ -108,11 +108,11 @@ def _draw(runner: Runner, folder: Path) -> list[Path]:
     dataset = runner.test_dataloader.dataset
     runner.model.eval()
     pictures = {}
-    for i in np.linspace(0, len(dataset), PICTURES, endpoint=False).astype(int):
+    for i in np.linspace(0, len(dataset), IMAGES, endpoint=False).astype(int):
         sample, image = predict_one(runner, int(i))
         drawn = runner.visualizer.draw(image, sample, pred_score_thr=SCORE_THR)
         pictures[Path(sample.img_path).stem] = drawn
-    return save_pictures(folder, pictures, tile(list(pictures.values()), columns=2))
+    return save_images(folder, pictures, tile(list(pictures.values()), columns=2))
 
 
 def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
@@ -124,13 +124,13 @@ def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
             ('mask AP50', summary['mask_ap50']),
             ('mask AP70', summary['mask_ap70']),
             ('mask AP75', summary['mask_ap75']),
-            ('tags of the picture, mAP', summary['tag_map']),
+            ('tags of the image, mAP', summary['tag_map']),
             ('CorLoc on the training scenes', summary['corloc']),
         ],
         summary,
     )
     print(f'\nsummary:  {path}')
     print(
-        f'pictures: {len(pictures)} in {pictures[-1].parent}, truth on the left and found on the '
+        f'images: {len(pictures)} in {pictures[-1].parent}, truth on the left and found on the '
         f'right; begin with {pictures[-1].name}'
     )

@@ -19,14 +19,14 @@ from .shared import (
     load_quietly,
     predict_one,
     print_results,
-    save_pictures,
+    save_images,
     versions,
     write_summary,
 )
 
 CONFIG = 'configs/plvl/plvl_tiny_1xb16-3k_scenes.py'
 SCENES = Path('work_dirs/quickstart/scenes')
-PICTURES_PER_KIND = 4
+IMAGES_PER_KIND = 4
 
 
 def main(work_dir: Path, seed: int) -> dict:
@@ -36,7 +36,7 @@ def main(work_dir: Path, seed: int) -> dict:
         work_dir: Output directory.
         seed: Seed of the training. The scenes are the same for all seeds.
     """
-    print(f'1/4  Scenes: pictures with sentences, in {SCENES}', flush=True)
+    print(f'1/4  Scenes: images with sentences, in {SCENES}', flush=True)
     write_dataset(SCENES, num_train=8000, num_val=100, num_test=500, image_size=128, workers=2)
 
     print(f'2/4  Training: {CONFIG}, seed {seed}', flush=True)
@@ -56,7 +56,7 @@ def main(work_dir: Path, seed: int) -> dict:
     print('     and once more, each sentence replaced by one about another object', flush=True)
     other = _test_other_sentences(runner, cfg)
 
-    print('4/4  Pictures', flush=True)
+    print('4/4  Images', flush=True)
     pictures = _draw(runner, work_dir / 'pictures')
     summary = dict(
         rec_acc50=metrics['grounding/rec_acc50'],
@@ -100,7 +100,7 @@ def _draw(runner: Runner, folder: Path) -> list[Path]:
     seen = set()
     for i, sample in enumerate(_samples(runner)):
         of_kind = chosen.setdefault(sample['kind'], [])
-        if len(of_kind) < PICTURES_PER_KIND and sample['img_path'] not in seen:
+        if len(of_kind) < IMAGES_PER_KIND and sample['img_path'] not in seen:
             of_kind.append(i)
             seen.add(sample['img_path'])
     runner.model.eval()
@@ -113,7 +113,7 @@ def _draw(runner: Runner, folder: Path) -> list[Path]:
             pictures[name] = runner.visualizer.draw(image, sample)
             if i == chosen[kind][0]:
                 sheet.append(pictures[name])
-    return save_pictures(folder, pictures, tile(sheet))
+    return save_images(folder, pictures, tile(sheet))
 
 
 def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
@@ -130,4 +130,4 @@ def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:
         summary,
     )
     print(f'\nsummary:  {path}')
-    print(f'pictures: {len(pictures)} in {pictures[-1].parent}; begin with {pictures[-1].name}')
+    print(f'images: {len(pictures)} in {pictures[-1].parent}; begin with {pictures[-1].name}')

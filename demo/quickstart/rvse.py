@@ -43,7 +43,7 @@ def main(work_dir: Path, seed: int) -> dict:
         work_dir: Folder for the results.
         seed: Seed of the training. The scenes are the same for all seeds.
     """
-    print(f'1/4  Scenes: pictures with five captions each, in {SCENES}', flush=True)
+    print(f'1/4  Scenes: images with five captions each, in {SCENES}', flush=True)
     write_dataset(SCENES, num_train=8000, num_val=100, num_test=500, image_size=128, workers=2)
 
     print('2/4  Testing an untrained model on 500 scenes', flush=True)
@@ -185,7 +185,7 @@ def _print_table(summary: dict, path: Path, page: Path) -> None:
     phrases = summary['phrases']
     rows = [
         (f'{name}: R@{k}', summary['recalls'][way][f'r{k}'])
-        for way, name in (('i2t', 'picture to captions'), ('t2i', 'caption to pictures'))
+        for way, name in (('i2t', 'image to captions'), ('t2i', 'caption to images'))
         for k in (1, 5, 10)
     ]
     print_results(
@@ -197,4 +197,4 @@ def _print_table(summary: dict, path: Path, page: Path) -> None:
         f'{TOP} images hold one; chance {phrases["chance"]:.1f} %',
     )
     print(f'\nsummary:  {path}')
-    print(f'pictures: {page}: queries with the best five answers, right ones marked')
+    print(f'images: {page}: queries with the best five answers, right ones marked')

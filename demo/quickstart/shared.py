@@ -26,7 +26,7 @@ __all__ = [
     'load_quietly',
     'predict_one',
     'print_results',
-    'save_pictures',
+    'save_images',
     'versions',
     'write_summary',
 ]
@@ -100,14 +100,12 @@ def predict_one(runner: Any, index: int) -> tuple[Any, np.ndarray]:
     return sample, read_image(sample.img_path, channel_order='rgb')
 
 
-def save_pictures(
-    folder: Path, pictures: Mapping[str, np.ndarray], overview: np.ndarray
-) -> list[Path]:
+def save_images(folder: Path, images: Mapping[str, np.ndarray], overview: np.ndarray) -> list[Path]:
     """Write images as PNG files, replacing those of an earlier run.
 
     Args:
         folder: Output folder, which is created if necessary.
-        pictures: Images (h, w, 3) uint8, RGB, by file name.
+        images: Images (h, w, 3) uint8, RGB, by file name.
         overview: An image of the same kind, written as ``overview``.
 
     Returns:
@@ -117,9 +115,9 @@ def save_pictures(
     for old in folder.glob('*.png'):
         old.unlink()
     paths = []
-    for name, picture in {**pictures, 'overview': overview}.items():
+    for name, image in {**images, 'overview': overview}.items():
         paths.append(folder / f'{name}.png')
-        mmcv.imwrite(picture[..., ::-1], str(paths[-1]))
+        mmcv.imwrite(image[..., ::-1], str(paths[-1]))
     return paths
 
 

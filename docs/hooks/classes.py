@@ -13,7 +13,7 @@ import griffe
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = (
-    '__call__', 'index', 'find', 'open_store', 'encode_pictures', 'encode_sentences',
+    '__call__', 'index', 'find', 'open_store', 'encode_images', 'encode_sentences',
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from .config_text import config_of_checkpoint
 from .errors import InputError
 from .files.annotation_files import json_bytes
 from .files.image_reader import MAX_PIXELS, decode_image, decode_pil, read_content
-from .files.pictures import pictures_in
+from .files.images import images_in
 from .speed.products import fast_products
 from .weights.convert import read_weights
 from .weights.loading import load_weights
@@ -184,7 +184,7 @@ class ImageInferencer(BaseInferencer):
         if isinstance(inputs, (list, tuple)):
             return list(inputs)
         if isinstance(inputs, (str, os.PathLike)) and Path(inputs).is_dir():
-            return pictures_in(inputs)
+            return images_in(inputs)
         return [inputs]
 
     def _load(self, image: ImageInput, **fields: Any) -> tuple[np.ndarray, dict]:
@@ -192,7 +192,7 @@ class ImageInferencer(BaseInferencer):
         path = None
         if isinstance(image, (str, os.PathLike)):
             path = os.fspath(image)
-            refuse_url('image', path, 'the picture')
+            refuse_url('image', path, 'the image')
             image = read_content(path)
         results = self._array_loader(dict(img=self._decode(image, path or 'given')))
         results['img_path'] = path

@@ -122,7 +122,7 @@ class WeakInstanceInferencer(ImageInferencer):
         if isinstance(given, LoadStoredProposals):
             if results.get('img_path') is None:
                 raise InputError(
-                    f'proposals {given.folder}: found by the name of the picture, which an array '
+                    f'proposals {given.folder}: found by the name of the image, which an array '
                     'has not; give its boxes'
                 )
             return given.transform(results)
@@ -137,7 +137,7 @@ class WeakInstanceInferencer(ImageInferencer):
             if array.size and (array.ndim != 2 or array.shape[1] not in (4, 5)):
                 raise InputError(
                     f'proposals of shape {array.shape}: expected (n, 4) XYXY in pixels of the '
-                    'picture, or (n, 5) with scores'
+                    'image, or (n, 5) with scores'
                 )
             own_scores = array[:, 4] if array.size and array.shape[1] == 5 else None
             boxes, scores = tidy(array[:, :4] if array.size else np.zeros((0, 4)), own_scores)
@@ -237,7 +237,7 @@ class WeakInstanceInferencer(ImageInferencer):
         if not isinstance(proposals, (list, tuple)) or len(proposals) != count:
             length = len(proposals) if hasattr(proposals, '__len__') else 'one'
             raise InputError(
-                f'proposals: {length} entries for {count} pictures; expected a list with the '
+                f'proposals: {length} entries for {count} images; expected a list with the '
                 'boxes of each'
             )
         return list(proposals)

@@ -28,7 +28,7 @@ from projects.common.inferencer import inner_pipeline
 from projects.common.prediction_dump import encode_mask
 
 from .datasets import LoadStoredProposals
-from .proposals.pictures import of_this_rank
+from .proposals.images import of_this_rank
 
 __all__ = [
     'LabelParts',
@@ -36,16 +36,16 @@ __all__ = [
     'check_proposals',
     'common_folder',
     'image_names',
-    'picture_record',
+    'image_record',
     'select_pseudo_labels',
-    'tagged_pictures',
+    'tagged_images',
 ]
 
 
 # -------------------------------------------------------------------------------------- images
 
 
-def tagged_pictures(cfg: Config, tta: bool = False) -> Dataset:
+def tagged_images(cfg: Config, tta: bool = False) -> Dataset:
     """Return the config's training dataset with the preprocessing of the test pipeline.
 
     Nothing is augmented. Proposals are read from the training proposals, and as many are used as in
@@ -125,7 +125,7 @@ def image_names(dataset: Any, root: str | os.PathLike) -> list[str]:
             folder, file = os.path.split(path)
             name = os.path.join(os.path.relpath(os.path.realpath(folder), real_root), file)
         if name.startswith('../'):
-            raise InputError(f'picture {path}: not below {root}')
+            raise InputError(f'image {path}: not below {root}')
         names.append(os.path.normpath(name))
     return names
 
@@ -187,7 +187,7 @@ def select_pseudo_labels(
     return np.flatnonzero(keep)
 
 
-def picture_record(
+def image_record(
     info: Mapping[str, Any], shape: Sequence[int], instances: InstanceData, name: str
 ) -> dict[str, Any]:
     """Return an image and its labels as plain values, with masks as run-length encodings.

@@ -200,15 +200,15 @@ def _sentences_of_images(sentences: Any, count: int, for_all: bool) -> list[list
         per_image = [[entry] if isinstance(entry, str) else list(entry) for entry in sentences]
     else:
         raise InputError(
-            f'{len(sentences)} sentences for {count} pictures: expected one for all, or a '
-            'list with a sentence (or a list of them) for each picture'
+            f'{len(sentences)} sentences for {count} images: expected one for all, or a '
+            'list with a sentence (or a list of them) for each image'
         )
     for i, texts in enumerate(per_image):
         if not texts:
-            raise InputError(f'picture {i}: no sentence')
+            raise InputError(f'image {i}: no sentence')
         for text in texts:
             if not isinstance(text, str) or not text.strip():
-                raise InputError(f'picture {i}: sentence {text!r}: expected words')
+                raise InputError(f'image {i}: sentence {text!r}: expected words')
     return per_image
 
 

@@ -7,11 +7,11 @@ import json
 from projects.common.files.image_reader import image_size
 from projects.common.preflight import MadeUp, makes_up
 
-from .datasets.base import BaseGroundingDataset
+from .datasets.dataset import GroundingDataset
 from .datasets.mixed import MixedGroundingDataset
 
 
-@makes_up(BaseGroundingDataset, MixedGroundingDataset)
+@makes_up(GroundingDataset, MixedGroundingDataset)
 def sentences(dataset: dict, made: MadeUp) -> dict:
     """Give every sample a sentence of random words, a random box, and the box as its mask."""
     inner = dataset

@@ -3,4 +3,4 @@
 import projects.common.register
 import projects.common.stack  # noqa: F401
 
-from . import datasets, engine, evaluation, models, visualization  # noqa: F401
+from . import datasets, evaluation, models, visualization  # noqa: F401

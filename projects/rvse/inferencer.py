@@ -14,7 +14,7 @@ from torch import nn
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import is_utf8, read_lines
 from projects.common.files.image_reader import content_key, read_content
-from projects.common.files.pictures import PICTURE_SUFFIXES
+from projects.common.files.images import IMAGE_SUFFIXES
 from projects.common.inferencer import ImageInferencer, ImageInput
 
 from . import register  # noqa: F401
@@ -87,7 +87,7 @@ class RetrievalInferencer(ImageInferencer):
         if not isinstance(model.similarity, CosineSimilarity):
             raise InputError(
                 f'{type(model.similarity).__name__}: it compares every region with every word; '
-                'an index needs a model with one embedding a picture (CosineSimilarity)'
+                'an index needs a model with one embedding an image (CosineSimilarity)'
             )
         encoder = model.text_encoder
         known = getattr(encoder, 'vocabulary', None) or getattr(
@@ -105,7 +105,7 @@ class RetrievalInferencer(ImageInferencer):
 
     # --------------------------------------------------------------------------- embeddings
 
-    def encode_pictures(
+    def encode_images(
         self, inputs: ImageInput | Sequence[ImageInput], batch_size: int = 32
     ) -> np.ndarray:
         """Compute the embeddings (N, C) float32 of images.
@@ -120,7 +120,7 @@ class RetrievalInferencer(ImageInferencer):
         """
         if self.model.backbone is None:
             raise InputError(
-                'this model was trained on precomputed regions and cannot read pictures; use one '
+                'this model was trained on precomputed regions and cannot read images; use one '
                 'with an image backbone (the setting `backbone` of its config)'
             )
         images = self._inputs_to_list(inputs)
@@ -132,7 +132,7 @@ class RetrievalInferencer(ImageInferencer):
             return self.model.encode_images(data['inputs'])[0]
 
         return embed(
-            images, encode, _picture_bytes, 'pictures', batch_size, self.cache, self.show_progress
+            images, encode, _image_bytes, 'images', batch_size, self.cache, self.show_progress
         )
 
     def encode_sentences(self, sentences: str | Sequence[str], batch_size: int = 256) -> np.ndarray:
@@ -196,7 +196,7 @@ class RetrievalInferencer(ImageInferencer):
             if pictures:
                 options = dict(show_progress=self.show_progress, skip_damaged=skip_damaged)
                 return index_images(
-                    names, opened, self.encode_pictures, batch_size, skipped_file, **options
+                    names, opened, self.encode_images, batch_size, skipped_file, **options
                 )
             opened.add(names, self.encode_sentences(names))
             opened.save()
@@ -228,7 +228,7 @@ class RetrievalInferencer(ImageInferencer):
         """
         asked: list[Any] = list(queries) if isinstance(queries, (list, tuple)) else [queries]
         vectors = [
-            self.encode_pictures([q])[0] if _is_picture(q) else self.encode_sentences(q)[0]
+            self.encode_images([q])[0] if _is_image(q) else self.encode_sentences(q)[0]
             for q in asked
         ]
         return self.find(np.stack(vectors), store, top_k)
@@ -254,8 +254,8 @@ class RetrievalInferencer(ImageInferencer):
                 opened.close()
 
 
-def _is_picture(query: object) -> bool:
-    if not isinstance(query, str) or query.lower().endswith(PICTURE_SUFFIXES):
+def _is_image(query: object) -> bool:
+    if not isinstance(query, str) or query.lower().endswith(IMAGE_SUFFIXES):
         return True
     try:
         return os.path.isfile(query)
@@ -263,14 +263,14 @@ def _is_picture(query: object) -> bool:
         return False
 
 
-def _picture_bytes(image: ImageInput) -> bytes | None:
+def _image_bytes(image: ImageInput) -> bytes | None:
     """Return what identifies an image file, or None for inputs that are not files."""
     if isinstance(image, (str, os.PathLike)) and os.path.isfile(image):
         return content_key(read_content(image))
     return content_key(image) if isinstance(image, bytes) else None
 
 
-def _gallery(gallery: Any, list_pictures) -> tuple[list[str], bool]:
+def _gallery(gallery: Any, list_images) -> tuple[list[str], bool]:
     """Return the names of the entries and whether they are images."""
     if isinstance(gallery, (str, os.PathLike)):
         path = os.fspath(gallery)
@@ -280,13 +280,13 @@ def _gallery(gallery: Any, list_pictures) -> tuple[list[str], bool]:
                 raise InputError(f'{path}: no sentence, expected one a line')
             return sentences, False
         if not os.path.exists(path):
-            raise FileNotFoundError(f'gallery {path}: no such folder, picture or text file')
-        return [os.fspath(p) for p in list_pictures(path)], True
+            raise FileNotFoundError(f'gallery {path}: no such folder, image or text file')
+        return [os.fspath(p) for p in list_images(path)], True
     names = [os.fspath(entry) for entry in gallery]
-    files = [_is_picture(name) for name in names]
+    files = [_is_image(name) for name in names]
     if any(files) and not all(files):
         raise InputError(
             f'gallery: {names[files.index(False)]!r} is no file, but others are; a call adds '
-            'pictures or sentences'
+            'images or sentences'
         )
     return names, bool(names) and all(files)

@@ -125,7 +125,7 @@ def empty_matcher(cfg: Config, rows: int | None = None) -> ImageTextMatcher:
     model = deepcopy(cfg.model)
     if model.get('backbone') is not None:
         raise InputError(
-            'model.backbone: a model that reads pictures has no released layout; expected one of '
+            'model.backbone: a model that reads images has no released layout; expected one of '
             'precomputed regions'
         )
     encoder = model.get('text_encoder', {})

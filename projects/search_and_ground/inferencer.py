@@ -45,7 +45,7 @@ class SearchAndGround:
         sentences: str | Sequence[str],
         store: str | os.PathLike | VectorStore,
         top_k: int = 5,
-        min_picture_score: float | None = None,
+        min_image_score: float | None = None,
         min_object_score: float | None = None,
         batch_size: int = 1,
         return_vis: bool = False,
@@ -59,7 +59,7 @@ class SearchAndGround:
             sentences: One or several sentences.
             store: A URI or an open store, whose entries are image paths.
             top_k: Number of images to find for each sentence.
-            min_picture_score: Leave out images whose cosine similarity with the sentence is lower.
+            min_image_score: Leave out images whose cosine similarity with the sentence is lower.
                 None keeps all.
             min_object_score: Leave out images in which the prediction has a lower confidence. None
                 keeps all.
@@ -87,7 +87,7 @@ class SearchAndGround:
         sentences = [sentences] if isinstance(sentences, str) else list(sentences)
         vectors = self.search.encode_sentences(sentences)
         found = [
-            [hit for hit in hits if _reaches(hit.score, min_picture_score)]
+            [hit for hit in hits if _reaches(hit.score, min_image_score)]
             for hits in self.search.find(vectors, store, top_k)
         ]
         asked: dict[str, list[str]] = {}  # image -> its sentences, which share its features
@@ -95,7 +95,7 @@ class SearchAndGround:
             for hit in hits:
                 if not os.path.isfile(hit.name):
                     raise FileNotFoundError(
-                        f'{hit.name}: in the index, but no such picture (found for {sentence!r}); '
+                        f'{hit.name}: in the index, but no such image (found for {sentence!r}); '
                         'put it back, work in the folder in which it was indexed, or index anew'
                     )
                 if sentence not in asked.setdefault(hit.name, []):

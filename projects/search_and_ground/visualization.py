@@ -30,7 +30,7 @@ def draw_hits(prediction: Mapping[str, Any], columns: int = 5, side: int = 320) 
     """
     panels = []
     for rank, hit in enumerate(prediction['hits'], 1):
-        note = f'picture {hit["score"]:.2f}, object {hit["grounding"]["score"]:.2f}'
+        note = f'image {hit["score"]:.2f}, object {hit["grounding"]["score"]:.2f}'
         panels.append(Panel(_draw_hit(hit, side), str(rank), note))
     return draw_page(panels, f'“{prediction["query"]}”', columns)
 

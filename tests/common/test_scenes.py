@@ -327,7 +327,7 @@ def test_files_do_not_depend_on_workers(written, tmp_path):
         {hashlib.md5(p.read_bytes()).digest() for p in (folder / 'images').iterdir()}
         for folder in (written, tmp_path / 'other')
     ]
-    assert len(images[0]) == 28  # no picture repeats across splits
+    assert len(images[0]) == 28  # no image repeats across splits
     assert not images[0] & images[1]
 
 
@@ -427,7 +427,7 @@ def test_kept_redone_or_refused(tmp_path):
     write_dataset(out, **few)
     assert read_all(out) == before
 
-    # Other arguments: no old picture stays, a foreign file does.
+    # Other arguments: no old image stays, a foreign file does.
     (out / 'images' / 'mine.png').write_bytes(b'')
     write_dataset(out, **dict(few, num_train=2))
     names = sorted(os.listdir(out / 'images'))
@@ -462,7 +462,7 @@ def test_command_line(tmp_path):
     command += ['--train', '2', '--val', '1', '--test', '1', '--size', '64', '--quiet']
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert '4 pictures' in done.stdout
+    assert '4 images' in done.stdout
     command[2] = str(ROOT / 'tools')
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1

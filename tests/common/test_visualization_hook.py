@@ -12,6 +12,7 @@ import pytest
 from mmengine.dataset import BaseDataset
 from mmengine.registry import HOOKS
 from mmengine.structures import BaseDataElement
+from mmengine.visualization import Visualizer
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -136,6 +137,12 @@ def test_every_backend_receives_the_images(tmp_path, paths, monkeypatch):
     events.Reload()
     assert set(events.Tags()['images']) == set(names)
     assert [event.step for event in events.Images(names[0])] == [5, 6]
+
+
+def test_a_visualizer_that_draws_nothing(paths):
+    hook = HOOKS.build(dict(type='PredictionVisualizationHook', num_samples=1))
+    with pytest.raises(ValueError, match='type=Visualizer: draws no samples'):
+        run(hook, 'val', paths, Visualizer())
 
 
 @pytest.mark.parametrize('wrong', [dict(interval=0), dict(num_samples=-1)])

@@ -77,7 +77,7 @@ def scenes(tmp_path_factory) -> ExampleScenes:
 
 @pytest.fixture(scope='session')
 def photos(tmp_path_factory) -> Path:
-    """Pictures of noise, one of them damaged."""
+    """Images of noise, one of them damaged."""
     folder = tmp_path_factory.mktemp('photos')
     rng = np.random.default_rng(0)
     for i in range(6):

@@ -18,8 +18,8 @@ FLAGS = (
 )  # fmt: skip
 TABS = (
     'Sentence → box and mask',
-    'Picture → instances',
-    'Sentence ↔ pictures',
+    'Image → instances',
+    'Sentence ↔ images',
     'Search and ground',
 )
 WAIT = 20_000  # milliseconds; the machine may be busy
@@ -126,7 +126,7 @@ def test_sentence_and_pictures(page, answers, photos):
     panel = open_tab(page, 2)
     panel.get_by_label('Sentence').first.fill(SENTENCE)
     panel.get_by_label('Sentence').first.press('Enter')
-    hits = answers.pictures(SENTENCE, 6)
+    hits = answers.images(SENTENCE, 6)
     captions = panel.locator('.caption-label')
     captions.nth(len(hits) - 1).wait_for()
     assert [text.strip() for text in captions.all_inner_texts()] == [
@@ -152,7 +152,7 @@ def test_an_example_runs_at_a_click(page, answers, scenes):
     panel = open_tab(page, 0)
     sentence = scenes.sentences(0)[2]
     panel.get_by_text(sentence).click()
-    _, prediction = answers.ground(Image.open(scenes.pictures[0]), sentence)
+    _, prediction = answers.ground(Image.open(scenes.images[0]), sentence)
     assert results(panel)[0][:2] == [sentence, f'{prediction["score"]:.3f}']
 
 
@@ -169,9 +169,9 @@ def test_what_is_typed_is_shown_as_it_is(page, photos):
 def test_errors_are_shown(page, photos):
     panel = open_tab(page, 0)
     panel.get_by_role('button', name='Find it').click()
-    page.get_by_text('Please give a picture first.').wait_for()
+    page.get_by_text('Please give an image first.').wait_for()
     panel.locator('input[type=file]').set_input_files(photos / 'damaged.png')
     panel.locator('img[src*="/gradio_api/file="]').first.wait_for(state='attached')
     panel.get_by_label('Sentence').first.fill(SENTENCE)
     panel.get_by_role('button', name='Find it').click()
-    page.get_by_text('The picture is damaged or cut off').wait_for()
+    page.get_by_text('The image is damaged or cut off').wait_for()

@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from demo.quickstart.shared import (
     library_output_to,
     print_results,
-    save_pictures,
+    save_images,
     write_summary,
 )
 
@@ -18,7 +18,7 @@ def test_pictures_replace_those_of_an_earlier_run(tmp_path):
     (tmp_path / 'kept.txt').write_text('x')
     red = np.zeros((4, 6, 3), np.uint8)
     red[..., 0] = 200
-    paths = save_pictures(tmp_path, {'b': red, 'a': red // 2}, np.concatenate([red, red]))
+    paths = save_images(tmp_path, {'b': red, 'a': red // 2}, np.concatenate([red, red]))
     assert [path.name for path in paths] == ['b.png', 'a.png', 'overview.png']
     assert {path.name for path in tmp_path.iterdir()} == {*(p.name for p in paths), 'kept.txt'}
     assert cv2.imread(str(paths[0]))[0, 0].tolist() == [0, 0, 200]  # BGR

@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 
 from demo.answers import Answers, Gallery
 from demo.page import build_page
-from demo.uploads import read_picture, read_sentence
+from demo.uploads import read_image, read_sentence
 from projects.common.errors import InputError
 from projects.search_and_ground import SearchAndGround
 
@@ -57,14 +57,14 @@ def test_answers_are_the_inferencers(answers, models, photos):
 
 def test_search_is_brute_force(answers, models, photos, scenes):
     paths = [str(photos / f'{i}.png') for i in range(6)]  # the damaged one is left out
-    pictures = models.search.encode_pictures(paths)
+    images = models.search.encode_images(paths)
     words = models.search.encode_sentences(SENTENCES[1])
-    hits = answers.pictures(SENTENCES[1], 4)
-    best = np.argsort(-(pictures @ words[0]), kind='stable')[:4]
+    hits = answers.images(SENTENCES[1], 4)
+    best = np.argsort(-(images @ words[0]), kind='stable')[:4]
     assert [hit.name for hit in hits] == [paths[i] for i in best]
-    assert [hit.score for hit in hits] == pytest.approx((pictures @ words[0])[best], abs=1e-5)
+    assert [hit.score for hit in hits] == pytest.approx((images @ words[0])[best], abs=1e-5)
 
-    captions = models.search.encode_sentences(scenes.captions) @ pictures[2]
+    captions = models.search.encode_sentences(scenes.captions) @ images[2]
     hits = answers.captions(Image.open(paths[2]), 3)
     assert [hit.score for hit in hits] == pytest.approx(np.sort(captions)[::-1][:3], abs=1e-5)
     for hit in hits:
@@ -73,7 +73,7 @@ def test_search_is_brute_force(answers, models, photos, scenes):
 
 def test_search_and_ground(answers, models, photos):
     find = SearchAndGround(models.search, models.ground)
-    expected = find(SENTENCES[0], answers.gallery.pictures, 3)['predictions'][0]
+    expected = find(SENTENCES[0], answers.gallery.images, 3)['predictions'][0]
     sheet, prediction = answers.search_and_ground(SENTENCES[0], 3)
     assert sheet.ndim == 3 and sheet.dtype == np.uint8
     assert str(photos) not in json.dumps(prediction)
@@ -89,14 +89,14 @@ def test_a_picture_that_has_gone(models, photos, tmp_path):
     )
     assert answers.missing == ['pdsl']
     shutil.rmtree(tmp_path / 'p')
-    with pytest.raises(InputError, match='A picture has gone since the folder was indexed'):
+    with pytest.raises(InputError, match='An image has gone since the folder was indexed'):
         answers.search_and_ground(SENTENCES[0], 2)
 
 
 def test_a_name_of_a_file_is_a_sentence(answers, photos, monkeypatch):
     """What is typed never opens, or tells of, a file."""
     monkeypatch.chdir(photos)
-    assert len(answers.pictures('0.png', 2)) == 2
+    assert len(answers.images('0.png', 2)) == 2
 
 
 # ------------------------------------------------------------------------------ limits
@@ -115,7 +115,7 @@ def test_sentences():
 @pytest.mark.parametrize('count', [0, 11, 2.5, float('nan'), True])
 def test_counts(answers, count):
     with pytest.raises(InputError, match='expected 1 to 10'):
-        answers.pictures('a', count)
+        answers.images('a', count)
     with pytest.raises(InputError, match='expected 0 to 1'):
         answers.instances(Image.new('RGB', (20, 20)), -count if count else 2)
 
@@ -126,37 +126,37 @@ def test_large_pictures_are_not_decoded(large, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ImageFile.ImageFile, 'load', load)
     with pytest.raises(InputError, match='at most 50 million pixels'):
-        read_picture(large)
+        read_image(large)
     Image.new('1', (20_000, 20)).save(tmp_path / 'long.png')
     with pytest.raises(InputError, match='20000 x 20 pixels; expected .* 10 times the shorter'):
-        read_picture(tmp_path / 'long.png')
+        read_image(tmp_path / 'long.png')
     Image.new('L', (15, 15)).save(tmp_path / 'small.png')
     with pytest.raises(InputError, match='15 x 15 pixels; expected at least 16 a side'):
-        read_picture(tmp_path / 'small.png')
+        read_image(tmp_path / 'small.png')
     (tmp_path / 'heavy.png').write_bytes(bytes(20 * 2**20 + 1))
     with pytest.raises(InputError, match='more than 20 MB'):
-        read_picture(tmp_path / 'heavy.png')
+        read_image(tmp_path / 'heavy.png')
 
 
 def test_what_is_no_picture(photos, tmp_path):
     for name, content in (
-        ('text.png', b'no picture'),
+        ('text.png', b'no image'),
         ('empty.png', b''),
         ('page.svg', b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'),
         ('program.eps', b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n'),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match='no picture that can be read. Expected: JPEG, PNG'):
-            read_picture(tmp_path / name)
+        with pytest.raises(InputError, match='no image that can be read. Expected: JPEG, PNG'):
+            read_image(tmp_path / name)
     with pytest.raises(InputError, match='damaged or cut off'):
-        read_picture(photos / 'damaged.png')
+        read_image(photos / 'damaged.png')
     Image.new('F', (30, 30)).save(tmp_path / 'float.tif')
     with pytest.raises(InputError, match='expected 8 or 16 bits'):
-        read_picture(tmp_path / 'float.tif')
+        read_image(tmp_path / 'float.tif')
 
 
 def test_kinds_of_pictures(tmp_path):
-    """Of every mode an upright RGB picture, reduced to 1,024 pixels."""
+    """Of every mode an upright RGB image, reduced to 1,024 pixels."""
     exif = Image.Exif()
     exif[274] = 6  # turned by 90 degrees
     for name, image, size, options in (
@@ -168,7 +168,7 @@ def test_kinds_of_pictures(tmp_path):
         ('big.webp', Image.new('RGB', (3000, 2000), 'red'), (1024, 683), {}),
     ):
         image.save(tmp_path / name, **options)
-        picture = read_picture(tmp_path / name)
+        picture = read_image(tmp_path / name)
         assert (picture.mode, picture.size) == ('RGB', size), name
 
 
@@ -189,7 +189,7 @@ def test_every_tab_by_its_client(client, models, photos, answers):
     assert re.findall('<tr><td>(.*?)</td>', table) == expected['classes']
 
     found, plain = client.predict(SENTENCES[1], 4, api_name='/find_pictures')
-    hits = answers.pictures(SENTENCES[1], 4)
+    hits = answers.images(SENTENCES[1], 4)
     assert [f['caption'] for f in found] == [f'{h.score:.3f} · {Path(h.name).name}' for h in hits]
     assert plain == [dict(name=Path(h.name).name, score=h.score) for h in hits]
     _, plain = client.predict(handle_file(path), 3, api_name='/find_captions')
@@ -214,7 +214,7 @@ def test_errors_reach_the_page(client, photos, tmp_path):
 
     good = handle_file(photos / '1.png')
     assert 'Please type a sentence' in refused(good, ' ', api_name='/ground')
-    assert 'Please give a picture' in refused(None, 'a star', api_name='/ground')
+    assert 'Please give an image' in refused(None, 'a star', api_name='/ground')
     assert 'damaged or cut off' in refused(
         handle_file(photos / 'damaged.png'), 0.1, api_name='/instances'
     )
@@ -249,10 +249,10 @@ def test_eight_at_once(url, models, photos):
 
 def test_eight_threads_share_the_models(answers, photos):
     """Without the page's queue: drawings and predictions are those of one after the other."""
-    pictures = [Image.open(photos / f'{i % 6}.png').convert('RGB') for i in range(8)]
-    expected = [answers.instances(picture, 0.0) for picture in pictures]
+    images = [Image.open(photos / f'{i % 6}.png').convert('RGB') for i in range(8)]
+    expected = [answers.instances(picture, 0.0) for picture in images]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda picture: answers.instances(picture, 0.0), pictures))
+        found = list(pool.map(lambda picture: answers.instances(picture, 0.0), images))
     for (drawn, prediction), (other, truth) in zip(found, expected, strict=True):
         assert prediction == truth
         assert (drawn == other).all()

@@ -17,14 +17,14 @@ from mmengine.config import Config
 from projects.common.cli.run import build_runner, prepare
 from projects.common.scenes import write_dataset
 from projects.pdsl.proposals import generate_proposals
-from projects.pdsl.proposals.pictures import list_pictures
+from projects.pdsl.proposals.images import list_images
 
 CONFIGS = {
     'plvl': 'plvl_tiny_1xb16-3k_scenes',
     'pdsl': 'pdsl_tiny_1xb4-600_scenes',
     'rvse': 'rvse_tiny_1xb32-3e_scenes',
 }
-FIGURES = {'plvl': 8, 'pdsl': 5, 'rvse': 7}  # pictures that a notebook shows
+FIGURES = {'plvl': 8, 'pdsl': 5, 'rvse': 7}  # images that a notebook shows
 ONE_ITERATION = {
     'val_dataloader': None,
     'val_cfg': None,
@@ -43,7 +43,7 @@ def scenes(tmp_path_factory) -> Path:
     """A few scenes with proposals."""
     folder = tmp_path_factory.mktemp('notebooks') / 'scenes'
     write_dataset(folder, num_train=8, num_val=2, num_test=16, image_size=128, progress=False)
-    pictures = list_pictures(folder / 'images')
+    pictures = list_images(folder / 'images')
     generate_proposals(pictures, folder / 'proposals', max_proposals=40, min_side=8)
     return folder
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from projects.common.scenes import write_dataset
-from projects.pdsl.proposals import generate_proposals, list_pictures
+from projects.pdsl.proposals import generate_proposals, list_images
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -74,7 +74,7 @@ def scenes(tmp_path_factory) -> Path:
     """A few scenes of 64 pixels, with proposals."""
     root = tmp_path_factory.mktemp('scenes')
     write_dataset(root, num_train=8, num_val=4, num_test=0, image_size=64, progress=False)
-    generate_proposals(list_pictures(root / 'images'), root / 'proposals', max_proposals=40)
+    generate_proposals(list_images(root / 'images'), root / 'proposals', max_proposals=40)
     return root
 
 

@@ -370,7 +370,7 @@ def _(field) -> None:
     ]
     Path('k.json').write_bytes(bom + json.dumps(dict(images=entries)).encode())
     done = field.run('dataset_converters/itm.py', 'verify', 'k.json', '--name', 'f30k', rc=1)
-    assert 'test: 1 pictures, 1 captions' in done.out
+    assert 'test: 1 images, 1 captions' in done.out
     Path('list.json').write_bytes(bom + b'[{"a": 1}, {"b": "\xc3\xa9"}]')
     assert list(iter_json_list('list.json', chunk_size=4)) == [{'a': 1}, {'b': 'é'}]
 
@@ -547,7 +547,7 @@ def _(field) -> None:
     found = captions_of('results.csv', FLICKR30K, skip_invalid_captions=True)
     assert found['2199200615.jpg'] == ['A brown dog'] and len(found) == 2
     command = 'dataset_converters/itm.py', 'verify', 'results.csv', '--skip-invalid-captions'
-    assert '2 pictures, 2 captions' in field.run(*command, '--name', 'f30k', rc=1).out
+    assert '2 images, 2 captions' in field.run(*command, '--name', 'f30k', rc=1).out
 
 
 @case('captions', "open_clip's pairs: filepath<TAB>title", 'read')
@@ -568,7 +568,7 @@ def _(field) -> None:
     content = json.dumps(dict(images=images, annotations=annotations))
     found = captions_of('c.json', content, kind='COCOCaptionsMatchingDataset', **skip)
     assert found == {'1.jpg': ['a']}
-    assert any('left out 2 captions' in x and '1 pictures without' in x for x in field.log)
+    assert any('left out 2 captions' in x and '1 images without' in x for x in field.log)
     sentences = [dict(raw=text) for text in ('', 'a', 'b', 'c')]
     entry = dict(filename='1.jpg', split='train', sentences=sentences)
     options = dict(kind='KarpathyMatchingDataset', split='train', max_captions=2, **skip)
@@ -588,9 +588,9 @@ def _(field) -> None:
 def _(field) -> None:
     for text, words in (
         ('image,caption\na.jpg,"A dog\nb.jpg,A cat\n', r'c.csv:3: not a CSV file'),
-        ('picture,caption\na.jpg,A dog\n', r'c.csv:1: columns .* expected a header with an image'),
+        ('image,caption\na.jpg,A dog\n', r'c.csv:1: columns .* expected a header with an image'),
         ('image,caption\na.jpg,A dog, running\n', r'c.csv:2: 3 cells, .* has to be in quotes'),
-        ('a.jpg,A dog\n', r'c.csv:1: .* expected picture<TAB>caption or a header'),
+        ('a.jpg,A dog\n', r'c.csv:1: .* expected image<TAB>caption or a header'),
         ('image,caption\n ,A dog\n', r'c.csv:2: image: found nothing'),
     ):
         with pytest.raises(InputError, match=words):
@@ -659,7 +659,7 @@ def _(field) -> None:
         'filename,width,height,class,xmin\na.jpg,9,9,dog,1\na.jpg,9,9,cat,2\nb.jpg,9,9,dog,3\n'
     )
     assert tags_of('t.csv', objects) == expected
-    with pytest.raises(InputError, match="t.csv:2: picture 'a.jpg' comes twice"):
+    with pytest.raises(InputError, match="t.csv:2: image 'a.jpg' comes twice"):
         tags_of('t.csv', 'a.jpg,dog,cat\na.jpg,dog\n')
 
 

@@ -83,7 +83,7 @@ def error_line(done) -> str:
     [
         # what is there: None, a path, a name, a list, nothing
         (f'{DATASET}.data_root', '/my pictures/a,b', '/my pictures/a,b'),
-        (f'{DATASET}.data_root', 'my pictures', 'my pictures'),
+        (f'{DATASET}.data_root', 'my images', 'my images'),
         (f'{DATASET}.data_prefix.img', 'summer, 2024', 'summer, 2024'),
         ('work_dir', 'runs, second try', 'runs, second try'),
         ('load_from', "/it's mine/best (2).pth", "/it's mine/best (2).pth"),

@@ -21,6 +21,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.structures import InstanceData
 from PIL import Image
+from projects.plvl.engine import RefVisualizationHook
 
 import projects.pdsl.register
 import projects.plvl.register
@@ -30,9 +31,8 @@ from projects.common.preflight.made_up import MadeUp, write_instances
 from projects.common.text import WordPieceTokenizer
 from projects.pdsl import WeakInstanceInferencer
 from projects.pdsl.cues import BottomUpCue, CachedCue
-from projects.pdsl.proposals import generate_proposals, list_pictures, selective_search
+from projects.pdsl.proposals import generate_proposals, list_images, selective_search
 from projects.plvl import GroundingInferencer
-from projects.plvl.engine import RefVisualizationHook
 from projects.rvse import RetrievalInferencer
 from projects.rvse.retrieval import FaissStore, indexing
 from projects.rvse.text import Vocabulary
@@ -277,7 +277,7 @@ def test_a_path_bytes_and_a_pil_image_give_one_answer(kind: Kind, search, tmp_pa
             assert pixels.shape == kind.bgr.shape
             assert np.abs(pixels.astype(int) - kind.bgr).max() <= kind.off_by
             seen.append(pixels)
-        answers = inferencer.encode_pictures([*inputs, seen[0]], batch_size=1)
+        answers = inferencer.encode_images([*inputs, seen[0]], batch_size=1)
         assert (answers == answers[0]).all()
     assert all(np.array_equal(pixels, seen[0]) for pixels in seen)
 
@@ -318,7 +318,7 @@ def test_pixels_as_float_from_files_and_arrays_alike(checkpoint, tmp_path) -> No
     inferencer = RetrievalInferencer(cfg, checkpoint, show_progress=False)
     path = tmp_path / 'a.png'
     Image.fromarray(RGB).save(path)
-    vectors = inferencer.encode_pictures([path, RGB[..., ::-1], Image.open(path)], batch_size=1)
+    vectors = inferencer.encode_images([path, RGB[..., ::-1], Image.open(path)], batch_size=1)
     assert (vectors == vectors[0]).all()
 
 
@@ -327,12 +327,12 @@ def test_one_line_for_what_cannot_be_read(name: str, search, tmp_path) -> None:
     path = write_unreadable(tmp_path, name)
     for inferencer in search.values():
         with pytest.raises((ValueError, FileNotFoundError), match=UNREADABLE[name][1]) as error:
-            inferencer.encode_pictures([path])
+            inferencer.encode_images([path])
         line = user_message(error.value)
         assert line is not None and '\n' not in line and str(path) in line
     if path.is_file() and name != 'empty.png':
         with pytest.raises(ValueError, match=UNREADABLE[name][1]):
-            search['cv2'].encode_pictures(path.read_bytes())
+            search['cv2'].encode_images(path.read_bytes())
 
 
 # --------------------------------------------------------------------------------- data sets
@@ -449,7 +449,7 @@ def test_cues_and_proposals(kind: Kind, tmp_path) -> None:
     CachedCue(seen, tmp_path / 'cues').fill(path, [(0, 0, 9, 9)])
     (image,) = seen.images
     assert np.abs(image.astype(int) - kind.bgr).max() <= kind.off_by
-    found = generate_proposals(list_pictures(path.parent), tmp_path / 'out', max_proposals=9)
+    found = generate_proposals(list_images(path.parent), tmp_path / 'out', max_proposals=9)
     expected = selective_search(image, max_proposals=9)
     assert np.array_equal(found.read('a')[0], expected.astype(np.float32))
 
@@ -557,7 +557,7 @@ def test_an_interrupted_index_has_what_was_encoded(search, tmp_path, monkeypatch
     paths = [tmp_path / f'{i}.png' for i in range(6)]
     for path in paths:
         Image.fromarray(RGB).save(path)
-    encode, calls = RetrievalInferencer.encode_pictures, []
+    encode, calls = RetrievalInferencer.encode_images, []
     opened = search['cv2'].open_store(tmp_path / 's')
 
     def interrupted(self, part, batch_size=32):
@@ -566,7 +566,7 @@ def test_an_interrupted_index_has_what_was_encoded(search, tmp_path, monkeypatch
             raise KeyboardInterrupt
         return encode(self, part, batch_size)
 
-    monkeypatch.setattr(RetrievalInferencer, 'encode_pictures', interrupted)
+    monkeypatch.setattr(RetrievalInferencer, 'encode_images', interrupted)
     monkeypatch.setattr(indexing, '_SAVE_INTERVAL', 0.0)
     monkeypatch.setattr(indexing, '_SAVE_SHARE', 1e9)
     with pytest.raises(KeyboardInterrupt):
@@ -609,5 +609,5 @@ def test_cached_answers_of_another_version_are_not_used(checkpoint, tmp_path) ->
     ):
         (tmp_path / name).write_bytes(content)
         old = np.zeros((1, 16), np.float32)
-        inferencer.cache.put([inferencer.cache.key(b'pictures\0' + content)], old)
-        assert (inferencer.encode_pictures([tmp_path / name]) == old).all() == same
+        inferencer.cache.put([inferencer.cache.key(b'images\0' + content)], old)
+        assert (inferencer.encode_images([tmp_path / name]) == old).all() == same

@@ -20,7 +20,7 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.dataset import Compose
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS, METRICS, MODELS
 from mmengine.structures import InstanceData
 from scipy.io import savemat
 
@@ -32,7 +32,7 @@ from projects.common.inferencer import write_predictions
 from projects.pdsl.proposals import (
     ProposalStore,
     generate_proposals,
-    list_pictures,
+    list_images,
     selective_search,
     write_store,
 )
@@ -145,7 +145,7 @@ def _(field) -> None:
 def _(field) -> None:
     draw('train/000001.png', seed=1)
     draw('val/000001.png', seed=2)
-    generate_proposals(list_pictures('train'), 'store')
+    generate_proposals(list_images('train'), 'store')
     assert len(load('store', 'train/000001.png', '000001'))
     with pytest.raises(InputError, match=r"store: '000001' .* another image file than val/000001"):
         load('store', 'val/000001.png', '000001')
@@ -155,7 +155,7 @@ def _(field) -> None:
 def _(field) -> None:
     draw('train/000001.png', size=(24, 32))
     draw('val/000001.png', size=(30, 20))
-    generate_proposals(list_pictures('train'), 'store')
+    generate_proposals(list_images('train'), 'store')
     with pytest.raises(InputError, match=r'of 32 x 24 pixels, but val/000001.png has 20 x 30'):
         load('store', 'val/000001.png')
 
@@ -164,7 +164,7 @@ def _(field) -> None:
 def _(field) -> None:
     for name, seed in (('000001', 1), ('aug/000001', 2)):
         draw(f'images/{name}.png', seed)
-    generate_proposals(list_pictures('images'), 'store')
+    generate_proposals(list_images('images'), 'store')
     for name in ('000001', 'aug/000001'):
         expected = ProposalStore('store').read(name)[0]
         assert np.array_equal(load('store', f'images/{name}.png', '000001'), expected)
@@ -184,7 +184,7 @@ def _(field) -> None:
 @case('proposals', 'the same images as JPEG', 'refused, or accepted with check_content=False')
 def _(field) -> None:
     image = draw('png/a.png')
-    generate_proposals(list_pictures('png'), 'store')
+    generate_proposals(list_images('png'), 'store')
     Path('jpg').mkdir()
     cv2.imwrite('jpg/a.jpg', image)
     with pytest.raises(InputError, match='set check_content=False'):
@@ -307,7 +307,7 @@ def _(field) -> None:
 @case('proposals', 'verify_data.py', 'it refuses what training refuses')
 def _(field) -> None:
     draw('train/a.png', seed=1)
-    generate_proposals(list_pictures('train'), 'store')
+    generate_proposals(list_images('train'), 'store')
     draw('train/a.png', seed=2)
     Path('tags.json').write_text('{"a.png": ["cat"]}')
     Path('config.py').write_text("""
@@ -317,7 +317,7 @@ train_dataloader = dict(dataset=dict(
     pipeline=[dict(type='LoadStoredProposals', folder='store')]))
 """)
     done = field.run('misc/verify_data.py', 'config.py', rc=1)
-    assert 'has other content' in done.out and '(1 pictures in all)' in done.out
+    assert 'has other content' in done.out and '(1 images in all)' in done.out
 
 
 @case('masks', 'train/000001 and val/000001', 'each image has its own masks, of its size')
@@ -354,7 +354,7 @@ def _(field) -> None:
     tool = ('dataset_converters/itm.py', 'precomp', 'dataset_flickr30k.json', '--tsv', 'a.tsv')
     tool += ('--splits', 'test', '--out')
     line = last_line(field.run(*tool, 'x', rc=1))
-    assert 'ids and file names of the pictures lead to different features' in line
+    assert 'ids and file names of the images lead to different features' in line
     for key, first in (('id', 1), ('name', 2)):
         field.run(*tool, key, '--key', key)
         assert np.load(f'{key}/test_ims.npy')[0, 0, 0] == first
@@ -381,6 +381,20 @@ def _(field) -> None:
     assert 'coco.npy: of coco/test_caps.txt, but f30k.npy is of f30k/test_caps.txt' in last_line(
         done
     )
+
+
+@case('metrics', 'a/000001 and b/000001 in one test set', 'their objects are not mixed up')
+def _(field) -> None:
+    metric = METRICS.build(dict(type='InstanceCocoMetric', metric='bbox'))
+    metric.dataset_meta = dict(classes=('cat',))
+    box = torch.from_numpy(BOX)
+    found = dict(bboxes=box, scores=torch.ones(1), labels=torch.zeros(1).long())
+    truth = [dict(bbox=BOX[0].tolist(), bbox_label=0, ignore_flag=0)]
+    for folder in 'ab':
+        sample = dict(img_id='000001', img_path=f'{folder}/000001.jpg', ori_shape=(24, 32))
+        metric.process({}, [dict(sample, pred_instances=found, instances=truth)])
+    with pytest.raises(InputError, match=r'a/000001.jpg and b/000001.jpg have one img_id'):
+        metric.evaluate(size=2)
 
 
 # ---------------------------------------------------------------------------------------- links
@@ -490,7 +504,7 @@ def _(field) -> None:
     draw('images/b.png')
     os.symlink('../elsewhere', 'images/linked')
     os.symlink('..', 'elsewhere/back')
-    assert {'b', 'linked/a'} <= set(list_pictures('images'))
+    assert {'b', 'linked/a'} <= set(list_images('images'))
 
 
 @case('links', 'a model published into a link', 'it has the name of the link')
@@ -516,7 +530,7 @@ def _(field) -> None:
     for name in names:
         assert len(load('store', f'images/{name}.png'))
     Path('set.txt').write_bytes(os.fsencode(f'my cat\n{LATIN}.png\n'))
-    assert list(list_pictures('images', 'set.txt')) == ['my cat', LATIN]
+    assert list(list_images('images', 'set.txt')) == ['my cat', LATIN]
 
 
 @case('names', 'another encoding in an index', 'saved and found again')
@@ -534,7 +548,7 @@ def _(field) -> None:
 def _(field) -> None:
     draw(f'photos/{LATIN}.png')
     inferencer = object.__new__(RetrievalInferencer)
-    inferencer.encode_pictures = lambda *_: pytest.fail('encoded before names were checked')
+    inferencer.encode_images = lambda *_: pytest.fail('encoded before names were checked')
     store = object.__new__(MilvusStore)
     store.place = 'a.db'
     with pytest.raises(InputError, match=r"'photos/caf\\udce9.png' is not UTF-8, which Milvus"):
@@ -671,13 +685,13 @@ def _(field) -> None:
     os.symlink('nowhere.png', 'images/d.png')
     tool = ('misc/generate_proposals.py', 'images', 'store')
     line = last_line(field.run(*tool, rc=1))
-    assert '(2 pictures cannot be read, the others are done' in line
+    assert '(2 images cannot be read, the others are done' in line
     searched = []
     field.monkeypatch.setattr(
         'projects.pdsl.proposals.generate.selective_search',
         lambda image, **_: searched.append(image) or BOX,
     )
-    assert 'of 2 pictures' in field.run(*tool, '--skip-damaged').out
+    assert 'of 2 images' in field.run(*tool, '--skip-damaged').out
     assert ProposalStore('store').names == ['a', 'c'] and not searched
     assert 'left out, such as' in last_line(field.run(*tool, rc=1))
 
@@ -686,12 +700,12 @@ def _(field) -> None:
 def _(field) -> None:
     for seed, name in enumerate('ab'):
         draw(f'images/{name}.png', seed)
-    generate_proposals(list_pictures('images'), 'store')
+    generate_proposals(list_images('images'), 'store')
     Path('images/a.png').write_bytes(b'no image')
     tool = ('misc/precompute_cues.py', 'images', 'store', 'cues', '--max-proposals', '1')
     done = field.run(*tool, '--iterations', '1', rc=1)
-    assert '1 of 2 pictures cannot be read' in last_line(done)
-    assert 'masks of 1 proposals of 1 pictures' in done.out
+    assert '1 of 2 images cannot be read' in last_line(done)
+    assert 'masks of 1 proposals of 1 images' in done.out
     assert 'a.png' in field.run(*tool, '--iterations', '1', '--skip-damaged').out
 
 
@@ -702,9 +716,9 @@ def _(field) -> None:
     tagged('a.png', 'b.png', 'c.png')
     Path('images/b.png').write_bytes(b'no image')
     done = export(field, rc=1)
-    assert done.seen == ['a.png', 'c.png'] and '1 pictures cannot be read' in last_line(done)
+    assert done.seen == ['a.png', 'c.png'] and '1 images cannot be read' in last_line(done)
     done = export(field, '--skip-damaged')
-    assert not done.seen and '1 pictures left out' in done.out
+    assert not done.seen and '1 images left out' in done.out
     assert exported_names() == ['a.png', 'c.png']
 
 
@@ -721,7 +735,7 @@ def _(field) -> None:
 @case('work', 'arguments that cannot be meant', 'refused at the start')
 def _(field) -> None:
     draw('images/a.png')
-    generate_proposals(list_pictures('images'), 'store')
+    generate_proposals(list_images('images'), 'store')
     for tool, *arguments in (
         ('generate_proposals', 'x', '--max-proposals', '0'),
         ('generate_proposals', 'x', '--max-side', '0'),
@@ -738,7 +752,7 @@ def _(field) -> None:
     draw('photos/a.png')
     Path('file').touch()
     inferencer = object.__new__(RetrievalInferencer)
-    inferencer.encode_pictures = lambda *_: pytest.fail('encoded before the place was checked')
+    inferencer.encode_images = lambda *_: pytest.fail('encoded before the place was checked')
     with (
         open_store('file/store', 'a' * 32) as store,
         pytest.raises(InputError, match='file/store: cannot be written to'),

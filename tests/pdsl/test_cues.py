@@ -83,7 +83,7 @@ def test_any_number_of_threads_and_any_order():
     order = rng.permutation(len(boxes))
     assert np.array_equal(GrabCutCue(num_threads=3)(image, boxes[order]), one[order])
     assert np.array_equal(GrabCutCue()(image, boxes[4:5]), one[4:5])
-    # On such a picture the random state matters: another seed gives other masks.
+    # On such an image the random state matters: another seed gives other masks.
     assert not np.array_equal(GrabCutCue(seed=1)(image, boxes), one)
 
 
@@ -102,7 +102,7 @@ def test_special_boxes():
     image, disc = disc_picture()
     boxes = np.array(
         [
-            [0, 0, 128, 96],  # the whole picture
+            [0, 0, 128, 96],  # the whole image
             [-10, -10, 140, 120],  # more than that
             [60, 60, 61.5, 61.5],  # tiny
             [100, 70, 150, 120],  # over the corner
@@ -279,7 +279,7 @@ def test_cold_and_warm_cache_are_the_cue_itself(picture, tmp_path):
 
 
 def view_of(image, path, scale, flip, crop):
-    """The picture resized, flipped and cropped by mmdet's own transforms, with its metainfo."""
+    """The image resized, flipped and cropped by mmdet's own transforms, with its metainfo."""
     from mmdet.datasets.transforms import RandomCrop, RandomFlip, Resize
 
     height, width = image.shape[:2]
@@ -322,7 +322,7 @@ def test_a_cropped_proposal_stays_the_same_proposal(picture, tmp_path):
 
 
 def test_cache_keys(picture, tmp_path):
-    """Another picture under the same name, and other parameters, are computed anew."""
+    """Another image under the same name, and other parameters, are computed anew."""
     image, path = picture
     box, meta = np.array([[26, 16, 76, 66]]), dict(img_path=path)
     first = CachedCue(GrabCutCue(), tmp_path)(image, box, meta)
@@ -450,7 +450,7 @@ def test_segments_from_files(tmp_path):
 
 @pytest.mark.parametrize('changed', [dict(ori_shape=(30, 40)), dict(ori_shape=(20, 30), flip=True)])
 def test_view_without_its_matrix(tmp_path, changed):
-    """A resized or flipped picture whose matrix was not packed: wrong masks otherwise."""
+    """A resized or flipped image whose matrix was not packed: wrong masks otherwise."""
     image = np.zeros((20, 30, 3), np.uint8)
     path = tmp_path / 'a.png'
     cv2.imwrite(str(path), np.zeros((*changed['ori_shape'], 3), np.uint8))

@@ -70,7 +70,7 @@ def test_tag_files(pictures, name, text):
     [
         ('t.txt', 'a.jpg cat dog\na.jpg dog\n', ValueError, "'a.jpg' comes twice"),
         ('t.txt', 'x.jpg cat\n', FileNotFoundError, "x.jpg' does not exist"),
-        ('t.txt', '\n', ValueError, 'names no pictures'),
+        ('t.txt', '\n', ValueError, 'names no images'),
         ('t.txt', 'a.jpg cow\n', ValueError, "tag 'cow' is none of the 2 classes"),
         ('t.json', '{"a.jpg": 3}', ValueError, '3, expected a file name and a list'),
         ('t.json', '{"a.jpg": [1]}', ValueError, r'\[1\], expected strings'),

@@ -1,4 +1,4 @@
-"""Pictures in, instances and files out, with proposals or without."""
+"""Images in, instances and files out, with proposals or without."""
 
 import json
 
@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from projects.common.build import build_quietly
 from projects.common.scenes import generate_scene
 from projects.pdsl import WeakInstanceInferencer
-from projects.pdsl.proposals import generate_proposals, list_pictures, selective_search, tidy
+from projects.pdsl.proposals import generate_proposals, list_images, selective_search, tidy
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross', 'heart')
 SMALL = {'model.test_cfg.rcnn.max_per_img': 10}
@@ -67,7 +67,7 @@ def same(first, second):
 def test_equals_the_test_pipeline_by_hand(inferencer, config, pictures, tmp_path):
     """Proposals as generate_proposals.py stores them, through the config's test pipeline."""
     store = tmp_path / 'proposals'
-    paths = list_pictures(pictures)
+    paths = list_images(pictures)
     generate_proposals(paths, store, max_proposals=250)
     steps = [dict(step) for step in config.test_dataloader.dataset.pipeline]
     steps = [step for step in steps if step['type'] != 'mmdet.LoadAnnotations']
@@ -176,7 +176,7 @@ def test_wrong_input(inferencer, config, weights, pictures, tmp_path):
     refused('none.png: no such file', 'none.png')
     refused(r'proposals of shape \(3, 2\)', path, np.zeros((3, 2)))
     refused('not finite', path, np.array([[0, 0, np.nan, 4]]))
-    refused('1 entries for 2 pictures', [path, path], [np.zeros((1, 4))])
+    refused('1 entries for 2 images', [path, path], [np.zeros((1, 4))])
     refused('batch_size=0', path, batch_size=0)
     refused('index.json: does not exist', path, tmp_path)
     refused('which an array has not', np.zeros((20, 20, 3), np.uint8), tmp_path)

@@ -24,7 +24,7 @@ def ellipse(box):
 
 
 def make_samples(seed=0, count=12):
-    """Pictures with objects, some difficult, and detections near some of them and elsewhere."""
+    """Images with objects, some difficult, and detections near some of them and elsewhere."""
     rng = np.random.default_rng(seed)
     samples = []
     for index in range(count):
@@ -307,10 +307,10 @@ def test_what_metrics_ask_for():
 
 
 def test_tags_that_tell_nothing(log):
-    """Every class in all pictures or in none: the other metrics of a test are not lost."""
+    """Every class in all images or in none: the other metrics of a test are not lost."""
     sample = make_samples()[0]
     sample['pred_instances']['image_scores'] = torch.rand(len(CLASSES))
     metric = TagMetric()
     metric.process({}, [sample])
     assert np.isnan(metric.evaluate(size=1)['weak/tag_map'])
-    assert any('no class is in some pictures' in line for line in log)
+    assert any('no class is in some images' in line for line in log)

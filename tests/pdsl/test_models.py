@@ -29,7 +29,7 @@ SIZE = 64
 
 
 def ellipses(image, boxes, metainfo=None):
-    """A cue without a picture: the ellipse inside each box."""
+    """A cue without an image: the ellipse inside each box."""
     assert image.dtype == np.uint8 and image.shape == (SIZE, SIZE, 3)
     ys, xs = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
     x1, y1, x2, y2 = (side[:, None, None] for side in boxes.T)
@@ -263,7 +263,7 @@ def test_backbone_in_mask_rcnn():
 
 
 def test_tiny_config_learns(repo_root):
-    """The config as it is, GrabCut included: a few steps on one picture lower its losses."""
+    """The config as it is, GrabCut included: a few steps on one image lower its losses."""
     cfg = Config.fromfile(repo_root / 'configs/pdsl/_base_/pdsl_tiny.py').model
     torch.manual_seed(0)
     model = build_quietly(cfg, 'mmdet').train()
@@ -335,7 +335,7 @@ def test_prediction_is_the_heads_mean(repo_root):
     assert logits[0].shape == (1, 1, 28, 28)
     (result,) = model.test_step(batch(sample()))
     found = result.pred_instances
-    assert found.bboxes.max() <= 32  # pixels of the original picture
+    assert found.bboxes.max() <= 32  # pixels of the original image
     classes, places = head.bbox_head.streams(features)
     torch.testing.assert_close(image_scores, (classes.softmax(1) * places.softmax(0)).sum(0))
     torch.testing.assert_close(found.metainfo['image_scores'], image_scores)

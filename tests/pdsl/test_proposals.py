@@ -13,7 +13,7 @@ from scipy.io import savemat
 from projects.common.files.unpickle import UntrustedPickleError
 from projects.pdsl.proposals import (
     ProposalStore,
-    list_pictures,
+    list_images,
     read_proposals,
     selective_search,
     tidy,
@@ -61,7 +61,7 @@ def test_store(tmp_path):
     assert isinstance(store._boxes, np.memmap)
     with pytest.raises(FileNotFoundError, match='generate_proposals'):
         ProposalStore(tmp_path)
-    with pytest.raises(ValueError, match="two pictures are called 'a'"):
+    with pytest.raises(ValueError, match="two images are called 'a'"):
         write_store(tmp_path / 't', [('a', BOXES, SCORES)] * 2)
     np.save(tmp_path / 's' / 'offsets.npy', np.arange(3))
     with pytest.raises(ValueError, match='20 names with 3 offsets'):
@@ -96,9 +96,9 @@ def test_selective_search_mat(tmp_path):
     found = as_dict(read_proposals(tmp_path / 'a.mat', names=['2007_1', '2007_2']))
     assert found['2007_1'][0].tolist() == [[1, 0, 3, 2]] and found['2007_1'][1] is None
     assert found['2007_2'][0].tolist() == [[5, 4, 7, 6], [0, 0, 8, 8]]
-    with pytest.raises(ValueError, match='of 2 pictures, image set of 1'):
+    with pytest.raises(ValueError, match='of 2 images, image set of 1'):
         list(read_proposals(tmp_path / 'a.mat', names=['x']))
-    with pytest.raises(ValueError, match='names no pictures'):
+    with pytest.raises(ValueError, match='names no images'):
         list(read_proposals(tmp_path / 'a.mat'))
     names = np.array(['p1', 'p2'], object)
     savemat(tmp_path / 'b.mat', dict(boxes=cells, images=names))
@@ -196,7 +196,7 @@ def test_others_finish_at_the_same_time(tmp_path, monkeypatch):
     folder.mkdir()
     picture = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
     cv2.imwrite(str(folder / 'a.png'), picture)
-    pictures = list_pictures(folder)
+    pictures = list_images(folder)
     write = generate.write_store
 
     def write_once(out, entries, **options):

@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 from projects.pdsl.pseudo_label_export import (
     LabelParts,
     image_names,
-    picture_record,
+    image_record,
     select_pseudo_labels,
 )
 
@@ -42,7 +42,7 @@ def merged(path, rows, size=3):
     [(list('abcdefg'), range(1, 8)), ([5, 3, 9, 1, 8, 2, 7],) * 2, ([1] * 7, range(1, 8))],
 )
 def test_ids(tmp_path, ids, found):
-    """Those of pictures stay where they are different integers."""
+    """Those of images stay where they are different integers."""
     summary, content = merged(tmp_path / 'x.json', records(7, ids))
     assert [image['id'] for image in content['images']] == list(found)
     owners = [image['id'] for i, image in enumerate(content['images']) for _ in range(i % 3)]
@@ -85,7 +85,7 @@ def test_best_of_a_tag_with_a_mask_stays(tmp_path):
     assert select_pseudo_labels(instances, [0, 1], 0.5, at_least_one=False).tolist() == [0]
     info = dict(img_id=7, img_path=str(tmp_path / 'a/b.jpg'), tags=[0, 1, 3])
     (name,) = image_names(_Images([info]), tmp_path)
-    record = picture_record(info, (8, 8), instances[[0, 3]], name)
+    record = image_record(info, (8, 8), instances[[0, 3]], name)
     assert record['missing'] == 1 and record['image']['file_name'] == 'a/b.jpg'
     assert [each['area'] for each in record['annotations']] == [64, 64]
     with pytest.raises(ValueError, match='not below'):

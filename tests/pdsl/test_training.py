@@ -19,7 +19,7 @@ from projects.common.scenes import write_dataset
 from projects.common.weights.checkpoint import load_checkpoint_file
 from projects.pdsl.cues import CachedCue, GrabCutCue, MaskStore
 from projects.pdsl.cues.store import file_digest
-from projects.pdsl.proposals import generate_proposals, list_pictures
+from projects.pdsl.proposals import generate_proposals, list_images
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross', 'heart')
 PIPELINE = [
@@ -40,7 +40,7 @@ def root(tmp_path_factory) -> Path:
     """Eight scenes of 64 pixels with proposals, as COCO json and as a VOCdevkit."""
     root = tmp_path_factory.mktemp('scenes')
     write_dataset(root, num_train=8, num_val=0, num_test=0, image_size=64, progress=False)
-    generate_proposals(list_pictures(root / 'images'), root / 'proposals', max_proposals=40)
+    generate_proposals(list_images(root / 'images'), root / 'proposals', max_proposals=40)
     content = json.loads((root / 'annotations/instances_train.json').read_text())
     (root / 'Annotations').mkdir()
     names = {category['id']: category['name'] for category in content['categories']}
@@ -118,7 +118,7 @@ def train(cfg: Config) -> dict[str, torch.Tensor]:
 
 
 def scramble_coco(path: Path) -> None:
-    """Other boxes, masks and areas; some objects twice; the classes of each picture as before."""
+    """Other boxes, masks and areas; some objects twice; the classes of each image as before."""
     rng = np.random.default_rng(0)
     content = json.loads(path.read_text())
     for annotation in list(content['annotations']):
@@ -170,9 +170,9 @@ def test_no_box_and_no_mask_is_learnt_from(root, tmp_path, dataset):
 def test_accumulation_equals_a_batch(root, tmp_path, reduction, norm):
     """Four images one by one and four at once: equal weights after two steps, but for rounding.
 
-    Equal are the pictures and their augmentation, exactly, and the weights up to the order in which
+    Equal are the images and their augmentation, exactly, and the weights up to the order in which
     numbers are summed (a thousandth of the step). It takes a norm that does not depend on the batch
-    (group norm, or batch norm with the statistics frozen), no dropout, whose draws differ, pictures
+    (group norm, or batch norm with the statistics frozen), no dropout, whose draws differ, images
     of one size, whose padding is none, and a reduction that is one in the number of images: 'sum'
     and 'mean' are, 'batch_mean' (as released) is not.
     """

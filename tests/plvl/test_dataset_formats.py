@@ -1,4 +1,4 @@
-"""Readers of other people's formats, and the mix that leaves val and test pictures out."""
+"""Readers of other people's formats, and the mix that leaves val and test images out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from mmengine.registry import DATASETS
 
 import projects.plvl.datasets  # noqa: F401  registers
 from projects.common.files.unpickle import load_legacy_torch, load_pickle
-from projects.plvl.datasets.annotations import InvalidSampleError, check_mask
+from projects.plvl.datasets import Invalid
 from projects.plvl.datasets.image_identity import image_keys
+from projects.plvl.datasets.masks import check_mask
 
 SQUARE = [10.0, 10.0, 30.0, 10.0, 30.0, 20.0, 10.0, 20.0]
 TRIANGLE = [40.0, 20.0, 50.0, 20.0, 50.0, 30.0]
@@ -30,7 +31,7 @@ def build(kind, root, **kwargs):
 
 
 def raw_samples(dataset):
-    """The samples as they are, without reading sizes from pictures."""
+    """The samples as they are, without reading sizes from images."""
     return [dataset.get_data_info(i) for i in range(len(dataset))]
 
 
@@ -67,7 +68,7 @@ def test_eevg_polygons_and_collections(tmp_path):
         (('vg', 2407890),),
         (('flickr', 36979),),
     ]
-    with pytest.raises(ValueError, match=r"entry 1 .*a picture of 'vg', which is not in source_f"):
+    with pytest.raises(ValueError, match=r"entry 1 .*an image of 'vg', which is not in source_f"):
         build(
             'TransVGGroundingDataset',
             tmp_path,
@@ -100,8 +101,8 @@ def test_transvg_box_formats(tmp_path):
 
 BAD_ROWS = {
     'oneref': ((COCO_NAME, [640, 427], [1, 2, 3, 4], 'a', [SQUARE]), 'second field: expected'),
-    'two': ((COCO_NAME, [1, 2, 3, 4]), r'expected \(picture'),
-    'picture': ((5, '7.pth', [1, 2, 3, 4], 'a', []), 'picture: expected a file name'),
+    'two': ((COCO_NAME, [1, 2, 3, 4]), r'expected \(image'),
+    'image': ((5, '7.pth', [1, 2, 3, 4], 'a', []), 'image: expected a file name'),
 }
 DAMAGED_ROWS = {
     'short_box': ((COCO_NAME, '7.pth', [1, 2, 3], 'a', []), 'degenerate box'),
@@ -296,7 +297,7 @@ def test_flickr30k_entities(tmp_path, log):
     assert '2 phrases have no box' in log[-1]
 
     (folder / 'Annotations' / '36979.xml').write_text('<annotation></annotation>')
-    with pytest.raises(ValueError, match=r'36979\.xml: not an annotation of Flickr30K Entities'):
+    with pytest.raises(ValueError, match=r'36979\.xml: annotation: .* Flickr30K Entities'):
         build('Flickr30kEntitiesDataset', tmp_path, **args)
     (folder / 'Annotations' / '36979.xml').unlink()
     with pytest.raises(FileNotFoundError, match=r'36979\.xml'):
@@ -315,7 +316,7 @@ def test_masks_of_several_rle_parts():
     np.testing.assert_array_equal(mask_utils.decode(check_mask(parts, 60, 80)), masks.any(axis=0))
     np.testing.assert_array_equal(mask_utils.decode(check_mask(parts[:1], 60, 80)), masks[0])
     other = mask_utils.encode(np.asfortranarray(masks[0].T))
-    with pytest.raises(InvalidSampleError, match='different sizes'):
+    with pytest.raises(Invalid, match='different sizes'):
         check_mask([parts[0], other], None, None)
 
 
@@ -372,7 +373,7 @@ def test_visual_genome(tmp_path, log):
         (('vg', 1), ('coco', 154), ('flickr', 99)),
         (('vg', 2),),
     ]
-    # All pictures in one folder, as SeqTR's users have them.
+    # All images in one folder, as SeqTR's users have them.
     (tmp_path / 'images').mkdir()
     for i in (1, 2):
         cv2.imwrite(str(tmp_path / 'images' / f'{i}.jpg'), np.zeros((60, 80, 3), np.uint8))
@@ -397,7 +398,7 @@ def test_visual_genome_files_of_another_form(tmp_path):
         build('VisualGenomeRegionDataset', tmp_path, **args)
 
 
-# ---- which pictures are the same
+# ---- which images are the same
 
 
 @pytest.mark.parametrize(
@@ -442,7 +443,7 @@ def refer_cfg(root, name, by, split, **kwargs):
     )
 
 
-def test_mix_leaves_out_every_val_and_test_picture_of_real_files(shared_data, tmp_path, log):
+def test_mix_leaves_out_every_val_and_test_image_of_real_files(shared_data, tmp_path, log):
     root = shared_data / 'refcoco_sample'
     pth = {'unc': 'transvg/unc/unc_val.pth', 'gref': 'transvg/gref_umd/gref_umd_val.pth'}
     rows = {name: load_legacy_torch(root / path) for name, path in pth.items()}
@@ -454,7 +455,7 @@ def test_mix_leaves_out_every_val_and_test_picture_of_real_files(shared_data, tm
     }
     held_out = {ref['image_id'] for name in refs for ref in refs[name] if ref['split'] != 'train'}
     held_out |= ids['unc']
-    # The complete real val split of RefCOCOg stands for a train split here: pictures of RefCOCO's
+    # The complete real val split of RefCOCOg stands for a train split here: images of RefCOCO's
     # complete val split are in it. So does a Visual Genome that holds some of both.
     shared = sorted(ids['unc'])[:40]
     images = [vg_image(10_000 + i, coco_id=coco_id) for i, coco_id in enumerate(shared)]
@@ -487,7 +488,7 @@ def test_mix_leaves_out_every_val_and_test_picture_of_real_files(shared_data, tm
         )
     )
 
-    paths = {s['img_path'] for member in mix.datasets for s in member.load_data_list()}
+    paths = {path for member in mix.datasets for path in member.image_keys}
     left = [mix.get_data_info(i)['img_path'] for i in range(len(mix))]
     assert set(left) < paths  # the members themselves have more
     coco_left = coco_ids(path for path in left if 'VG_100K' not in path)
@@ -508,11 +509,11 @@ def test_mix_leaves_out_every_val_and_test_picture_of_real_files(shared_data, tm
     assert len(mix) == kept_gref + kept_refer + 2
     removed = len(rows['gref']) - kept_gref
     (message,) = [line for line in log if line.startswith('MixedGroundingDataset')]
-    assert f'gref_umd_val.pth, coco: removed {len(overlap)} of 1,300 pictures' in message
+    assert f'gref_umd_val.pth, coco: removed {len(overlap)} of 1,300 images' in message
     assert f'with {removed} of 4,896 sentences' in message
-    assert 'vg: removed 40 of 42 pictures with 40 of 42 sentences' in message
-    # RefCOCOg's only training picture in the sample is one of RefCOCO's testA.
-    assert 'refcocog/refs(umd).p train, coco: removed 1 of 1 pictures' in message
+    assert 'vg: removed 40 of 42 images with 40 of 42 sentences' in message
+    # RefCOCOg's only training image in the sample is one of RefCOCO's testA.
+    assert 'refcocog/refs(umd).p train, coco: removed 1 of 1 images' in message
     assert len(mix.datasets) == 4
 
 
@@ -555,7 +556,7 @@ def test_mix_across_collections(tmp_path):
     # ReferItGame's, Flickr30K's and Visual Genome's names look alike: 9.jpg and 154.jpg stay.
     assert texts_of(mix) == ['kept coco', 'vg 9', 'kept flickr']
     members = [pth_member(tmp_path, 'train', train)]
-    with pytest.raises(ValueError, match=r'train\.pth: it has pictures of Visual Genome.*vg_im'):
+    with pytest.raises(ValueError, match=r'train\.pth: it has images of Visual Genome.*vg_im'):
         mix_of(tmp_path, members, exclude)
     assert len(mix_of(tmp_path, members, [])) == len(train)
 
@@ -564,7 +565,7 @@ def texts_of(mix):
     return [mix.get_data_info(i)['text'] for i in range(len(mix))]
 
 
-def test_mix_excludes_pictures_of_samples_that_cannot_be_used(tmp_path):
+def test_mix_excludes_images_of_samples_that_cannot_be_used(tmp_path):
     box = [1, 2, 30, 40]
     train = [(COCO_NAME, '3.pth', box, 'a', []), GOOD_ROW[:3] + ('b', [])]
     train[1] = ('COCO_train2014_000000000155.jpg', *train[1][1:])
@@ -604,7 +605,7 @@ def test_mix_loads_samples_with_and_without_masks(tmp_path):
         ('box', False), ('mask', True)
     ]  # fmt: skip
     assert mix.metainfo['task_name'] == 'visual_grounding'
-    # Pictures of no known collection are themselves.
+    # Images of no known collection are themselves.
     less = mix_of(tmp_path, [member], [{**member, 'ann_file': 'val.jsonl'}], pipeline=pipeline)
     assert texts_of(less) == ['mask']
     lazy = mix_of(tmp_path, [member], [], lazy_init=True)
@@ -633,7 +634,7 @@ def write_data_root(root):
     splits = {
         'refcoco': ('unc', ('train', 'val', 'testA', 'testB')),
         'refcoco+': ('unc', ('train', 'val', 'testA', 'testB')),
-        'refcocog': ('umd', ('val', 'train', 'test')),  # its picture 1 is in RefCOCO's val
+        'refcocog': ('umd', ('val', 'train', 'test')),  # its image 1 is in RefCOCO's val
     }
     for name, (by, order) in splits.items():
         coco = dict(images=[], annotations=[], categories=[dict(id=1, name='cat')])
@@ -682,7 +683,7 @@ BASES = {
     'refcoco_seqtr_448': ['left one', 'the first'],
     'referit_448': ['referit 5'],
     'flickr30k_448': ['Two young guys', 'Two guys', 'shaggy hair'],
-    # Pictures 1, 2 and 3 are RefCOCO's val, testA and testB, pictures 0 and 2 RefCOCOg's val, test.
+    # Images 1, 2 and 3 are RefCOCO's val, testA and testB, images 0 and 2 RefCOCOg's val, test.
     'mixed_coco_448': ['refcoco 4', 'refcoco+ 4'],
     'mixed_pretrain_448': [
         'refcoco 4', 'refcoco+ 4', 'Two young guys', 'Two guys', 'shaggy hair'

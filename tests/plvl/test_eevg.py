@@ -467,7 +467,7 @@ def test_losses_are_float32_under_autocast(repo_root) -> None:
 
 
 def test_other_sizes_than_the_positions(repo_root) -> None:
-    """A picture of 96 x 64 pixels with positions made for 4 x 4 tokens."""
+    """An image of 96 x 64 pixels with positions made for 4 x 4 tokens."""
     model = tiny_model(repo_root).eval()
     with torch.no_grad():
         ids, mask = model.text_encoder.tokenize(SENTENCES[:1])

@@ -1,4 +1,4 @@
-"""The paper's own model on a real picture."""
+"""The paper's own model on a real image."""
 
 import os
 

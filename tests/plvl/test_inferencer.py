@@ -1,4 +1,4 @@
-"""Pictures and sentences in, boxes, masks and files out."""
+"""Images and sentences in, boxes, masks and files out."""
 
 import json
 
@@ -50,7 +50,7 @@ def inferencer(config, weights):
 
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory):
-    """Two PNG pictures of noise, 60 x 90 and 70 x 50 pixels."""
+    """Two PNG images of noise, 60 x 90 and 70 x 50 pixels."""
     folder = tmp_path_factory.mktemp('pictures')
     rng = np.random.default_rng(0)
     for name, size in (('wide', (60, 90, 3)), ('high', (70, 50, 3))):
@@ -68,7 +68,7 @@ def close(first, second):
 
 
 def test_equals_the_model_by_hand(inferencer, pictures):
-    """Stretched to 256 x 256 by OpenCV, through the model, back to the picture's pixels."""
+    """Stretched to 256 x 256 by OpenCV, through the model, back to the image's pixels."""
     image = cv2.imread(str(pictures / 'wide.png'))
     resized = cv2.resize(image, (256, 256), interpolation=cv2.INTER_LINEAR)
     sample = DetDataSample(metainfo=dict(text='the dog', ori_shape=(60, 90)))
@@ -88,7 +88,7 @@ def test_equals_the_model_by_hand(inferencer, pictures):
 
 
 def test_kinds_of_pictures(inferencer, pictures):
-    """A path, a Path, an array in BGR and a PIL image are the same picture."""
+    """A path, a Path, an array in BGR and a PIL image are the same image."""
     path = pictures / 'wide.png'
     array = cv2.imread(str(path))
     first, *others = (
@@ -102,7 +102,7 @@ def test_kinds_of_pictures(inferencer, pictures):
 
 
 def test_batches_and_pairs(inferencer, pictures):
-    """Sentences for one picture, one for many, one for each, lists for each: equal to single."""
+    """Sentences for one image, one for many, one for each, lists for each: equal to single."""
     paths = [str(pictures / 'wide.png'), str(pictures / 'high.png')]
     single = {
         (path, text): inferencer(path, text)['predictions'][0]
@@ -157,7 +157,7 @@ def test_files_and_pictures(inferencer, pictures, tmp_path):
         written = cv2.imread(str(tmp_path / f'out/vis/{name}.jpg'))[..., ::-1]
         assert written.shape == drawn.shape
         assert np.abs(written.astype(int) - drawn).mean() < 10  # JPEG
-    # A second picture of the same name does not take the place of the first.
+    # A second image of the same name does not take the place of the first.
     other = tmp_path / 'other'
     other.mkdir()
     cv2.imwrite(str(other / 'wide.png'), np.zeros((20, 20, 3), np.uint8))
@@ -193,16 +193,16 @@ def test_config_from_the_checkpoint_and_by_name(inferencer, weights, pictures, c
 @pytest.mark.parametrize(
     ('image', 'sentences', 'message'),
     [
-        ('https://example.org/a.jpg', 'x', 'URLs are not read; download the picture'),
+        ('https://example.org/a.jpg', 'x', 'URLs are not read; download the image'),
         ('s3://bucket/a.jpg', 'x', 'URLs are not read'),
         ('none.png', 'x', 'image none.png: no such file'),
         (np.zeros((5, 5), np.uint8), 'x', r'image of shape \(5, 5\)'),
         (np.zeros((5, 5, 3), np.float32), 'x', 'type float32: expected'),
         (3, 'x', 'image of type int: expected a path, bytes, an array or a PIL image'),
         ('wide.png', '', "sentence '': expected words"),
-        ('wide.png', [], 'picture 0: no sentence'),
+        ('wide.png', [], 'image 0: no sentence'),
         ('wide.png', [3], 'sentence 3: expected words'),
-        (['wide.png'] * 3, ['a', 'b'], '2 sentences for 3 pictures'),
+        (['wide.png'] * 3, ['a', 'b'], '2 sentences for 3 images'),
     ],
 )
 def test_wrong_input(image, sentences, message, inferencer, pictures, monkeypatch):
@@ -213,10 +213,10 @@ def test_wrong_input(image, sentences, message, inferencer, pictures, monkeypatc
 
 def test_broken_picture(inferencer, tmp_path):
     path = tmp_path / 'broken.jpg'
-    path.write_bytes(b'no picture')
+    path.write_bytes(b'no image')
     with pytest.raises(ValueError, match='broken.jpg: not readable'):
         inferencer(path, 'x')
-    with pytest.raises(ValueError, match='holds no picture'):
+    with pytest.raises(ValueError, match='holds no image'):
         (tmp_path / 'empty').mkdir()
         inferencer(tmp_path / 'empty', 'x')
 

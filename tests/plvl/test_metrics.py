@@ -232,7 +232,7 @@ def test_subsets():
 
 
 def test_released_protocol():
-    # Boxes are clamped to the picture; masks are compared in the network's square frame.
+    # Boxes are clamped to the image; masks are compared in the network's square frame.
     frame = (32, 32)
     samples, expected = _random_samples(8), []
     rng = np.random.default_rng(3)

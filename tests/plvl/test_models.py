@@ -229,7 +229,7 @@ def test_sentences_are_read(repo_root):
 
 @torch.no_grad()
 def test_sentences_of_a_picture_share_the_blocks_before_language(repo_root):
-    """Two sentences on one picture, one on another: equal to single predictions, at less work."""
+    """Two sentences on one image, one on another: equal to single predictions, at less work."""
     options = {'model.backbone.language_indexes': (2, 3)}
     model = tiny_model(repo_root, **options).eval()
     data = batch(sizes=((128, 128), (96, 160)))
@@ -264,7 +264,7 @@ def test_sentences_of_a_picture_share_the_blocks_before_language(repo_root):
         )
         for name in ('pred_score_map', 'pred_mask_probs'):
             torch.testing.assert_close(ours.get(name), alone.get(name), rtol=0, atol=1e-5)
-    # the same picture again, but not beside its first occurrence: right, if not cheaper
+    # the same image again, but not beside its first occurrence: right, if not cheaper
     rows.clear()
     apart = dict(inputs=[first, second, first], data_samples=samples([0, 2, 1]))
     results = run(model, 'predict', apart)

@@ -23,7 +23,7 @@ WORDS = ['left', 'the dog', 'ein grüner Hut', '赤い車', 'x' * 40, 'a "quoted
 
 
 def write(root: Path, num_images: int = 40, seed: int = 0, regions_each: int = 8) -> None:
-    """Random regions, of which some have no area, leave their picture, or have no words."""
+    """Random regions, of which some have no area, leave their image, or have no words."""
     rng = random.Random(seed)
     images, entries, region_id = [], [], 0
     for i in range(1, num_images + 1):
@@ -125,11 +125,10 @@ def test_as_the_general_reader_finds_them(tmp_path):
     dataset = build(tmp_path)
     at_once, left_out, keys = found(dataset, tmp_path), dataset._left_out, dataset.image_keys
     other = build(tmp_path, lazy_init=True)
-    one_by_one = [s for _, made in other.valid_references() for s in made]
+    one_by_one = [s for reference in other.valid_references() for s in reference.samples()]
     for sample in one_by_one:
         sample['img_path'] = os.path.relpath(sample['img_path'], tmp_path)
     assert one_by_one == at_once
-    # The general reader counts a sentence's id, too, where the words are missing.
     assert other._left_out == left_out
     assert list(other.image_keys.items()) == list(keys.items())
 

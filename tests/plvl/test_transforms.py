@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
 import projects.plvl.datasets  # noqa: F401  registers
-from projects.plvl.datasets.annotations import InvalidSampleError
+from projects.plvl.datasets import Invalid
 from projects.plvl.datasets.transforms import RandomSafeCrop, swap_left_right
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -21,7 +21,7 @@ META_KEYS = ('img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'text
 
 
 def _results(box=(20.25, 30.5, 60.75, 50.0), height=120, width=160, text='the cup', mask=True):
-    """A loaded picture in which exactly the box's pixels are bright."""
+    """A loaded image in which exactly the box's pixels are bright."""
     rows, columns = np.mgrid[:height, :width] + 0.5
     inside = (columns > box[0]) & (columns < box[2]) & (rows > box[1]) & (rows < box[3])
     img = np.where(inside[..., None], 255, 0).astype(np.uint8).repeat(3, axis=2)
@@ -47,7 +47,7 @@ def _load(**kwargs):
 
 
 def _agree(results, tolerance=1.5):
-    """Picture, mask and box show the same object, up to the rounding of a resize."""
+    """Image, mask and box show the same object, up to the rounding of a resize."""
     height, width = results['img_shape']
     assert results['img'].shape[:2] == (height, width)
     mask = results['gt_masks'].masks[0]
@@ -84,11 +84,17 @@ def test_without_mask_it_is_all_zero_and_flagged():
 @pytest.mark.parametrize(
     'change, message',
     [
-        (dict(height=160, width=120), 'wrong image size: the picture has 160x120'),
+        (
+            dict(height=160, width=120),
+            'wrong image size: .* of 120x160 pixels, .* one of 160x120',
+        ),
         (dict(bbox=[0, 0, 500, 10]), 'degenerate box'),
         (dict(mask=[[1, 2, 3, 4]]), 'invalid mask'),
         (dict(mask=[[500, 500, 520, 500, 520, 520]]), 'invalid mask'),
-        (dict(mask=dict(size=[5, 5], counts=[0, 25])), 'it has 5x5 pixels'),
+        (
+            dict(mask=dict(size=[5, 5], counts=[0, 25])),
+            'of 160x120 pixels, .*, found one of 5x5',
+        ),
         (dict(mask='none.png'), 'none.png does not exist'),
     ],
 )
@@ -96,7 +102,7 @@ def test_annotations_that_do_not_fit_raise(change, message):
     results = _results()
     for key, value in change.items():
         (results if key in results else results['instances'][0])[key] = value
-    with pytest.raises(InvalidSampleError, match=message):
+    with pytest.raises(Invalid, match=message):
         TRANSFORMS.build(dict(type='LoadGroundingAnnotations'))(results)
 
 
@@ -426,7 +432,7 @@ def _train_pipeline(size=(112, 112), resize='GroundingResize'):
     )  # fmt: skip
 
 
-def test_training_pipeline_keeps_picture_box_and_mask_together():
+def test_training_pipeline_keeps_image_box_and_mask_together():
     import mmpretrain.datasets.transforms  # noqa: F401  registers
 
     pipeline = _train_pipeline()

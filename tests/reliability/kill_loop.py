@@ -79,7 +79,7 @@ def training(folder: Path, config: str) -> tuple[Callable, Callable, Callable]:
 
 
 def masks(folder: Path, _: str) -> tuple[Callable, Callable, Callable]:
-    """The masks of 40 boxes of a picture, one write each."""
+    """The masks of 40 boxes of an image, one write each."""
     boxes = [(i, 0, i + 1, 1) for i in range(40)]
 
     def mask(i: int) -> np.ndarray:
@@ -104,7 +104,7 @@ def masks(folder: Path, _: str) -> tuple[Callable, Callable, Callable]:
 
 
 def embeddings(folder: Path, _: str) -> tuple[Callable, Callable, Callable]:
-    """The vectors of 60 pictures, five at once."""
+    """The vectors of 60 images, five at once."""
 
     def vectors(i: int) -> np.ndarray:
         return np.full((5, 64), i, np.float32)
@@ -133,7 +133,7 @@ def embeddings(folder: Path, _: str) -> tuple[Callable, Callable, Callable]:
 
 
 def gallery(folder: Path, _: str) -> tuple[Callable, Callable, Callable]:
-    """A faiss store to which a picture is added, and which is saved, twenty times."""
+    """A faiss store to which an image is added, and which is saved, twenty times."""
 
     def vectors(count: int) -> np.ndarray:
         return np.eye(count, 64, dtype=np.float32)

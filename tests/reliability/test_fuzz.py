@@ -703,7 +703,7 @@ def test_any_file(name: str, tmp_path: Path) -> None:
 # What was found, each as short as it can be. Before, they raised something else (IndexError,
 # OSError, OverflowError, RecursionError, RuntimeError, TypeError, UnicodeDecodeError, tokenize's,
 # zipfile's and SQLite's errors), did not name the file, or, a polygon of RefCOCO's far outside of
-# its picture, ended the process with a segmentation fault in pycocotools.
+# its image, ended the process with a segmentation fault in pycocotools.
 # What a zip archive ends with: its directory is in volume 1, and there are 2, of which this is 0.
 SEVERAL_VOLUMES = (
     b'PK\x06\x06' + bytes(52)

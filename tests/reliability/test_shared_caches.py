@@ -52,7 +52,7 @@ def test_embeddings(tmp_path: Path) -> None:
 
 
 def test_masks(tmp_path: Path) -> None:
-    """Two processes write 40 masks of one picture each, half of them the same."""
+    """Two processes write 40 masks of one image each, half of them the same."""
 
     def fill(first: int) -> None:
         store = MaskStore(tmp_path, 'x')

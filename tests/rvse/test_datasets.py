@@ -22,10 +22,10 @@ from projects.rvse.datasets import (
     write_regions,
 )
 
-CAPTIONS = [f'picture {i} caption {j}' for i in range(4) for j in range(5)]
+CAPTIONS = [f'image {i} caption {j}' for i in range(4) for j in range(5)]
 
 
-def write_precomp(folder: Path, split: str = 'test', repeat: int = 1, ids: str = 'picture'):
+def write_precomp(folder: Path, split: str = 'test', repeat: int = 1, ids: str = 'image'):
     features = np.random.default_rng(0).normal(size=(4, 3, 6)).astype('f4')
     np.save(folder / f'{split}_ims.npy', features.repeat(repeat, axis=0))
     (folder / f'{split}_caps.txt').write_text('\n'.join(CAPTIONS) + '\n')
@@ -37,7 +37,7 @@ def write_precomp(folder: Path, split: str = 'test', repeat: int = 1, ids: str =
     return features
 
 
-@pytest.mark.parametrize('repeat, ids', [(1, 'picture'), (5, 'caption'), (1, '')])
+@pytest.mark.parametrize('repeat, ids', [(1, 'image'), (5, 'caption'), (1, '')])
 def test_precomp(tmp_path, repeat, ids):
     features = write_precomp(tmp_path, repeat=repeat, ids=ids)
     pipeline = [
@@ -97,7 +97,7 @@ def test_ragged_regions_round_trip(tmp_path):
     assert not (tmp_path / 'x_offsets.npy').exists()
     assert np.array_equal(RegionStore(path)[2], pictures[2][:1])
     assert sorted(p.name for p in tmp_path.iterdir()) == ['x_ims.npy']
-    with pytest.raises(ValueError, match='picture 1 has 4 channels, those before 5'):
+    with pytest.raises(ValueError, match='image 1 has 4 channels, those before 5'):
         write_regions(path, [pictures[0], pictures[1][:, :4]])
     assert not (tmp_path / 'x_ims.npy.part').exists()
 
@@ -112,7 +112,7 @@ def test_precomp_that_does_not_fit(tmp_path):
         PrecompMatchingDataset('dev', str(tmp_path))
     write_precomp(tmp_path)
     (tmp_path / 'test_caps.txt').write_text('\n'.join(CAPTIONS[:19]))
-    with pytest.raises(ValueError, match='features of 4 pictures, but test_caps.txt has 19'):
+    with pytest.raises(ValueError, match='features of 4 images, but test_caps.txt has 19'):
         PrecompMatchingDataset('test', str(tmp_path))
     (tmp_path / 'test_caps.txt').write_text('\n'.join([*CAPTIONS[:6], ' ', *CAPTIONS[7:]]))
     with pytest.raises(ValueError, match=r'test_caps.txt:7: caption .* not empty'):
@@ -121,9 +121,9 @@ def test_precomp_that_does_not_fit(tmp_path):
     (tmp_path / 'test_ids.txt').write_text('1\n2\n3\n')
     with pytest.raises(ValueError, match='test_ids.txt: 3 ids'):
         PrecompMatchingDataset('test', str(tmp_path))
-    # As many features as captions, but of different pictures.
+    # As many features as captions, but of different images.
     np.save(tmp_path / 'test_ims.npy', np.random.default_rng(0).normal(size=(20, 3, 6)))
-    with pytest.raises(ValueError, match='expected 5 for each picture'):
+    with pytest.raises(ValueError, match='expected 5 for each image'):
         PrecompMatchingDataset('test', str(tmp_path))
     np.save(tmp_path / 'test_ims.npy', np.array([{}, {}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match='test_ims.npy: no .npy of numbers'):
@@ -166,7 +166,7 @@ def test_karpathy(tmp_path):
     )
     assert (len(test), test.text_size) == (1, 5)
     (tmp_path / 'val2014' / '3.jpg').unlink()
-    with pytest.raises(FileNotFoundError, match='1 of 1 pictures do not exist'):
+    with pytest.raises(FileNotFoundError, match='1 of 1 images do not exist'):
         KarpathyMatchingDataset(str(path), 'test', data_prefix=dict(img=str(tmp_path)))
     with pytest.raises(ValueError, match="split='dev'"):
         KarpathyMatchingDataset(str(path), 'dev')
@@ -206,11 +206,11 @@ def test_coco_captions_that_do_not_fit(tmp_path):
         annotations=[dict(image_id=1, caption='x')],
     )
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match='1 pictures without captions, the first is 2'):
+    with pytest.raises(ValueError, match='1 images without captions, the first is 2'):
         COCOCaptionsMatchingDataset(str(path))
     content['annotations'] = [dict(image_id=i, caption='x') for i in (1, 2, 3)]
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match='captions of the picture 3'):
+    with pytest.raises(ValueError, match='captions of the image 3'):
         COCOCaptionsMatchingDataset(str(path))
     path.write_text('[]')
     with pytest.raises(ValueError, match="lists 'images' and 'annotations'"):
@@ -232,10 +232,10 @@ def test_own_pictures(tmp_path):
         assert found == [('a.jpg', ['A dog.', 'Dog!']), ('b c.png', ['Two cats.'])]
         assert dataset.image_of_caption.tolist() == [0, 0, 1]
     (tmp_path / 'captions.txt').write_text('a.jpg\tA dog.\nb.png Two cats.')
-    with pytest.raises(ValueError, match=r'captions.txt:2: .*expected picture<TAB>caption'):
+    with pytest.raises(ValueError, match=r'captions.txt:2: .*expected image<TAB>caption'):
         CaptionFileMatchingDataset('captions.txt', str(tmp_path))
     (tmp_path / 'captions.txt').write_text('')
-    with pytest.raises(ValueError, match='no picture with a caption'):
+    with pytest.raises(ValueError, match='no image with a caption'):
         CaptionFileMatchingDataset('captions.txt', str(tmp_path))
 
 

@@ -229,7 +229,7 @@ def test_feature_file_keeps_rows_and_order(tmp_path):
 
 
 class WordOverlap(BaseModel):
-    """A matcher without weights: a word is a one-hot vector, a picture the mean of its regions."""
+    """A matcher without weights: a word is a one-hot vector, an image the mean of its regions."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -306,7 +306,7 @@ def test_modes(image_encoder):
 
 @torch.no_grad()
 def test_embeddings_do_not_depend_on_the_batch():
-    """Ragged pictures and captions, encoded together and alone."""
+    """Ragged images and captions, encoded together and alone."""
     model = matcher().eval()
     regions = [torch.randn(n, 12) for n in (5, 3, 4, 1)]
     together = model(regions, samples())
@@ -318,7 +318,7 @@ def test_embeddings_do_not_depend_on_the_batch():
 
 @torch.no_grad()
 def test_predict_all_as_mmpretrain_asks():
-    """Five captions a picture: labels of both directions are those of the samples."""
+    """Five captions an image: labels of both directions are those of the samples."""
     model = matcher().eval()
     data = [
         DataSample(text=CAPTIONS[:2], gt_text_id=[0, 1], gt_image_id=[0, 0]),
@@ -334,7 +334,7 @@ def test_predict_all_as_mmpretrain_asks():
 
 
 def test_repeats_are_no_negatives():
-    """With captions of one picture marked, the loss is that of the marked matrix."""
+    """With captions of one image marked, the loss is that of the marked matrix."""
     model = matcher(loss='HardNegativeLoss', mask_repeats=True).eval()
     data = samples()
     for sample, image_id in zip(data, 'abab'):
@@ -351,7 +351,7 @@ def test_repeats_are_no_negatives():
 
 @pytest.mark.parametrize('loss', ['HardNegativeLoss', 'SelHNLoss', 'ITMTripletLoss'])
 def test_several_captions_are_pairs_that_share_a_picture(loss):
-    """A sample with captions is as many samples with the same picture, marked as repeats."""
+    """A sample with captions is as many samples with the same image, marked as repeats."""
     model = matcher(loss=loss, mask_repeats=True).eval()
     regions = torch.randn(2, 5, 12)
     pairs = samples()

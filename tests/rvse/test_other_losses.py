@@ -60,7 +60,7 @@ def test_ncr_margins_by_hand():
     labels = torch.tensor([1.0, 0.0, np.log10(5.5)], dtype=torch.float64)
     assert soft_margin(labels, 0.2).tolist() == pytest.approx([0.2, 0.0, 0.1])
     S = torch.tensor([[0.5, 0.4, 0.0], [0.0, 0.6, 0.0], [0.45, 0.0, 0.5]], dtype=torch.float64)
-    # pictures: .4 - .5 + .2 = .1; 0 - .6 -> 0; .45 - .5 + .1 = .05
+    # images: .4 - .5 + .2 = .1; 0 - .6 -> 0; .45 - .5 + .1 = .05
     # captions: .45 - .5 + .2 = .15; .4 - .6 + 0 -> 0; 0 - .5 + .1 -> 0
     loss = build('NCRLoss')
     assert loss(S, labels=labels).item() == pytest.approx(0.1 + 0.05 + 0.15)

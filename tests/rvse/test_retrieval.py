@@ -211,7 +211,7 @@ def write_checkpoint(path: Path, cfg: Config, seed: int = 0) -> Path:
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory) -> Path:
-    """Pictures of noise, and a checkpoint with its config."""
+    """Images of noise, and a checkpoint with its config."""
     folder = tmp_path_factory.mktemp('retrieval')
     (folder / 'photos').mkdir()
     rng = np.random.default_rng(0)
@@ -249,7 +249,7 @@ def test_pictures_for_sentences_and_back(files, tmp_path):
     for hits, best in zip(found, check):
         assert [hit.name for hit in hits] == [name for name, _ in best]
         assert [hit.score for hit in hits] == pytest.approx([s for _, s in best], abs=1e-5)
-    # the other way round, in Milvus; a picture as path, as BGR array and as PIL image
+    # the other way round, in Milvus; an image as path, as BGR array and as PIL image
     (tmp_path / 'sentences.txt').write_text('\n'.join(SENTENCES) + '\n')
     store = f'milvus:{tmp_path}/s.db'
     assert inferencer.index(tmp_path / 'sentences.txt', store) == 4
@@ -258,7 +258,7 @@ def test_pictures_for_sentences_and_back(files, tmp_path):
     best = brute_force(SENTENCES, words, by_hand[2:3], 2)[0]
     for hits in inferencer(queries, store, top_k=2):
         assert [hit.name for hit in hits] == [name for name, _ in best]
-    # added to, and the same picture again, changed
+    # added to, and the same image again, changed
     shutil.copytree(files / 'photos', tmp_path / 'more')
     shutil.copy(tmp_path / 'more/1.png', tmp_path / 'more/0.png')
     assert inferencer.index([paths[0]], tmp_path / 's') == 1
@@ -282,14 +282,14 @@ def test_cache_by_content(files, tmp_path, monkeypatch):
     monkeypatch.setattr(
         inferencer.model, 'encode_images', lambda x: (encoded.append(len(x)), encode(x))[1]
     )
-    first = inferencer.encode_pictures(tmp_path / 'p')
+    first = inferencer.encode_images(tmp_path / 'p')
     assert sum(encoded) == 7
     (tmp_path / 'p/0.png').rename(tmp_path / 'p/9.png')  # moved: the content is known
-    again = inferencer.encode_pictures(tmp_path / 'p')
+    again = inferencer.encode_images(tmp_path / 'p')
     assert sum(encoded) == 7
     assert np.array_equal(np.roll(first, -1, axis=0), again)
     Image.new('RGB', (40, 50)).save(tmp_path / 'p/3.png')
-    assert not np.array_equal(inferencer.encode_pictures(tmp_path / 'p')[2], again[2])
+    assert not np.array_equal(inferencer.encode_images(tmp_path / 'p')[2], again[2])
     assert sum(encoded) == 8
     rows = sqlite3.connect(tmp_path / 'c/embeddings.sqlite').execute('SELECT * FROM embeddings')
     assert len(rows.fetchall()) == 8
@@ -297,7 +297,7 @@ def test_cache_by_content(files, tmp_path, monkeypatch):
     write_checkpoint(tmp_path / 'other.pth', tiny_config(), seed=1)
     other = RetrievalInferencer(weights=tmp_path / 'other.pth', cache_dir=tmp_path / 'c')
     assert other.space != inferencer.space
-    assert not np.array_equal(other.encode_pictures([tmp_path / 'p/1.png'])[0], again[0])
+    assert not np.array_equal(other.encode_images([tmp_path / 'p/1.png'])[0], again[0])
     cfg = tiny_config()
     cfg.test_dataloader.dataset.pipeline[1].scale = (64, 64)
     wide = RetrievalInferencer(cfg, files / 'best.pth')
@@ -309,8 +309,8 @@ def test_what_cannot_be(files, tmp_path, log):
     write_checkpoint(tmp_path / 'regions.pth', tiny_config(backbone=False))
     regions = RetrievalInferencer(weights=tmp_path / 'regions.pth')
     assert regions.encode_sentences('a dog').shape == (1, 16)
-    with pytest.raises(ValueError, match='trained on precomputed regions and cannot read pictures'):
-        regions.encode_pictures(files / 'photos')
+    with pytest.raises(ValueError, match='trained on precomputed regions and cannot read images'):
+        regions.encode_images(files / 'photos')
     cfg = tiny_config(similarity='SCANSimilarity')
     cfg.model.image_encoder.pool = cfg.model.text_encoder.pool = None
     write_checkpoint(tmp_path / 'scan.pth', cfg)

@@ -87,7 +87,7 @@ def test_blocks_make_no_difference(case):
 @pytest.mark.parametrize('case', CASES)
 @torch.no_grad()
 def test_ragged_pictures(case):
-    """Pictures with fewer regions score as they do alone, whatever fills their pads."""
+    """Images with fewer regions score as they do alone, whatever fills their pads."""
     config, score = CASES[case]
     images, _, captions, lengths = embeddings(dtype=torch.float64)
     image_lengths = torch.tensor([9, 4, 6, 9, 2, 7])
@@ -189,5 +189,5 @@ def test_sgraf_trains(kind):
     scores.sum().backward()
     for name, parameter in module.named_parameters():
         assert torch.isfinite(parameter.grad).all(), name
-    with pytest.raises(ValueError, match='pictures of 4 to 9 regions, expected 9'):
+    with pytest.raises(ValueError, match='images of 4 to 9 regions, expected 9'):
         module(images, torch.tensor([9, 4, 9, 9, 9, 9]), captions, lengths)

@@ -27,17 +27,17 @@ from projects.rvse.losses import clean_probability
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ('red', 'blue', 'round', 'flat', 'small', 'large', 'old', 'new')
-PICTURES = 24
+IMAGES = 24
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory) -> Path:
-    """Pictures of three attributes each; every caption names them, so all pairs can be told."""
+    """Images of three attributes each; every caption names them, so all pairs can be told."""
     folder = tmp_path_factory.mktemp('precomp')
     generator = np.random.default_rng(0)
     meaning = generator.normal(size=(len(WORDS), 12)).astype('f4')
     features, lines = [], []
-    for _ in range(PICTURES):
+    for _ in range(IMAGES):
         chosen = generator.choice(len(WORDS), 3, replace=False)
         noise = 0.1 * generator.normal(size=(4, 12))
         features.append(meaning[[*chosen, chosen[0]]] + noise)
@@ -100,10 +100,10 @@ def similarities(checkpoint: str, model, dataset) -> torch.Tensor:
     model.load_state_dict(torch.load(checkpoint, weights_only=False)['state_dict'])
     model.eval()
     with torch.no_grad():
-        images = model.encode_images([dataset[5 * i]['inputs'] for i in range(PICTURES)])
+        images = model.encode_images([dataset[5 * i]['inputs'] for i in range(IMAGES)])
         S = model.similarity(*images, *model.encode_captions(dataset.captions()))
     owner = torch.from_numpy(dataset.image_of_caption)
-    return S.masked_fill(torch.arange(PICTURES)[:, None] == owner, -torch.inf)
+    return S.masked_fill(torch.arange(IMAGES)[:, None] == owner, -torch.inf)
 
 
 def check_mined(S: torch.Tensor, dataset: OfflineNegativesDataset) -> None:
@@ -150,18 +150,18 @@ def test_one_draw_chooses_caption_and_image(data, tmp_path):
     cfg = aoq_config(data, tmp_path, None)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     owner = dataset.image_of_caption
-    captions = torch.arange(115).expand(PICTURES, -1)  # as if they were negatives
-    images = torch.arange(1, PICTURES).expand(len(owner), -1)
+    captions = torch.arange(115).expand(IMAGES, -1)  # as if they were negatives
+    images = torch.arange(1, IMAGES).expand(len(owner), -1)
     dataset.set_negatives(captions, images)
     texts = dataset.captions()
-    regions = [dataset.dataset[5 * i]['inputs'] for i in range(PICTURES)]
+    regions = [dataset.dataset[5 * i]['inputs'] for i in range(IMAGES)]
     np.random.seed(0)
     seen = set()
     for _ in range(60):
         pair, mined, owners = dataset[3]
         assert torch.equal(pair['inputs'], regions[0]) and pair['data_samples'].text == texts[3]
         caption = mined['data_samples'].text_id
-        (image,) = (i for i in range(PICTURES) if torch.equal(mined['inputs'], regions[i]))
+        (image,) = (i for i in range(IMAGES) if torch.equal(mined['inputs'], regions[i]))
         assert image == 1 + caption // 5  # 115 captions, 23 images
         assert torch.equal(owners['inputs'], regions[owner[caption]])
         assert owner[owners['data_samples'].text_id] == image
@@ -245,14 +245,14 @@ def mine(data: Path, work_dir: Path, miner: dict | None, **kwargs) -> OfflineNeg
 def test_negatives_of_files(data, tmp_path, trained):
     """Similarities, features and released candidates of another model."""
     generator = np.random.default_rng(0)
-    images = generator.normal(size=(PICTURES, 6)).astype('f4')
-    captions = generator.normal(size=(5 * PICTURES, 6)).astype('f4')
+    images = generator.normal(size=(IMAGES, 6)).astype('f4')
+    captions = generator.normal(size=(5 * IMAGES, 6)).astype('f4')
     files = {name: str(tmp_path / f'{name}.npy') for name in ('i', 'c', 'S', 'i2t', 't2i')}
     np.save(files['i'], images)
     np.save(files['c'], captions)
     np.save(files['S'], images @ captions.T)
     S = torch.from_numpy(images @ captions.T)
-    own = torch.arange(PICTURES)[:, None] == torch.arange(5 * PICTURES) // 5
+    own = torch.arange(IMAGES)[:, None] == torch.arange(5 * IMAGES) // 5
     S = S.masked_fill(own, -torch.inf)
     by_features = mine(data, tmp_path / 'a', dict(features=[files['i'], files['c']]))
     by_matrix = mine(data, tmp_path / 'b', dict(similarity=files['S']))
@@ -266,7 +266,7 @@ def test_negatives_of_files(data, tmp_path, trained):
     np.save(files['i2t'], S.topk(20).indices.numpy()[:-1])
     with pytest.raises(ValueError, match=r'i2t.npy: shape \(23, 20\), expected \(24, top_capt'):
         mine(data, tmp_path / 'd', dict(candidates=[files['i2t'], files['t2i']]))
-    np.save(files['i2t'], np.zeros((PICTURES, 20), 'i4'))
+    np.save(files['i2t'], np.zeros((IMAGES, 20), 'i4'))
     with pytest.raises(ValueError, match='i2t.npy: row 0 names what belongs to it'):
         mine(data, tmp_path / 'd', dict(candidates=[files['i2t'], files['t2i']]))
     with pytest.raises(ValueError, match=r'S.npy: shape \(24, 120\), expected 120 rows'):

@@ -73,7 +73,7 @@ def close(first: dict, second: dict) -> None:
 
 
 def test_equals_the_two_by_hand(find, files, tmp_path):
-    """Batches of several pictures and sentences against one search and one grounding each."""
+    """Batches of several images and sentences against one search and one grounding each."""
     result = find(SENTENCES, files / 'store', top_k=4, batch_size=3, out_dir=tmp_path)
     assert result['visualization'] == []
     assert [each['query'] for each in result['predictions']] == SENTENCES
@@ -99,7 +99,7 @@ def test_least_scores(find, files, tmp_path):
     by_object = sorted(hit['grounding']['score'] for hit in every['hits'])
     assert len(set(by_cosine)) == len(set(by_object)) == len(SIZES)
     limits = dict(
-        min_picture_score=(by_cosine[1] + by_cosine[2]) / 2,
+        min_image_score=(by_cosine[1] + by_cosine[2]) / 2,
         min_object_score=(by_object[2] + by_object[3]) / 2,
     )
     (kept,) = find(SENTENCES[0], files / 'store', top_k=9, **limits)['predictions']
@@ -120,7 +120,7 @@ def test_least_scores(find, files, tmp_path):
 
 
 def test_the_sheet_shows_box_and_mask(files):
-    """Two pictures of a colour that nothing else has, in cells of the larger one's size."""
+    """Two images of a colour that nothing else has, in cells of the larger one's size."""
     names = []
     for i, (height, width) in enumerate(((50, 100), (100, 50))):
         names.append(str(files / f'plain{i}.png'))
@@ -161,7 +161,7 @@ def test_what_cannot_be(find, files, tmp_path, monkeypatch):
     (prediction,) = find(picture, files / 'store', top_k=1)['predictions']
     (words,) = (
         find.search.encode_sentences(picture)
-        @ find.search.encode_pictures(prediction['hits'][0]['name']).T
+        @ find.search.encode_images(prediction['hits'][0]['name']).T
     )
     assert prediction['hits'][0]['score'] == pytest.approx(words[0], abs=1e-6)
     # by a relative name, and asked from another folder
@@ -172,11 +172,11 @@ def test_what_cannot_be(find, files, tmp_path, monkeypatch):
     find.search.index('p', 'store')
     assert len(find(SENTENCES[0], 'store')['predictions'][0]['hits']) == 2
     monkeypatch.chdir(tmp_path / 'p')
-    with pytest.raises(FileNotFoundError, match=r'p/[ab].png: in the index, but no such picture'):
+    with pytest.raises(FileNotFoundError, match=r'p/[ab].png: in the index, but no such image'):
         find(SENTENCES[0], tmp_path / 'store')
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'p/b.png').unlink()
-    with pytest.raises(FileNotFoundError, match='p/b.png: in the index, but no such picture'):
+    with pytest.raises(FileNotFoundError, match='p/b.png: in the index, but no such image'):
         find(SENTENCES[0], 'store', out_dir='out')
     assert not Path('out').exists()  # none of the others either
     Path('p/b.png').write_bytes(Path(picture).read_bytes()[:300])
@@ -221,7 +221,7 @@ def test_from_the_shell(call_tool, find, files, tmp_path):
         *('infer.py', 'search-and-ground', SENTENCES[0], '--store', store, *weights),
         *('--min-object-score', 1.5, '--no-save-pred', '--out-dir', tmp_path / 'out2'),
     )
-    assert f'{SENTENCES[0]}: no picture' in done.out.splitlines()
+    assert f'{SENTENCES[0]}: no image' in done.out.splitlines()
     assert not (tmp_path / 'out2/predictions.json').exists()
 
 
@@ -236,7 +236,7 @@ def test_errors_from_the_shell(call_tool, files, tmp_path):
     assert error() == 'error: neither --search-weights nor --search-model: give a checkpoint'
     picture = files / 'photos/0.png'
     assert error(*search, *ground, sentence=picture) == (
-        f'error: {picture}: a picture; what is searched and grounded is a sentence'
+        f'error: {picture}: an image; what is searched and grounded is a sentence'
     )
     none = tmp_path / 'none'
     assert error(*search, *ground, '--store', none) == (
@@ -252,6 +252,6 @@ def test_errors_from_the_shell(call_tool, files, tmp_path):
     )
     gone.unlink()
     assert error(*search, *ground, '--store', store) == (
-        f"error: {gone}: in the index, but no such picture (found for 'a star'); put it back, "
+        f"error: {gone}: in the index, but no such image (found for 'a star'); put it back, "
         'work in the folder in which it was indexed, or index anew'
     )

@@ -25,7 +25,7 @@ from projects.plvl.evaluation.grounding_analysis import (
     worst_failures,
 )
 
-# Pictures of 100 x 100 pixels: sentence, box, category, IoU of the prediction, its score.
+# Images of 100 x 100 pixels: sentence, box, category, IoU of the prediction, its score.
 SAMPLES = [
     ('the left dog', [0, 0, 10, 10], 'dog', 1.0, 0.9),
     ('dog', [20, 20, 60, 60], 'dog', 0.6, 0.8),
@@ -162,7 +162,7 @@ def test_long_names_fit_the_plot(records) -> None:
 
 
 class Page(HTMLParser):
-    """Pictures, text and tags of a page."""
+    """Images, text and tags of a page."""
 
     def __init__(self) -> None:
         super().__init__()

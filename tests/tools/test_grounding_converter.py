@@ -38,7 +38,7 @@ def pixels(segmentation, image) -> bytes:
 
 
 def content(folder: Path, by: str) -> dict:
-    """(split, ref_id) -> picture, box, mask, sentences and all else that has to survive."""
+    """(split, ref_id) -> image, box, mask, sentences and all else that has to survive."""
     coco = json.loads((folder / 'instances.json').read_text())
     images = {image['id']: image for image in coco['images']}
     annotations = {annotation['id']: annotation for annotation in coco['annotations']}
@@ -106,7 +106,7 @@ def test_round_trip_of_real_data(shared_data, run, tmp_path, name, by, sentences
     splits = json.loads((tmp_path / 'seqtr-jsonl' / '0' / 'instances.json').read_text())
     records = [record for split in splits.values() for record in split]
     assert sum(len(record['expressions']) for record in records) == sentences
-    # As SeqTR itself finds the picture.
+    # As SeqTR itself finds the image.
     assert all(record['data_source'] == 'coco' for record in records)
     assert all(NAME.format(record['image_id']) == record['file_name'] for record in records)
 
@@ -177,7 +177,7 @@ def test_eevg_to_refer(run, tmp_path):
     run(*arguments, '--out', tmp_path / 'b', '--images', images)
     coco = json.loads((tmp_path / 'b' / 'instances.json').read_text())
     refs = pickle.loads((tmp_path / 'b' / 'refs(converted).p').read_bytes())
-    # Both pictures have the id 7 in their collections: they are numbered anew.
+    # Both images have the id 7 in their collections: they are numbered anew.
     assert [(i['id'], i['file_name'], i['width'], i['height']) for i in coco['images']] == [
         (1, f'coco/{NAME.format(7)}', 80, 60), (2, 'flickr/7.jpg', 80, 60)
     ]  # fmt: skip
@@ -269,7 +269,7 @@ def test_peoples_own_json_lines(run, tmp_path):
 
 
 def test_published_counts_add_up():
-    # PLVL, section 4.1: pictures, expressions, objects.
+    # PLVL, section 4.1: images, expressions, objects.
     paper = {
         'refcoco': (19994, 142210, 50000),
         'refcoco+': (19992, 141564, 49856),
@@ -329,14 +329,14 @@ def test_verify_names_what_is_missing(shared_data, run, tmp_path):
     names = sorted({row[0] for row in rows[:-3]})
     absent = [name for name in names if not (images / name).is_file()]
     result = run(file, '--verify', '--images', images, rc=1)
-    assert f'{len(absent):,} of {len(names):,} pictures are not in {images}' in result.out
+    assert f'{len(absent):,} of {len(names):,} images are not in {images}' in result.out
     assert f': {absent[0]}, {absent[1]}, ' in result.out
 
     result = run(root / 'refcoco', '--verify', '--images', images, rc=1)
     assert 'train: 41 of 120,624 sentences: 120,583 missing' in result.out
-    assert 'val: 1 of 1,500 pictures: 1,499 missing' in result.out
-    assert 'total: 9 of 19,994 pictures: 19,985 missing' in result.out
-    assert 'pictures are not in' not in result.out
+    assert 'val: 1 of 1,500 images: 1,499 missing' in result.out
+    assert 'total: 9 of 19,994 images: 19,985 missing' in result.out
+    assert 'images are not in' not in result.out
 
 
 def test_verify_mixed_keys(run, tmp_path):
@@ -346,7 +346,7 @@ def test_verify_mixed_keys(run, tmp_path):
     result = run(tmp_path, '--verify', rc=1)
     missing = [line for line in result.out.splitlines() if line.startswith('MISSING')]
     assert missing == [
-        'MISSING  val_refcoco_unc: 1 of 1,500 pictures: 1,499 missing',
+        'MISSING  val_refcoco_unc: 1 of 1,500 images: 1,499 missing',
         'MISSING  val_refcoco_unc: 1 of 3,811 references: 3,810 missing',
         'MISSING  val_refcoco_unc: 1 of 10,834 sentences: 10,833 missing',
     ]

@@ -18,7 +18,7 @@ from projects.common.text import WordPieceTokenizer
 
 @pytest.fixture(scope='module')
 def files(repo_root: Path, tmp_path_factory) -> Path:
-    """A picture and a checkpoint."""
+    """An image and a checkpoint."""
     folder = tmp_path_factory.mktemp('files')
     cv2.imwrite(str(folder / 'street.png'), np.full((40, 60, 3), 90, np.uint8))
     cfg = Config.fromfile(repo_root / 'configs/plvl/plvl_tiny_1xb8-150e_refcoco.py')

@@ -27,7 +27,7 @@ def tsv_line(image_id: int, boxes: np.ndarray, features: np.ndarray) -> str:
 
 @pytest.fixture
 def source(tmp_path):
-    """Six pictures in Karpathy's json, their features in two files in another order."""
+    """Six images in Karpathy's json, their features in two files in another order."""
     rng = np.random.default_rng(0)
     features = {10 + i: rng.normal(size=(4, 8)).astype('f4') for i in range(6)}
     splits = ['train', 'restval', 'val', 'test', 'test', 'train']
@@ -65,13 +65,13 @@ def test_precomp_from_tsv(source, run):
     run(*arguments, '--overwrite')
 
     found = run('verify', folder / 'coco_precomp', rc=1).out
-    assert 'train: 3 pictures, expected 113,287' in found
-    assert 'testall: 2 pictures, expected 5,000' in found
+    assert 'train: 3 images, expected 113,287' in found
+    assert 'testall: 2 images, expected 5,000' in found
 
     (folder / '1.tsv').unlink()
     assert 'no such file' in run(*arguments, '--overwrite', rc=1).err
     found = run(*arguments[:3], folder / '0.tsv', *arguments[5:], '--overwrite', rc=1).err
-    assert '(id 11): no features of it in the 3 pictures of --tsv' in found
+    assert '(id 11): no features of it in the 3 images of --tsv' in found
 
 
 def test_vocabulary(source, run):
@@ -93,12 +93,12 @@ def test_published_counts():
     assert compare_counts('coco', full) == []
     assert compare_counts('coco', dict(train=113_287, val=5_000, test=5_000)) == []
     del full['testall']  # the 1K file alone is not COCO's test split
-    assert compare_counts('coco', full) == ['test: 1,000 pictures, expected 5,000']
+    assert compare_counts('coco', full) == ['test: 1,000 images, expected 5,000']
     assert compare_counts('coco', dict(train=82_783, dev=5_000, testall=5_000)) == [
-        'train: 82,783 pictures, expected 113,287'
+        'train: 82,783 images, expected 113,287'
     ]
     assert compare_counts('f30k', dict(train=29_000, test=1_000)) == [
-        'dev: no such split, expected 1,000 pictures'
+        'dev: no such split, expected 1,000 images'
     ]
     assert published_name('dataset_flickr30k.json') == 'f30k'
     assert published_name('coco_precomp') == 'coco'

@@ -1,4 +1,4 @@
-"""Grid features of real pictures, once, in the precomputed layout."""
+"""Grid features of real images, once, in the precomputed layout."""
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ TOOL = 'dataset_converters/itm_features.py'
 
 
 def test_features_of_a_checkpoint(call_tool, repo_root, shared_data, tmp_path, monkeypatch):
-    """The rows are what the model's backbone gives, the captions and ids the pictures' own."""
+    """The rows are what the model's backbone gives, the captions and ids the images' own."""
     monkeypatch.setenv('COCO_SAMPLE_ROOT', str(shared_data / 'coco_sample'))
     config = repo_root / 'configs/rvse/rvse_tiny_1xb40-60e_coco-sample.py'
     cfg = Config.fromfile(config)
@@ -25,7 +25,7 @@ def test_features_of_a_checkpoint(call_tool, repo_root, shared_data, tmp_path, m
 
     init_default_scope('mmpretrain')
     pictures = DATASETS.build(cfg.test_dataloader.dataset)
-    assert f'{len(pictures)} pictures' in done.out and len(pictures) > 1
+    assert f'{len(pictures)} images' in done.out and len(pictures) > 1
     written = PrecompMatchingDataset('test', str(tmp_path / 'grid'), test_mode=True)
     assert written.captions() == [' '.join(text.split()) for text in pictures.captions()]
     ids = (tmp_path / 'grid/test_ids.txt').read_text().split()

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from projects.common.build import build_quietly
 from projects.common.scenes import write_dataset
-from projects.pdsl.proposals import generate_proposals, list_pictures
+from projects.pdsl.proposals import generate_proposals, list_images
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross', 'heart')
@@ -28,7 +28,7 @@ def scenes(tmp_path_factory) -> Path:
     """Scenes of 64 pixels with proposals, as the config expects them."""
     root = tmp_path_factory.mktemp('scenes')
     write_dataset(root, num_train=6, num_val=2, num_test=3, image_size=64, progress=False)
-    generate_proposals(list_pictures(root / 'images'), root / 'proposals', max_proposals=40)
+    generate_proposals(list_images(root / 'images'), root / 'proposals', max_proposals=40)
     return root
 
 
@@ -117,7 +117,7 @@ def test_mask_rcnn_trains_on_pseudo_labels(
         x, y, width, height = annotation['bbox']
         assert 0 <= x < x + width <= 64.01 and 0 <= y < y + height <= 64.01
         assert 0 < annotation['score'] < 0.5
-    assert f'{len(content["annotations"])} instances on 6 pictures' in done.stdout
+    assert f'{len(content["annotations"])} instances on 6 images' in done.stdout
 
     before = (scenes / 'annotations/instances_train.json').rename(scenes / 'hidden.json')
     try:  # nothing but the exported file is read
@@ -174,7 +174,7 @@ def test_export_by_several_processes_and_after_an_interruption(
     assert 'score_thr' in line and 'remove it' in line
     resumed = exported(call_tool, out, CONFIG, checkpoint)
     assert resumed['images'] == straight['images']
-    edited = resumed['images'][2]['id']  # the first picture of part 1
+    edited = resumed['images'][2]['id']  # the first image of part 1
     strip = lambda each: {k: v for k, v in each.items() if k != 'id'}  # noqa: E731
     assert [strip(a) for a in resumed['annotations']] == [
         strip(a) for a in straight['annotations'] if a['image_id'] != edited

@@ -10,7 +10,7 @@ from projects.pdsl.cues.store import file_digest
 from projects.pdsl.proposals import (
     ProposalStore,
     generate_proposals,
-    list_pictures,
+    list_images,
     read_proposals,
     selective_search,
 )
@@ -43,7 +43,7 @@ def test_proposals_cues_and_conversion(run, pictures, tmp_path, monkeypatch):
     assert 'others are not' in run(*command).out
     assert not (tmp_path / 'p' / 'index.json').exists()
     monkeypatch.setenv('RANK', '1')
-    assert 'of 3 pictures' in run(*command).out
+    assert 'of 3 images' in run(*command).out
     monkeypatch.delenv('RANK')
     monkeypatch.delenv('WORLD_SIZE')
     store = ProposalStore(tmp_path / 'p')
@@ -54,7 +54,7 @@ def test_proposals_cues_and_conversion(run, pictures, tmp_path, monkeypatch):
     assert 'another max_proposals (6)' in run(*command[:-1], '5', rc=1).err
 
     command = ('misc/precompute_cues.py', pictures, 'p', 'cues', '--max-proposals', '3')
-    assert 'masks of 9 proposals of 3 pictures' in run(*command).out
+    assert 'masks of 9 proposals of 3 images' in run(*command).out
     cache = CachedCue(GrabCutCue(), tmp_path / 'cues').store
     files = list(cache.folder.rglob('*.npz'))
     assert len(files) == 3
@@ -64,7 +64,7 @@ def test_proposals_cues_and_conversion(run, pictures, tmp_path, monkeypatch):
     found = cache.read(file_digest(pictures / 'a.png'), boxes)
     assert np.array_equal([found[box] for box in boxes], GrabCutCue()(image, np.array(boxes)))
     files[0].unlink()
-    run(*command)  # computes that picture alone
+    run(*command)  # computes that image alone
     assert [file.stat().st_mtime_ns for file in files[1:]] == times[1:] and files[0].is_file()
 
     run('dataset_converters/proposals.py', 'p', 'p.pkl', '--to', 'mmdet')
@@ -73,7 +73,7 @@ def test_proposals_cues_and_conversion(run, pictures, tmp_path, monkeypatch):
 
 
 def test_several_sources_in_one_conversion(run, tmp_path):
-    """MCG's archives of Segmentation and SBD, which have pictures in common."""
+    """MCG's archives of Segmentation and SBD, which have images in common."""
     boxes = {
         'seg': {'2007_a': [[1, 2, 11, 22]], '2007_b': [[1, 1, 9, 9]]},
         'sbd': {'2007_b': [[3, 3, 30, 30]], '2008_c': [[5, 6, 7, 18]]},
@@ -84,10 +84,10 @@ def test_several_sources_in_one_conversion(run, tmp_path):
             savemat(tmp_path / folder / f'{name}.mat', dict(boxes=rows, scores=[[0.5]]))
     command = ('dataset_converters/proposals.py', 'seg', 'sbd')
     line = run(*command, 'both', rc=1).err.strip().splitlines()[-1]
-    assert "sbd: picture '2007_b' is in seg as well" in line and '--on-duplicate first' in line
+    assert "sbd: image '2007_b' is in seg as well" in line and '--on-duplicate first' in line
     assert not (tmp_path / 'both/index.json').exists()
     out = run(*command, 'both', '--on-duplicate', 'first').out
-    assert '1 pictures taken from the first' in out and 'of 3 pictures' in out
+    assert '1 images taken from the first' in out and 'of 3 images' in out
     store = ProposalStore(tmp_path / 'both')
     assert store.names == ['2007_a', '2007_b', '2008_c']
     assert store.read('2007_b')[0].tolist() == [[0, 0, 8, 8]]  # of the first, x before y, from 0
@@ -107,7 +107,7 @@ def test_several_sources_in_one_conversion(run, tmp_path):
 def test_generation_goes_on_where_it_was(pictures, tmp_path, monkeypatch):
     from projects.pdsl.proposals import generate
 
-    paths = list_pictures(pictures)
+    paths = list_images(pictures)
     searched = []
     real = generate.selective_search
 
@@ -130,13 +130,13 @@ def test_generation_goes_on_where_it_was(pictures, tmp_path, monkeypatch):
 
 def test_pictures_of_an_image_set(pictures, tmp_path):
     (tmp_path / 'set.txt').write_text('more/c -1\na.png 1\n')
-    assert list(list_pictures(pictures, tmp_path / 'set.txt')) == ['more/c', 'a']
+    assert list(list_images(pictures, tmp_path / 'set.txt')) == ['more/c', 'a']
     (tmp_path / 'set.txt').write_text('d\n')
-    with pytest.raises(FileNotFoundError, match="picture 'd' is not in"):
-        list_pictures(pictures, tmp_path / 'set.txt')
+    with pytest.raises(FileNotFoundError, match="image 'd' is not in"):
+        list_images(pictures, tmp_path / 'set.txt')
     (tmp_path / 'set.txt').write_text('\n')
-    with pytest.raises(ValueError, match='no pictures'):
-        list_pictures(pictures, tmp_path / 'set.txt')
+    with pytest.raises(ValueError, match='no images'):
+        list_images(pictures, tmp_path / 'set.txt')
 
 
 @pytest.mark.slow
@@ -148,6 +148,6 @@ def test_several_processes(tool, pictures, tmp_path):
         done = tool(script, *arguments)
         assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / 'c').rglob('*.npz'))) == 3
-    one = generate_proposals(list_pictures(pictures), tmp_path / 'one')
+    one = generate_proposals(list_images(pictures), tmp_path / 'one')
     two = ProposalStore(tmp_path / 'p')
     assert all(np.array_equal(one.read(name)[0], two.read(name)[0]) for name in one.names)

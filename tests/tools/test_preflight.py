@@ -268,7 +268,7 @@ def test_classes_of_heads_and_data(toy_config, monkeypatch):
 
 def test_absent_data_and_absent_weights(toy_config, tmp_path):
     gone = SOUND + f"train_dataloader['dataset']['data_root'] = '{tmp_path}/gone'\n"
-    with pytest.raises(ValueError, match=r'gone: no such folder; --pictures DIR judges'):
+    with pytest.raises(ValueError, match=r'gone: no such folder; --images DIR judges'):
         look(toy_config(gone))
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / 'a.png')
     with pytest.raises(ValueError, match='no labels can be made up for ToyDataset'):

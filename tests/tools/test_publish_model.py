@@ -128,7 +128,7 @@ def predictions(project: str, weights: str | Path, image: str) -> list[np.ndarra
     inferencer = RetrievalInferencer(**common)
     return [
         np.zeros(0),
-        inferencer.encode_pictures(image),
+        inferencer.encode_images(image),
         inferencer.encode_sentences(SENTENCES),
         np.zeros((1, 2, 2)),
     ]

@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
 from PIL import Image
 
 import projects.rvse.register  # noqa: F401
+from projects.common.hooks import visualization_hook
 from projects.rvse.datasets import write_regions
 from projects.rvse.engine import MatchingVisualizationHook
 from projects.rvse.text import Vocabulary
@@ -41,7 +42,7 @@ test_cfg = dict(type='MatchingTestLoop', num_folds=3, fold_size=9, block_size=4)
 
 
 def test_two_processes_equal_one(tmp_path, repo_root, tool, free_port):
-    """27 pictures do not divide by two: the sampler fills up, and nothing counts twice."""
+    """27 images do not divide by two: the sampler fills up, and nothing counts twice."""
     rng = np.random.default_rng(0)
     words = [f'w{i}' for i in range(20)]
     texts = [' '.join(rng.choice(words, rng.integers(2, 8))) for _ in range(27 * 5)]
@@ -159,6 +160,12 @@ def test_images_are_represented_by_their_ids(tmp_path):
     assert not MatchingVisualizationHook().draws_answers
     with pytest.raises(ValueError, match='expected a path with {ori_id}'):
         MatchingVisualizationHook(image_pattern='x.jpg')
+    with pytest.MonkeyPatch.context() as patch:  # another process keeps the answers, too
+        patch.setattr(visualization_hook, 'get_rank', lambda: 1)
+        hook = MatchingVisualizationHook()
+        hook.before_val_epoch(runner)
+        hook.after_val_epoch(runner)
+        assert hook.draws_answers
     loop.answers = None
     hook = MatchingVisualizationHook()
     hook.before_val_epoch(runner)

@@ -27,7 +27,7 @@ def pictures(scenes) -> list:
 @pytest.mark.parametrize('config', [PLVL, RVSE])
 def test_scenes(call_tool, repo_root, scenes, config):
     out = call_tool('misc/verify_data.py', repo_root / config).out
-    assert 'of 4 pictures' in out and 'of 2 pictures' in out and 'of 3 pictures' in out
+    assert 'of 4 images' in out and 'of 2 images' in out and 'of 3 images' in out
     assert out.endswith('complete\n')
     gone = pictures(scenes)[0]
     gone.unlink()
@@ -44,19 +44,19 @@ def test_proposals(call_tool, repo_root, scenes):
     write_store(scenes / 'proposals', ((name, boxes, scores) for name in every[1:]))
     out = call_tool('misc/verify_data.py', repo_root / PDSL, rc=1).out
     assert out.count('MISSING') == 1
-    assert 'no proposals of 1 pictures' in out and every[0] in out
+    assert 'no proposals of 1 images' in out and every[0] in out
 
 
 @pytest.mark.parametrize('slash', ['', '/'])
 def test_published_counts(call_tool, repo_root, shared_data, monkeypatch, slash):
-    """The sample has 24 of VOC's 1,449 pictures of segmentation val."""
+    """The sample has 24 of VOC's 1,449 images of segmentation val."""
     assert published_count('data/VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt') == 1449
     assert published_count('data/mine/val.txt') is None
     monkeypatch.setenv('DATA_ROOT', f'{shared_data}/voc_sample{slash}')
     config = repo_root / 'configs/pdsl/pdsl_r18_4xb1-100k_voc12.py'
     out = call_tool('misc/verify_data.py', config, rc=1).out
-    assert 'train  VOCTagDataset: 36 samples of 36 pictures' in out
-    assert 'MISSING  24 pictures, expected 1,449 as published' in out
+    assert 'train  VOCTagDataset: 36 samples of 36 images' in out
+    assert 'MISSING  24 images, expected 1,449 as published' in out
 
 
 def test_nothing_there(call_tool, repo_root, tmp_path, monkeypatch):

@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument(
         '--out',
         type=Path,
-        help='picture to write (.png, .pdf or .svg); without it only the summary',
+        help='image to write (.png, .pdf or .svg); without it only the summary',
     )
     args = parser.parse_args()
     if args.names and len(args.names) != len(args.runs):

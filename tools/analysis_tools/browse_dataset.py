@@ -29,7 +29,7 @@ def draw(visualizer: ArrayVisualizer | None, item: dict, split: str) -> np.ndarr
     if image.dim() != 3:
         raise InputError(f'samples of shape {tuple(image.shape)}: expected images (C, H, W)')
     pixels = image.permute(1, 2, 0).numpy()[..., ::-1]  # the pipelines load BGR
-    if split != 'train' and 'ori_shape' in sample:
+    if split != 'train' and sample is not None and 'ori_shape' in sample:
         # The ground truth of a test is in pixels of the original image.
         pixels = cv2.resize(pixels.copy(), sample.ori_shape[1::-1])
     return visualizer.draw(pixels, sample, draw_pred=False) if visualizer else pixels
@@ -46,7 +46,7 @@ def main() -> None:
         '--repeat', type=int, default=1, help='draw each sample so often, augmented anew'
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of the augmentations')
-    parser.add_argument('--out-dir', default='work_dirs/browse', help='folder of the pictures')
+    parser.add_argument('--out-dir', default='work_dirs/browse', help='folder of the images')
     add_cfg_options(parser)
     args = parser.parse_args()
     cfg = load_config(args.config, args.cfg_options)
@@ -75,7 +75,7 @@ def main() -> None:
             path = out_dir / f'{args.split}_{index:06d}{f"_{turn}" if args.repeat > 1 else ""}.jpg'
             cv2.imwrite(str(path), picture[..., ::-1])
     print(
-        f'{len(list(out_dir.glob(f"{args.split}_*.jpg")))} pictures of {len(dataset)} samples in '
+        f'{len(list(out_dir.glob(f"{args.split}_*.jpg")))} images of {len(dataset)} samples in '
         f'{out_dir}'
     )
 

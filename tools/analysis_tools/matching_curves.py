@@ -101,7 +101,7 @@ def parse_args() -> argparse.Namespace:
     add_cfg_options(train)
     plot = actions.add_parser('plot', help='draw the curves')
     plot.add_argument('runs', type=Path)
-    plot.add_argument('--out', type=Path, required=True, help='picture to write')
+    plot.add_argument('--out', type=Path, required=True, help='image to write')
     plot.add_argument('--title', default='', help='above the curves')
     plot.add_argument(
         '--models', nargs='+', metavar='MODEL', help='rows, in order (default: all there are)'

@@ -63,7 +63,7 @@ def parse_args() -> argparse.Namespace:
     train.add_argument('--iterations', type=int, default=300, help='default: %(default)s')
     train.add_argument('--variants', nargs='+', choices=VARIANTS, default=list(VARIANTS))
     show = actions.add_parser('show', help='print the table, draw the curves')
-    show.add_argument('--plot', type=Path, metavar='PNG', help='picture of parallel and cascade')
+    show.add_argument('--plot', type=Path, metavar='PNG', help='image of parallel and cascade')
     for action in (train, show):
         action.add_argument(
             '--out', type=Path, default='work_dirs/pdsl_ablation', help='default: %(default)s'

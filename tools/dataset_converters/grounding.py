@@ -33,7 +33,8 @@ from projects.plvl.datasets.published import (
     published_name,
     published_split,
 )
-from projects.plvl.datasets.writers import WRITERS, output_files
+from projects.plvl.datasets.reference import Reference
+from projects.plvl.datasets.writers import output_files
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,7 +43,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('source', type=Path, help='file or folder to read')
     action = parser.add_mutually_exclusive_group(required=True)
-    action.add_argument('--to', choices=WRITERS, help='format to write')
+    writable = [name for name, kind in FORMATS.items() if kind.write]
+    action.add_argument('--to', choices=writable, help='format to write')
     action.add_argument(
         '--verify',
         nargs='?',
@@ -56,7 +58,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--by', help='which refs(BY).p of the refer layout to read, or the name of the one to write'
     )
-    parser.add_argument('--images', help='folder of the pictures, to check and to read sizes from')
+    parser.add_argument('--images', help='folder of the images, to check and to read sizes from')
     parser.add_argument('--splits', nargs='+', help='only these splits')
     parser.add_argument(
         '--sentence-key',
@@ -107,7 +109,7 @@ def dataset_options(args: argparse.Namespace, kind: str) -> dict:
     return options
 
 
-def read(args: argparse.Namespace, kind: str) -> dict[str, list[dict]]:
+def read(args: argparse.Namespace, kind: str) -> dict[str, list[Reference]]:
     """Read the references of each split."""
     by = args.by if kind == 'refer' else None
     splits = {}
@@ -125,7 +127,7 @@ def read(args: argparse.Namespace, kind: str) -> dict[str, list[dict]]:
             continue
         if split in splits:
             raise InputError(f'{args.source}: two files for the split {split!r}; give one of them')
-        splits[split] = read_references(dataset, need_sizes=args.to in ('refer', 'seqtr'))
+        splits[split] = read_references(dataset, kind, need_sizes=args.to in ('refer', 'seqtr'))
         if not splits[split]:
             raise InputError(f'{dataset.ann_file}: no usable sample in the split {split!r}')
     if absent := set(args.splits or ()) - set(found):
@@ -133,7 +135,7 @@ def read(args: argparse.Namespace, kind: str) -> dict[str, list[dict]]:
     return splits
 
 
-def print_counts(splits: dict[str, list[dict]]) -> dict[str, dict[str, int]]:
+def print_counts(splits: dict[str, list[Reference]]) -> dict[str, dict[str, int]]:
     counts = {split: count(references) for split, references in splits.items()}
     if len(splits) > 1:
         counts['total'] = count([ref for references in splits.values() for ref in references])
@@ -153,7 +155,7 @@ def convert(args: argparse.Namespace, kind: str) -> None:
     there = [path for path in paths if path.exists()]
     if there and not args.overwrite:
         raise InputError(f'{there[0]}: exists already; --overwrite replaces it')
-    WRITERS[args.to](content, paths)
+    FORMATS[args.to].write(content, paths)
     print_counts(content)
     print(f'wrote {", ".join(map(str, paths))}')
 
@@ -195,7 +197,7 @@ def verify(args: argparse.Namespace, kind: str) -> None:
         if not absent and len(compared) == len(splits):
             problems += compare('total', counts['total'], published['total'])
     if args.images:
-        problems += missing_pictures(args.images, splits)
+        problems += missing_images(args.images, splits)
     for problem in problems:
         print(f'MISSING  {problem}')
     if problems:
@@ -209,17 +211,17 @@ def verify(args: argparse.Namespace, kind: str) -> None:
         )
 
 
-def missing_pictures(images: str, splits: dict[str, list[dict]]) -> list[str]:
+def missing_images(images: str, splits: dict[str, list[Reference]]) -> list[str]:
     if not os.path.isdir(images):
         raise InputError(f'--images {images}: no such folder')
     lines = []
     for split, references in splits.items():
-        names = sorted({ref['img_name'] for ref in references})
+        names = sorted({ref.image for ref in references})
         absent = [name for name in names if not os.path.isfile(os.path.join(images, name))]
         if absent:
             shown = ', '.join(absent[:5]) + (', ...' if len(absent) > 5 else '')
             lines.append(
-                f'{split}: {len(absent):,} of {len(names):,} pictures are not in {images}: {shown}'
+                f'{split}: {len(absent):,} of {len(names):,} images are not in {images}: {shown}'
             )
     return lines
 

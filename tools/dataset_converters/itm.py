@@ -60,7 +60,7 @@ def parse_args() -> argparse.Namespace:
         '--key',
         choices=['id', 'name'],
         help="what the files' image_id is: COCO's id (imgid where there is none), or the number in "
-        "the name of the picture's file (default: that by which all pictures are found)",
+        "the name of the image's file (default: that by which all images are found)",
     )
     precomp.add_argument('--out', type=Path, required=True, help='folder to write to')
     precomp.add_argument(
@@ -70,7 +70,7 @@ def parse_args() -> argparse.Namespace:
         help='default: train val test',
     )
 
-    verify = actions.add_parser('verify', help='compare with the published numbers of pictures')
+    verify = actions.add_parser('verify', help='compare with the published numbers of images')
     verify.add_argument('source', type=Path, help='file or folder of captions')
     verify.add_argument(
         '--name', choices=PUBLISHED, help="the data set (default: by the source's name)"
@@ -174,11 +174,11 @@ def find_features(
         image = images[best.index(None)]
         raise InputError(
             f'{os.path.basename(image["img_path"])} (id {image["ori_id"]}): no features of it in '
-            f'the {len(places):,} pictures of --tsv'
+            f'the {len(places):,} images of --tsv'
         )
     if complete[0] != complete[-1]:
         raise InputError(
-            '--tsv: ids and file names of the pictures lead to different features; --key says '
+            '--tsv: ids and file names of the images lead to different features; --key says '
             'which are meant'
         )
     return complete[0]
@@ -223,7 +223,7 @@ def write_precomp(args: argparse.Namespace) -> None:
             parts.append(('test', 1000))
         for part, count in parts:
             refuse_existing(args.out / f'{part}_ims.npy', args.overwrite)
-            with progress_bar(count, part, 'picture') as bar:
+            with progress_bar(count, part, 'image') as bar:
 
                 def features(found=found[:count], bar=bar):
                     for file, offset in found:
@@ -231,14 +231,14 @@ def write_precomp(args: argparse.Namespace) -> None:
                         bar.update()
 
                 captions = write_precomputed(args.out, part, features(), images[:count])
-            print(f'wrote {args.out}/{part}_*: {count:,} pictures, {captions:,} captions')
+            print(f'wrote {args.out}/{part}_*: {count:,} images, {captions:,} captions')
 
 
 def verify(args: argparse.Namespace) -> None:
     name = args.name or published_name(args.source.absolute().name)
     splits = open_splits(args.source, args.skip_invalid_captions)
     for split, dataset in splits.items():
-        print(f'{split}: {dataset.img_size:,} pictures, {dataset.text_size:,} captions')
+        print(f'{split}: {dataset.img_size:,} images, {dataset.text_size:,} captions')
     if name is None:
         raise InputError(f'{args.source}: --name says which data set it is: {", ".join(PUBLISHED)}')
     problems = compare_counts(name, {split: data.img_size for split, data in splits.items()})

@@ -84,10 +84,10 @@ def write_split(model, cfg, split: str, out: Path) -> None:
     counts = {len(image['text']) for image in images}
     if len(counts) > 1:
         raise InputError(
-            f'{dataset.source}: pictures with {min(counts)} to {max(counts)} captions, the layout '
+            f'{dataset.source}: images with {min(counts)} to {max(counts)} captions, the layout '
             'needs equal numbers'
         )
-    with progress_bar(len(images), SPLITS[split], 'picture') as bar:
+    with progress_bar(len(images), SPLITS[split], 'image') as bar:
 
         def features():
             for batch in loader:
@@ -97,7 +97,7 @@ def write_split(model, cfg, split: str, out: Path) -> None:
                     bar.update()
 
         captions = write_precomputed(out, SPLITS[split], features(), images)
-    print(f'wrote {out}/{SPLITS[split]}_*: {len(images):,} pictures, {captions:,} captions')
+    print(f'wrote {out}/{SPLITS[split]}_*: {len(images):,} images, {captions:,} captions')
 
 
 if __name__ == '__main__':

@@ -61,7 +61,7 @@ def parse_args() -> argparse.Namespace:
         '--names',
         type=Path,
         action='append',
-        help='image set of a Selective Search .mat that names no pictures; once for each source',
+        help='image set of a Selective Search .mat that names no images; once for each source',
     )
     parser.add_argument(
         '--keys',
@@ -77,22 +77,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--images',
         type=Path,
-        help='folder of the pictures, or COCO json that lists them: the store keeps their sizes '
-        'and, of a folder, checksums; a file of mmdet names the pictures as found there',
+        help='folder of the images, or COCO json that lists them: the store keeps their sizes '
+        'and, of a folder, checksums; a file of mmdet names the images as found there',
     )
     parser.add_argument(
         '--folder',
-        help='last folder of the pictures in the paths that mmdet has, such as val2017, for a COCO '
+        help='last folder of the images in the paths that mmdet has, such as val2017, for a COCO '
         'json that lists only file names; with --to mmdet',
     )
     parser.add_argument(
         '--on-duplicate',
         choices=['error', 'first'],
         default='error',
-        help='what to do with a picture that several sources have: stop, or take the proposals of '
+        help='what to do with an image that several sources have: stop, or take the proposals of '
         'the first (default: %(default)s)',
     )
-    parser.add_argument('--max-proposals', type=int, help='keep the best of each picture')
+    parser.add_argument('--max-proposals', type=int, help='keep the best of each image')
     parser.add_argument(
         '--trust-pickle', action='store_true', help='unpickle freely, which may run code'
     )
@@ -139,14 +139,14 @@ def read_all(args: argparse.Namespace, sources: list[ProposalSource]) -> Iterato
             if owner != path:
                 if args.on_duplicate == 'error':
                     raise InputError(
-                        f'{path}: picture {name!r} is in {owner} as well; --on-duplicate first '
+                        f'{path}: image {name!r} is in {owner} as well; --on-duplicate first '
                         'takes the proposals of the source that is named first'
                     )
                 skipped += 1
                 continue
             yield name, *tidy(boxes, scores, args.max_proposals)
     if skipped:
-        print(f'{skipped} pictures taken from the first of several sources')
+        print(f'{skipped} images taken from the first of several sources')
 
 
 def main() -> None:
@@ -174,13 +174,13 @@ def main() -> None:
         count = len(store)
         unknown = count - len(store.images)
         if unknown:
-            print(f'{unknown} of {count} pictures are not known by their size; --images adds it')
+            print(f'{unknown} of {count} images are not known by their size; --images adds it')
     elif args.to == 'mmdet':
         key_of = mmdet_keys(args.images, keys, args.folder)
         count = write_mmdet(args.out, ((key_of(name), *rest) for name, *rest in entries))
     else:
         count = write_detectron2(args.out, entries)
-    print(f'{args.out}: proposals of {count} pictures')
+    print(f'{args.out}: proposals of {count} images')
 
 
 if __name__ == '__main__':

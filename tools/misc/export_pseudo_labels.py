@@ -35,7 +35,7 @@ from projects.common.cli.options import add_cfg_options, add_trust_option
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.atomic import check_writable
-from projects.common.files.pictures import image_problem
+from projects.common.files.images import image_problem
 from projects.common.hooks.class_check_hook import class_problems, heads_of
 from projects.common.hooks.progress import progress_bar
 from projects.common.weights.convert import check_weights, read_weights
@@ -46,9 +46,9 @@ from projects.pdsl.pseudo_label_export import (
     check_proposals,
     common_folder,
     image_names,
-    picture_record,
+    image_record,
     select_pseudo_labels,
-    tagged_pictures,
+    tagged_images,
 )
 
 
@@ -68,7 +68,7 @@ def parse_args() -> argparse.Namespace:
         help='without it the best instance of every tag is a label whatever its score',
     )
     parser.add_argument(
-        '--image-root', help="folder that file names are relative to; default: the pictures' own"
+        '--image-root', help="folder that file names are relative to; default: the images' own"
     )
     parser.add_argument(
         '--tta', action='store_true', help="average over the views of the config's tta_pipeline"
@@ -77,13 +77,13 @@ def parse_args() -> argparse.Namespace:
         '--part-size',
         type=int,
         default=32,
-        help='pictures that are kept together, the most that an interruption loses (default: '
+        help='images that are kept together, the most that an interruption loses (default: '
         '%(default)s)',
     )
     parser.add_argument(
-        '--skip-damaged', action='store_true', help='leave out pictures that cannot be read'
+        '--skip-damaged', action='store_true', help='leave out images that cannot be read'
     )
-    parser.add_argument('--workers', type=int, default=0, help='processes that load pictures')
+    parser.add_argument('--workers', type=int, default=0, help='processes that load images')
     parser.add_argument('--device', help='such as cpu or cuda:0; default: the fastest there is')
     add_trust_option(parser)
     add_cfg_options(parser)
@@ -151,7 +151,7 @@ def main() -> None:
         model = build_quietly(dict(cfg.tta_model, module=model), cfg.get('default_scope', 'mmdet'))
     model.to(args.device or default_device()).eval()
 
-    dataset = tagged_pictures(cfg, args.tta)
+    dataset = tagged_images(cfg, args.tta)
     for problem in class_problems(heads_of(model), dict(train_dataloader=dataset)):
         raise InputError(problem)
     root = args.image_root or common_folder(dataset)
@@ -175,7 +175,7 @@ def main() -> None:
     readable = ReadableImages(dataset, indices)
     loader = iter(DataLoader(readable, num_workers=args.workers, collate_fn=pseudo_collate))
     damaged: list[str] = []
-    with progress_bar(len(indices), 'pseudo labels', 'picture') as bar:
+    with progress_bar(len(indices), 'pseudo labels', 'image') as bar:
         for part in missing:
             records: list[dict | None] = []
             for index in part:
@@ -191,16 +191,14 @@ def main() -> None:
                 rows = select_pseudo_labels(
                     instances, info['tags'], args.score_thr, not args.strict
                 )
-                records.append(
-                    picture_record(info, sample.ori_shape, instances[rows], names[index])
-                )
+                records.append(image_record(info, sample.ori_shape, instances[rows], names[index]))
             if args.skip_damaged or None not in records:
                 parts.write(part[0], records)
     for reason in damaged:
         print(f'left out: {reason}')
     if damaged and not args.skip_damaged:
         raise InputError(
-            f'{len(damaged)} pictures cannot be read, the others are kept in {parts.folder}; mend '
+            f'{len(damaged)} images cannot be read, the others are kept in {parts.folder}; mend '
             'them and run the same command again, or leave them out with --skip-damaged'
         )
     classes = dataset.metainfo['classes']
@@ -212,9 +210,9 @@ def main() -> None:
     for index, name in enumerate(classes):
         print(f'{name:{width}}  {summary.instances[index]}')
     print(
-        f'{args.out}: {summary.instances.total()} instances on {summary.pictures} pictures, '
+        f'{args.out}: {summary.instances.total()} instances on {summary.pictures} images, '
         f'relative to {root}; {summary.missing} tags without one'
-        + (f'; {summary.damaged} pictures left out' if summary.damaged else '')
+        + (f'; {summary.damaged} images left out' if summary.damaged else '')
     )
 
 

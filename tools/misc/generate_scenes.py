@@ -19,10 +19,10 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument('out', help='folder to write to: new, empty, or generated before')
-    parser.add_argument('--train', type=int, default=8000, help='number of training pictures')
-    parser.add_argument('--val', type=int, default=500, help='number of validation pictures')
-    parser.add_argument('--test', type=int, default=500, help='number of test pictures')
-    parser.add_argument('--size', type=int, default=128, help='side of a picture in pixels')
+    parser.add_argument('--train', type=int, default=8000, help='number of training images')
+    parser.add_argument('--val', type=int, default=500, help='number of validation images')
+    parser.add_argument('--test', type=int, default=500, help='number of test images')
+    parser.add_argument('--size', type=int, default=128, help='side of an image in pixels')
     parser.add_argument('--seed', type=int, default=0, help='seed of all randomness')
     parser.add_argument('--workers', type=int, default=1, help='processes that draw')
     parser.add_argument('--quiet', action='store_true', help='show no progress bar')
@@ -46,7 +46,7 @@ def main() -> None:
         sys.exit(f'error: {error}')
     kinds = ', '.join(f'{k} {v}' for k, v in summary['sentences_by_kind'].items())
     print(
-        f'{args.out}: {summary["images"]} pictures, {summary["objects"]} objects, '
+        f'{args.out}: {summary["images"]} images, {summary["objects"]} objects, '
         f'{summary["sentences"]} sentences ({kinds}), {summary["captions"]} captions'
     )
 

@@ -24,13 +24,13 @@ import numpy as np
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.atomic import check_writable
-from projects.common.files.pictures import image_problem
+from projects.common.files.images import image_problem
 from projects.common.hooks.progress import progress_bar
 from projects.pdsl.cues import CachedCue, GrabCutCue
 from projects.pdsl.proposals import (
     ImageIdentity,
     ProposalStore,
-    list_pictures,
+    list_images,
     map_unordered,
     of_this_rank,
 )
@@ -41,21 +41,21 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('images', type=Path, help='folder of the pictures')
+    parser.add_argument('images', type=Path, help='folder of the images')
     parser.add_argument(
         'proposals', type=Path, help='folder of generate_proposals.py or proposals.py'
     )
     parser.add_argument('cache', type=Path, help='folder of the cache (CachedCue.folder)')
-    parser.add_argument('--names', type=Path, help='file with a name a line: only these pictures')
+    parser.add_argument('--names', type=Path, help='file with a name a line: only these images')
     parser.add_argument(
-        '--max-proposals', type=int, help='only the first (best) of each picture (default: all)'
+        '--max-proposals', type=int, help='only the first (best) of each image (default: all)'
     )
     parser.add_argument('--iterations', type=int, default=5, help='as in the config (default 5)')
     parser.add_argument('--max-side', type=int, default=400, help='as in the config (default 400)')
     parser.add_argument('--seed', type=int, default=0, help='as in the config (default 0)')
     parser.add_argument('--workers', type=int, default=1, help='processes of each rank')
     parser.add_argument(
-        '--skip-damaged', action='store_true', help='leave out pictures that cannot be read'
+        '--skip-damaged', action='store_true', help='leave out images that cannot be read'
     )
     return parser.parse_args()
 
@@ -91,21 +91,21 @@ def main() -> None:
             option = name.replace('_', '-')
             raise InputError(f'--{option}: found {value}, expected at least {least}')
     check_writable(args.cache)
-    pictures = list_pictures(args.images, args.names)
+    pictures = list_images(args.images, args.names)
     store = ProposalStore(args.proposals)
     tasks = []
     for name, path in of_this_rank(list(pictures.items())):
         found = store.find(path)
         if found is None:
             by = ', which lists image ids and not file names' if store.keys == 'ids' else ''
-            raise InputError(f'{args.proposals}{by}: no proposals of picture {name!r} ({path})')
+            raise InputError(f'{args.proposals}{by}: no proposals of image {name!r} ({path})')
         boxes = np.rint(store.read(found)[0][: args.max_proposals]).astype(int).tolist()
         entry = f'{args.proposals}: {found!r}'
         tasks.append(Task(path, list(map(tuple, boxes)), store.images.get(found), entry))
     grabcut = GrabCutCue(args.iterations, args.max_side, num_threads=1, seed=args.seed)
     work = partial(fill, cue=CachedCue(grabcut, args.cache))
     count, damaged = 0, []
-    with progress_bar(len(tasks), 'cues', 'picture') as bar:
+    with progress_bar(len(tasks), 'cues', 'image') as bar:
         for done in map_unordered(work, tasks, args.workers):
             if isinstance(done, str):
                 damaged.append(done)
@@ -115,10 +115,10 @@ def main() -> None:
     for reason in damaged:
         print(f'left out: {reason}')
     number = len(tasks) - len(damaged)
-    print(f'{args.cache}: masks of {count} proposals of {number} pictures are there')
+    print(f'{args.cache}: masks of {count} proposals of {number} images are there')
     if damaged and not args.skip_damaged:
         raise InputError(
-            f'{len(damaged)} of {len(tasks)} pictures cannot be read; mend them, or leave them out '
+            f'{len(damaged)} of {len(tasks)} images cannot be read; mend them, or leave them out '
             'with --skip-damaged'
         )
 

@@ -62,13 +62,13 @@ def loads_masks(dataset: ConfigDict) -> bool:
     return any(step.type.endswith('LoadAnnotations') and step.get('with_mask') for step in steps)
 
 
-def check_pictures(samples: list[dict]) -> tuple[int, list[str]]:
+def check_images(samples: list[dict]) -> tuple[int, list[str]]:
     """Return the number of images in the samples, and a message about missing ones."""
     paths = {sample['img_path'] for sample in samples if sample.get('img_path')}
     missing = sorted(path for path in paths if not os.path.isfile(path))
     if not missing:
         return len(paths), []
-    return len(paths), [f'{len(missing):,} pictures do not exist, such as {missing[0]}']
+    return len(paths), [f'{len(missing):,} images do not exist, such as {missing[0]}']
 
 
 def check_proposals(step: ConfigDict, samples: list[dict]) -> list[str]:
@@ -88,10 +88,10 @@ def check_proposals(step: ConfigDict, samples: list[dict]) -> list[str]:
     problems = []
     if missing and step.get('missing', 'error') == 'error':
         problems.append(
-            f'{step.folder}: no proposals of {len(missing):,} pictures, such as {missing[0]}'
+            f'{step.folder}: no proposals of {len(missing):,} images, such as {missing[0]}'
         )
     if strangers:
-        problems.append(f'{strangers[0]} ({len(strangers):,} pictures in all)')
+        problems.append(f'{strangers[0]} ({len(strangers):,} images in all)')
     return problems
 
 
@@ -140,8 +140,8 @@ def check(dataset: ConfigDict, needs_masks: bool = False) -> tuple[Any, str, lis
     except Exception as error:  # of other code bases, too
         return None, '', [message(dataset, error)]
     samples = built.data_list
-    pictures, problems = check_pictures(samples)
-    found = f'{len(samples):,} samples' + (f' of {pictures:,} pictures' if pictures else '')
+    pictures, problems = check_images(samples)
+    found = f'{len(samples):,} samples' + (f' of {pictures:,} images' if pictures else '')
     if isinstance(built, CocoDataset) and len(built.cat_ids) > len(built.metainfo['classes']):
         try:  # mmdet numbers two categories of one name as two classes
             content = read_json(built.ann_file)
@@ -153,7 +153,7 @@ def check(dataset: ConfigDict, needs_masks: bool = False) -> tuple[Any, str, lis
         problems += check_masks(samples)
     expected = published_count(str(getattr(built, 'ann_file', '')))
     if expected not in (None, pictures):
-        problems.append(f'{pictures:,} pictures, expected {expected:,} as published')
+        problems.append(f'{pictures:,} images, expected {expected:,} as published')
     step = proposal_step(dataset)
     if step:
         try:

@@ -3,6 +3,6 @@
 _base_ = '../../_base_/default_runtime.py'
 default_hooks = dict(
     checkpoint=dict(save_best=['grounding/rec_acc50', 'grounding/res_miou'], rule='greater'),
-    visualization=dict(type='PredictionVisualizationHook'),
+    visualization=dict(type='PredictionVisualizationHook', interval=10),
 )
 visualizer = dict(type='GroundingVisualizer')

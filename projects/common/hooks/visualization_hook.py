@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.visualization import Visualizer
 
 from ..errors import InputError
 from ..files.image_reader import read_image
@@ -72,25 +73,40 @@ class PredictionVisualizationHook(Hook):
         self.wait_time = wait_time
         self._num_validations = 0
         self._num_seen = 0
+        self._is_due = False  # whether this validation or test is drawn, by any process
         self._names: dict[int, str] = {}  # of the samples to draw, by their index
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Choose the samples to draw, if this validation is due."""
-        due = self._num_validations % self.interval == 0
+        """Choose the samples to draw, if this validation is due.
+
+        Raises:
+            ValueError: The visualizer draws no samples.
+        """
+        self._is_due = self.num_samples > 0 and self._num_validations % self.interval == 0
         self._num_validations += 1
         # The backends belong to the first process, which has every `world`-th sample.
         dataset, world = runner.val_dataloader.dataset, get_world_size()
         own = -(-len(dataset) // world)
-        count = min(self.num_samples, own) if due and get_rank() == 0 else 0
-        self._choose(dataset, (np.linspace(0, own - 1, count).round().astype(int) * world).tolist())
+        count = min(self.num_samples, own) if self._is_due and get_rank() == 0 else 0
+        chosen = np.linspace(0, own - 1, count).round().astype(int) * world
+        self._choose(runner, dataset, chosen.tolist())
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Choose all samples, if they are to be drawn."""
-        dataset = runner.test_dataloader.dataset
-        drawn = self.show or self.test_out_dir is not None
-        self._choose(dataset, range(len(dataset)) if drawn else ())
+        """Choose all samples, if they are to be drawn.
 
-    def _choose(self, dataset: Any, indices: Sequence[int]) -> None:
+        Raises:
+            ValueError: The visualizer draws no samples.
+        """
+        dataset = runner.test_dataloader.dataset
+        self._is_due = self.show or self.test_out_dir is not None
+        self._choose(runner, dataset, range(len(dataset)) if self._is_due else ())
+
+    def _choose(self, runner: Runner, dataset: Any, indices: Sequence[int]) -> None:
+        if indices and type(runner.visualizer).add_datasample is Visualizer.add_datasample:
+            raise InputError(
+                f'visualizer.type={type(runner.visualizer).__name__}: draws no samples, expected '
+                "that of a task, such as 'GroundingVisualizer'"
+            )
         paths = [self.path_of(dataset.get_data_info(index)) for index in indices]
         self._names = dict(zip(indices, unique_names(paths), strict=True))
         self._num_seen = 0

@@ -138,7 +138,7 @@ def made_up_dataset(dataset: dict, made: MadeUp) -> dict:
     if (generic := _generic(kind)) is not None:
         return generic(dataset, made)
     raise InputError(
-        f'--pictures: no labels can be made up for {dataset["type"]}; register a function with '
+        f'--images: no labels can be made up for {dataset["type"]}; register a function with '
         'projects.common.preflight.makes_up'
     )
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..errors import InputError
 from ..files.annotation_files import is_utf8
-from ..files.pictures import pictures_in
+from ..files.images import images_in
 from ..hooks.class_check_hook import heads_in_config
 from .made_up import MadeUp, made_up_dataset, prepare
 from .report import Options, Report
@@ -43,18 +43,18 @@ def provide_data(run: Config, options: Options, folder: Path, report: Report) ->
     except (FileNotFoundError, NotADirectoryError) as error:
         if options.pictures is None:
             raise InputError(
-                f'{error}; --pictures DIR judges the recipe on images of yours with made-up labels'
+                f'{error}; --images DIR judges the recipe on images of yours with made-up labels'
             ) from error
     except Exception:  # for example a sample that a hook completes; training will tell
         return False
     else:
         return False
     prepare(run, report.findings)
-    images = [path.absolute() for path in pictures_in(options.pictures)]
+    images = [path.absolute() for path in images_in(options.pictures)]
     if not images:
-        raise InputError(f'--pictures {options.pictures}: no image in it')
+        raise InputError(f'--images {options.pictures}: no image in it')
     if (strange := next((path for path in images if not is_utf8(str(path))), None)) is not None:
-        raise InputError(f'--pictures: {str(strange)!r} is no name in UTF-8')
+        raise InputError(f'--images: {str(strange)!r} is no name in UTF-8')
     report.findings.note(
         f"the config's data is absent: {len(images)} images with made-up labels stand in for it"
     )

@@ -81,7 +81,7 @@ def _listing(rng: np.random.Generator, objects: Sequence[SceneObject]) -> str:
     count = min(len(objects), 3 + int(rng.random() < 0.4))
     alike = Counter((o.size, o.texture, o.color, o.shape) for o in shuffled(rng, objects)[:count])
     parts = [_counted(n, ' '.join(words[:3]), words[3]) for words, n in alike.items()]
-    start = pick(rng, ('', 'a picture with ', 'we see '))
+    start = pick(rng, ('', 'an image with ', 'we see '))
     end = f' among {_NUMBERS[len(objects)]} shapes' if count < len(objects) else ''
     return start + _join(parts) + end
 

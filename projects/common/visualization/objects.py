@@ -103,11 +103,11 @@ def _inside(mask: np.ndarray | None, width: int, height: int) -> np.ndarray | No
     mask = np.asarray(mask)
     if mask.shape == (height, width):
         return mask.astype(bool)
-    field = cv2.resize(mask.astype(np.float32), (width, height))
+    field = cv2.resize(255 * mask.astype(bool).astype(np.uint8), (width, height))
     scale = height / mask.shape[0]
     if scale > 1:  # smooth the staircase of the enlarged pixels
         field = cv2.GaussianBlur(field, (0, 0), 0.7 * scale)
-    return field >= min(0.5, 0.6 * field.max())  # the latter for single pixels
+    return field >= min(128, 0.6 * field.max())  # the latter for single pixels
 
 
 def _frame(box: np.ndarray, width: int, height: int) -> Frame:

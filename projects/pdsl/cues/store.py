@@ -64,28 +64,28 @@ class MaskStore:
         self.spare = spare_place(folder, 'cues') / name
         self._read_only = False
 
-    def path(self, picture: str) -> Path:
+    def path(self, image: str) -> Path:
         """Return the file of an image, identified by its :func:`file_digest`."""
-        return self._path(self.folder, picture)
+        return self._path(self.folder, image)
 
     @staticmethod
-    def _path(folder: Path, picture: str) -> Path:
-        return folder / picture[:2] / f'{picture}.npz'
+    def _path(folder: Path, image: str) -> Path:
+        return folder / image[:2] / f'{image}.npz'
 
-    def boxes(self, picture: str) -> set[Box]:
+    def boxes(self, image: str) -> set[Box]:
         """Return the boxes for which the image has a mask."""
-        return set(self._read(picture))
+        return set(self._read(image))
 
-    def read(self, picture: str, boxes: Sequence[Box]) -> dict[Box, np.ndarray]:
+    def read(self, image: str, boxes: Sequence[Box]) -> dict[Box, np.ndarray]:
         """Return the stored masks, (H, W) bool, of those boxes that have one."""
-        entries = self._read(picture)
+        entries = self._read(image)
         return {box: _decode(*entries[box]) for box in boxes if box in entries}
 
-    def add(self, picture: str, masks: Mapping[Box, np.ndarray]) -> None:
+    def add(self, image: str, masks: Mapping[Box, np.ndarray]) -> None:
         """Add masks, (H, W) bool, to those already stored for an image."""
         if not self._read_only:
             try:
-                return self._add(self.folder, picture, masks)
+                return self._add(self.folder, image, masks)
             except OSError as error:
                 if not is_read_only(error):
                     raise
@@ -96,18 +96,18 @@ class MaskStore:
                 'current',
                 logging.WARNING,
             )
-        return self._add(self.spare, picture, masks)
+        return self._add(self.spare, image, masks)
 
-    def _add(self, folder: Path, picture: str, masks: Mapping[Box, np.ndarray]) -> None:
+    def _add(self, folder: Path, image: str, masks: Mapping[Box, np.ndarray]) -> None:
         note = folder / 'fingerprint.txt'
         if not note.exists():
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / '.lock'):
                 write_atomically(note, f'{self.fingerprint}\n'.encode())
-        path = self._path(folder, picture)
+        path = self._path(folder, image)
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent / '.lock'):
-            entries = self._read(picture)
+            entries = self._read(image)
             entries.update({box: _encode(mask) for box, mask in masks.items()})
             sizes, windows, parts = zip(*entries.values())
             buffer = io.BytesIO()
@@ -121,10 +121,10 @@ class MaskStore:
             )
             write_atomically(path, buffer.getbuffer())
 
-    def _read(self, picture: str) -> dict[Box, _Entry]:
+    def _read(self, image: str) -> dict[Box, _Entry]:
         return {
-            **_read_file(self._path(self.spare, picture)),
-            **_read_file(self._path(self.folder, picture)),
+            **_read_file(self._path(self.spare, image)),
+            **_read_file(self._path(self.folder, image)),
         }
 
 

@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import check_text, shown
 from projects.common.files.image_reader import read_any_image
-from projects.common.files.pictures import naming_broken_picture
+from projects.common.files.images import naming_broken_image
 
 from .classes import report_absent_classes
 
@@ -88,7 +88,7 @@ class BaseTagDataset(BaseDataset):
             )
         entries = [(name, img_id, list(tags)) for name, img_id, tags in self.iter_tags()]
         if not entries:
-            raise InputError(f'{self.ann_file}: names no pictures')
+            raise InputError(f'{self.ann_file}: names no images')
         if self._metainfo.get('classes') is None:
             self._metainfo['classes'] = self.default_classes([tags for _, _, tags in entries])
         for tag in {tag for _, _, tags in entries for tag in tags}:
@@ -121,7 +121,7 @@ class BaseTagDataset(BaseDataset):
         report_absent_classes(self.ann_file, number, present)
         if empty := sum(not sample['tags'] for sample in samples):
             print_log(
-                f'{self.ann_file}: {empty} of {len(samples)} pictures have no tag',
+                f'{self.ann_file}: {empty} of {len(samples)} images have no tag',
                 'current',
                 logging.WARNING,
             )
@@ -141,7 +141,7 @@ class BaseTagDataset(BaseDataset):
         paths = [os.path.join(folder, each) for each in (name, name.strip())]
         found = next((path for path in paths if os.path.isfile(path)), None)
         if found is None:
-            raise FileNotFoundError(f'{self.ann_file}: picture {paths[0]!r} does not exist')
+            raise FileNotFoundError(f'{self.ann_file}: image {paths[0]!r} does not exist')
         return found
 
     def _require(self, path: Path) -> None:
@@ -164,7 +164,7 @@ class BaseTagDataset(BaseDataset):
         Raises:
             ValueError: The image is broken; the message contains its path.
         """
-        with naming_broken_picture(self.get_data_info(idx)['img_path']):
+        with naming_broken_image(self.get_data_info(idx)['img_path']):
             return super().prepare_data(idx)
 
     def get_cat_ids(self, idx: int) -> list[int]:

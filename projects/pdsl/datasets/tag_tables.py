@@ -116,9 +116,9 @@ class _Table:
         merged: dict[str, list[str]] = {}
         for where, name, tags in self.rows:
             if not Path(name.strip()).name:
-                raise InputError(f'{where}: picture {shown(name)}, expected the name of a file')
+                raise InputError(f'{where}: image {shown(name)}, expected the name of a file')
             if name in merged and not (is_long and tags):
-                raise InputError(f'{where}: picture {shown(name)} comes twice')
+                raise InputError(f'{where}: image {shown(name)} comes twice')
             merged.setdefault(name, []).extend(tags)
         return merged
 

@@ -130,10 +130,10 @@ class VOCInstanceDataset(VOCDataset):
         path = Path(self.sub_data_root) / str(self.mask_subdir) / f'{name}.png'
         if not path.is_file():  # of the base name, for image sets with folders
             path = path.with_name(os.path.basename(path))
-        with Image.open(path) as picture:
-            values = np.asarray(picture)
+        with Image.open(path) as image:
+            values = np.asarray(image)
         if values.shape != shape:
-            raise InputError(f'{path}: {values.shape} pixels, its picture has {shape}')
+            raise InputError(f'{path}: {values.shape} pixels, its image has {shape}')
         known = (values <= count) | (values == 255)
         if not known.all():
             raise InputError(

@@ -8,13 +8,13 @@ from xml.etree import ElementTree
 
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import read_xml, shown
-from projects.common.files.pictures import PICTURE_SUFFIXES
+from projects.common.files.images import IMAGE_SUFFIXES
 
 from ..image_sets import read_image_names
 
 __all__ = ['ImageFinder', 'read_image_set', 'read_objects']
 
-_SUFFIX = '(' + '|'.join(map(re.escape, PICTURE_SUFFIXES)) + ')'
+_SUFFIX = '(' + '|'.join(map(re.escape, IMAGE_SUFFIXES)) + ')'
 # Lists for semantic segmentation: '/JPEGImages/2007_000032.jpg /SegmentationClass/2007_000032.png'
 _PAIR = re.compile(rf'(\S+{_SUFFIX})\s+\S+{_SUFFIX}', re.IGNORECASE)
 
@@ -92,7 +92,7 @@ class ImageFinder:
             path = os.path.join(self.folder, parent)
             for name in sorted(os.listdir(path)) if os.path.isdir(path) else ():
                 stem, suffix = os.path.splitext(name)
-                if suffix.lower() in PICTURE_SUFFIXES:
+                if suffix.lower() in IMAGE_SUFFIXES:
                     files.setdefault(stem, []).append(name)
             self._files[parent] = files
         return self._files[parent]

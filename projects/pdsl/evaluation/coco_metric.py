@@ -15,6 +15,8 @@ from mmengine.logging import print_log
 from mmengine.registry import METRICS
 from pycocotools import mask as coco_mask
 
+from projects.common.errors import InputError
+
 from ..datasets.coco_files import COCOFile, check_mask
 
 __all__ = ['InstanceCocoMetric']
@@ -79,18 +81,31 @@ class InstanceCocoMetric(CocoMetric):
         """
         first = len(self.results)
         super().process(data_batch, data_samples)
-        for sample, (gt, _) in zip(data_samples, self.results[first:]):
+        for (gt, _), sample in zip(self.results[first:], data_samples, strict=True):
+            gt['img_path'] = sample.get('img_path')
             for ann in gt.get('anns', ()) if 'segm' in self.metrics else ():
-                check_mask(ann.get('mask'), f'an object of {sample.get("img_path", gt["img_id"])}')
+                check_mask(ann.get('mask'), f'an object of {gt["img_path"] or gt["img_id"]}')
         if self.use_ignored:
             for gt, _ in self.results[first:]:
                 if 'anns' in gt:
                     gt['anns'] = [dict(ann, ignore_flag=0) for ann in gt['anns']]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Compute mmdet's metrics, and AP at the further IoU thresholds."""
+        """Compute mmdet's metrics, and AP at the further IoU thresholds.
+
+        Raises:
+            ValueError: Two images have one id, so that their objects would be mixed up.
+        """
+        paths: dict = {}
+        for gt, _ in results:
+            path = gt.get('img_path')
+            if paths.setdefault(gt['img_id'], path) != path:
+                raise InputError(
+                    f'InstanceCocoMetric: {paths[gt["img_id"]]} and {path} have one img_id, '
+                    f'{gt["img_id"]!r}; test the data sets one after the other'
+                )
         found = OrderedDict(self._compute(results))
-        standard = self.iou_thrs, self.metric_items, self.classwise
+        standard = self.iou_thrs, self.metric_items, self.classwise  # type: ignore[has-type]
         self.metric_items, self.classwise = ['mAP'], False  # mmdet's table needs its thresholds
         for threshold in self.extra_iou_thrs if found else ():
             self.iou_thrs = np.array([threshold])

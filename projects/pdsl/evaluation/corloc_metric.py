@@ -104,6 +104,6 @@ class CorLocMetric(BaseMetric):
             if hits:
                 metrics[f'corloc/{name}'] = 100 * float(np.mean(hits))
         if not metrics:
-            raise InputError('CorLocMetric: no picture has an object of the classes')
+            raise InputError('CorLocMetric: no image has an object of the classes')
         mean = float(np.mean(list(metrics.values())))
         return dict(corloc=mean, **(metrics if self.classwise else {}))

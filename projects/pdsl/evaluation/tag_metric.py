@@ -84,7 +84,7 @@ class TagMetric(BaseMetric):
         ]
         if not precisions:
             print_log(
-                'TagMetric: no class is in some pictures and not in others; tag_map is NaN',
+                'TagMetric: no class is in some images and not in others; tag_map is NaN',
                 'current',
                 logging.WARNING,
             )

@@ -3,7 +3,7 @@
 from .formats import FORMATS, open_proposals, read_proposals, write_detectron2, write_mmdet
 from .generate import generate_proposals
 from .identity import ImageIdentity
-from .pictures import list_pictures, map_unordered, of_this_rank
+from .images import list_images, map_unordered, of_this_rank
 from .selective_search import selective_search
 from .store import ProposalStore, tidy, write_store
 
@@ -12,7 +12,7 @@ __all__ = [
     'ImageIdentity',
     'ProposalStore',
     'generate_proposals',
-    'list_pictures',
+    'list_images',
     'map_unordered',
     'of_this_rank',
     'open_proposals',

@@ -231,9 +231,9 @@ def _read_selective_search(path: Path, names: Sequence[str] | None) -> Iterator[
             )
         names = own
     if names is None:
-        raise InputError(f'{path}: the file names no pictures; give the image set it was made for')
+        raise InputError(f'{path}: the file names no images; give the image set it was made for')
     if len(names) != len(cells):
-        raise InputError(f'{path}: proposals of {len(cells)} pictures, image set of {len(names)}')
+        raise InputError(f'{path}: proposals of {len(cells)} images, image set of {len(names)}')
     for name, boxes in zip(names, cells):
         where = f'{path}, {shown(name)}'
         yield str(name), *_numbers(where, _from_matlab(where, boxes), None)

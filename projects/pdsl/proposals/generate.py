@@ -20,7 +20,7 @@ from projects.common.files.atomic import locked, write_atomically
 from projects.common.files.image_reader import read_image
 
 from .identity import ImageIdentity, file_checksum
-from .pictures import map_unordered, of_this_rank
+from .images import map_unordered, of_this_rank
 from .selective_search import selective_search
 from .store import ProposalStore, write_store
 
@@ -37,7 +37,7 @@ def generate_proposals(
     max_side: int | None = None,
     workers: int = 1,
     skip_damaged: bool = False,
-    on_picture: Callable[[], object] | None = None,
+    on_image: Callable[[], object] | None = None,
 ) -> ProposalStore | None:
     """Generate a :class:`ProposalStore` for images.
 
@@ -56,7 +56,7 @@ def generate_proposals(
         workers: Number of worker processes.
         skip_damaged: Leave images that cannot be read out of the store, with a warning, instead of
             raising an error after all others are done.
-        on_picture: Called after each image of this process, including images of an earlier call.
+        on_image: Called after each image of this process, including images of an earlier call.
 
     Returns:
         The store, or None while other processes are still running.
@@ -92,18 +92,18 @@ def generate_proposals(
     mine = of_this_rank(list(pictures))
     missing = [name for name in mine if not _part(parts, name).is_file()]
     for _ in range(len(mine) - len(missing)):
-        if on_picture:
-            on_picture()
+        if on_image:
+            on_image()
     tasks = [(pictures[name], _part(parts, name)) for name in missing]
     for _ in map_unordered(partial(_search, options=options), tasks, workers):
-        if on_picture:
-            on_picture()
+        if on_image:
+            on_image()
     done = [name for name in pictures if _part(parts, name).is_file()]
     notes = [_damaged(_part(parts, name)) for name in set(pictures).difference(done)]
     damaged = sorted(note.read_text() for note in notes if note.is_file())
     if damaged and not skip_damaged:
         raise InputError(
-            f'{damaged[0]} ({len(damaged)} pictures cannot be read, the others are done or under '
+            f'{damaged[0]} ({len(damaged)} images cannot be read, the others are done or under '
             'way; mend them and run the same command again, or leave them out with skip_damaged)'
         )
     if len(damaged) < len(notes):  # other processes are at work
@@ -145,7 +145,7 @@ def _unchanged(
     missing = list(set(pictures).difference(store.names))
     if missing and not skip_damaged:
         raise InputError(
-            f'{store.folder}: {len(missing)} pictures that could not be read were left out, such '
+            f'{store.folder}: {len(missing)} images that could not be read were left out, such '
             f'as {missing[0]!r}; give a new folder, or leave them out again with skip_damaged'
         )
     for name, known in store.images.items():

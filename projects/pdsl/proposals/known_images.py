@@ -16,7 +16,7 @@ from .identity import (
     upright_size,
     without_suffix,
 )
-from .pictures import list_pictures
+from .images import list_images
 
 __all__ = ['identify_in_folder', 'identify_in_json']
 
@@ -64,7 +64,7 @@ def identify_in_folder(folder: Path, keys: str | None) -> Callable[[str], ImageI
             f'{folder}: a folder of images does not say their ids; give the COCO json that does'
         )
     find = _finder(
-        {os.path.relpath(path, folder): path for path in list_pictures(folder).values()}, keys
+        {os.path.relpath(path, folder): path for path in list_images(folder).values()}, keys
     )
 
     def identify(name: str) -> ImageIdentity | None:

@@ -10,8 +10,8 @@ from projects.common.errors import InputError
 from projects.common.files.annotation_files import by_id, read_json
 
 from .identity import without_suffix
+from .images import list_images
 from .known_images import _finder
-from .pictures import list_pictures
 
 __all__ = ['mmdet_keys']
 
@@ -33,17 +33,15 @@ def mmdet_keys(
         InputError: The names are ids, and no json says whose. The function raises it if it finds no
             file of a name, or does not know its folder.
     """
+    find: Callable[[str], str | None]
     if images is None:
-
-        def find(name: str) -> str | None:
-            return name if without_suffix(name) != name else None
-
+        find = _named_file
     elif images.is_dir():
         if keys == 'ids':
             raise InputError(
                 f'{images}: a folder of images does not say their ids; give the COCO json that does'
             )
-        paths = list_pictures(images).values()
+        paths = list_images(images).values()
         find = _finder(
             {os.path.relpath(path, images): os.path.abspath(path) for path in paths}, keys
         )
@@ -71,3 +69,8 @@ def mmdet_keys(
         return os.path.join(parent, os.path.basename(path))
 
     return key_of
+
+
+def _named_file(name: str) -> str | None:
+    """Return a name if it is that of a file, with a suffix."""
+    return name if without_suffix(name) != name else None

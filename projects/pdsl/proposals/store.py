@@ -283,7 +283,7 @@ def write_store(
     all_boxes, all_scores, ends = [], [], [0]
     for name, boxes, scores in proposals:
         if name in identities:
-            raise InputError(f'{folder}: two pictures are called {name!r}')
+            raise InputError(f'{folder}: two images are called {name!r}')
         identities[name] = known = identify(name)
         try:
             boxes, scores = tidy(boxes, scores, max_proposals)

@@ -1,11 +1,12 @@
 """Grounding datasets in several annotation formats, and their augmentations."""
 
-from .base import BaseGroundingDataset
+from .checks import Invalid
+from .dataset import GroundingDataset
 from .flickr30k_entities import Flickr30kEntitiesDataset
 from .json_lines import JSONLinesGroundingDataset
 from .mixed import MixedGroundingDataset
 from .refer import ReferGroundingDataset
-from .samplers import SameImageSampler
+from .reference import Reference, Sentence, Target
 from .seqtr import SeqTRGroundingDataset
 from .transforms import (
     GroundingResize,
@@ -17,17 +18,20 @@ from .transvg import TransVGGroundingDataset
 from .visual_genome import VisualGenomeRegionDataset
 
 __all__ = [
-    'BaseGroundingDataset',
     'Flickr30kEntitiesDataset',
+    'GroundingDataset',
     'GroundingResize',
+    'Invalid',
     'JSONLinesGroundingDataset',
     'LoadGroundingAnnotations',
     'MixedGroundingDataset',
     'RandomFlipWithWords',
     'RandomSafeCrop',
+    'Reference',
     'ReferGroundingDataset',
-    'SameImageSampler',
+    'Sentence',
     'SeqTRGroundingDataset',
+    'Target',
     'TransVGGroundingDataset',
     'VisualGenomeRegionDataset',
 ]

@@ -1,59 +1,32 @@
-"""Reading of grounding data in any supported format, split by split."""
+"""The formats of grounding data, and reading them split by split for the converter."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from mmengine.registry import DATASETS
 
 from projects.common.errors import InputError
-from projects.common.files.unpickle import load_pickle
 
-from .base import BaseGroundingDataset
-from .image_identity import ImageKey
-from .json_lines import read_mask_file
-from .seqtr import load_seqtr
+from .dataset import GroundingDataset
+from .flickr30k_entities import Flickr30kEntitiesDataset
+from .json_lines import read_json_lines
+from .masks import read_mask_file
+from .refer import ReferGroundingDataset, load_refs
+from .reference import Reference
+from .seqtr import SeqTRGroundingDataset, load_seqtr
 from .transvg import TransVGGroundingDataset
-from .writers import META_FIELDS
+from .visual_genome import VisualGenomeRegionDataset
+from .writers import write_json_lines, write_refer, write_seqtr
 
-__all__ = ['FORMATS', 'find_format', 'find_refs', 'iter_splits', 'read_references']
+__all__ = ['FORMATS', 'Format', 'find_format', 'find_refs', 'iter_splits', 'read_references']
 
-FORMATS = ('refer', 'transvg', 'seqtr', 'jsonl', 'flickr30k', 'vg')
-
-
-def find_format(path: Path) -> str:
-    """Detect the format of a file or directory from its file names.
-
-    Raises:
-        FileNotFoundError: If the path does not exist.
-        ValueError: If the path matches no known format.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f'{path}: no such file or folder')
-    if path.is_file():
-        by_suffix = {'.pth': 'transvg', '.json': 'seqtr', '.jsonl': 'jsonl'}
-        if path.suffix in by_suffix:
-            return by_suffix[path.suffix]
-    elif list(path.glob('refs(*).p')):
-        return 'refer'
-    elif (path / 'Annotations').is_dir() and (path / 'Sentences').is_dir():
-        return 'flickr30k'
-    elif (path / 'region_descriptions.json').is_file():
-        return 'vg'
-    elif list(path.glob('*.pth')):
-        return 'transvg'
-    elif list(path.glob('*.jsonl')):
-        return 'jsonl'
-    elif (path / 'instances.json').is_file():
-        return 'seqtr'
-    raise InputError(
-        f'{path}: found no refs(*).p, *.pth, *.jsonl, instances.json, region_descriptions.json, or '
-        'Annotations/ with Sentences/; say --from'
-    )
+Splits = Iterator[tuple[str, dict]]
+"""Split names, and the arguments of a dataset that reads the split."""
 
 
 def find_refs(folder: Path, by: str | None) -> Path:
@@ -73,6 +46,113 @@ def find_refs(folder: Path, by: str | None) -> Path:
     return folder / found[0]
 
 
+def _refer_splits(path: Path, by: str | None = None, trust_pickle: bool = False) -> Splits:
+    split_file = str(find_refs(path, by))
+    cfg = dict(ann_file=str(path / 'instances.json'), split_file=split_file)
+    refs = load_refs(split_file, trust_pickle)
+    for split in dict.fromkeys(str(ref.get('split')) for ref in refs):
+        yield split, dict(cfg, split=split, trust_pickle=trust_pickle)
+
+
+def _transvg_splits(path: Path, by: str | None = None, trust_pickle: bool = False) -> Splits:
+    for file in [path] if path.is_file() else sorted(path.glob('*.pth')):
+        yield file.stem.rsplit('_', 1)[-1], dict(ann_file=str(file), trust_pickle=trust_pickle)
+
+
+def _seqtr_splits(path: Path, **kwargs) -> Splits:
+    file = path if path.is_file() else path / 'instances.json'
+    for split in load_seqtr(file):
+        yield split, dict(ann_file=str(file), split=split)
+
+
+def _json_lines_splits(path: Path, **kwargs) -> Splits:
+    for file in [path] if path.is_file() else sorted(path.glob('*.jsonl')):
+        # The data root is where the mask images are.
+        yield file.stem, dict(data_root=str(file.parent.absolute()), ann_file=file.name)
+
+
+def _flickr30k_splits(path: Path, **kwargs) -> Splits:
+    for split in ('train', 'val', 'test'):
+        if (path / f'{split}.txt').is_file():
+            yield split, dict(ann_file=str(path / f'{split}.txt'))
+
+
+def _vg_splits(path: Path, **kwargs) -> Splits:
+    files = dict(ann_file='region_descriptions.json', vg_image_data='image_data.json')
+    yield 'train', {field: str(path / name) for field, name in files.items()}
+
+
+def _entry(reference: Reference) -> Any:
+    return reference.file, reference.entry
+
+
+def _ref_id(reference: Reference) -> Any:
+    return reference.image, reference.ref_id
+
+
+def _box(reference: Reference) -> Any:
+    return reference.image, reference.target.ann_id, tuple(reference.target.box_xyxy())
+
+
+class Format(NamedTuple):
+    """Describe how to read a format and, if it can be written, how to write it.
+
+    Args:
+        dataset: Creates the dataset of a split.
+        splits: Yields the splits of a file or directory.
+        holds: Patterns of the files by which a directory is recognized.
+        suffix: Suffix by which a file is recognized.
+        write: Writes references by split to the files that :func:`output_files` names.
+        object_of: Returns what all entries about one object share.
+    """
+
+    dataset: Callable[..., GroundingDataset]
+    splits: Callable[..., Splits]
+    holds: tuple[str, ...]
+    suffix: str | None = None
+    write: Callable[[dict[str, list[Reference]], list[Path]], None] | None = None
+    object_of: Callable[[Reference], Any] = _entry
+
+
+_json_lines = partial(GroundingDataset, reader=partial(read_json_lines, restore_ids=True))
+FORMATS = {
+    'refer': Format(ReferGroundingDataset, _refer_splits, ('refs(*).p',), write=write_refer),
+    'flickr30k': Format(
+        Flickr30kEntitiesDataset, _flickr30k_splits, ('Annotations/*', 'Sentences/*')
+    ),
+    'vg': Format(VisualGenomeRegionDataset, _vg_splits, ('region_descriptions.json',)),
+    'transvg': Format(TransVGGroundingDataset, _transvg_splits, ('*.pth',), '.pth', object_of=_box),
+    'jsonl': Format(
+        _json_lines, _json_lines_splits, ('*.jsonl',), '.jsonl', write_json_lines, _ref_id
+    ),
+    'seqtr': Format(
+        SeqTRGroundingDataset, _seqtr_splits, ('instances.json',), '.json', write_seqtr
+    ),
+}
+"""The formats, in the order in which they are looked for."""
+
+
+def find_format(path: Path) -> str:
+    """Detect the format of a file or directory from its file names.
+
+    Raises:
+        FileNotFoundError: If the path does not exist.
+        ValueError: If the path matches no known format.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f'{path}: no such file or folder')
+    for name, kind in FORMATS.items():
+        if path.is_file():
+            if path.suffix == kind.suffix:
+                return name
+        elif all(any(path.glob(pattern)) for pattern in kind.holds):
+            return name
+    raise InputError(
+        f'{path}: found no refs(*).p, *.pth, *.jsonl, instances.json, region_descriptions.json, or '
+        'Annotations/ with Sentences/; say --from'
+    )
+
+
 def iter_splits(
     path: Path,
     kind: str,
@@ -82,7 +162,7 @@ def iter_splits(
     check_images: bool = True,
     trust_pickle: bool = False,
     **options: Any,
-) -> Iterator[tuple[str, BaseGroundingDataset]]:
+) -> Iterator[tuple[str, GroundingDataset]]:
     """Yield each split of a source with its dataset, which is not loaded yet.
 
     Args:
@@ -97,160 +177,56 @@ def iter_splits(
     Raises:
         ValueError: If there is nothing to read.
     """
-    base = dict(
-        data_prefix=dict(img=os.path.abspath(images or '.')),
-        check_images=check_images and images is not None,
-        trust_pickle=trust_pickle,
-        lazy_init=True,
-        **options,
-    )
-    configs = list(_split_configs(path, kind, by, trust_pickle))
-    if not configs:
+    options['data_prefix'] = dict(img=os.path.abspath(images or '.'))
+    options['check_images'] = check_images and images is not None
+    splits = list(FORMATS[kind].splits(path, by=by, trust_pickle=trust_pickle))
+    if not splits:
         raise InputError(f'{path}: nothing of the format {kind!r} found')
-    for split, cfg in configs:
-        yield split, DATASETS.build({**base, **cfg})
+    for split, cfg in splits:
+        yield split, FORMATS[kind].dataset(lazy_init=True, **options, **cfg)
 
 
-def _split_configs(
-    path: Path, kind: str, by: str | None, trust_pickle: bool
-) -> Iterator[tuple[str, dict]]:
-    if kind == 'refer':
-        split_file = find_refs(path, by)
-        refs = load_pickle(split_file, trust=trust_pickle)
-        if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
-            raise InputError(f'{split_file}: expected a pickled list of references (dicts)')
-        for split in dict.fromkeys(str(ref.get('split')) for ref in refs):
-            yield (
-                split,
-                dict(
-                    type='ReferGroundingDataset',
-                    ann_file=str(path / 'instances.json'),
-                    split_file=str(split_file),
-                    split=split,
-                ),
-            )
-    elif kind == 'transvg':
-        for file in [path] if path.is_file() else sorted(path.glob('*.pth')):
-            split = file.stem.rsplit('_', 1)[-1]
-            yield split, dict(type='TransVGGroundingDataset', ann_file=str(file))
-    elif kind == 'seqtr':
-        file = path if path.is_file() else path / 'instances.json'
-        for split in load_seqtr(file):
-            yield split, dict(type='SeqTRGroundingDataset', ann_file=str(file), split=split)
-    elif kind == 'jsonl':
-        for file in [path] if path.is_file() else sorted(path.glob('*.jsonl')):
-            cfg = dict(data_root=str(file.parent.absolute()), ann_file=file.name)  # for mask files
-            yield file.stem, dict(type='JSONLinesGroundingDataset', **cfg)
-    elif kind == 'flickr30k':
-        for split in ('train', 'val', 'test'):
-            if (path / f'{split}.txt').is_file():
-                cfg = dict(ann_file=str(path / f'{split}.txt'))
-                yield split, dict(type='Flickr30kEntitiesDataset', **cfg)
-    else:
-        yield (
-            'train',
-            dict(
-                type='VisualGenomeRegionDataset',
-                ann_file=str(path / 'region_descriptions.json'),
-                vg_image_data=str(path / 'image_data.json'),
-            ),
-        )
-
-
-def read_references(dataset: BaseGroundingDataset, need_sizes: bool = False) -> list[dict]:
+def read_references(
+    dataset: GroundingDataset, kind: str, need_sizes: bool = False
+) -> list[Reference]:
     """Read the valid references of a split, merging the sentences about one object.
 
     Args:
         dataset: The dataset, which need not be loaded.
+        kind: Its format.
         need_sizes: Read image sizes that are not annotated.
 
     Returns:
-        Dicts with ``img_name``, ``image_id``, ``width``, ``height``, ``ref_id``, ``ann_id``,
-        ``box`` (XYXY), ``box_xywh``, ``mask`` (polygons, RLE or None), ``category``,
-        ``category_id``, ``iscrowd``, ``source`` and ``sentences`` (``text``, ``sent_id``,
-        ``kind``).
+        References without mask images and with ``source`` and ``image_id`` of the collection of
+        the image, which are None if they are unknown.
 
     Raises:
         ValueError: If a size is needed and there are no images to read it from, or a reference is
             invalid and the dataset does not skip invalid ones.
     """
-    merged: dict[Any, dict] = {}
-    for raw, samples in dataset.valid_references(read_sizes=need_sizes and dataset.check_images):
-        if not samples:  # every sentence is empty
-            continue
-        reference = _complete(raw, samples, dataset.image_keys[samples[0]['img_path']][0])
-        if need_sizes and reference['height'] is None:
+    merged: dict[Any, Reference] = {}
+    for reference in dataset.valid_references(read_sizes=need_sizes and dataset.check_images):
+        if need_sizes and reference.height is None:
             raise InputError(
-                f'{raw["where"]}: the size of the picture is not annotated, and the format to '
-                'write needs it; say --images to read it from there'
+                f'{reference.file}: {reference.entry}: the size of the image is not annotated, and '
+                'the format to write needs it; say --images to read it from there'
             )
-        first = merged.setdefault(_identity(dataset, reference, raw), reference)
+        _complete(reference)
+        first = merged.setdefault(FORMATS[kind].object_of(reference), reference)
         if first is not reference:
-            first['sentences'] += reference['sentences']
-            first['sentences'].sort(key=lambda sentence: sentence['sent_id'])
+            first.sentences += reference.sentences
+            first.sentences.sort(key=lambda sentence: sentence.sent_id)
     return list(merged.values())
 
 
-def _complete(raw: dict, samples: list[dict], image_key: ImageKey) -> dict:
-    first = samples[0]
-    mask = first['instances'][0].get('mask')
+def _complete(reference: Reference) -> None:
+    """Read a mask image, and name the collection of the image and its id there."""
+    mask = reference.target.mask
     if isinstance(mask, str):
-        mask = read_mask_file(mask)
-    collection, image_id = image_key if image_key[0] != 'file' else (None, None)
-    if isinstance(raw['img_id'], (int, np.integer)):
-        image_id = raw['img_id']
-    reference = dict(
-        img_name=raw['img_name'],
-        image_id=image_id,
-        width=raw.get('width'),
-        height=raw.get('height'),
-        ref_id=raw['ref_id'],
-        ann_id=raw['ann_id'],
-        mask=mask,
-        category=raw.get('category'),
-        category_id=raw.get('category_id'),
-        iscrowd=int(bool(raw.get('iscrowd'))),
-        source=collection,
-    )
-    kept = _kept(raw)
-    reference.update({key: kept[key] for key in META_FIELDS if key in kept})
-    given = [sentence['sent_id'] for sentence in raw['sentences']]
-    sent_ids = dict(zip(given, kept.get('sent_ids', given)))
-    reference['sentences'] = [
-        dict(text=sample['text'], sent_id=sent_ids[sample['sent_id']], kind=sample['kind'])
-        for sample in samples
-    ]
-    # Keep the annotated format, because x + w - x is not always w in floating point.
-    if 'box_xywh' in raw:
-        x, y, w, h = (float(value) for value in raw['box_xywh'])
-        reference.update(box=[x, y, x + w, y + h], box_xywh=[x, y, w, h])
-    else:
-        box = raw.get('box')
-        x1, y1, x2, y2 = map(float, first['instances'][0]['bbox'] if box is None else box)
-        box_xywh = [x1, y1, round(x2 - x1, 9), round(y2 - y1, 9)]
-        reference.update(box=[x1, y1, x2, y2], box_xywh=box_xywh)
-    return reference
-
-
-def _kept(raw: dict) -> dict:
-    """Return the fields that :func:`write_json_lines` kept under ``meta.refer``, if valid."""
-    meta = raw.get('meta')
-    kept = meta.get('refer') if isinstance(meta, dict) else None
-    if not isinstance(kept, dict):
-        return {}
-    sent_ids = kept.get('sent_ids')
-    is_ours = (
-        isinstance(sent_ids, list)
-        and len(sent_ids) == len(raw['sentences'])
-        and all(isinstance(number, int) for number in sent_ids)
-    )
-    return kept if is_ours else {}
-
-
-def _identity(dataset: BaseGroundingDataset, reference: dict, raw: dict) -> Any:
-    """Return a key that all entries about one object share, even with one entry per sentence."""
-    if isinstance(dataset, TransVGGroundingDataset):
-        return reference['img_name'], reference['ann_id'], tuple(reference['box'])
-    if 'ref_id' in _kept(raw):
-        return reference['img_name'], reference['ref_id']
-    return raw['where']
+        reference.target.mask = read_mask_file(mask)
+    collection, image_id = reference.image_keys[0]
+    if collection == 'file':
+        collection = image_id = None
+    reference.source = collection
+    if not isinstance(reference.image_id, (int, np.integer)):
+        reference.image_id = image_id

@@ -5,28 +5,28 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from xml.etree.ElementTree import Element
 
 from mmengine.logging import print_log
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, FUNCTIONS
 
-from projects.common.errors import InputError
-from projects.common.files.annotation_files import (
-    read_text,
-    read_xml,
-    shown,
-)
+from projects.common.files.annotation_files import read_text, read_xml, shown
 
-from .base import BaseGroundingDataset
+from .checks import Invalid
+from .dataset import GroundingDataset
+from .reference import Reference, Sentence, Target
 
-__all__ = ['Flickr30kEntitiesDataset']
+__all__ = ['Flickr30kEntitiesDataset', 'read_flickr30k_entities']
 
 _PHRASE = re.compile(r'\[/EN#(\d{1,18})((?:/\w+)+) ([^\]]+)\]')
 
 
-@DATASETS.register_module()
-class Flickr30kEntitiesDataset(BaseGroundingDataset):
-    """Load noun phrases of the Flickr30K captions with the boxes of the objects they name.
+@FUNCTIONS.register_module()
+def read_flickr30k_entities(
+    files: Mapping[str, str], split: str | None = None
+) -> Iterator[Reference | Invalid]:
+    """Read noun phrases of the Flickr30K captions with the boxes of the objects they name.
 
     ::
 
@@ -46,9 +46,83 @@ class Flickr30kEntitiesDataset(BaseGroundingDataset):
     converted to edges here.
 
     Args:
-        ann_file: The list of images of a split, relative to ``data_root``. The directories
-            ``Sentences`` and ``Annotations`` must be next to it.
-        kwargs: Arguments of :class:`BaseGroundingDataset`.
+        files: ``ann_file`` is the list of images of a split. The directories ``Sentences`` and
+            ``Annotations`` must be next to it.
+        split: Not used; each list is one split.
+
+    Raises:
+        FileNotFoundError: If an image of the list has no captions or no boxes.
+    """
+    ann_file = files['ann_file']
+    without_box = 0
+    for name in read_text(ann_file).split():
+        boxes_file, captions_file = (
+            os.path.join(os.path.dirname(ann_file), *path)
+            for path in (('Annotations', f'{name}.xml'), ('Sentences', f'{name}.txt'))
+        )
+        for file in (boxes_file, captions_file):
+            if not os.path.isfile(file):
+                raise FileNotFoundError(f'{ann_file}: {shown(file, 200)} does not exist')
+        root = read_xml(boxes_file)
+        try:
+            width, height, boxes = _parse_boxes(root)
+        except (TypeError, ValueError) as error:
+            expected = 'an annotation of Flickr30K Entities (size, objects with name and bndbox)'
+            yield Invalid('annotation', expected, str(error), file=boxes_file)
+            continue
+        for number, (kind, texts) in _read_phrases(captions_file).items():
+            if number not in boxes:
+                without_box += len(texts)
+                continue
+            x1, y1, x2, y2 = zip(*boxes[number])
+            yield Reference(
+                file=boxes_file,
+                entry=f'object {number}',
+                image=f'{name}.jpg',
+                sentences=[Sentence(text, kind=kind) for text in texts],
+                targets=[Target([min(x1), min(y1), max(x2), max(y2)], ann_id=number)],
+                image_id=int(name) if name.isdecimal() else name,
+                height=height,
+                width=width,
+            )
+    if without_box:
+        print_log(
+            f'{ann_file}: {without_box} phrases have no box and are no samples',
+            'current',
+            logging.INFO,
+        )
+
+
+def _parse_boxes(root: Element) -> tuple[int, int, dict[int, list[list[float]]]]:
+    """Return the width and height of the image and the boxes (XYXY) of each id."""
+    boxes: dict[int, list[list[float]]] = {}
+    width, height = (int(root.findtext(f'size/{key}', '')) for key in ('width', 'height'))
+    for item in root.iterfind('object'):
+        box = item.find('bndbox')
+        if box is None:
+            continue
+        x1, y1, x2, y2 = (float(box.findtext(key, '')) for key in ('xmin', 'ymin', 'xmax', 'ymax'))
+        for name in item.iterfind('name'):
+            boxes.setdefault(int(name.text or ''), []).append([x1 - 1, y1 - 1, x2, y2])
+    return width, height, boxes
+
+
+def _read_phrases(path: str) -> dict[int, tuple[str, list[str]]]:
+    """Read the type and the phrases of each id, in the order of the captions."""
+    phrases: dict[int, tuple[str, list[str]]] = {}
+    for number, types, text in _PHRASE.findall(read_text(path)):
+        kind = types.split('/')[1]
+        phrases.setdefault(int(number), (kind, []))[1].append(text)
+    return phrases
+
+
+@DATASETS.register_module()
+class Flickr30kEntitiesDataset(GroundingDataset):
+    """Load Flickr30K Entities, which :func:`read_flickr30k_entities` describes.
+
+    Args:
+        ann_file: The list of images of a split, relative to ``data_root``.
+        kwargs: Arguments of :class:`GroundingDataset`.
 
     Raises:
         FileNotFoundError: If an image of the list has no captions or no boxes.
@@ -57,77 +131,5 @@ class Flickr30kEntitiesDataset(BaseGroundingDataset):
 
     IMAGE_SOURCE = 'flickr'
 
-    def iter_references(self) -> Iterator[dict]:
-        """Yield one reference per annotated object of an image."""
-        folder = os.path.dirname(self.ann_file)
-        names = read_text(self.ann_file).split()
-        ref_id = sent_id = without_box = 0
-        for name in names:
-            path = os.path.join(folder, 'Annotations', f'{name}.xml')
-            sentences = os.path.join(folder, 'Sentences', f'{name}.txt')
-            for file in (path, sentences):
-                if not os.path.isfile(file):
-                    raise FileNotFoundError(f'{self.ann_file}: {shown(file, 200)} does not exist')
-            width, height, boxes = self._read_boxes(path)
-            phrases = self._read_phrases(sentences)
-            for chain, (kind, texts) in phrases.items():
-                if chain not in boxes:
-                    without_box += len(texts)
-                    continue
-                x1, y1, x2, y2 = zip(*boxes[chain])
-                yield dict(
-                    where=f'{path}: object {chain}',
-                    img_name=f'{name}.jpg',
-                    img_id=int(name) if name.isdecimal() else name,
-                    height=height,
-                    width=width,
-                    ref_id=ref_id,
-                    ann_id=chain,
-                    box=[min(x1), min(y1), max(x2), max(y2)],
-                    sentences=[
-                        dict(text=text, sent_id=sent_id + i, kind=kind)
-                        for i, text in enumerate(texts)
-                    ],
-                )
-                ref_id += 1
-                sent_id += len(texts)
-        if without_box:
-            print_log(
-                f'{type(self).__name__}: {self.ann_file}: {without_box} phrases have no box and '
-                'are no samples',
-                'current',
-                logging.INFO,
-            )
-
-    @staticmethod
-    def _read_boxes(path: str) -> tuple[int, int, dict[int, list[list[float]]]]:
-        """Read the width and height of the image and the boxes (XYXY) of each id."""
-        boxes: dict[int, list[list[float]]] = {}
-        root = read_xml(path)
-        try:
-            width, height = (int(root.findtext(f'size/{key}', '')) for key in ('width', 'height'))
-            for item in root.iterfind('object'):
-                box = item.find('bndbox')
-                if box is None:
-                    continue
-                x1, y1, x2, y2 = (
-                    float(box.findtext(key, '')) for key in ('xmin', 'ymin', 'xmax', 'ymax')
-                )
-                for name in item.iterfind('name'):
-                    boxes.setdefault(int(name.text or ''), []).append([x1 - 1, y1 - 1, x2, y2])
-        except (TypeError, ValueError) as error:
-            reason = ' '.join(str(error).split())
-            raise InputError(
-                f'{path}: not an annotation of Flickr30K Entities; size and objects with name '
-                f'and bndbox were expected ({reason})'
-            ) from None
-        return width, height, boxes
-
-    @staticmethod
-    def _read_phrases(path: str) -> dict[int, tuple[str, list[str]]]:
-        """Read the type and the phrases of each id, in the order of the captions."""
-        phrases: dict[int, tuple[str, list[str]]] = {}
-        for chain, types, text in _PHRASE.findall(read_text(path)):
-            kind = types.split('/')[1]
-            phrases.setdefault(int(chain), (kind, []))[1].append(text)
-        return phrases
+    def __init__(self, ann_file: str, **kwargs) -> None:
+        super().__init__(ann_file, reader=read_flickr30k_entities, **kwargs)

@@ -1,16 +1,29 @@
-"""Image identities that are comparable across datasets."""
+"""Names, paths and identities of images that are comparable across datasets."""
 
 from __future__ import annotations
 
 import functools
 import os
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import check_fields, read_json
+from projects.common.files.annotation_files import check_fields, read_json, shown
 
-__all__ = ['ImageKey', 'canonical_source', 'image_keys', 'read_vg_images']
+from .checks import Invalid, read_image_size
+
+if TYPE_CHECKING:
+    from .reference import Reference
+
+__all__ = [
+    'ImageFolder',
+    'ImageKey',
+    'canonical_source',
+    'image_keys',
+    'image_name',
+    'read_vg_images',
+]
 
 ImageKey = tuple[str, Any]
 
@@ -26,6 +39,7 @@ _ALIASES = {
     'saiaprtc12': 'saiapr',
     'saiapr_tc-12': 'saiapr',
 }
+_FILE_NAMES = dict(coco='COCO_train2014_{:012d}.jpg', flickr='{}.jpg', saiapr='{}.jpg', vg='{}.jpg')
 # COCO_train2014_000000000154.jpg, or 000000000154.jpg since 2017.
 _COCO_NAME = re.compile(r'(?:COCO_[a-z]+\d{4}_)?(\d{12})\.\w+')
 
@@ -33,6 +47,26 @@ _COCO_NAME = re.compile(r'(?:COCO_[a-z]+\d{4}_)?(\d{12})\.\w+')
 def canonical_source(name: str) -> str:
     """Map an image collection name to 'coco', 'vg', 'flickr' or 'saiapr', or to lower case."""
     return _ALIASES.get(name.lower(), name.lower())
+
+
+def image_name(source: str, image_id: Any) -> str:
+    """Return the published file name of an image, such as 'COCO_train2014_000000000154.jpg'.
+
+    Args:
+        source: The collection of the image.
+        image_id: Its number in the collection.
+
+    Raises:
+        Invalid: If the collection is unknown, or the id is not a number.
+    """
+    pattern = _FILE_NAMES.get(canonical_source(source))
+    if pattern is None:
+        expected = f'one of {sorted(_FILE_NAMES)}, or a file_name beside it'
+        raise Invalid('data_source', expected, shown(source))
+    try:
+        return pattern.format(int(image_id))
+    except (TypeError, ValueError, OverflowError):
+        raise Invalid('image_id', 'a number', shown(image_id)) from None
 
 
 def image_keys(
@@ -103,3 +137,93 @@ def read_vg_images(path: str) -> dict[int, dict]:
         if 'coco_id' not in entry:
             raise InputError(f"{where}: no field 'coco_id'")
     return {entry['image_id']: entry for entry in entries}
+
+
+class ImageFolder:
+    """Find the images of references and determine which images they are.
+
+    Args:
+        path: The image directory.
+        source: Collection of the images whose reference does not name one, or None.
+        source_folders: Directory of each collection in ``path``. Empty if all images are in
+            ``path`` itself.
+        must_exist: Whether an image that does not exist is invalid.
+        read_sizes: Whether to read sizes that are not annotated from the images.
+        vg_images: See :func:`image_keys`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        source: str | None = None,
+        source_folders: Mapping[str, str] | None = None,
+        *,
+        must_exist: bool = True,
+        read_sizes: bool = False,
+        vg_images: dict[int, dict] | None = None,
+    ) -> None:
+        self.path = path
+        self.source = source
+        self.source_folders = source_folders or {}
+        self.must_exist = must_exist
+        self.read_sizes = read_sizes
+        self.vg_images = vg_images
+        self.keys: dict[str, tuple[ImageKey, ...]] = {}  # image path -> keys
+        self._names: dict[str, set[str]] = {}  # directory -> names of its files
+
+    def locate(self, reference: Reference) -> None:
+        """Set ``img_path`` and ``image_keys`` of a reference, and its size if it is to be read.
+
+        The folder of the image's collection becomes a part of ``image``.
+
+        Raises:
+            Invalid: If the image does not exist or its size cannot be read.
+            ValueError: If the folder of its collection is unknown.
+        """
+        where = f'{reference.file}: {reference.entry}'
+        image, path = self.add(reference.image, reference.source, where)
+        reference.image, reference.img_path, reference.image_keys = image, path, self.keys[path]
+        if self.must_exist and not self.exists(path):
+            found = f'that {path} does not exist'
+            raise Invalid('image', 'an existing file', found, 'missing image')
+        if self.read_sizes and reference.height is None:
+            reference.height, reference.width = read_image_size(path)
+
+    def add(self, image: str, source: str | None = None, where: str = '') -> tuple[str, str]:
+        """Keep the keys of an image.
+
+        Args:
+            image: Its path relative to the folder of its collection.
+            source: Its collection, or None if the file does not tell.
+            where: The start of error messages.
+
+        Returns:
+            Its path relative to the image directory, and its path.
+
+        Raises:
+            ValueError: If the folder of its collection is unknown.
+        """
+        source = canonical_source(source) if source else self.source
+        if source is not None and self.source_folders:
+            if source not in self.source_folders:
+                raise InputError(
+                    f'{where}: an image of {source!r}, which is not in source_folders '
+                    f'{sorted(self.source_folders)}'
+                )
+            image = os.path.join(self.source_folders[source], image)
+        path = os.path.join(self.path, image)
+        if path not in self.keys:
+            self.keys[path] = image_keys(path, source, self.vg_images)
+        return image, path
+
+    def exists(self, path: str) -> bool:
+        """Return whether an image exists."""
+        # Listing each directory once is much faster than one stat call for each of 20,000 files.
+        folder, name = os.path.split(path)
+        if folder not in self._names:
+            try:
+                with os.scandir(folder) as entries:
+                    self._names[folder] = {entry.name for entry in entries}
+            except OSError:
+                self._names[folder] = set()
+        return name in self._names[folder]

@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS
 
 from projects.common.errors import InputError
 
-from .base import BaseGroundingDataset
+from .dataset import GroundingDataset
 from .image_identity import ImageKey
 
 __all__ = ['MixedGroundingDataset']
@@ -52,7 +52,7 @@ class MixedGroundingDataset(ConcatDataset):
              exclude=[dict(type='ReferGroundingDataset', split='val', ...), ...])
     """
 
-    datasets: list[BaseGroundingDataset]
+    datasets: list[GroundingDataset]
 
     def __init__(
         self,
@@ -72,9 +72,9 @@ class MixedGroundingDataset(ConcatDataset):
         super().__init__(members, lazy_init=lazy_init)
 
     @staticmethod
-    def _build(cfg: dict) -> BaseGroundingDataset:
+    def _build(cfg: dict) -> GroundingDataset:
         dataset = DATASETS.build(cfg)
-        if not isinstance(dataset, BaseGroundingDataset):
+        if not isinstance(dataset, GroundingDataset):
             raise InputError(
                 f'MixedGroundingDataset: {type(dataset).__name__} is no grounding data set'
             )
@@ -90,7 +90,7 @@ class MixedGroundingDataset(ConcatDataset):
             self._check_identities(dataset)
             excluded.update(key for keys in dataset.image_keys.values() for key in keys)
         lines = [
-            f'MixedGroundingDataset: {len(self.datasets)} data sets, less the pictures of '
+            f'MixedGroundingDataset: {len(self.datasets)} data sets, less the images of '
             f'{len(self.exclude)} others'
         ]
         for dataset in self.datasets:
@@ -104,25 +104,25 @@ class MixedGroundingDataset(ConcatDataset):
         self.datasets = [dataset for dataset in self.datasets if len(dataset)]
         if not self.datasets:
             raise InputError(
-                'MixedGroundingDataset: nothing is left: every picture is among those to exclude'
+                'MixedGroundingDataset: nothing is left: every image is among those to exclude'
             )
         self.exclude = []
         super().full_init()
 
     @staticmethod
-    def _check_identities(dataset: BaseGroundingDataset) -> None:
+    def _check_identities(dataset: GroundingDataset) -> None:
         """Reject Visual Genome images if it is unknown whether they come from COCO."""
         if dataset.vg_image_data is None and any(
             key[0] == 'vg' for keys in dataset.image_keys.values() for key in keys
         ):
             raise InputError(
-                f"{dataset.ann_file}: it has pictures of Visual Genome, some of which are COCO's; "
+                f"{dataset.ann_file}: it has images of Visual Genome, some of which are COCO's; "
                 "set vg_image_data of this data set to Visual Genome's image_data.json, which "
                 'says which'
             )
 
 
-def _describe_removal(dataset: BaseGroundingDataset) -> list[str]:
+def _describe_removal(dataset: GroundingDataset) -> list[str]:
     """Describe what was removed from a dataset, one line per image collection."""
     # source -> [sentences removed, sentences, images removed, images]
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
@@ -132,11 +132,11 @@ def _describe_removal(dataset: BaseGroundingDataset) -> list[str]:
         count = counts[keys[0][0]]
         for i, value in enumerate((sentences * is_removed, sentences, is_removed, 1)):
             count[i] += value
-    file = dataset.split_file if hasattr(dataset, 'split_file') else dataset.ann_file
+    file = dataset.split_file or dataset.ann_file
     name = f'{type(dataset).__name__} {os.path.relpath(file, dataset.data_root or ".")}'
-    split = getattr(dataset, 'split', None)
+    split = f' {dataset.split}' if dataset.split else ''
     return [
-        f'{name}{f" {split}" if split else ""}, {source}: removed {count[2]:,} of {count[3]:,} '
-        f'pictures with {count[0]:,} of {count[1]:,} sentences'
+        f'{name}{split}, {source}: removed {count[2]:,} of {count[3]:,} '
+        f'images with {count[0]:,} of {count[1]:,} sentences'
         for source, count in sorted(counts.items())
     ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from .reference import Reference
+
 __all__ = ['COUNTED', 'PUBLISHED', 'compare', 'count', 'published_name', 'published_split']
 
-COUNTED = ('pictures', 'references', 'sentences')
+COUNTED = ('images', 'references', 'sentences')
 
 # Sentences per split are the counts of the dataset authors. Totals are from PLVL, section 4.1; its
 # sentences are the sums over the splits, and its "objects" are called references here. Images and
@@ -15,23 +17,23 @@ COUNTED = ('pictures', 'references', 'sentences')
 PUBLISHED: dict[str, dict[str, dict[str, int]]] = {
     'refcoco': dict(
         train=dict(sentences=120_624),
-        val=dict(pictures=1_500, references=3_811, sentences=10_834),
+        val=dict(images=1_500, references=3_811, sentences=10_834),
         testA=dict(sentences=5_657),
         testB=dict(sentences=5_095),
-        total=dict(pictures=19_994, references=50_000, sentences=142_210),
+        total=dict(images=19_994, references=50_000, sentences=142_210),
     ),
     'refcoco+': dict(
         train=dict(sentences=120_191),
         val=dict(sentences=10_758),
         testA=dict(sentences=5_726),
         testB=dict(sentences=4_889),
-        total=dict(pictures=19_992, references=49_856, sentences=141_564),
+        total=dict(images=19_992, references=49_856, sentences=141_564),
     ),
     'refcocog-umd': dict(
         train=dict(sentences=80_512),
-        val=dict(pictures=1_300, references=2_573, sentences=4_896),
+        val=dict(images=1_300, references=2_573, sentences=4_896),
         test=dict(sentences=9_602),
-        total=dict(pictures=25_799, references=49_822, sentences=95_010),
+        total=dict(images=25_799, references=49_822, sentences=95_010),
     ),
 }
 
@@ -64,12 +66,12 @@ def published_split(name: str | None, split: str) -> tuple[str | None, str]:
     return published_name(f'{mixed[2]}-{mixed[3]}'), mixed[1]
 
 
-def count(references: list[dict]) -> dict[str, int]:
+def count(references: list[Reference]) -> dict[str, int]:
     """Count the images, references and sentences returned by :func:`conversion.read_references`."""
     return dict(
-        pictures=len({ref['img_name'] for ref in references}),
+        images=len({ref.image for ref in references}),
         references=len(references),
-        sentences=sum(len(ref['sentences']) for ref in references),
+        sentences=sum(len(ref.sentences) for ref in references),
     )
 
 

@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from functools import partial
 
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, FUNCTIONS
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import (
-    IDENTIFIER,
-    by_id,
-    check_fields,
-    read_json,
-    shown,
-)
+from projects.common.files.annotation_files import by_id, read_json, shown
 from projects.common.files.unpickle import load_pickle
 
-from .annotations import InvalidSampleError
-from .base import BaseGroundingDataset
+from .checks import Invalid, check_annotation, check_ref, check_split
+from .dataset import GroundingDataset
+from .reference import Reference, Sentence, Target
 
-__all__ = ['ReferGroundingDataset']
+__all__ = ['ReferGroundingDataset', 'load_refs', 'read_refer']
 
 
-@DATASETS.register_module()
-class ReferGroundingDataset(BaseGroundingDataset):
-    """Load RefCOCO, RefCOCO+, RefCOCOg (umd and google) or any data in their layout.
+def load_refs(path: str, trust_pickle: bool = False) -> list[dict]:
+    """Load the entries of a ``refs(*).p``.
+
+    Raises:
+        ValueError: If the file has another format.
+    """
+    refs = load_pickle(path, trust=trust_pickle)
+    if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
+        raise InputError(f'{path}: expected a pickled list of references (dicts)')
+    return refs
+
+
+def load_instances(path: str) -> tuple[dict, dict, dict]:
+    """Load the images, annotations and category names of a COCO annotation file by id.
+
+    Raises:
+        ValueError: If the file has another format.
+    """
+    coco = read_json(path)
+    if not isinstance(coco, dict) or 'images' not in coco or 'annotations' not in coco:
+        raise InputError(
+            f'{path}: not a COCO annotation file; images and annotations with ids were expected'
+        )
+    images = by_id(coco, 'images', path, file_name=str, height=int, width=int)
+    categories = by_id({'categories': [], **coco}, 'categories', path, name=str)
+    names = {key: category['name'] for key, category in categories.items()}
+    return images, by_id(coco, 'annotations', path), names
+
+
+@FUNCTIONS.register_module()
+def read_refer(
+    files: Mapping[str, str],
+    split: str | None,
+    *,
+    sentence_key: str = 'sent',
+    trust_pickle: bool = False,
+) -> Iterator[Reference | Invalid]:
+    """Read RefCOCO, RefCOCO+, RefCOCOg (umd and google) or any data in their layout.
 
     ::
 
@@ -56,12 +85,65 @@ class ReferGroundingDataset(BaseGroundingDataset):
     RefCOCO+ 120,191 / 10,758 / 5,726 / 4,889, RefCOCOg-umd 80,512 train / 4,896 val / 9,602 test.
 
     Args:
+        files: ``ann_file`` is ``instances.json``, ``split_file`` is ``refs(*).p``.
+        split: 'train', 'val', 'test', 'testA' or 'testB', as named in the split file.
+        sentence_key: 'sent' (cleaned and lower-cased by the dataset authors) or 'raw' (as
+            written).
+        trust_pickle: Load the split file with the ordinary unpickler, which may run code.
+    """
+    file, ann_file = files['split_file'], files['ann_file']
+    refs = load_refs(file, trust_pickle)
+    check_split(file, split, {str(ref.get('split')) for ref in refs})
+    images, annotations, categories = load_instances(ann_file)
+    seen: set = set()
+    for index, ref in enumerate(refs):
+        if str(ref.get('split')) != split:
+            continue
+        try:
+            check_ref(ref, sentence_key, seen)
+            seen.add(ref['ref_id'])
+            check_annotation(ref, images, annotations, ann_file)
+        except Invalid as invalid:
+            yield invalid.at(file, f'reference {index} (ref_id {shown(ref.get("ref_id"))})')
+            continue
+        image, annotation = images[ref['image_id']], annotations[ref['ann_id']]
+        target = Target(
+            box=annotation.get('bbox'),
+            box_format='xywh',
+            mask=annotation.get('segmentation'),
+            ann_id=ref['ann_id'],
+            category=categories.get(annotation.get('category_id')),
+            category_id=annotation.get('category_id'),
+            iscrowd=annotation.get('iscrowd'),
+        )
+        yield Reference(
+            file=file,
+            entry=f'ref_id {ref["ref_id"]}, ann_id {ref["ann_id"]}',
+            image=image['file_name'],
+            sentences=[
+                Sentence(sentence[sentence_key], sentence['sent_id'], sentence.get('kind'))
+                for sentence in ref['sentences']
+            ],
+            targets=[target],
+            image_id=ref['image_id'],
+            ref_id=ref['ref_id'],
+            height=image['height'],
+            width=image['width'],
+        )
+
+
+@DATASETS.register_module()
+class ReferGroundingDataset(GroundingDataset):
+    """Load RefCOCO, RefCOCO+, RefCOCOg or data in their layout; see :func:`read_refer`.
+
+    Args:
         ann_file: ``instances.json``, relative to ``data_root``.
         split_file: ``refs(*).p``, relative to ``data_root``.
         split: 'train', 'val', 'test', 'testA' or 'testB', as named in the split file.
         sentence_key: 'sent' (cleaned and lower-cased by the dataset authors) or 'raw' (as
             written).
-        kwargs: Arguments of :class:`BaseGroundingDataset`. Use ``image_source='saiapr'`` for
+        trust_pickle: Load the split file with the ordinary unpickler, which may run code.
+        kwargs: Arguments of :class:`GroundingDataset`. Use ``image_source='saiapr'`` for
             ``refclef`` when it is mixed with other datasets.
 
     Raises:
@@ -74,130 +156,11 @@ class ReferGroundingDataset(BaseGroundingDataset):
         split_file: str,
         split: str,
         sentence_key: str = 'sent',
+        *,
+        trust_pickle: bool = False,
         **kwargs,
     ) -> None:
         if sentence_key not in ('sent', 'raw'):
             raise InputError(f"sentence_key={sentence_key!r}: expected 'sent' or 'raw'")
-        self.split_file = split_file
-        self.split = split
-        self.sentence_key = sentence_key
-        super().__init__(ann_file=ann_file, **kwargs)
-
-    def _join_prefix(self) -> None:
-        super()._join_prefix()
-        self.split_file = os.path.join(self.data_root, self.split_file)
-
-    def _check_files(self) -> None:
-        super()._check_files()
-        if not os.path.isfile(self.split_file):
-            raise FileNotFoundError(self._not_found('split_file', self.split_file))
-
-    def iter_references(self) -> Iterator[dict]:
-        """Yield one reference per usable entry of the split file."""
-        refs = load_pickle(self.split_file, trust=self.trust_pickle)
-        if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
-            raise InputError(f'{self.split_file}: expected a pickled list of references (dicts)')
-        splits = {str(ref.get('split')) for ref in refs}
-        if self.split not in splits:
-            raise InputError(
-                f'{self.split_file}: no split {self.split!r}; it has {shown(sorted(splits), 200)}'
-            )
-        images, annotations, categories = self._index_annotations()
-        seen: dict[Any, dict] = {}
-        for index, ref in enumerate(refs):
-            if str(ref.get('split')) != self.split:
-                continue
-            self._check_reference(ref, index)
-            if seen.setdefault(ref['ref_id'], ref) is not ref:
-                raise InputError(
-                    f'{self.split_file}: reference {index} (ref_id {ref["ref_id"]}): an earlier '
-                    'one has that ref_id'
-                )
-            try:
-                reference = self._make_reference(ref, images, annotations, categories)
-            except InvalidSampleError as error:
-                where = f'{self.split_file}: ref_id {ref["ref_id"]}'
-                self.leave_out(where, error, len(ref['sentences']))
-            else:
-                yield reference
-
-    def _check_reference(self, ref: dict, index: int) -> None:
-        """Check the fields that are read from an entry of the split file."""
-        where = f'{self.split_file}: reference {index} (ref_id {shown(ref.get("ref_id"))})'
-        ids = dict.fromkeys(('ref_id', 'ann_id', 'image_id'), IDENTIFIER)
-        check_fields(ref, where, **ids, sentences=list)
-        for sentence in ref['sentences']:
-            check_fields(sentence, where, sent_id=IDENTIFIER, kind=(str, type(None)))
-            if self.sentence_key not in sentence:
-                raise InputError(f'{where}: no field {self.sentence_key!r} in a sentence')
-
-    def _index_annotations(self) -> tuple[dict, dict, dict]:
-        """Index the images, annotations and category names of ``ann_file`` by id."""
-        path = self.ann_file
-        coco = read_json(path)
-        if not isinstance(coco, dict) or 'images' not in coco or 'annotations' not in coco:
-            raise InputError(
-                f'{path}: not a COCO annotation file; images and annotations with ids were expected'
-            )
-        categories = by_id({'categories': [], **coco}, 'categories', path, name=str)
-        return (
-            by_id(coco, 'images', path, file_name=str, height=int, width=int),
-            by_id(coco, 'annotations', path),
-            {key: category['name'] for key, category in categories.items()},
-        )
-
-    def _make_reference(self, ref: dict, images: dict, annotations: dict, categories: dict) -> dict:
-        """Convert an entry of the split file and its annotation to the common form."""
-        image = images.get(ref['image_id'])
-        if image is None:
-            raise InvalidSampleError(
-                f'no annotation: image_id {ref["image_id"]} is not in {self.ann_file}'
-            )
-        reference = dict(
-            where=f'{self.split_file}: ref_id {ref["ref_id"]}',
-            img_name=image['file_name'],
-            img_id=ref['image_id'],
-            height=image['height'],
-            width=image['width'],
-            ref_id=ref['ref_id'],
-            ann_id=ref['ann_id'],
-            sentences=[
-                dict(
-                    text=sentence[self.sentence_key],
-                    sent_id=sentence['sent_id'],
-                    kind=sentence.get('kind'),
-                )
-                for sentence in ref['sentences']
-            ],
-        )
-        annotation = annotations.get(ref['ann_id'])
-        if annotation is None:
-            reference['error'] = InvalidSampleError(
-                f'no annotation: ann_id {ref["ann_id"]} is not in {self.ann_file}'
-            )
-            return reference
-        where = f'{self.ann_file}: annotation {ref["ann_id"]}'
-        check_fields(
-            *(annotation, where),
-            image_id=IDENTIFIER,
-            category_id=(*IDENTIFIER, type(None)),
-            iscrowd=(int, type(None)),
-        )
-        if 'bbox' not in annotation:
-            raise InputError(f"{where}: no field 'bbox'")
-        if annotation['image_id'] != ref['image_id']:
-            reference['error'] = InvalidSampleError(
-                f'no annotation: ann_id {ref["ann_id"]} is of image {annotation["image_id"]}, '
-                f'the reference of image {ref["image_id"]}'
-            )
-            return reference
-        reference['where'] += f', ann_id {ref["ann_id"]}'
-        category_id = annotation.get('category_id')
-        reference.update(
-            box_xywh=annotation['bbox'],
-            mask=annotation.get('segmentation'),
-            iscrowd=annotation.get('iscrowd') or 0,
-            category=categories.get(category_id),
-            category_id=category_id,
-        )
-        return reference
+        reader = partial(read_refer, sentence_key=sentence_key, trust_pickle=trust_pickle)
+        super().__init__(ann_file, reader=reader, split_file=split_file, split=split, **kwargs)

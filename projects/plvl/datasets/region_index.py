@@ -7,7 +7,6 @@ import logging
 import os
 import tempfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,8 +23,8 @@ from projects.common.files.annotation_files import (
 from projects.common.files.atomic import folder_locked, open_atomically
 from projects.common.files.caches import spare_place
 
-from .annotations import InvalidSampleError
 from .image_identity import read_vg_images
+from .reference import Reference, Sentence, Target
 
 __all__ = ['RegionIndex', 'open_region_index']
 
@@ -125,10 +124,11 @@ class RegionIndex:
     def _text(self, start: int, size: int) -> str:
         return bytes(self._texts[start : start + size]).decode('utf-8', 'surrogatepass')
 
-    def image_name(self, row: int) -> str:
-        """Return the directory and file name of an image, such as 'VG_100K_2/1.jpg'."""
+    def image_name(self, row: int, in_folders: bool = True) -> str:
+        """Return the file name of an image, with its directory as in 'VG_100K_2/1.jpg' or not."""
         image = self.images[row]
-        return self._text(int(image['name_start']), int(image['name_size']))
+        name = self._text(int(image['name_start']), int(image['name_size']))
+        return name if in_folders else os.path.basename(name)
 
     def vg_images(self) -> dict[int, dict]:
         """Return the ids of all images in the form of :func:`image_identity.read_vg_images`."""
@@ -141,25 +141,28 @@ class RegionIndex:
             for image, coco, flickr in zip(*ids)
         }
 
-    def reference(self, row: int) -> dict[str, Any]:
-        """Return a region in the form of :meth:`BaseGroundingDataset.iter_references`.
+    def reference(self, row: int, file: str, in_folders: bool) -> Reference:
+        """Return a region as a reference.
 
-        ``where`` starts with the entry of the annotation file; ``img_name`` includes the directory.
+        Args:
+            row: Row of the region.
+            file: The annotation file, for messages.
+            in_folders: Whether the path of the image includes its directory.
         """
         region = self.regions[row]
         image = self.images[region['image']]
         region_id = int(region['region_id'])
         text = self._text(int(region['text_start']), int(region['text_size']))
-        return dict(
-            where=f'entry {int(region["entry"])}: region_id {region_id}',
-            img_name=self.image_name(int(region['image'])),
-            img_id=int(image['image_id']),
+        return Reference(
+            file=file,
+            entry=f'entry {int(region["entry"])}: region_id {region_id}',
+            image=self.image_name(int(region['image']), in_folders),
+            sentences=[Sentence(text, region_id)],
+            targets=[Target(region['box_xywh'].tolist(), 'xywh', ann_id=region_id)],
+            image_id=int(image['image_id']),
+            ref_id=region_id,
             height=int(image['height']),
             width=int(image['width']),
-            ref_id=region_id,
-            ann_id=region_id,
-            box_xywh=region['box_xywh'].tolist(),
-            sentences=[dict(text=text, sent_id=region_id)],
         )
 
 
@@ -173,7 +176,7 @@ def _checksum(data: np.ndarray) -> int:
 # ----------------------------------------------------------------------------------- opening
 
 
-def open_region_index(ann_file: str, image_file: str, check: Callable[[dict], None]) -> RegionIndex:
+def open_region_index(ann_file: str, image_file: str) -> RegionIndex:
     """Open the index of a pair of annotation files, building it if necessary.
 
     The index is ``<ann_file>.index``. If the annotation directory is not writable, it is stored in
@@ -185,7 +188,6 @@ def open_region_index(ann_file: str, image_file: str, check: Callable[[dict], No
     Args:
         ann_file: ``region_descriptions.json``.
         image_file: ``image_data.json``.
-        check: Raises :class:`InvalidSampleError` for an unusable reference.
 
     Raises:
         ValueError: If a file has another format.
@@ -205,7 +207,7 @@ def open_region_index(ann_file: str, image_file: str, check: Callable[[dict], No
             with folder_locked(path.parent):
                 index, problem = _open_valid(path, sources)  # another process may have built it
                 if index is None:
-                    _make(path, ann_file, image_file, sources, check, problem)
+                    _make(path, ann_file, image_file, sources, problem)
                     index = RegionIndex(path)
                 return index
         except FileNotFoundError:
@@ -249,7 +251,6 @@ def _make(
     ann_file: str,
     image_file: str,
     sources: list[list],
-    check: Callable[[dict], None],
     problem: str | None,
 ) -> None:
     if problem:
@@ -259,7 +260,7 @@ def _make(
         open_atomically(path) as file,
         tempfile.TemporaryFile(dir=path.parent) as text_file,
     ):
-        writer = _Writer(file, text_file, check)
+        writer = _Writer(file, text_file)
         vg_images = read_vg_images(image_file)
         for entry, content in enumerate(iter_json_list(ann_file, 'a list of entries with regions')):
             where = f'{ann_file}: entry {entry}'
@@ -274,8 +275,8 @@ def _make(
 class _Writer:
     """Write regions as they arrive, keeping only the images in memory."""
 
-    def __init__(self, file: BinaryIO, text_file: BinaryIO, check: Callable[[dict], None]) -> None:
-        self.file, self.text_file, self.check = file, text_file, check
+    def __init__(self, file: BinaryIO, text_file: BinaryIO) -> None:
+        self.file, self.text_file = file, text_file
         self.regions: list[tuple] = []  # regions not yet written
         self.images: list[tuple] = []
         self.names: list[str] = []
@@ -309,24 +310,22 @@ class _Writer:
         row = self.rows[image_id]
         box_xywh = [_float(region[key]) for key in ('x', 'y', 'width', 'height')]
         _, _, _, height, width, *_ = self.images[row]
-        reference = dict(
-            where=f'{where}: region_id {region_id}',
-            img_name=self.names[row],
-            img_id=image_id,
+        reference = Reference(
+            file='',
+            entry='',
+            image=self.names[row],
+            sentences=[Sentence(region['phrase'], region_id)],
+            targets=[Target(box_xywh, 'xywh')],
+            image_id=image_id,
+            ref_id=region_id,
             height=height,
             width=width,
-            ref_id=region_id,
-            ann_id=region_id,
-            box_xywh=box_xywh,
-            sentences=[dict(text=region['phrase'], sent_id=region_id)],
         )
         reason = 0
-        try:
-            self.check(reference)
-        except InvalidSampleError as error:
-            if error.reason not in self.reasons:
-                self.reasons.append(error.reason)
-            reason = 1 + self.reasons.index(error.reason)
+        for invalid in reference.check():
+            if invalid.reason not in self.reasons:
+                self.reasons.append(invalid.reason)
+            reason = 1 + self.reasons.index(invalid.reason)
         start, size = self._add_text(region['phrase'])
         self.regions.append((region_id, box_xywh, start, size, row, entry, reason))
         if len(self.regions) == _BATCH:

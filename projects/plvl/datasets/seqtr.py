@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, FUNCTIONS
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import (
-    IDENTIFIER,
-    NUMBER,
-    check_fields,
-    read_json,
-    shown,
-)
+from projects.common.files.annotation_files import read_json
 
-from .base import BaseGroundingDataset
-from .image_identity import canonical_source
+from .checks import Invalid, check_seqtr_record, check_split
+from .dataset import GroundingDataset
+from .image_identity import image_name
+from .reference import Reference, Sentence, Target
 
-__all__ = ['SeqTRGroundingDataset', 'load_seqtr']
+__all__ = ['SeqTRGroundingDataset', 'load_seqtr', 'read_seqtr']
 
 
 def load_seqtr(path: str | os.PathLike) -> dict[str, list]:
@@ -39,9 +36,11 @@ def load_seqtr(path: str | os.PathLike) -> dict[str, list]:
     return content
 
 
-@DATASETS.register_module()
-class SeqTRGroundingDataset(BaseGroundingDataset):
-    """Load a SeqTR ``instances.json``, the format that SimVG, C3VG, DeRIS and PolyFormer use too.
+@FUNCTIONS.register_module()
+def read_seqtr(
+    files: Mapping[str, str], split: str | None, *, image_source: str | None = None
+) -> Iterator[Reference | Invalid]:
+    """Read a SeqTR ``instances.json``, the format that SimVG, C3VG, DeRIS and PolyFormer use too.
 
     ::
 
@@ -60,120 +59,69 @@ class SeqTRGroundingDataset(BaseGroundingDataset):
     them.
 
     Args:
+        files: ``ann_file`` is the .json file.
+        split: Key of the file.
+        image_source: The collection of the images of records that have neither ``data_source`` nor
+            ``file_name``. None means 'coco'.
+    """
+    file = files['ann_file']
+    splits = load_seqtr(file)
+    check_split(file, split, splits)
+    for index, record in enumerate(splits[split]):
+        entry = f'{split}[{index}]'
+        try:
+            yield _reference(file, entry, record, image_source or 'coco')
+        except Invalid as invalid:
+            yield invalid.at(file, entry)
+
+
+def _reference(file: str, entry: str, record: dict[str, Any], image_source: str) -> Reference:
+    check_seqtr_record(record)
+    source, image = record.get('data_source'), record.get('file_name')
+    if image is None:
+        source = source or image_source
+        image = image_name(source, record.get('image_id'))
+    texts = record['expressions']
+    sent_ids = record.get('sent_ids') or [None] * len(texts)
+    kinds = record.get('kinds') or [None] * len(texts)
+    target = Target(
+        box=record.get('bbox'),
+        box_format='xywh',
+        mask=record.get('mask') or None,
+        ann_id=record.get('ann_id'),
+        category=record.get('category'),
+        category_id=record.get('category_id'),
+        iscrowd=record.get('iscrowd'),
+    )
+    return Reference(
+        file=file,
+        entry=f'{entry} ({image})',
+        image=image,
+        sentences=[Sentence(*sentence) for sentence in zip(texts, sent_ids, kinds)],
+        targets=[target],
+        image_id=record.get('image_id'),
+        ref_id=record.get('ref_id'),
+        height=record.get('height'),
+        width=record.get('width'),
+        source=source,
+    )
+
+
+@DATASETS.register_module()
+class SeqTRGroundingDataset(GroundingDataset):
+    """Load SeqTR annotations, which :func:`read_seqtr` describes.
+
+    Args:
         ann_file: The .json file, relative to ``data_root``.
         split: Key of the file.
-        kwargs: Arguments of :class:`BaseGroundingDataset`. Records without ``data_source`` use
+        kwargs: Arguments of :class:`GroundingDataset`. Records without ``data_source`` use
             ``image_source``, which defaults to 'coco'.
 
     Raises:
         ValueError: If the file has no such split, or a record lacks a field or has one of the
-            wrong type. This is raised even with ``skip_invalid``, which only covers damaged
-            samples.
+            wrong type.
     """
 
-    IMAGE_NAMES = dict(
-        coco='COCO_train2014_{:012d}.jpg', flickr='{}.jpg', saiapr='{}.jpg', vg='{}.jpg'
-    )
-    """File name patterns of the image collections, for records without ``file_name``."""
-
     def __init__(self, ann_file: str, split: str, **kwargs) -> None:
-        self.split = split
-        super().__init__(ann_file=ann_file, **kwargs)
-
-    def iter_references(self) -> Iterator[dict]:
-        """Yield one reference per record of the split."""
-        splits = load_seqtr(self.ann_file)
-        if self.split not in splits:
-            raise InputError(f'{self.ann_file}: no split {self.split!r}; it has {sorted(splits)}')
-        sent_id = 0
-        for index, record in enumerate(splits[self.split]):
-            where = f'{self.ann_file}: {self.split}[{index}]'
-            texts, kinds, sent_ids = self._sentences(record, where)
-            ids = range(sent_id, sent_id + len(texts)) if sent_ids is None else sent_ids
-            sent_id += len(texts)
-            source, img_name = self._picture(record, where)
-            for field in ('width', 'height'):
-                value = record.get(field)
-                if value is not None and (not isinstance(value, int) or value <= 0):
-                    raise InputError(
-                        f'{where}: {field}: expected a positive integer, found {shown(value)}'
-                    )
-            yield dict(
-                where=f'{where} ({shown(img_name)})',
-                img_name=img_name,
-                img_id=record.get('image_id', img_name),
-                source=source,
-                height=record.get('height'),
-                width=record.get('width'),
-                ref_id=record.get('ref_id', index),
-                ann_id=record.get('ann_id'),
-                box_xywh=record.get('bbox'),
-                mask=record.get('mask') or None,
-                iscrowd=record.get('iscrowd', 0),
-                category=record.get('category'),
-                category_id=record.get('category_id'),
-                sentences=[
-                    dict(text=text, sent_id=i, kind=kind)
-                    for text, i, kind in zip(texts, ids, kinds)
-                ],
-            )
-
-    @staticmethod
-    def _sentences(record: Any, where: str) -> tuple[list, list, list | None]:
-        """Return the expressions, their kinds, and their ids if the record has them."""
-        if not isinstance(record, dict):
-            raise InputError(f'{where}: expected a record (dict), found {shown(record)}')
-        nothing = type(None)
-        check_fields(
-            *(record, where),
-            image_id=(*IDENTIFIER, nothing),
-            ref_id=(*IDENTIFIER, nothing),
-            ann_id=(*IDENTIFIER, nothing),
-            category=(str, nothing),
-            category_id=(*IDENTIFIER, nothing),
-            iscrowd=(*NUMBER, nothing),
-            expressions=(list, nothing),
-        )
-        texts = record.get('expressions')
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise InputError(
-                f'{where}: expressions: expected a list of strings, found {shown(texts)}'
-            )
-        kinds = record.get('kinds') or [None] * len(texts)
-        sent_ids = record.get('sent_ids')
-        for field, values in (('kinds', kinds), ('sent_ids', sent_ids)):
-            if values is not None and (not isinstance(values, list) or len(values) != len(texts)):
-                raise InputError(
-                    f'{where}: {field}: expected one for each of the {len(texts)} expressions, '
-                    f'found {shown(values)}'
-                )
-        return texts, kinds, sent_ids
-
-    def _picture(self, record: dict, where: str) -> tuple[str | None, str]:
-        """Return the image collection and the file name."""
-        source = record.get('data_source')
-        if source is not None and not isinstance(source, str):
-            raise InputError(f'{where}: data_source: expected a string, found {shown(source)}')
-        name = record.get('file_name')
-        if source is not None:
-            source = canonical_source(source)
-        elif name is None:
-            source = self.image_source or 'coco'
-        if name is None:
-            name = self._name_by_id(source, record.get('image_id'), where)
-        elif not isinstance(name, str):
-            raise InputError(f'{where}: file_name: expected a string, found {shown(name)}')
-        return source, name
-
-    def _name_by_id(self, source: str | None, image_id: Any, where: str) -> str:
-        if source not in self.IMAGE_NAMES:
-            raise InputError(
-                f'{where}: data_source: expected one of {sorted(self.IMAGE_NAMES)}, or a '
-                f'file_name beside it; found {shown(source)}'
-            )
-        try:
-            return self.IMAGE_NAMES[source].format(int(image_id))
-        except (TypeError, ValueError):
-            raise InputError(
-                f'{where}: image_id: expected a number, found {shown(image_id)}'
-            ) from None
+        reader = partial(read_seqtr, image_source=kwargs.get('image_source'))
+        super().__init__(ann_file, reader=reader, split=split, **kwargs)

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from projects.common.errors import InputError
 
-from .annotations import InvalidSampleError, check_box, check_mask_meets_box
-from .json_lines import read_mask_file
+from .checks import Invalid, check_box
+from .masks import check_mask_meets_box, read_mask_file
 
 __all__ = [
     'GroundingResize',
@@ -47,7 +47,7 @@ class LoadGroundingAnnotations(LoadAnnotations):
         box_type: As in ``mmdet.LoadAnnotations``.
 
     Raises:
-        InvalidSampleError: If the image size differs from the annotation, or the box or mask does
+        Invalid: If the image size differs from the annotation, or the box or mask does
             not fit the image.
     """
 
@@ -60,15 +60,17 @@ class LoadGroundingAnnotations(LoadAnnotations):
         """Add the box and the mask, which is empty if the data has none.
 
         Raises:
-            InvalidSampleError: If the image size differs from its annotation, or the mask cannot be
+            Invalid: If the image size differs from its annotation, or the mask cannot be
                 read.
         """
         height, width = results['ori_shape']
         annotated = (results.get('height'), results.get('width'))
         if None not in annotated and annotated != (height, width):
-            raise InvalidSampleError(
-                f'wrong image size: the picture has {width}x{height} pixels (EXIF orientation '
-                f'applied), its annotation is for {annotated[1]}x{annotated[0]}'
+            raise Invalid(
+                'width, height',
+                f'an image of {annotated[1]}x{annotated[0]} pixels, as annotated',
+                f'one of {width}x{height} pixels (EXIF orientation applied)',
+                'wrong image size',
             )
         for instance in results['instances']:
             instance['bbox'] = check_box(instance['bbox'], height, width)
@@ -77,9 +79,8 @@ class LoadGroundingAnnotations(LoadAnnotations):
                 check_mask_meets_box(instance['mask'], instance['bbox'])
             size = instance['mask']['size'] if isinstance(instance.get('mask'), dict) else None
             if size is not None and tuple(size) != (height, width):
-                raise InvalidSampleError(
-                    f'invalid mask: it has {size[1]}x{size[0]} pixels, the picture {width}x{height}'
-                )
+                expected = f'a mask of {width}x{height} pixels, as the image'
+                raise Invalid('mask', expected, f'one of {size[1]}x{size[0]}', 'invalid mask')
         results['with_mask'] = all('mask' in instance for instance in results['instances'])
         return super().transform(results)
 
@@ -87,7 +88,8 @@ class LoadGroundingAnnotations(LoadAnnotations):
         if results['with_mask']:
             super()._load_masks(results)
             if not results['gt_masks'].masks.any() or results['gt_ignore_flags'].any():
-                raise InvalidSampleError('invalid mask: it covers no pixel of the picture')
+                found = 'one that covers no pixel of the image'
+                raise Invalid('mask', 'a mask inside the image', found, 'invalid mask')
         else:
             height, width = results['ori_shape']
             empty = np.zeros((len(results['instances']), height, width), dtype=np.uint8)

@@ -190,7 +190,7 @@ def _failure(record: Record) -> str:
         drawn.set_field(np.array(score_map), 'pred_score_map')
     picture = GroundingVisualizer(max_side=420).draw(image, drawn)
     encoded = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
-    notes = [f'score {record.score:.2f}', f'object {record.size:.1f} % of the picture']
+    notes = [f'score {record.score:.2f}', f'object {record.size:.1f} % of the image']
     notes += [f'{key} {sample[key]}' for key in ('category', 'kind') if sample.get(key)]
     notes.append(str(sample['img_path']))
     return (

@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 
 from projects.common.errors import InputError
 
-from ..datasets.base import BaseGroundingDataset
+from ..datasets.dataset import GroundingDataset
 from ..datasets.mixed import MixedGroundingDataset
 from ..datasets.transforms import LoadGroundingAnnotations
 from .grounding_metric import box_iou, mask_areas
@@ -120,7 +120,7 @@ class Group:
 
 
 def match_predictions(
-    dataset: BaseGroundingDataset | MixedGroundingDataset, predictions: Sequence[dict], what: str
+    dataset: GroundingDataset | MixedGroundingDataset, predictions: Sequence[dict], what: str
 ) -> list[Record]:
     """Match predictions to the samples of a dataset, in the order of the dataset.
 
@@ -254,7 +254,7 @@ def _field_name(record: Record, field: str, kept: Sequence[str]) -> list[str]:
 def _groupings(records: Sequence[Record]) -> dict[str, tuple[Callable, list[str]]]:
     """Return for each title the function that names a record's groups, and all groups in order."""
     groupings: dict[str, tuple[Callable, list[str]]] = {
-        'Object size (box, of the picture)': (_size_name, _size_names()),
+        'Object size (box, of the image)': (_size_name, _size_names()),
         'Sentence length (words)': (_length_name, _length_names()),
         'Direction words': (_direction_names, [*DIRECTIONS, 'none of these']),
     }

@@ -58,7 +58,7 @@ class GroundingMetric(BaseMetric):
     their number is logged. Models without boxes (or without masks) only get the other half of the
     keys.
 
-    If samples carry the metainfo ``subset`` (see :class:`BaseGroundingDataset`), for example when
+    If samples carry the metainfo ``subset`` (see :class:`GroundingDataset`), for example when
     several splits are tested in one run, all keys are also reported per subset, such as
     ``<subset>/rec_acc50``, and a table with the number of sentences is logged. The keys without a
     subset cover all sentences, and each sentence counts once for each of its subsets.
@@ -199,7 +199,7 @@ class GroundingMetric(BaseMetric):
         if pred.shape != truth.shape:
             raise InputError(
                 f'{where}: predicted mask of shape {pred.shape}, ground truth {truth.shape} '
-                '(both are expected in pixels of the original picture)'
+                '(both are expected in pixels of the original image)'
             )
         return mask_areas(pred, truth)
 

@@ -1,12 +1,12 @@
 """Data sets of images or region features with captions, in published layouts."""
 
 from .base import BaseMatchingDataset
-from .offline_negatives import OfflineNegativesDataset, fingerprint, pairs_then_negatives
-from .pictures import (
+from .images import (
     CaptionFileMatchingDataset,
     COCOCaptionsMatchingDataset,
     KarpathyMatchingDataset,
 )
+from .offline_negatives import OfflineNegativesDataset, fingerprint, pairs_then_negatives
 from .precomp import PrecompMatchingDataset, write_precomputed
 from .regions import LoadRegions, RegionStore, write_regions
 

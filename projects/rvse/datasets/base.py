@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import check_text, shown
 from projects.common.files.image_reader import read_any_image
-from projects.common.files.pictures import naming_broken_picture
+from projects.common.files.images import naming_broken_image
 
 __all__ = ['BaseMatchingDataset']
 
@@ -104,7 +104,7 @@ class BaseMatchingDataset(BaseDataset):
         self._require(self.ann_file, 'ann_file')
         images = self._captioned(self.load_images())[: self.max_images]
         if not images:
-            raise InputError(f'{self.ann_file}: it holds no picture with a caption')
+            raise InputError(f'{self.ann_file}: it holds no image with a caption')
         if self.check_images and 'img_path' in images[0]:
             self._check_images(images)
         counts = [len(image['captions']) for image in images]
@@ -132,7 +132,7 @@ class BaseMatchingDataset(BaseDataset):
         Raises:
             ValueError: The image is broken. The message names it.
         """
-        with naming_broken_picture(self.get_data_info(idx).get('img_path')):
+        with naming_broken_image(self.get_data_info(idx).get('img_path')):
             return super().prepare_data(idx)
 
     def captions(self) -> list[str]:
@@ -152,7 +152,7 @@ class BaseMatchingDataset(BaseDataset):
         absent = [i['img_path'] for i in images if not os.path.isfile(i['img_path'])]
         if absent:
             raise FileNotFoundError(
-                f'{self.ann_file}: {len(absent):,} of {len(images):,} pictures do not exist, '
+                f'{self.ann_file}: {len(absent):,} of {len(images):,} images do not exist, '
                 f'the first is {shown(absent[0], 200)}; set data_prefix=dict(img=...) to their '
                 'folder'
             )
@@ -167,12 +167,12 @@ class BaseMatchingDataset(BaseDataset):
         bare = [image['ori_id'] for image in images if not image['captions']]
         if bare and not self.skip_invalid_captions:
             raise InputError(
-                f'{self.ann_file}: {len(bare):,} pictures without captions, the first is {bare[0]}'
+                f'{self.ann_file}: {len(bare):,} images without captions, the first is {bare[0]}'
             )
         if bare or self.num_skipped_captions:
             print_log(
                 f'{self.source}: left out {self.num_skipped_captions:,} captions that are blank '
-                f'or hold half a character, and {len(bare):,} pictures without any other caption',
+                f'or hold half a character, and {len(bare):,} images without any other caption',
                 'current',
                 logging.WARNING,
             )

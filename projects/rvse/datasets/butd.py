@@ -11,13 +11,13 @@ import numpy as np
 
 from projects.common.errors import InputError
 
-__all__ = ['ButdPicture', 'butd_offsets', 'read_butd', 'read_butd_at']
+__all__ = ['ButdImage', 'butd_offsets', 'read_butd', 'read_butd_at']
 
 _FIELDS = ('image_id', 'image_w', 'image_h', 'num_boxes', 'boxes', 'features')
 
 
 @dataclass
-class ButdPicture:
+class ButdImage:
     """Hold one line of the file.
 
     Attributes:
@@ -31,7 +31,7 @@ class ButdPicture:
     features: np.ndarray
 
 
-def read_butd(path: str) -> Iterator[ButdPicture]:
+def read_butd(path: str) -> Iterator[ButdImage]:
     """Yield the images of a ``.tsv`` file in order, one in memory at a time.
 
     Every line has the fields image_id, image_w, image_h, num_boxes, boxes and features, the last
@@ -54,12 +54,12 @@ def butd_offsets(path: str) -> dict[str, int]:
     for start, number, line in _lines(path):
         image_id = line.split(b'\t', 1)[0].decode('ascii', 'replace').strip()
         if image_id in offsets:
-            raise InputError(f'{path}:{number}: the picture {image_id!r} stands in the file twice')
+            raise InputError(f'{path}:{number}: the image {image_id!r} stands in the file twice')
         offsets[image_id] = start
     return offsets
 
 
-def read_butd_at(path: str, offset: int) -> ButdPicture:
+def read_butd_at(path: str, offset: int) -> ButdImage:
     """Read the image whose line starts at ``offset`` (from :func:`butd_offsets`)."""
     with open(path, 'rb') as file:
         file.seek(offset)
@@ -76,7 +76,7 @@ def _lines(path: str) -> Iterator[tuple[int, int, bytes]]:
             start += len(line)
 
 
-def _parse(line: bytes, where: str) -> ButdPicture:
+def _parse(line: bytes, where: str) -> ButdImage:
     fields = line.rstrip(b'\r\n').split(b'\t')
     if len(fields) != len(_FIELDS):
         raise InputError(f'{where}: {len(fields)} fields, expected {", ".join(_FIELDS)}')
@@ -92,4 +92,4 @@ def _parse(line: bytes, where: str) -> ButdPicture:
             f'{where}: num_boxes {fields[3][:20].decode("ascii", "replace")!r} with boxes and '
             f'features that are not base64 of so many rows of float32 ({error})'
         ) from None
-    return ButdPicture(fields[0].decode('ascii', 'replace').strip(), boxes, features)
+    return ButdImage(fields[0].decode('ascii', 'replace').strip(), boxes, features)

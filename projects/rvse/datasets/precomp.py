@@ -85,9 +85,9 @@ class PrecompMatchingDataset(BaseMatchingDataset):
         ):
             return each
         raise InputError(
-            f'{self.region_file}: features of {len(store):,} pictures, but '
+            f'{self.region_file}: features of {len(store):,} images, but '
             f'{os.path.basename(self.ann_file)} has {num_captions:,} captions; expected '
-            f'{each} for each picture (captions_per_image)'
+            f'{each} for each image (captions_per_image)'
         )
 
     def _ids(self, count: int) -> list[str]:
@@ -99,7 +99,7 @@ class PrecompMatchingDataset(BaseMatchingDataset):
             ids = ids[:: self.captions_per_image]
         if len(ids) != count:
             raise InputError(
-                f'{path}: {len(ids):,} ids, expected one for each of {count:,} pictures or of '
+                f'{path}: {len(ids):,} ids, expected one for each of {count:,} images or of '
                 f'{count * self.captions_per_image:,} captions'
             )
         return ids

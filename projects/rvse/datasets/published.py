@@ -44,9 +44,9 @@ def compare_counts(name: str, counts: dict[str, int]) -> list[str]:
             allowed = {1_000}
         if count not in allowed:
             expected = ' or '.join(f'{n:,}' for n in sorted(allowed))
-            lines.append(f'{split}: {count:,} pictures, expected {expected}')
+            lines.append(f'{split}: {count:,} images, expected {expected}')
     lines += [
-        f'{split}: no such split, expected {count:,} pictures'
+        f'{split}: no such split, expected {count:,} images'
         for split, count in PUBLISHED[name].items()
         if split not in found
     ]

@@ -81,7 +81,7 @@ def _map(path: str) -> np.ndarray:
     return read_npy(path, mmap_mode='r')
 
 
-def write_regions(path: str, pictures: Iterable[np.ndarray]) -> int:
+def write_regions(path: str, images: Iterable[np.ndarray]) -> int:
     """Write the features of images one after the other and return the number of images.
 
     Only one image is in memory at a time. If all images have the same number of regions, the array
@@ -89,7 +89,7 @@ def write_regions(path: str, pictures: Iterable[np.ndarray]) -> int:
 
     Args:
         path: Path of the ``*_ims.npy`` file to write.
-        pictures: Features (N_i, C) of each image.
+        images: Features (N_i, C) of each image.
 
     Raises:
         ValueError: There are no images, or the number of channels differs between images.
@@ -98,22 +98,22 @@ def write_regions(path: str, pictures: Iterable[np.ndarray]) -> int:
     counts: list[int] = []
     try:
         with open(raw, 'wb') as file:
-            for features in pictures:
+            for features in images:
                 if features.ndim != 2 or not len(features):
                     raise InputError(
-                        f'{path}: picture {len(counts)} has features of shape {features.shape}, '
+                        f'{path}: image {len(counts)} has features of shape {features.shape}, '
                         'expected (regions, channels)'
                     )
                 channels = channels or features.shape[1]
                 if features.shape[1] != channels:
                     raise InputError(
-                        f'{path}: picture {len(counts)} has {features.shape[1]} channels, '
+                        f'{path}: image {len(counts)} has {features.shape[1]} channels, '
                         f'those before {channels}'
                     )
                 file.write(np.ascontiguousarray(features, dtype='<f4').tobytes())
                 counts.append(len(features))
         if not counts:
-            raise InputError(f'{path}: no picture to write')
+            raise InputError(f'{path}: no image to write')
         equal = len(set(counts)) == 1
         shape = (len(counts), counts[0], channels) if equal else (sum(counts), channels)
         offsets = Path(offsets_file(path))

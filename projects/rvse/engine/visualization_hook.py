@@ -45,8 +45,11 @@ class MatchingVisualizationHook(PredictionVisualizationHook):
 
     @property
     def draws_answers(self) -> bool:
-        """Return whether the loop that is running has to keep the answers."""
-        return bool(self._names)
+        """Return whether the loop that is running has to keep the answers.
+
+        It is the same on every process, because the loop merges the answers of all.
+        """
+        return self._is_due
 
     def path_of(self, info: dict[str, Any]) -> str:
         """Return the path of an image, or its id if the data set has no images."""

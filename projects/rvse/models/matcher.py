@@ -160,13 +160,11 @@ class ImageTextMatcher(BaseModel):
         scores = self.score(self.extract_feat(inputs, data_samples))
         several = max(counts) > 1
         owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        positives = (
-            self._same_picture(data_samples, owner) if several or self.mask_repeats else None
-        )
+        positives = self._same_image(data_samples, owner) if several or self.mask_repeats else None
         # repeat the row of an image for each of its captions
         return scores[owner.to(scores.device)] if several else scores, positives
 
-    def _same_picture(self, data_samples: Sequence[DataSample], owner: Tensor) -> Tensor:
+    def _same_image(self, data_samples: Sequence[DataSample], owner: Tensor) -> Tensor:
         """Return a mask (B, B) of pairs that share an image; ``owner`` (B,) is their sample."""
         ids: list[Any] = list(range(len(data_samples)))
         if self.mask_repeats:

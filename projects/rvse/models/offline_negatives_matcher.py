@@ -76,6 +76,6 @@ class OfflineNegativesMatcher(ImageTextMatcher):
         ]
         positives = None
         if self.mask_repeats:
-            positives = self._same_picture(data_samples[:batch], torch.arange(batch))
+            positives = self._same_image(data_samples[:batch], torch.arange(batch))
         loss = self.criterion(scores, positives, torch.stack(offline))
         return {'loss': loss, **self.criterion.statistics}

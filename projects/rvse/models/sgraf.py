@@ -216,7 +216,7 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         expected = self.v_global_w.num_regions
         if images.shape[1] != expected or not (image_lengths == expected).all():
             raise InputError(
-                f'{type(self).__name__}: pictures of {int(image_lengths.min())} to '
+                f'{type(self).__name__}: images of {int(image_lengths.min())} to '
                 f'{int(image_lengths.max())} regions, expected {expected} for each'
             )
         device = images.device.type

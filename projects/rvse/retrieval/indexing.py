@@ -57,7 +57,7 @@ def index_images(
     if batch_size < 1:
         raise InputError(f'batch_size={batch_size}: expected at least 1')
     if not names:
-        raise InputError('no pictures are given')
+        raise InputError('no images are given')
     parts = [names[start : start + batch_size] for start in range(0, len(names), batch_size)]
     quiet: dict[str, Any] = (
         {} if show_progress and len(parts) > 1 else dict(style='lines', interval=float('inf'))
@@ -65,7 +65,7 @@ def index_images(
     growing = _Growing(store)
     skipped: dict[str, tuple[str, str]] = {}  # path -> reason, message
     try:
-        with progress_bar(len(parts), 'pictures', 'batch', **quiet) as bar:
+        with progress_bar(len(parts), 'images', 'batch', **quiet) as bar:
             for part in parts:
                 growing.add(*_encode_readable(part, encode, skipped if skip_damaged else None))
                 bar.update()

@@ -16,15 +16,15 @@ from ..errors import InputError
 from .image_reader import MAX_PIXELS, ImageError, decode_image, open_image, read_content
 
 __all__ = [
-    'PICTURE_SUFFIXES',
+    'IMAGE_SUFFIXES',
     'check_size',
     'find_images',
     'image_problem',
-    'naming_broken_picture',
-    'pictures_in',
+    'naming_broken_image',
+    'images_in',
 ]
 
-PICTURE_SUFFIXES = (
+IMAGE_SUFFIXES = (
     '.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif', '.heic',
     '.heif', '.jp2', '.pgm', '.ppm',
 )  # fmt: skip
@@ -33,13 +33,13 @@ PICTURE_SUFFIXES = (
 def find_images(folder: str | os.PathLike) -> list[Path]:
     """Return the image files in a folder and its subfolders, sorted by path.
 
-    A file is an image if its suffix is in :data:`PICTURE_SUFFIXES`, even if it is damaged or a link
+    A file is an image if its suffix is in :data:`IMAGE_SUFFIXES`, even if it is damaged or a link
     to a missing file. Other files are counted in one line of the log.
     """
     files: list[Path] = []
     others: Counter[str] = Counter()
     for path in _files_below(Path(folder), frozenset()):
-        if path.suffix.lower() in PICTURE_SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             files.append(path)
         else:
             others[path.suffix.lower() or 'no suffix'] += 1
@@ -64,7 +64,7 @@ def _files_below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
             yield path
 
 
-def pictures_in(folder: str | os.PathLike) -> list[Path]:
+def images_in(folder: str | os.PathLike) -> list[Path]:
     """Return the image files in a folder and its subfolders, sorted by path.
 
     Raises:
@@ -72,7 +72,7 @@ def pictures_in(folder: str | os.PathLike) -> list[Path]:
     """
     files = find_images(folder)
     if not files:
-        raise InputError(f'image folder {folder}: holds no picture ({", ".join(PICTURE_SUFFIXES)})')
+        raise InputError(f'image folder {folder}: holds no image ({", ".join(IMAGE_SUFFIXES)})')
     return files
 
 
@@ -88,7 +88,7 @@ def image_problem(path: str) -> str | None:
 
 
 @contextlib.contextmanager
-def naming_broken_picture(path: str | None) -> Iterator[None]:
+def naming_broken_image(path: str | None) -> Iterator[None]:
     """Replace errors raised inside the context by one that names the image, if it is broken.
 
     Args:

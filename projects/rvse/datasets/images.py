@@ -89,7 +89,7 @@ class KarpathyMatchingDataset(BaseMatchingDataset):
             ori_id = str(entry.get('cocoid', entry.get('imgid', i)))
             images.append(dict(captions=captions, ori_id=ori_id, img_path=os.path.join(*parts)))
         if not images:
-            raise InputError(f'{self.ann_file}: no picture of the split {self.split!r}')
+            raise InputError(f'{self.ann_file}: no image of the split {self.split!r}')
         return images
 
 
@@ -122,7 +122,7 @@ class COCOCaptionsMatchingDataset(BaseMatchingDataset):
         ]
         if captions:
             raise InputError(
-                f'{self.ann_file}: captions of the picture {next(iter(captions))!r}, which is not '
+                f'{self.ann_file}: captions of the image {next(iter(captions))!r}, which is not '
                 'among its images'
             )
         return images
@@ -190,7 +190,7 @@ class CaptionFileMatchingDataset(BaseMatchingDataset):
     def _read_tabs(self, line: str, where: str) -> tuple[str, list[Any]]:
         name, tab, text = line.partition('\t')
         if not tab or not name.strip():
-            raise InputError(f'{where}: {shown(line)}, expected picture<TAB>caption or {_TABLE}')
+            raise InputError(f'{where}: {shown(line)}, expected image<TAB>caption or {_TABLE}')
         return re.sub(r'#\d+$', '', name.strip()), [text]
 
     def _read_jsonl(self, line: str, where: str) -> tuple[str, list[Any]]:

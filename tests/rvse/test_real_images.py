@@ -1,4 +1,4 @@
-"""Real pictures and their captions: a small model fits them, a model of full size reads them."""
+"""Real images and their captions: a small model fits them, a model of full size reads them."""
 
 import json
 
@@ -17,7 +17,7 @@ TINY = 'configs/rvse/rvse_tiny_1xb40-60e_coco-sample.py'
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_fits_real_captions(shared_data, repo_root, tmp_path, monkeypatch):
-    """80 pictures of COCO with five captions each; the other 20 through the test loop."""
+    """80 images of COCO with five captions each; the other 20 through the test loop."""
     monkeypatch.chdir(repo_root)
     monkeypatch.setenv('COCO_SAMPLE_ROOT', str(shared_data / 'coco_sample'))
     cfg = Config.fromfile(TINY)

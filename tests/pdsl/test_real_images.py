@@ -1,4 +1,4 @@
-"""PDSL learns from the tags of real pictures, and every metric runs on others."""
+"""PDSL learns from the tags of real images, and every metric runs on others."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from projects.common.cli.run import build_runner, prepare
 from projects.pdsl.datasets import VOCInstanceDataset, VOCTagDataset
 from projects.pdsl.evaluation import InstanceCocoMetric
 from projects.pdsl.proposals import generate_proposals
-from projects.pdsl.proposals.pictures import list_pictures
+from projects.pdsl.proposals.images import list_images
 
 CONFIG = 'configs/pdsl/pdsl_tiny_1xb4-500_voc12.py'
 MAIN, SEGMENTATION = 'VOC2012/ImageSets/Main/{}.txt', 'VOC2012/ImageSets/Segmentation/{}.txt'
@@ -123,7 +123,7 @@ def test_masks_that_do_not_fit(devkit, tmp_path):
         pipeline=[],
     )
     for values, words in (
-        (np.zeros((8, 8), np.uint8), r'\(8, 8\) pixels, its picture has'),
+        (np.zeros((8, 8), np.uint8), r'\(8, 8\) pixels, its image has'),
         (np.full(picture.shape[:2], 99, np.uint8), 'value 99, but the XML file has'),
     ):
         cv2.imwrite(str(mask), values)
@@ -134,11 +134,11 @@ def test_masks_that_do_not_fit(devkit, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_learns_tags_of_real_pictures(devkit, repo_root, tmp_path, monkeypatch):
-    """36 pictures with their tags; the 24 others through every metric; pictures drawn."""
+    """36 images with their tags; the 24 others through every metric; images drawn."""
     monkeypatch.chdir(repo_root)
     store = tmp_path / 'proposals'
     generate_proposals(
-        list_pictures(devkit / 'VOC2012/JPEGImages'), store, max_proposals=300, max_side=300
+        list_images(devkit / 'VOC2012/JPEGImages'), store, max_proposals=300, max_side=300
     )
     monkeypatch.setenv('DATA_ROOT', f'{devkit.parent}/')
     monkeypatch.setenv('PDSL_PROPOSALS', str(store))

@@ -14,16 +14,16 @@ from typing import Any, TypeVar
 import cv2
 
 from projects.common.errors import InputError
-from projects.common.files.pictures import PICTURE_SUFFIXES, find_images
+from projects.common.files.images import IMAGE_SUFFIXES, find_images
 
 from ..image_sets import read_image_names
 
-__all__ = ['list_pictures', 'map_unordered', 'of_this_rank']
+__all__ = ['list_images', 'map_unordered', 'of_this_rank']
 
 _T = TypeVar('_T')
 
 
-def list_pictures(
+def list_images(
     folder: str | os.PathLike, names_file: str | os.PathLike | None = None
 ) -> dict[str, str]:
     """Return the paths of the images in a folder and its subfolders, by name.
@@ -55,11 +55,11 @@ def list_pictures(
         for name in read_image_names(names_file):
             key = name if name in found else by_file.get(name)
             if key is None:
-                raise FileNotFoundError(f'{names_file}: picture {name!r} is not in {folder}')
+                raise FileNotFoundError(f'{names_file}: image {name!r} is not in {folder}')
             chosen[key] = found[key]
         found = chosen
     if not found:
-        raise InputError(f'{names_file or folder}: no pictures ({", ".join(PICTURE_SUFFIXES)})')
+        raise InputError(f'{names_file or folder}: no images ({", ".join(IMAGE_SUFFIXES)})')
     return found
 
 

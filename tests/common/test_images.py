@@ -1,4 +1,4 @@
-"""Pictures of all kinds become what a viewer shows; too large ones are refused unread."""
+"""Images of all kinds become what a viewer shows; too large ones are refused unread."""
 
 import struct
 import zlib
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from projects.common.files.image_reader import as_rgb
-from projects.common.files.pictures import check_size
+from projects.common.files.images import check_size
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -20,7 +20,7 @@ def png_header(width: int, height: int) -> bytes:
 
 @pytest.fixture
 def undecodable(monkeypatch):
-    """Decoding any picture fails the test."""
+    """Decoding any image fails the test."""
 
     def load(self):
         raise AssertionError('decoded')
@@ -46,7 +46,7 @@ def test_size_and_limits(tmp_path, undecodable):
         check_size(path, 1199)
     with pytest.raises(ValueError, match='a.png: not readable'):
         check_size(path, formats=['JPEG'])
-    (tmp_path / 'text.png').write_text('no picture')
+    (tmp_path / 'text.png').write_text('no image')
     with pytest.raises(ValueError, match='text.png: not readable'):
         check_size(tmp_path / 'text.png')
 

@@ -1,4 +1,4 @@
-"""Pictures that are not what they seem, names that lead elsewhere, and data of another data set."""
+"""Images that are not what they seem, names that lead elsewhere, and data of another data set."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_pictures_drawn_while_testing_stay_in_their_folder(image, tmp_path) -> N
 
 
 def test_proposals_of_another_data_set(image, tmp_path) -> None:
-    """The first picture that they lack is named, with the command that makes them."""
+    """The first image that they lack is named, with the command that makes them."""
     write_store(tmp_path / 'voc', [('2007_000033', np.array([[1, 1, 9, 9]]), None)])
     step = dict(type='LoadStoredProposals', folder=str(tmp_path / 'voc'))
     dataset = dataset_of('tags', tmp_path, [*LOAD, step])
@@ -146,7 +146,7 @@ COCO = {
     [
         ('images', {'file_name': 'b.jpg'}, r'images\[1\]: the id 1 is an earlier entry'),
         ('images', {'id': None}, r'images\[1\]: id: expected an integer or a text, found None'),
-        ('annotations', {'image_id': 7}, 'picture 7|image_id 7'),
+        ('annotations', {'image_id': 7}, 'image 7|image_id 7'),
     ],
 )
 def test_ids_that_do_not_fit(kind: str, field: str, change: dict, words: str, tmp_path) -> None:

@@ -1,5 +1,0 @@
-"""Hooks of training and evaluation."""
-
-from .progressive_resize_hook import ProgressiveResizeHook
-
-__all__ = ['ProgressiveResizeHook']
