@@ -78,14 +78,11 @@ def merge_cfg_options(cfg: Config, options: Mapping[str, Any]) -> None:
         InputError: An override has no effect, or its value does not fit. The one-line message names
             the key and the nearest key that takes effect.
     """
-    from mmengine.config import ConfigDict
-
     for key in sorted(options, key=lambda key: (key.count('.'), key.split('.')[-1] != 'type')):
         present = _prepare_option(cfg, key)
         value = settle(options[key], key, present)
         try:
-            # A list of dicts becomes one of ConfigDicts, as in a config file.
-            cfg.merge_from_dict({key: ConfigDict(value=value)['value']})
+            cfg.merge_from_dict({key: value})
         except (KeyError, TypeError) as error:
             raise InputError(f'--cfg-options {key}: {one_line(error)}') from None
 
