@@ -1,7 +1,5 @@
 """Generate the tables of configs/*/README.md and docs/model_zoo.md from configs/*/metafile.yml.
 
-Long: the tables of three projects, built alike.
-
 A metafile follows the model index format that mim, mmengine and mmpretrain read, with extra keys
 that they ignore:
 
