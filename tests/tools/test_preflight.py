@@ -223,8 +223,8 @@ def test_parameters_without_gradient_are_named(toy_config):
     assert report.findings.passed, failures(report)
 
 
-def test_validation_readsfew_samples():
-    importlib.import_module('projects.plvl')
+def test_validation_reads_few_samples():
+    importlib.import_module('projects.plvl.register')
     refer, boxes = dict(type='ReferGroundingDataset'), dict(type='mmdet.CocoDataset', indices=2)
     dataset = ConfigDict(
         type='ConcatDataset', datasets=[refer, dict(type='RepeatDataset', dataset=boxes)]
