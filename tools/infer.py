@@ -321,7 +321,7 @@ def run_search_and_ground(args: argparse.Namespace) -> None:
             no_save_pred=args.no_save_pred,
         )
     for prediction in results['predictions']:
-        print(f'{prediction["query"]}{"" if prediction["hits"] else ": no picture"}')
+        print(f'{prediction["query"]}{"" if prediction["hits"] else ": no image"}')
         for hit in prediction['hits']:
             print(f'    {hit["score"]:.3f}  {hit["name"]}: {describe(hit["grounding"])}')
     if not (args.no_save_vis and args.no_save_pred):

@@ -1,6 +1,6 @@
 """Check whether a training recipe will learn, within minutes on a CPU.
 
-python tools/preflight.py configs/plvl/plvl_vit-b_4xb20-150e_refcoco.py --like-pretrained --pictures my_images --batch-size 2
+python tools/preflight.py configs/plvl/plvl_vit-b_4xb20-150e_refcoco.py --like-pretrained --images my_images --batch-size 2
 """  # noqa: E501
 
 import argparse
@@ -159,7 +159,7 @@ def main() -> int:
     like = args.like_pretrained
     options = Options(
         steps=args.steps,
-        pictures=args.pictures,
+        images=args.images,
         like_pretrained=tuple(like or RELEASED_RESNET18) if like is not None else None,
         batch_size=args.batch_size,
         image_scale=args.image_scale,

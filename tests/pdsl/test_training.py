@@ -76,7 +76,8 @@ def config(root: Path, work_dir: Path, dataset: str = 'coco', **changes) -> Conf
     (path,) = (repo / 'configs/pdsl').glob('pdsl_tiny_*_scenes.py')
     cfg = Config.fromfile(path)
     pipeline = [dict(step) for step in PIPELINE]
-    pipeline[1]['folder'] = str(root / 'proposals')
+    # The JPEG copies of the VOCdevkit are another encoding of the images with the proposals.
+    pipeline[1].update(folder=str(root / 'proposals'), check_content=dataset == 'coco')
     changes = {
         'model.cue': dict(_delete_=True, type='GrabCutCue', iterations=1, num_threads=1),
         'model.roi_head.num_seeds': 2,

@@ -183,7 +183,7 @@ def test_what_cannot_be(find, files, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r'p/b.png: not readable'):
         find(SENTENCES[0], 'store')
     find.search.index(SENTENCES, 'sentences')  # a store of sentences
-    with pytest.raises(FileNotFoundError, match='the red circle: in the index, but no such pict'):
+    with pytest.raises(FileNotFoundError, match='the red circle: in the index, but no such image'):
         find(SENTENCES[0], 'sentences')
 
 

@@ -67,7 +67,7 @@ def test_proposals_cues_and_conversion(run, pictures, tmp_path, monkeypatch):
     run(*command)  # computes that image alone
     assert [file.stat().st_mtime_ns for file in files[1:]] == times[1:] and files[0].is_file()
 
-    run('dataset_converters/proposals.py', 'p', 'p.pkl', '--to', 'mmdet')
+    run('dataset_converters/proposals.py', 'p', 'p.pkl', '--to', 'mmdet', '--images', pictures)
     entries = {name: boxes for name, boxes, _ in read_proposals(tmp_path / 'p.pkl')}
     assert np.array_equal(entries['more/c'], store.read('more/c')[0])
 

@@ -263,7 +263,7 @@ def test_classes_of_heads_and_data(toy_config, monkeypatch):
 
     monkeypatch.setattr(ToyClassifier, '__init__', with_number)
     report = look(config, steps=2)
-    assert 'fc_cls.num_classes is 3, and the data set has 2 classes (a, b, ...)' in failures(report)
+    assert 'its data set has 2 classes (a, b), but fc_cls.num_classes is 3' in failures(report)
 
 
 def test_absent_data_and_absent_weights(toy_config, tmp_path):
@@ -272,7 +272,7 @@ def test_absent_data_and_absent_weights(toy_config, tmp_path):
         look(toy_config(gone))
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / 'a.png')
     with pytest.raises(ValueError, match='no labels can be made up for ToyDataset'):
-        look(toy_config(gone), pictures=str(tmp_path))
+        look(toy_config(gone), images=str(tmp_path))
     weights = SOUND + f"load_from = '{tmp_path}/gone.pth'\n"
     assert 'gone.pth: no such file; --like-pretrained' in failures(look(toy_config(weights)))
     report = look(toy_config(weights), like_pretrained=(1.0, 1.0), steps=4)

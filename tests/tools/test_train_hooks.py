@@ -90,7 +90,7 @@ def test_a_list_of_dicts_on_the_command_line(train, monkeypatch):
     assert train.parse_args().cfg_options == {
         'param_scheduler': [dict(type='ConstantLR', factor=1.0), dict(type='LinearLR')],
         'a.b': [1, 2],
-        'c': ['x', 'y'],
+        'c': 'x,y',  # a list or a string: the config's value decides
         'd': (224, 224),
         'e': 'x,y',
     }

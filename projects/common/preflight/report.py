@@ -17,7 +17,7 @@ class Options:
 
     Attributes:
         steps: Number of steps to run.
-        pictures: Folder of images for made-up labels if the config's own data is missing.
+        images: Folder of images for made-up labels if the config's own data is missing.
         like_pretrained: Target mean and standard deviation of the backbone's features. None leaves
             the features unchanged.
         batch_size: Batch size that replaces the config's.
@@ -27,7 +27,7 @@ class Options:
     """
 
     steps: int = 10
-    pictures: str | None = None
+    images: str | None = None
     like_pretrained: tuple[float, float] | None = None
     batch_size: int | None = None
     image_scale: float = 1.0

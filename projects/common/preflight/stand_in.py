@@ -41,7 +41,7 @@ def provide_data(run: Config, options: Options, folder: Path, report: Report) ->
         with undisturbed(nn.Identity()):
             dataset[0]
     except (FileNotFoundError, NotADirectoryError) as error:
-        if options.pictures is None:
+        if options.images is None:
             raise InputError(
                 f'{error}; --images DIR judges the recipe on images of yours with made-up labels'
             ) from error
@@ -50,9 +50,9 @@ def provide_data(run: Config, options: Options, folder: Path, report: Report) ->
     else:
         return False
     prepare(run, report.findings)
-    images = [path.absolute() for path in images_in(options.pictures)]
+    images = [path.absolute() for path in images_in(options.images)]
     if not images:
-        raise InputError(f'--images {options.pictures}: no image in it')
+        raise InputError(f'--images {options.images}: no image in it')
     if (strange := next((path for path in images if not is_utf8(str(path))), None)) is not None:
         raise InputError(f'--images: {str(strange)!r} is no name in UTF-8')
     report.findings.note(

@@ -141,7 +141,7 @@ class GroundingDataset(BaseDataset):
 
     @property
     def files(self) -> dict[str, str]:
-        """The paths that the reader receives."""
+        """Return the paths that the reader receives."""
         names = ('data_root', 'ann_file', 'split_file', 'vg_image_data')
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 

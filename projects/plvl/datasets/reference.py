@@ -134,7 +134,7 @@ class Reference:
 
     @property
     def target(self) -> Target:
-        """The only target."""
+        """Return the only target."""
         (target,) = self.targets
         return target
 
