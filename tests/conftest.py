@@ -53,6 +53,17 @@ def _one_torch_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _no_function_mode_is_left() -> Iterator[None]:
+    """Leave the context of a training that failed on purpose, which its hook could not."""
+    import torch
+
+    depth = torch._C._len_torch_function_stack()
+    yield
+    while torch._C._len_torch_function_stack() > depth:
+        torch.overrides._pop_mode()
+
+
 @pytest.fixture(scope='module')
 def errors():
     """Largest error and tolerance of every quantity, by file; printed at the end."""
