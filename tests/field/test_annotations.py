@@ -616,7 +616,7 @@ def _(field) -> None:
 def _(field) -> None:
     for text, words in (
         ('image,caption\na.jpg,"A dog\nb.jpg,A cat\n', r'c.csv:3: not a CSV file'),
-        ('image,caption\na.jpg,A dog\n', r'c.csv:1: columns .* expected a header with an image'),
+        ('drawing,caption\na.jpg,A dog\n', r'c.csv:1: columns .* expected a header with an image'),
         ('image,caption\na.jpg,A dog, running\n', r'c.csv:2: 3 cells, .* has to be in quotes'),
         ('a.jpg,A dog\n', r'c.csv:1: .* expected image<TAB>caption or a header'),
         ('image,caption\n ,A dog\n', r'c.csv:2: image: found nothing'),
