@@ -69,7 +69,10 @@ def test_proposals_cues_and_conversion(run, pictures, tmp_path, monkeypatch):
 
     run('dataset_converters/proposals.py', 'p', 'p.pkl', '--to', 'mmdet', '--images', pictures)
     entries = {name: boxes for name, boxes, _ in read_proposals(tmp_path / 'p.pkl')}
-    assert np.array_equal(next(boxes for name, boxes in entries.items() if name.startswith('more/c.')), store.read('more/c')[0])
+    assert np.array_equal(
+        next(boxes for name, boxes in entries.items() if name.startswith('more/c.')),
+        store.read('more/c')[0],
+    )
 
 
 def test_several_sources_in_one_conversion(run, tmp_path):
