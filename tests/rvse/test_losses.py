@@ -261,10 +261,15 @@ def test_no_plateau_while_positives_stand_apart(log):
 
 
 def test_bad_input_says_what_was_expected():
-    with pytest.raises(ValueError, match=r'S: shape \(2, 3\), expected \(B, B\)'):
+    with pytest.raises(ValueError, match=r'S: shape \(2, 3\) and offset=0, expected \(B, B\)'):
         build('SelHNLoss')(torch.rand(2, 3))
     with pytest.raises(ValueError, match=r'positives: torch.float32 of shape \(2, 2\)'):
         build('SelHNLoss')(torch.rand(2, 2), torch.eye(2))
+    rows = torch.rand(2, 4)
+    with pytest.raises(ValueError, match=r'captions: shape \(4, 2\), expected that of S, \(2, 4\)'):
+        build('SelHNLoss')(rows, captions=rows.T)
+    with pytest.raises(ValueError, match=r'offset: 3, expected 0 to 2 for S of shape \(2, 4\)'):
+        build('SelHNLoss')(rows, captions=rows, offset=3)
     with pytest.raises(ValueError, match="normalizer='B', expected one of"):
         build('SelHNLoss', normalizer='B')
     with pytest.raises(ValueError, match="reduction='none', expected one of"):

@@ -558,5 +558,6 @@ def test_meta_spn(data, tmp_path):
     assert np.mean(hinge[-10:]) < 0.8 * np.mean(hinge[:10])
     batch = next(iter(runner.train_dataloader))
     few = {key: value[:3] for key, value in batch.items()}
+    runner.model.train()
     with pytest.raises(ValueError, match='a batch of 3 pairs, expected 4 or more'):
         runner.model.train_step(few, runner.optim_wrapper)

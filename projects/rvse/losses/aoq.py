@@ -69,16 +69,24 @@ class AOQLoss(MatchingLoss):
         return self.beta * hard_negative(anchors, self.margin)
 
     def forward(
-        self, S: Tensor, positives: Tensor | None = None, offline: Tensor | None = None
+        self,
+        S: Tensor,
+        positives: Tensor | None = None,
+        offline: Tensor | None = None,
+        *,
+        captions: Tensor | None = None,
+        offset: int = 0,
     ) -> Tensor:
         """Compute the loss of a batch and its offline negatives.
 
         Args:
-            S: (B, B), see :meth:`MatchingLoss.forward`.
-            positives: (B, B) bool, see :meth:`MatchingLoss.forward`.
-            offline: (terms - 2, B), scores of image i with the caption mined for it, of the image
+            S: (b, B), see :meth:`MatchingLoss.forward`.
+            positives: (b, B) bool, see :meth:`MatchingLoss.forward`.
+            offline: (terms - 2, b), scores of image i with the caption mined for it, of the image
                 mined for caption i with caption i, of these two mined samples, and (six terms) of
                 the mined caption's image with a caption of the mined image.
+            captions: See :meth:`MatchingLoss.forward`.
+            offset: See :meth:`MatchingLoss.forward`.
 
         Raises:
             ValueError: ``offline`` is missing or has the wrong shape.
@@ -90,7 +98,7 @@ class AOQLoss(MatchingLoss):
                 f'AOQLoss: offline scores of shape {found}, expected {expected}; '
                 'OfflineNegativesMatcher computes them'
             )
-        pairs = both_directions(S, positives)
+        pairs = both_directions(S, positives, captions, offset)
         self._watch(pairs)
         positive = pairs[0].positive
         offline = offline.to(positive)

@@ -66,17 +66,29 @@ class MatchingLoss(nn.Module):
         """Return a mask (B,), True for anchors whose loss covers all their negatives."""
         return torch.zeros_like(anchors.positive, dtype=torch.bool)
 
-    def forward(self, S: Tensor, positives: Tensor | None = None) -> Tensor:
-        """Compute the loss of a batch.
+    def forward(
+        self,
+        S: Tensor,
+        positives: Tensor | None = None,
+        *,
+        captions: Tensor | None = None,
+        offset: int = 0,
+    ) -> Tensor:
+        """Compute the loss of a batch, or of the rows of a batch that a process holds.
+
+        With rows of a joint batch, it is the loss of these rows; see :meth:`joint_factor`.
 
         Args:
-            S: (B, B), similarities of images (rows) and captions (columns), pairs on the diagonal.
-            positives: (B, B) bool, extra pairs that also match; see :func:`both_directions`.
+            S: (B, B), similarities of images (rows) and captions (columns), pairs on the diagonal;
+                or rows (b, B) of such a matrix.
+            positives: (b, B) bool, extra pairs that also match; see :func:`both_directions`.
+            captions: (b, B), the rows of the transpose; see :func:`both_directions`.
+            offset: Column of the pair of the first row; see :func:`both_directions`.
 
         Returns:
             A scalar, float32 or float64.
         """
-        directions = both_directions(S, positives)
+        directions = both_directions(S, positives, captions, offset)
         self._watch(directions)
         return self.reduce([self.anchor_loss(anchors) for anchors in directions])
 
@@ -89,11 +101,23 @@ class MatchingLoss(nn.Module):
             total = total / len(losses)
         return self.loss_weight * total
 
+    def joint_factor(self, S: Tensor, processes: int) -> float:
+        """Return the factor that makes the mean over processes the loss of the joint batch.
+
+        ``DistributedDataParallel`` averages gradients over processes, so that each process
+        multiplies the loss of its rows by this factor.
+
+        Args:
+            S: The rows (b, B) of this process.
+            processes: Number of processes.
+        """
+        return processes if self.reduction == 'sum' else processes * S.shape[0] / S.shape[1]
+
     def _of_equal_scores(self, anchors: Anchors) -> float:
         """Compute the loss of a batch of this size with all scores equal to the mean positive."""
-        batch = len(anchors.positive)
-        equal = both_directions(anchors.positive.mean().expand(batch, batch).contiguous())
-        return float(self.reduce([self.anchor_loss(anchors) for anchors in equal]))
+        equal = anchors.positive.mean().expand(anchors.negatives.shape).contiguous()
+        directions = both_directions(equal, captions=equal)
+        return float(self.reduce([self.anchor_loss(anchors) for anchors in directions]))
 
     @torch.no_grad()
     def _watch(self, directions: tuple[Anchors, ...]) -> None:

@@ -66,44 +66,78 @@ class MetaSPNLoss(MatchingLoss):
         meta_batch: tuple,
         lr: float,
     ) -> Tensor:
-        """Add to the network's gradient the effect of its weights on the loss one step later.
+        """Add the gradients of :meth:`meta_gradients` to those of the network.
+
+        Args:
+            model: See :meth:`meta_gradients`.
+            similarities: See :meth:`meta_gradients`.
+            batch: See :meth:`meta_gradients`.
+            meta_batch: See :meth:`meta_gradients`.
+            lr: See :meth:`meta_gradients`.
+
+        Returns:
+            The loss of ``meta_batch`` after the step, detached.
+        """
+        judged, gradients = self.meta_gradients(model, similarities, batch, meta_batch, lr)
+        for parameter, gradient in zip(self.weighting.parameters(), gradients, strict=True):
+            before = 0 if parameter.grad is None else parameter.grad
+            parameter.grad = before + gradient
+        return judged
+
+    def meta_gradients(
+        self,
+        model: nn.Module,
+        similarities: Callable[..., Tensor | tuple] | None,
+        batch: tuple,
+        meta_batch: tuple,
+        lr: float,
+        processes: int = 1,
+        average: Callable[[list[Tensor]], list[Tensor]] | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Compute the effect of the network's weights on the loss one step later.
 
         The model takes a virtual step of gradient descent on the weighted loss of ``batch``. The
         weights minimise the hard-negative loss of ``meta_batch`` after this step.
 
         Args:
             model: The model. Its parameters are not changed.
-            similarities: Computes S (B, B) from the output of the model. None if the model returns
-                S.
+            similarities: Computes S (B, B), or the arguments of :func:`both_directions`, from the
+                output of the model. None if the model returns them.
             batch: Positional arguments of the model for the virtual step.
             meta_batch: Positional arguments of the model for the evaluation of the step.
             lr: Step size.
+            processes: Number of processes that hold parts of the batches.
+            average: Averages the gradients of the virtual step over processes. It must pass
+                gradients.
 
         Returns:
-            The loss of ``meta_batch`` after the step, detached.
+            The loss of ``meta_batch`` after the step, detached, and the gradients of the parameters
+            of ``weighting``.
         """
-        make = similarities or (lambda output: output)
         own = {id(parameter) for parameter in self.parameters()}  # the model may contain this loss
         parameters: dict[str, Tensor] = {
             k: p for k, p in model.named_parameters() if p.requires_grad and id(p) not in own
         }
+
+        def directions(parameters: dict[str, Tensor], arguments: tuple) -> tuple[Anchors, Anchors]:
+            output = functional_call(model, parameters, arguments)
+            output = similarities(output) if similarities else output
+            return both_directions(*(output if isinstance(output, tuple) else (output,)))
+
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN's GRU has no double backward
-            directions = both_directions(make(functional_call(model, parameters, batch)))
-            weighted = [self.weights(a) * hard_negative(a, self.margin) for a in directions]
+            anchors = directions(parameters, batch)
+            weighted = [self.weights(a) * hard_negative(a, self.margin) for a in anchors]
             gradients = torch.autograd.grad(
-                self.reduce(weighted),
+                self.joint_factor(anchors[0].negatives, processes) * self.reduce(weighted),
                 list(parameters.values()),
                 create_graph=True,
-                allow_unused=True,
+                materialize_grads=True,
             )
-            ahead = {
-                k: p if g is None else p - lr * g
-                for (k, p), g in zip(parameters.items(), gradients)
-            }
-            directions = both_directions(make(functional_call(model, ahead, meta_batch)))
-            judged = self.reduce([hard_negative(a, self.margin) for a in directions])
-            mine = list(self.weighting.parameters())
-            for parameter, gradient in zip(mine, torch.autograd.grad(judged, mine)):
-                before = 0 if parameter.grad is None else parameter.grad
-                parameter.grad = before + gradient
-        return judged.detach()
+            gradients = average(list(gradients)) if average else gradients
+            ahead = {k: p - lr * g for (k, p), g in zip(parameters.items(), gradients, strict=True)}
+            anchors = directions(ahead, meta_batch)
+            judged = self.joint_factor(anchors[0].negatives, processes) * self.reduce(
+                [hard_negative(a, self.margin) for a in anchors]
+            )
+            found = torch.autograd.grad(judged, list(self.weighting.parameters()))
+        return judged.detach(), found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,16 +64,24 @@ class NCRLoss(MatchingLoss):
         self.split = split
 
     def forward(
-        self, S: Tensor, positives: Tensor | None = None, labels: Tensor | None = None
+        self,
+        S: Tensor,
+        positives: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        captions: Tensor | None = None,
+        offset: int = 0,
     ) -> Tensor:
         """Compute the loss of a batch.
 
         Args:
             S: See :meth:`MatchingLoss.forward`.
             positives: See :meth:`MatchingLoss.forward`.
-            labels: (B,), y in [0, 1], how well each pair corresponds. None means 1 for all.
+            labels: (b,), y in [0, 1], how well each pair corresponds. None means 1 for all.
+            captions: See :meth:`MatchingLoss.forward`.
+            offset: See :meth:`MatchingLoss.forward`.
         """
-        directions = both_directions(S, positives)
+        directions = both_directions(S, positives, captions, offset)
         self._watch(directions)
         if labels is None:
             labels = torch.ones_like(directions[0].positive)
@@ -93,25 +102,42 @@ class NCRLoss(MatchingLoss):
         return self._mean_hinges(directions)
 
     @torch.no_grad()
-    def predict_labels(self, S: Tensor, positives: Tensor | None = None) -> Tensor:
+    def predict_labels(
+        self,
+        S: Tensor,
+        positives: Tensor | None = None,
+        *,
+        captions: Tensor | None = None,
+        offset: int = 0,
+        gather: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Predict how well each pair of a batch corresponds, as the released code does.
 
         The remaining margin of a pair (margin minus the mean of its hinges over negatives and
         directions) is divided by the mean of the highest tenth of the batch.
 
+        Args:
+            S: See :meth:`MatchingLoss.forward`.
+            positives: See :meth:`MatchingLoss.forward`.
+            captions: See :meth:`MatchingLoss.forward`.
+            offset: See :meth:`MatchingLoss.forward`.
+            gather: Returns the remaining margins (B,) of the whole batch from those (b,) of this
+                process. None if they are the same.
+
         Returns:
-            (B,) in [0, 1].
+            (b,) in [0, 1].
         """
-        mean = self._mean_hinges(both_directions(S, positives)) / 2
+        mean = self._mean_hinges(both_directions(S, positives, captions, offset)) / 2
         left = (self.margin - mean).clamp(0, self.margin)
-        best = left.topk(len(S) // 10 + 1).values.mean()
+        of_batch = gather(left) if gather else left
+        best = of_batch.topk(len(of_batch) // 10 + 1).values.mean()
         # no pair of the batch has any margin left
         return torch.where(best == 0, torch.zeros_like(left), left / best).clamp(0, 1)
 
     def _mean_hinges(self, directions: tuple[Anchors, Anchors]) -> Tensor:
         """Sum both directions' mean hinge over the batch (B,); the positive counts as 0."""
         image, caption = (triplet(anchors, self.margin) for anchors in directions)
-        return (image + caption) / len(image)
+        return (image + caption) / directions[0].batch_size
 
 
 def clean_probability(

@@ -25,7 +25,7 @@ def selhn(anchors: Anchors, margin: float, eps: float, normalizer: str = 'batch'
         normalizer: Divisor of the sum over all negatives: B (``batch``, Eq. 12) or the number of
             negatives (``negatives``, the released code).
     """
-    count = anchors.num_negatives.clamp(min=1) if normalizer == 'negatives' else len(anchors[0])
+    count = anchors.num_negatives.clamp(min=1) if normalizer == 'negatives' else anchors.batch_size
     return torch.where(
         anchors.delta_s > eps,
         hard_negative(anchors, margin),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from projects.common.errors import InputError
 
+from .joint_batch import gathered_rows
 from .matcher import Features
 
 
@@ -119,15 +120,13 @@ class CoTrainedMatcher(BaseModel):
         for k in range(2) if self.active is None else (self.active,):
             matcher = self.matchers[k]
             name = f'loss_{k}' if self.active is None else 'loss'
-            scores, positives = matcher.pair_scores(inputs, data_samples)
-            if self.warm_up_loss is not None:
-                criterion = self.warm_up_loss
-                losses[name] = criterion(scores, positives)
-            else:
-                criterion = matcher.criterion
-                labels = self._labels(k, data_samples, scores)
-                losses[name] = criterion(scores, positives, labels)
-            statistics.append(criterion.statistics)
+            joint = matcher.joint_scores(inputs, data_samples, self.training)
+            further = []
+            if self.warm_up_loss is None:
+                further = [self._labels(k, data_samples, joint.S)]
+            values = matcher.criterion_values(joint, *further, criterion=self.warm_up_loss)
+            losses[name] = values.pop('loss')
+            statistics.append(values)
         for key in statistics[0]:
             losses[key] = torch.stack([each[key] for each in statistics]).mean()
         return losses
@@ -147,9 +146,12 @@ class CoTrainedMatcher(BaseModel):
         matcher = self.matchers[network]
         training = matcher.training
         matcher.eval()
-        scores, positives = matcher.pair_scores(data['inputs'], data['data_samples'])
+        joint = matcher.joint_scores(data['inputs'], data['data_samples'])
         matcher.train(training)
-        return matcher.criterion.predict_labels(scores, positives)
+        gather = gathered_rows if joint.captions is not None else None
+        return matcher.criterion.predict_labels(
+            joint.S, joint.positives, gather=gather, **joint.arguments()
+        )
 
     def _labels(
         self, network: int, data_samples: Sequence[DataSample], scores: Tensor

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from projects.common.errors import InputError
 
+from .joint_batch import JointScores, joint_scores, mean_over_processes, num_processes
 from .sequences import pad_sets
 
 Features = dict[str, Tensor]
@@ -27,6 +28,10 @@ class ImageTextMatcher(BaseModel):
     image and is only needed for ``mask_repeats``. A training sample with several captions stands
     for as many pairs. Its image is encoded once, and the captions are not negatives of it.
 
+    In distributed training, the batches of all processes form one batch: every process takes its
+    negatives from all of them, and losses and gradients are those of a single process with the
+    joint batch.
+
     Args:
         image_encoder: Maps regions (B, N, C) and their numbers (B,) to embeddings and numbers.
         text_encoder: ``tokenize`` maps captions to ids and lengths, ``forward`` maps these to
@@ -38,6 +43,8 @@ class ImageTextMatcher(BaseModel):
             the regions. None if the inputs are regions.
         mask_repeats: Do not use several captions of one image in a batch as its negatives. The
             released code counts them as negatives.
+        gather_negatives: Join the batches of all processes. If False, negatives only come from the
+            batch of the process itself.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class ImageTextMatcher(BaseModel):
         loss: dict | None = None,
         backbone: dict | None = None,
         mask_repeats: bool = False,
+        gather_negatives: bool = True,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -58,6 +66,7 @@ class ImageTextMatcher(BaseModel):
         self.similarity = MODELS.build(similarity)
         self.criterion: Any = MODELS.build(loss) if loss else None
         self.mask_repeats = mask_repeats
+        self.gather_negatives = gather_negatives
 
     def forward(
         self,
@@ -139,41 +148,93 @@ class ImageTextMatcher(BaseModel):
         Raises:
             ValueError: A sample has no caption, or no ``image_id`` for ``mask_repeats``.
         """
-        scores, positives = self.pair_scores(inputs, data_samples)
-        loss = self.criterion(scores, positives)
-        return {'loss': loss, **self.criterion.statistics}
+        joint = self.joint_scores(inputs, data_samples, self.training)
+        return self.criterion_values(joint)
+
+    def criterion_values(
+        self, joint: JointScores, *further: Tensor, criterion: nn.Module | None = None
+    ) -> dict[str, Tensor]:
+        """Compute ``loss`` and statistics of scores, which are means over processes.
+
+        Args:
+            joint: From :meth:`joint_scores`.
+            further: Further arguments of the loss.
+            criterion: The loss; None for that of the model.
+        """
+        criterion = criterion or self.criterion
+        loss = criterion(joint.S, joint.positives, *further, **joint.arguments())
+        if joint.captions is None:
+            return {'loss': loss, **criterion.statistics}
+        loss = loss * criterion.joint_factor(joint.S, num_processes())
+        share = num_processes() * joint.S.shape[0] / joint.S.shape[1]
+        statistics = {key: share * value for key, value in criterion.statistics.items()}
+        return mean_over_processes({'loss': loss, **statistics})
+
+    def joint_scores(
+        self,
+        inputs: Tensor | Sequence[Tensor],
+        data_samples: Sequence[DataSample],
+        gather: bool = True,
+    ) -> JointScores:
+        """Compute the similarities of the pairs and of those of the other processes.
+
+        Args:
+            inputs: The images of the samples.
+            data_samples: Samples with captions.
+            gather: False uses the batch of this process alone.
+        """
+        owner = _owners(data_samples)
+        return self.joint_scores_of(
+            self.extract_feat(inputs, data_samples), data_samples, owner, gather
+        )
+
+    def joint_scores_of(
+        self,
+        features: Features,
+        data_samples: Sequence[DataSample],
+        owner: Tensor,
+        gather: bool = True,
+    ) -> JointScores:
+        """Compute what :meth:`joint_scores` returns from features of :meth:`extract_feat`.
+
+        Args:
+            features: Features of the samples.
+            data_samples: The samples, which have ids if the model masks repeats.
+            owner: (B,) int64, index of the sample of each caption.
+            gather: See :meth:`joint_scores`.
+        """
+        if gather and self.gather_negatives and num_processes() > 1:
+            ids = self._image_ids(data_samples) if self.mask_repeats else None
+            return joint_scores(self.similarity, features, owner, ids)
+        scores = self.score(features)
+        several = len(owner) > len(data_samples)
+        positives = None
+        if several or self.mask_repeats:
+            row = torch.arange(len(data_samples))
+            if self.mask_repeats:
+                ids = self._image_ids(data_samples)
+                number = {one: i for i, one in enumerate(ids)}
+                row = torch.tensor([number[one] for one in ids])
+            row = row[owner]
+            positives = row[:, None] == row
+        # repeat the row of an image for each of its captions
+        return JointScores(scores[owner.to(scores.device)] if several else scores, positives)
 
     def pair_scores(
         self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]
     ) -> tuple[Tensor, Tensor | None]:
-        """Compute the similarity matrix (B, B) and the mask of extra positives (B, B) or None."""
-        counts = []
-        for i, sample in enumerate(data_samples):
-            texts = sample.get('text')
-            texts = [texts] if isinstance(texts, str) else texts
-            if not (isinstance(texts, list) and texts and all(isinstance(t, str) for t in texts)):
-                raise InputError(
-                    f'data_samples[{i}].text: {sample.get("text")!r}, expected a caption or a '
-                    'list of captions'
-                )
-            counts.append(len(texts))
-        scores = self.score(self.extract_feat(inputs, data_samples))
-        several = max(counts) > 1
-        owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        positives = self._same_image(data_samples, owner) if several or self.mask_repeats else None
-        # repeat the row of an image for each of its captions
-        return scores[owner.to(scores.device)] if several else scores, positives
+        """Compute the similarity matrix (B, B) and the mask of extra positives (B, B) or None.
 
-    def _same_image(self, data_samples: Sequence[DataSample], owner: Tensor) -> Tensor:
-        """Return a mask (B, B) of pairs that share an image; ``owner`` (B,) is their sample."""
-        ids: list[Any] = list(range(len(data_samples)))
-        if self.mask_repeats:
-            ids = [sample.get('image_id') for sample in data_samples]
-            if None in ids:
-                raise InputError(f'data_samples[{ids.index(None)}]: mask_repeats needs image_id')
-        number = {image_id: i for i, image_id in enumerate(ids)}
-        row = torch.tensor([number[image_id] for image_id in ids])[owner]
-        return row[:, None] == row
+        Only the batch of this process counts.
+        """
+        joint = self.joint_scores(inputs, data_samples, gather=False)
+        return joint.S, joint.positives
+
+    def _image_ids(self, data_samples: Sequence[DataSample]) -> list[Any]:
+        ids = [sample.get('image_id') for sample in data_samples]
+        if None in ids:
+            raise InputError(f'data_samples[{ids.index(None)}]: mask_repeats needs image_id')
+        return ids
 
     def predict(
         self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]
@@ -218,6 +279,21 @@ class ImageTextMatcher(BaseModel):
 def captions_of(sample: DataSample) -> list[str]:
     """Return the captions of a sample, whose ``text`` is one caption or a list."""
     return [sample.text] if isinstance(sample.text, str) else list(sample.text)
+
+
+def _owners(data_samples: Sequence[DataSample]) -> Tensor:
+    """Return the index (B,) of the sample of each caption, after checking the captions."""
+    counts = []
+    for i, sample in enumerate(data_samples):
+        texts = sample.get('text')
+        texts = [texts] if isinstance(texts, str) else texts
+        if not (isinstance(texts, list) and texts and all(isinstance(t, str) for t in texts)):
+            raise InputError(
+                f'data_samples[{i}].text: {sample.get("text")!r}, expected a caption or a '
+                'list of captions'
+            )
+        counts.append(len(texts))
+    return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
 
 
 def _places(sample: DataSample) -> range:

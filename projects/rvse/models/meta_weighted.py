@@ -2,69 +2,109 @@
 
 from __future__ import annotations
 
-from mmengine import dist
-from mmengine.optim import OptimWrapper
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from projects.common.errors import InputError
 
+from .joint_batch import JointScores, differentiable_mean, mean_over_processes, num_processes
 from .matcher import ImageTextMatcher
 
 
 class _Scores(nn.Module):
-    """Compute S (B, B) of a batch as the output of a module, for functional calls."""
+    """Compute the scores of a batch as the output of a module, for functional calls."""
 
     def __init__(self, matcher: ImageTextMatcher) -> None:
         super().__init__()
         self.matcher = matcher
 
-    def forward(self, inputs: Tensor | list[Tensor], data_samples: list[DataSample]) -> Tensor:
-        return self.matcher.pair_scores(inputs, data_samples)[0]
+    def forward(
+        self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]
+    ) -> JointScores:
+        return self.matcher.joint_scores(inputs, data_samples)
 
 
 @MODELS.register_module()
 class MetaWeightedMatcher(ImageTextMatcher):
     """Train a matcher with :class:`MetaSPNLoss` and teach its network in every step.
 
-    The first half of the batch is used for the virtual step, with the current learning rate, and
-    the second half evaluates it. The paper does not specify the evaluation batch, and a separate
-    one would need a second loader. The parameters of the network are part of the model, so the same
-    optimizer updates both.
+    Every other pair of the batch is used for the virtual step, and the remaining pairs evaluate it.
+    The paper does not specify the evaluation batch, and a separate one would need a second loader.
+    The parameters of the network are part of the model, so the same optimizer updates both. Their
+    gradient reaches it through the loss, so that gradient scaling, accumulation and averaging over
+    processes apply to it as to all others.
 
     Args:
+        virtual_lr: Learning rate of the virtual step. None uses the current one of the training,
+            which MMEngine's ``RuntimeInfoHook`` (a default hook) publishes.
         **kwargs: See :class:`ImageTextMatcher`.
     """
 
-    def train_step(
-        self, data: dict | tuple | list, optim_wrapper: OptimWrapper
+    def __init__(self, *args: Any, virtual_lr: float | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.virtual_lr = virtual_lr
+
+    def loss(
+        self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]
     ) -> dict[str, Tensor]:
-        """Take MMEngine's training step, adding the gradient of the weighting network.
+        """Compute ``loss``, its statistics and, in training, ``meta_hinge``.
+
+        In training the gradient of ``loss`` includes that of the weighting network.
 
         Raises:
             ValueError: The batch has fewer than four pairs.
         """
-        with optim_wrapper.optim_context(self):
-            batch = self.data_preprocessor(data, True)
-            losses = self._run_forward(batch, mode='loss')
-        inputs, samples = batch['inputs'], batch['data_samples']
-        half = len(samples) // 2
+        losses = super().loss(inputs, data_samples)
+        if not (self.training and torch.is_grad_enabled()):
+            return losses
+        half = len(data_samples) // 2
         if half < 2:
             raise InputError(
-                f'MetaWeightedMatcher: a batch of {len(samples)} pairs, expected 4 or more'
+                f'MetaWeightedMatcher: a batch of {len(data_samples)} pairs, expected 4 or more'
             )
-        with optim_wrapper.optim_context(self):
-            judged = self.criterion.meta_backward(
-                _Scores(self),
-                None,
-                (inputs[:half], samples[:half]),
-                (inputs[half : 2 * half], samples[half : 2 * half]),
-                lr=optim_wrapper.get_lr()['lr'][0],
+        halves = [
+            (inputs[start : 2 * half : 2], data_samples[start : 2 * half : 2]) for start in (0, 1)
+        ]
+        # The virtual gradient is not scaled, so half precision would round much of it to zero.
+        with torch.autocast(losses['loss'].device.type, enabled=False):
+            judged, gradients = self._meta_gradients(halves)
+        taught = sum(
+            (parameter * gradient).sum()
+            for parameter, gradient in zip(
+                self.criterion.weighting.parameters(), gradients, strict=True
             )
-        if dist.get_world_size() > 1:
-            for parameter in self.criterion.parameters():
-                dist.all_reduce(parameter.grad, 'mean')
-        parsed, log = self.parse_losses(losses)
-        optim_wrapper.update_params(parsed)
-        return {**log, 'meta_hinge': judged}
+        )
+        losses['loss'] = losses['loss'] + (taught - taught.detach())
+        losses['meta_hinge'] = judged
+        return losses
+
+    def _meta_gradients(self, halves: list[tuple]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        processes = num_processes() if self.gather_negatives else 1
+        judged, gradients = self.criterion.meta_gradients(
+            _Scores(self),
+            None,
+            *halves,
+            lr=self._step_size(),
+            processes=processes,
+            average=differentiable_mean if processes > 1 else None,
+        )
+        if processes > 1:
+            judged = mean_over_processes({'judged': judged})['judged']
+        return judged, gradients
+
+    def _step_size(self) -> float:
+        if self.virtual_lr is not None:
+            return self.virtual_lr
+        try:
+            return float(MessageHub.get_current_instance().get_scalar('train/lr').current())
+        except KeyError:
+            raise InputError(
+                'MetaWeightedMatcher: virtual_lr=None, and there is no learning rate of a running '
+                'training; set virtual_lr'
+            ) from None

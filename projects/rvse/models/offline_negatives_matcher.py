@@ -67,15 +67,15 @@ class OfflineNegativesMatcher(ImageTextMatcher):
         found = self.extract_feat(inputs, data_samples)
         images = list(zip(found['image_feat'].split(batch), found['image_lengths'].split(batch)))
         captions = list(zip(found['text_feat'].split(batch), found['text_lengths'].split(batch)))
-        scores = self.similarity(*images[0], *captions[0])
         # the order AOQLoss expects: mined captions, mined images, both, and their owners
         pairings = [(0, 1), (1, 0), *((group, group) for group in range(1, groups))]
         offline = [
             paired_scores(self.similarity, *images[image], *captions[caption])
             for image, caption in pairings
         ]
-        positives = None
-        if self.mask_repeats:
-            positives = self._same_image(data_samples[:batch], torch.arange(batch))
-        loss = self.criterion(scores, positives, torch.stack(offline))
-        return {'loss': loss, **self.criterion.statistics}
+        names = ('image_feat', 'image_lengths', 'text_feat', 'text_lengths')
+        pairs = dict(zip(names, (*images[0], *captions[0]), strict=True))
+        joint = self.joint_scores_of(
+            pairs, data_samples[:batch], torch.arange(batch), self.training
+        )
+        return self.criterion_values(joint, torch.stack(offline))

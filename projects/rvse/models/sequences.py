@@ -18,8 +18,10 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
 def l2norm(x: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
     """Compute x / (|x| + eps), the division used by all released models; a zero vector stays zero.
 
-    The gradient at zero is zero: torch's norm has a subgradient there.
+    The gradient at zero is zero: torch's norm has a subgradient there. Half precision is converted
+    to float32, because ``eps`` is zero in float16.
     """
+    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     return x / (torch.linalg.vector_norm(x, dim=dim, keepdim=True) + eps)
 
 
