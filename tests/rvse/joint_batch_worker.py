@@ -44,7 +44,10 @@ def cases() -> dict[str, dict]:
     found['AOQ'] = matcher(dict(type='AOQLoss'), type='OfflineNegativesMatcher')
     found['NCR'] = dict(type='CoTrainedMatcher', matcher=matcher(dict(type='NCRLoss')))
     found['Meta-SPN'] = matcher(
-        dict(type='MetaSPNLoss', hidden=8), type='MetaWeightedMatcher', virtual_lr=0.05
+        dict(type='MetaSPNLoss', hidden=8),
+        dict(type='BFANSimilarity'),
+        type='MetaWeightedMatcher',
+        virtual_lr=0.05,
     )
     return found
 

@@ -71,7 +71,8 @@ class MetaWeightedMatcher(ImageTextMatcher):
         halves = [
             (inputs[start : 2 * half : 2], data_samples[start : 2 * half : 2]) for start in (0, 1)
         ]
-        # The virtual gradient is not scaled, so half precision would round much of it to zero.
+        # Both gradients are computed here, and autocast would also cast the products of their
+        # backward passes: in float16 those of cross attention overflow, small ones become zero.
         with torch.autocast(losses['loss'].device.type, enabled=False):
             judged, gradients = self._meta_gradients(halves)
         taught = sum(
