@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from mmpretrain.structures import DataSample
 import projects.rvse.register  # noqa: F401
 from projects.rvse.text import Vocabulary
 
-WORDS = 'a red blue round flat small large old new dog cat bird runs sits'.split()
+WORDS = ('a', 'red', 'blue', 'round', 'flat', 'small', 'large', 'dog', 'cat', 'runs', 'sits')
 PAIRS, STEPS = 16, 10  # pairs of the joint batch
 
 LOSSES = {
@@ -73,6 +74,10 @@ def matcher(loss: dict, similarity: dict | None = None, **kwargs) -> dict:
     }
 
 
+def _same(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
+    return module
+
+
 def samples(name: str, rank: int, world: int) -> dict:
     """Return the part of the joint batch of a process; the parts of all processes are the batch."""
     generator = torch.Generator().manual_seed(3)
@@ -121,9 +126,8 @@ def train(name: str, cfg: dict, rank: int, world: int) -> dict:
         part.text_encoder.set_vocabulary(Vocabulary.build([' '.join(WORDS)], min_count=1))
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.momentum = 0  # batch norms of parts of a batch differ: use the stored statistics
-            module.eval()
-            module.train = lambda mode=True: module
+            # batch norms of parts of a batch differ: use the stored statistics
+            module.train(False).train = partial(_same, module)
     if name == 'NCR':
         model.active = 1
         for parameter in model.matchers[0].parameters():
@@ -143,9 +147,7 @@ def train(name: str, cfg: dict, rank: int, world: int) -> dict:
     model.eval()
     with torch.no_grad():
         everything = samples(name, 0, 1)
-        features = model.extract_feat(
-            [image for image in everything['inputs']], everything['data_samples']
-        )
+        features = model.extract_feat(list(everything['inputs']), everything['data_samples'])
         scores = model.similarity(
             *(features[k] for k in ('image_feat', 'image_lengths', 'text_feat', 'text_lengths'))
         )

@@ -1,4 +1,4 @@
-"""Several processes with parts of a batch compute what one process computes with the whole batch."""
+"""Several processes with parts of a batch compute what one computes with the whole batch."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class MetaSPNLoss(MatchingLoss):
                 create_graph=True,
                 materialize_grads=True,
             )
-            gradients = average(list(gradients)) if average else gradients
+            gradients = tuple(average(list(gradients))) if average else gradients
             ahead = {k: p - lr * g for (k, p), g in zip(parameters.items(), gradients, strict=True)}
             anchors = directions(ahead, meta_batch)
             judged = self.joint_factor(anchors[0].negatives, processes) * self.reduce(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from projects.common.errors import InputError
 
-from .joint_batch import gathered_rows
+from .joint_batch import gathered_rows, joint_loss
 from .matcher import Features
 
 
@@ -124,7 +124,7 @@ class CoTrainedMatcher(BaseModel):
             further = []
             if self.warm_up_loss is None:
                 further = [self._labels(k, data_samples, joint.S)]
-            values = matcher.criterion_values(joint, *further, criterion=self.warm_up_loss)
+            values = joint_loss(self.warm_up_loss or matcher.criterion, joint, *further)
             losses[name] = values.pop('loss')
             statistics.append(values)
         for key in statistics[0]:

@@ -94,6 +94,24 @@ def joint_scores(
     return JointScores(_exchanged(columns, pair_counts), positives, columns.T, offset)
 
 
+def joint_loss(criterion: Any, joint: JointScores, *further: Any) -> dict[str, Tensor]:
+    """Compute ``loss`` and the statistics of the loss module, which are means over processes.
+
+    Args:
+        criterion: A :class:`projects.rvse.losses.MatchingLoss`.
+        joint: Scores of :func:`joint_scores`, or of a single process.
+        further: Further arguments of the loss.
+    """
+    loss = criterion(joint.S, joint.positives, *further, **joint.arguments())
+    if joint.captions is None:
+        return {'loss': loss, **criterion.statistics}
+    processes = num_processes()
+    share = processes * joint.S.shape[0] / joint.S.shape[1]
+    statistics = {key: share * value for key, value in criterion.statistics.items()}
+    loss = loss * criterion.joint_factor(joint.S, processes)
+    return mean_over_processes({'loss': loss, **statistics})
+
+
 def differentiable_mean(tensors: list[Tensor]) -> list[Tensor]:
     """Average tensors over all processes in one exchange that passes gradients."""
     flat = torch.cat([tensor.flatten() for tensor in tensors])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from projects.common.errors import InputError
 
-from .joint_batch import JointScores, joint_scores, mean_over_processes, num_processes
+from .joint_batch import JointScores, joint_loss, joint_scores, num_processes
 from .sequences import pad_sets
 
 Features = dict[str, Tensor]
@@ -149,26 +149,7 @@ class ImageTextMatcher(BaseModel):
             ValueError: A sample has no caption, or no ``image_id`` for ``mask_repeats``.
         """
         joint = self.joint_scores(inputs, data_samples, self.training)
-        return self.criterion_values(joint)
-
-    def criterion_values(
-        self, joint: JointScores, *further: Tensor, criterion: nn.Module | None = None
-    ) -> dict[str, Tensor]:
-        """Compute ``loss`` and statistics of scores, which are means over processes.
-
-        Args:
-            joint: From :meth:`joint_scores`.
-            further: Further arguments of the loss.
-            criterion: The loss; None for that of the model.
-        """
-        criterion = criterion or self.criterion
-        loss = criterion(joint.S, joint.positives, *further, **joint.arguments())
-        if joint.captions is None:
-            return {'loss': loss, **criterion.statistics}
-        loss = loss * criterion.joint_factor(joint.S, num_processes())
-        share = num_processes() * joint.S.shape[0] / joint.S.shape[1]
-        statistics = {key: share * value for key, value in criterion.statistics.items()}
-        return mean_over_processes({'loss': loss, **statistics})
+        return joint_loss(self.criterion, joint)
 
     def joint_scores(
         self,
@@ -204,7 +185,7 @@ class ImageTextMatcher(BaseModel):
             gather: See :meth:`joint_scores`.
         """
         if gather and self.gather_negatives and num_processes() > 1:
-            ids = self._image_ids(data_samples) if self.mask_repeats else None
+            ids = _image_ids(data_samples) if self.mask_repeats else None
             return joint_scores(self.similarity, features, owner, ids)
         scores = self.score(features)
         several = len(owner) > len(data_samples)
@@ -212,7 +193,7 @@ class ImageTextMatcher(BaseModel):
         if several or self.mask_repeats:
             row = torch.arange(len(data_samples))
             if self.mask_repeats:
-                ids = self._image_ids(data_samples)
+                ids = _image_ids(data_samples)
                 number = {one: i for i, one in enumerate(ids)}
                 row = torch.tensor([number[one] for one in ids])
             row = row[owner]
@@ -229,12 +210,6 @@ class ImageTextMatcher(BaseModel):
         """
         joint = self.joint_scores(inputs, data_samples, gather=False)
         return joint.S, joint.positives
-
-    def _image_ids(self, data_samples: Sequence[DataSample]) -> list[Any]:
-        ids = [sample.get('image_id') for sample in data_samples]
-        if None in ids:
-            raise InputError(f'data_samples[{ids.index(None)}]: mask_repeats needs image_id')
-        return ids
 
     def predict(
         self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]
@@ -294,6 +269,13 @@ def _owners(data_samples: Sequence[DataSample]) -> Tensor:
             )
         counts.append(len(texts))
     return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+
+
+def _image_ids(data_samples: Sequence[DataSample]) -> list[Any]:
+    ids = [sample.get('image_id') for sample in data_samples]
+    if None in ids:
+        raise InputError(f'data_samples[{ids.index(None)}]: mask_repeats needs image_id')
+    return ids
 
 
 def _places(sample: DataSample) -> range:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from projects.common.errors import InputError
 
+from .joint_batch import joint_loss
 from .matcher import ImageTextMatcher
 
 GROUP = 8  # number of pairs scored at once, all against all
@@ -78,4 +79,4 @@ class OfflineNegativesMatcher(ImageTextMatcher):
         joint = self.joint_scores_of(
             pairs, data_samples[:batch], torch.arange(batch), self.training
         )
-        return self.criterion_values(joint, torch.stack(offline))
+        return joint_loss(self.criterion, joint, torch.stack(offline))
