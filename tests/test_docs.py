@@ -6,6 +6,7 @@
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import shutil
 import subprocess
@@ -234,6 +235,30 @@ def load(recipes, pattern: str) -> Config:
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
     return cfg
+
+
+def test_recipes_register_all_that_they_name(recipes):
+    """In a new process, because this one has registered the projects."""
+    code = (
+        'import sys\n'
+        'from mmengine.config import Config\n'
+        'from mmengine.registry import DATASETS, MODELS, init_default_scope\n'
+        'for name in sys.argv[1:]:\n'
+        '    cfg = Config.fromfile(name)\n'
+        '    init_default_scope(cfg.default_scope)\n'
+        '    print(MODELS.get(cfg.model.type), DATASETS.get(cfg.train_dataloader.dataset.type))\n'
+    )
+    configs = sorted(recipes.glob('configs/*/*.py'))  # one per recipe
+    path = f'{recipes}{os.pathsep}{ROOT}'
+    done = subprocess.run(
+        [sys.executable, '-c', code, *configs],
+        env={**os.environ, 'PYTHONPATH': path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(done.stdout.splitlines()) == len(configs) == 4
+    assert 'None' not in done.stdout
 
 
 def test_head_recipe(recipes):

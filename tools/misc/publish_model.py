@@ -203,7 +203,7 @@ def main() -> None:
     text = (args.out / CONFIG).read_text()
     places = list(paths_of_this_machine(parse_config_text(text, CONFIG).to_dict()))
     if places:
-        print(f'config.py names {len(places)} paths of this machine, such as {places[0]}')
+        print(f'config.py names paths of this machine, such as {places[0]} ({len(places)} in all)')
 
 
 if __name__ == '__main__':

@@ -21,6 +21,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import projects.common.stack  # noqa: F401  first, to silence the libraries
+
+# isort: split
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation import CocoMetric
 from mmengine.config import ConfigDict
@@ -194,7 +197,8 @@ def main() -> None:
                 built, found, problems = check(dataset, needs_masks)
                 key = f'{loader}, part {len(datasets)}' if loader in datasets else loader
                 datasets[key] = built
-                print(f'{name:5}  {dataset.type}: {found or "unreadable"}')
+                subset = f', {dataset.subset}' if dataset.get('subset') else ''
+                print(f'{name:5}  {dataset.type}{subset}: {found or "unreadable"}')
                 complete &= not report(problems)
     for problem in class_problems(heads_in_config(cfg.get('model')), datasets):
         print(f'CLASSES  {problem}')

@@ -175,7 +175,10 @@ def _unreachable(tree: ConfigDict, parts: list[str], known_roots: set[str]) -> s
         shown = [f"'{'.'.join([place, *rest])}'" for place in places[:3]]
         text += f'. Set {" and ".join(shown)} instead'
     if root.startswith('data_root'):
-        text += '; the environment variable DATA_ROOT moves all data at once'
+        text += (
+            '; the environment variable that holds the data root (DATA_ROOT in most configs, '
+            'SCENES_ROOT for scenes) moves all data at once'
+        )
     return text
 
 

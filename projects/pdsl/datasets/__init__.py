@@ -1,5 +1,7 @@
 """Datasets of images with tags, VOC instances, and transforms for proposals."""
 
+import projects.common.stack  # noqa: F401  first, to silence the libraries
+
 from .base_tag_dataset import BaseTagDataset
 from .coco_instances import COCOInstanceDataset
 from .coco_tags import COCOTagDataset

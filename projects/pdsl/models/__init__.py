@@ -1,5 +1,8 @@
 """Detector, heads, losses and pseudo labels; importing registers them."""
 
+import projects.common.stack  # first, to silence the libraries
+
+# isort: split
 import projects.common.roi_pool  # noqa: F401
 
 from .box_head import PDSLBoxHead

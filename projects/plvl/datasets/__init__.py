@@ -1,5 +1,7 @@
 """Grounding datasets in several annotation formats, and their augmentations."""
 
+import projects.common.stack  # noqa: F401  first, to silence the libraries
+
 from .checks import Invalid
 from .dataset import GroundingDataset
 from .flickr30k_entities import Flickr30kEntitiesDataset

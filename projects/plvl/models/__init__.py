@@ -1,5 +1,7 @@
 """Detectors, backbones, decoders, heads and losses; importing this module registers them."""
 
+import projects.common.stack  # noqa: F401  first, to silence the libraries
+
 from .center_targets import center_heatmaps, gaussian_radius
 from .collaborative_head import CollaborativeHead
 from .eevg import EEVG
