@@ -80,6 +80,21 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--batch-size', type=int, default=1, help='images at once')
     parser.add_argument('--no-save-vis', action='store_true', help='draw no images')
     parser.add_argument('--no-save-pred', action='store_true', help='write no JSON')
+    add_skip_options(parser)
+
+
+def add_skip_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--skip-damaged',
+        action='store_true',
+        help='leave out images that cannot be read, count them by reason, and list them',
+    )
+    parser.add_argument(
+        '--skipped-file',
+        metavar='FILE',
+        default='work_dirs/skipped_images.tsv',
+        help='where --skip-damaged lists what it leaves out, with reasons (default: %(default)s)',
+    )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -129,6 +144,8 @@ def run_grounding(args: argparse.Namespace) -> None:
         out_dir=args.out_dir,
         no_save_vis=args.no_save_vis,
         no_save_pred=args.no_save_pred,
+        skip_damaged=args.skip_damaged,
+        skipped_file=args.skipped_file,
     )
     for prediction in results['predictions']:
         print(f'{prediction["image"]}: "{prediction["sentence"]}": {describe(prediction)}')
@@ -155,6 +172,8 @@ def run_weak(args: argparse.Namespace) -> None:
         out_dir=args.out_dir,
         no_save_vis=args.no_save_vis,
         no_save_pred=args.no_save_pred,
+        skip_damaged=args.skip_damaged,
+        skipped_file=args.skipped_file,
         pred_score_thr=args.score_thr,
     )
     for prediction in results['predictions']:
@@ -186,17 +205,7 @@ def add_retrieval(tasks: argparse._SubParsersAction) -> None:
         default='work_dirs/embeddings',
         help='where embeddings are kept by content (default: %(default)s)',
     )
-    index.add_argument(
-        '--skip-damaged',
-        action='store_true',
-        help='leave out images that cannot be read, count them by reason, and list them',
-    )
-    index.add_argument(
-        '--skipped-file',
-        metavar='FILE',
-        default='work_dirs/skipped_images.tsv',
-        help='where --skip-damaged lists what it leaves out, with reasons (default: %(default)s)',
-    )
+    add_skip_options(index)
     search = actions.add_parser('search', help='ask a store')
     search.add_argument(
         'queries', nargs='+', metavar='QUERY', help='a sentence, or the path of an image'
@@ -251,7 +260,7 @@ def run_retrieval(args: argparse.Namespace) -> None:
                 store,
                 args.batch_size,
                 skip_damaged=args.skip_damaged,
-                skipped_file=args.skipped_file if args.skip_damaged else None,
+                skipped_file=args.skipped_file,
             )
             print(f'{args.store}: {added} entries added or replaced, {len(store)} in all')
             return
@@ -319,6 +328,8 @@ def run_search_and_ground(args: argparse.Namespace) -> None:
             out_dir=args.out_dir,
             no_save_vis=args.no_save_vis,
             no_save_pred=args.no_save_pred,
+            skip_damaged=args.skip_damaged,
+            skipped_file=args.skipped_file,
         )
     for prediction in results['predictions']:
         print(f'{prediction["query"]}{"" if prediction["hits"] else ": no image"}')
