@@ -21,6 +21,7 @@ sys.path.insert(
 
 from projects.common.cli.options import add_trust_option
 from projects.common.cli.report import report_user_errors
+from projects.common.files.atomic import check_output_file, check_writable
 
 
 def add_grounding(tasks: argparse._SubParsersAction) -> None:
@@ -83,6 +84,12 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
     add_skip_options(parser)
 
 
+def check_outputs(args: argparse.Namespace) -> None:
+    """Check that there is a place for the outputs, before a model is loaded."""
+    if not (args.no_save_vis and args.no_save_pred):
+        check_writable(args.out_dir)
+
+
 def add_skip_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--skip-damaged',
@@ -137,6 +144,7 @@ def build(inferencer: type, args: argparse.Namespace, part: str = '', **options)
 def run_grounding(args: argparse.Namespace) -> None:
     from projects.plvl import GroundingInferencer
 
+    check_outputs(args)
     results = build(GroundingInferencer, args)(
         args.image,
         args.sentences,
@@ -162,6 +170,7 @@ def describe(grounding: dict) -> str:
 def run_weak(args: argparse.Namespace) -> None:
     from projects.pdsl import WeakInstanceInferencer
 
+    check_outputs(args)
     options = dict(quality=args.quality, min_side=args.min_side, max_side=args.max_side)
     if args.max_proposals is not None:
         options['max_proposals'] = args.max_proposals
@@ -251,6 +260,8 @@ def open_store(inferencer, args: argparse.Namespace, create: bool):
 def run_retrieval(args: argparse.Namespace) -> None:
     from projects.rvse import RetrievalInferencer
 
+    if args.action == 'search' and args.out:
+        check_output_file(args.out)
     cache_dir = args.cache_dir if args.action == 'index' else None
     inferencer = build(RetrievalInferencer, args, cache_dir=cache_dir)
     with open_store(inferencer, args, create=args.action == 'index') as store:
@@ -313,6 +324,7 @@ def run_search_and_ground(args: argparse.Namespace) -> None:
     from projects.rvse import RetrievalInferencer
     from projects.search_and_ground import SearchAndGround
 
+    check_outputs(args)
     for sentence in args.sentences:
         if Path(sentence).is_file():  # the same as `retrieval search`
             raise InputError(f'{sentence}: an image; what is searched and grounded is a sentence')

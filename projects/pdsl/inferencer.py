@@ -198,6 +198,9 @@ class WeakInstanceInferencer(ImageInferencer):
         """
         images = self._inputs_to_list(inputs)
         given = self._proposals_of_images(proposals, len(images), isinstance(inputs, (list, tuple)))
+        for image, loader in zip(images, given):
+            if isinstance(loader, LoadStoredProposals) and isinstance(image, (str, os.PathLike)):
+                loader.check(os.fspath(image), skip_damaged=skip_damaged)
         if batch_size < 1:
             raise InputError(f'batch_size={batch_size}: expected at least 1')
         results: dict[str, list] = {'predictions': [], 'visualization': []}

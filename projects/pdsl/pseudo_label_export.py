@@ -24,7 +24,6 @@ from projects.common.files.atomic import (
     open_atomically,
     write_atomically,
 )
-from projects.common.files.images import image_problem
 from projects.common.inferencer import inner_pipeline
 from projects.common.prediction_dump import encode_mask
 
@@ -154,11 +153,7 @@ def check_proposals(dataset: Any, skip_damaged: bool = False) -> None:
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         for loader in loaders:
-            try:
-                loader.find(info['img_path'], info.get('img_id'))
-            except InputError:
-                if not skip_damaged or image_problem(info['img_path']) is None:
-                    raise
+            loader.check(info['img_path'], info.get('img_id'), skip_damaged)
 
 
 def common_folder(dataset: Any) -> str:

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.atomic import check_writable
 from projects.plvl.datasets.conversion import (
     FORMATS,
     find_format,
@@ -146,15 +147,22 @@ def print_counts(splits: dict[str, list[Reference]]) -> dict[str, dict[str, int]
     return counts
 
 
+def refuse_existing(paths: list[Path], overwrite: bool) -> None:
+    there = [path for path in paths if path.exists()]
+    if there and not overwrite:
+        raise InputError(f'{there[0]}: exists already; --overwrite replaces it')
+
+
 def convert(args: argparse.Namespace, kind: str) -> None:
     by = args.by
     if by is None and args.to == 'refer':
         by = find_refs(args.source, None).name[5:-3] if kind == 'refer' else 'converted'
+    check_writable(args.out)
+    # The files are named after the splits, which are only known for sure when all are read.
+    refuse_existing(output_files(args.to, args.out, args.splits or (), by or ''), args.overwrite)
     content = read(args, kind)
     paths = output_files(args.to, args.out, content, by or '')
-    there = [path for path in paths if path.exists()]
-    if there and not args.overwrite:
-        raise InputError(f'{there[0]}: exists already; --overwrite replaces it')
+    refuse_existing(paths, args.overwrite)
     FORMATS[args.to].write(content, paths)
     print_counts(content)
     print(f'wrote {", ".join(map(str, paths))}')

@@ -161,9 +161,11 @@ def main() -> None:
         raise InputError('--images: only a store keeps sizes, not a file of detectron2')
     if args.folder and args.to != 'mmdet':
         raise InputError(f'--folder: only mmdet has folders in its keys, not {args.to}')
+    if args.max_proposals is not None and args.max_proposals < 1:
+        raise InputError(f'--max-proposals: found {args.max_proposals}, expected at least 1')
+    check_writable(args.out if args.to == 'store' else args.out.parent)
     sources = open_sources(args)
     keys = common_keys(args, sources)
-    check_writable(args.out if args.to == 'store' else args.out.parent)
     entries = read_all(args, sources)
     if args.to == 'store':
         identify = ChainMap(*(source.images for source in sources)).get
