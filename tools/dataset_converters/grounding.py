@@ -16,6 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from projects.common.cli.options import (
+    add_overwrite_option,
+    add_trust_pickle_option,
+    refuse_existing,
+)
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.atomic import check_writable
@@ -79,10 +84,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--skip-invalid', action='store_true', help='leave invalid samples out and count them'
     )
-    parser.add_argument('--overwrite', action='store_true', help='replace files in OUT')
-    parser.add_argument(
-        '--trust-pickle', action='store_true', help='unpickle freely, which may run code'
-    )
+    add_overwrite_option(parser)
+    add_trust_pickle_option(parser)
     args = parser.parse_args()
     if (args.to is None) != (args.out is None):
         parser.error('--to and --out belong together')
@@ -145,12 +148,6 @@ def print_counts(splits: dict[str, list[Reference]]) -> dict[str, dict[str, int]
     for split, numbers in counts.items():
         print(f'{split:{width}}' + ''.join(f'{numbers[what]:>14,}' for what in COUNTED))
     return counts
-
-
-def refuse_existing(paths: list[Path], overwrite: bool) -> None:
-    there = [path for path in paths if path.exists()]
-    if there and not overwrite:
-        raise InputError(f'{there[0]}: exists already; --overwrite replaces it')
 
 
 def convert(args: argparse.Namespace, kind: str) -> None:

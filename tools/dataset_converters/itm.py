@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from projects.common.cli.options import add_overwrite_option, refuse_existing
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import read_text
@@ -78,7 +79,7 @@ def parse_args() -> argparse.Namespace:
         '--name', choices=PUBLISHED, help="the data set (default: by the source's name)"
     )
     for action in (vocab, precomp):
-        action.add_argument('--overwrite', action='store_true', help='replace what is there')
+        add_overwrite_option(action)
     for action in (vocab, precomp, verify):
         action.add_argument(
             '--skip-invalid-captions',
@@ -115,13 +116,8 @@ def open_splits(
     }
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise InputError(f'{path}: exists already; --overwrite replaces it')
-
-
 def build_vocabulary(args: argparse.Namespace) -> None:
-    refuse_existing(args.out, args.overwrite)
+    refuse_existing([args.out], args.overwrite)
     check_output_file(args.out)
     captions = []
     for source in args.source:
@@ -195,8 +191,8 @@ def write_precomp(args: argparse.Namespace) -> None:
     is_coco = published_name(args.source.name) == 'coco'
     names = {'val': 'dev', 'test': 'testall' if is_coco else 'test'}
     check_writable(args.out)
-    for split in args.splits:
-        refuse_existing(args.out / f'{names.get(split, split)}_ims.npy', args.overwrite)
+    outputs = [args.out / f'{names.get(split, split)}_ims.npy' for split in args.splits]
+    refuse_existing(outputs, args.overwrite)
     # The released files have five captions per image.
     splits = {
         split: KarpathyMatchingDataset(
@@ -224,7 +220,7 @@ def write_precomp(args: argparse.Namespace) -> None:
         parts[name] = images
         if name == 'testall' and len(images) > 1000:
             parts['test'] = images[:1000]
-            refuse_existing(args.out / 'test_ims.npy', args.overwrite)
+            refuse_existing([args.out / 'test_ims.npy'], args.overwrite)
     places = feature_places(args.tsv)
     found = {name: find_features(images, places, args.key) for name, images in parts.items()}
     args.out.mkdir(parents=True, exist_ok=True)

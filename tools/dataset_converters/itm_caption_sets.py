@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
+from projects.common.cli.options import add_overwrite_option, refuse_existing
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import read_lines
@@ -68,7 +69,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--channels', type=int, default=64, help='of a word vector')
     parser.add_argument('--noise', type=float, default=0.2, help='standard deviation; words have 1')
     parser.add_argument('--seed', type=int, default=0, help='of vectors and noise')
-    parser.add_argument('--overwrite', action='store_true', help='replace what is there')
+    add_overwrite_option(parser)
     return parser.parse_args()
 
 
@@ -122,9 +123,7 @@ def main() -> None:
     for name, least in (('train', 1), ('test', 1), ('regions', 1), ('channels', 1), ('noise', 0)):
         if getattr(args, name) < least:
             raise InputError(f'--{name}: {getattr(args, name)}, expected {least} or more')
-    for path in (args.out / f'{split}_ims.npy' for split in ('train', 'test')):
-        if path.exists() and not args.overwrite:
-            raise InputError(f'{path}: exists already; --overwrite replaces it')
+    refuse_existing([args.out / f'{split}_ims.npy' for split in ('train', 'test')], args.overwrite)
     check_writable(args.out)
     lines = read_lines(args.captions)
     wanted = args.train + args.test

@@ -21,7 +21,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from projects.common.cli.config import load_config
-from projects.common.cli.options import add_cfg_options
+from projects.common.cli.options import (
+    add_cfg_options,
+    add_overwrite_option,
+    refuse_existing,
+)
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.atomic import check_writable
@@ -41,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--checkpoint', help="weights; the backbone's are used")
     parser.add_argument('--splits', nargs='+', choices=SPLITS, default=list(SPLITS))
     parser.add_argument('--seed', type=int, default=0, help='of random weights')
-    parser.add_argument('--overwrite', action='store_true', help='replace what is there')
+    add_overwrite_option(parser)
     add_cfg_options(parser)
     return parser.parse_args()
 
@@ -52,10 +56,8 @@ def main() -> None:
     cfg = load_config(args.config, args.cfg_options)
     if cfg.model.get('backbone') is None:
         raise InputError(f'{args.config}: model.backbone: found none, expected one')
-    for split in args.splits:
-        path = args.out / f'{SPLITS[split]}_ims.npy'
-        if path.exists() and not args.overwrite:
-            raise InputError(f'{path}: exists already; --overwrite replaces it')
+    outputs = [args.out / f'{SPLITS[split]}_ims.npy' for split in args.splits]
+    refuse_existing(outputs, args.overwrite)
     check_writable(args.out)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     splits = {split: open_split(cfg, split) for split in args.splits}

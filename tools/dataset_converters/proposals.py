@@ -26,6 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from projects.common.cli.options import add_trust_pickle_option
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.atomic import check_writable
@@ -93,9 +94,7 @@ def parse_args() -> argparse.Namespace:
         'the first (default: %(default)s)',
     )
     parser.add_argument('--max-proposals', type=int, help='keep the best of each image')
-    parser.add_argument(
-        '--trust-pickle', action='store_true', help='unpickle freely, which may run code'
-    )
+    add_trust_pickle_option(parser)
     return parser.parse_args()
 
 
