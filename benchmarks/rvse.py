@@ -105,12 +105,12 @@ def published_loop(name: str, model: nn.Module, images: Tensor) -> Callable[...,
 
 @torch.inference_mode()
 def similarity(name: str, images: int, captions: int, settings: Settings) -> Row:
-    """Measure the time of a pair; the loop scores only some of the captions."""
+    """Measure the time of a pair; the loop, plain PyTorch, scores only some of the captions."""
     inputs = embeddings(name, images, captions, settings.device)
     model = similarity_of(name).to(settings.device)
     some = captions if name == 'VSE' else max(captions // 10, 5)
     loop = published_loop(name, model, inputs[0])
-    baseline = partial(loop, inputs[2][:some], inputs[3][:some])
+    baseline = measure.plain_products()(partial(loop, inputs[2][:some], inputs[3][:some]))
     row = measure.compare(lambda: model(*inputs), baseline, settings, counted=True)
     scale = 1e6 / (images * captions)
     row['baseline'] *= captions / some

@@ -21,6 +21,7 @@ sys.path.insert(
 
 from projects.common.cli.options import add_trust_option
 from projects.common.cli.report import report_user_errors
+from projects.common.files.atomic import check_output_file, check_writable
 
 
 def add_grounding(tasks: argparse._SubParsersAction) -> None:
@@ -80,6 +81,27 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--batch-size', type=int, default=1, help='images at once')
     parser.add_argument('--no-save-vis', action='store_true', help='draw no images')
     parser.add_argument('--no-save-pred', action='store_true', help='write no JSON')
+    add_skip_options(parser)
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Check that there is a place for the outputs, before a model is loaded."""
+    if not (args.no_save_vis and args.no_save_pred):
+        check_writable(args.out_dir)
+
+
+def add_skip_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--skip-damaged',
+        action='store_true',
+        help='leave out images that cannot be read, count them by reason, and list them',
+    )
+    parser.add_argument(
+        '--skipped-file',
+        metavar='FILE',
+        default='work_dirs/skipped_images.tsv',
+        help='where --skip-damaged lists what it leaves out, with reasons (default: %(default)s)',
+    )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -122,6 +144,7 @@ def build(inferencer: type, args: argparse.Namespace, part: str = '', **options)
 def run_grounding(args: argparse.Namespace) -> None:
     from projects.plvl import GroundingInferencer
 
+    check_outputs(args)
     results = build(GroundingInferencer, args)(
         args.image,
         args.sentences,
@@ -129,6 +152,8 @@ def run_grounding(args: argparse.Namespace) -> None:
         out_dir=args.out_dir,
         no_save_vis=args.no_save_vis,
         no_save_pred=args.no_save_pred,
+        skip_damaged=args.skip_damaged,
+        skipped_file=args.skipped_file,
     )
     for prediction in results['predictions']:
         print(f'{prediction["image"]}: "{prediction["sentence"]}": {describe(prediction)}')
@@ -145,6 +170,7 @@ def describe(grounding: dict) -> str:
 def run_weak(args: argparse.Namespace) -> None:
     from projects.pdsl import WeakInstanceInferencer
 
+    check_outputs(args)
     options = dict(quality=args.quality, min_side=args.min_side, max_side=args.max_side)
     if args.max_proposals is not None:
         options['max_proposals'] = args.max_proposals
@@ -155,6 +181,8 @@ def run_weak(args: argparse.Namespace) -> None:
         out_dir=args.out_dir,
         no_save_vis=args.no_save_vis,
         no_save_pred=args.no_save_pred,
+        skip_damaged=args.skip_damaged,
+        skipped_file=args.skipped_file,
         pred_score_thr=args.score_thr,
     )
     for prediction in results['predictions']:
@@ -186,17 +214,7 @@ def add_retrieval(tasks: argparse._SubParsersAction) -> None:
         default='work_dirs/embeddings',
         help='where embeddings are kept by content (default: %(default)s)',
     )
-    index.add_argument(
-        '--skip-damaged',
-        action='store_true',
-        help='leave out images that cannot be read, count them by reason, and list them',
-    )
-    index.add_argument(
-        '--skipped-file',
-        metavar='FILE',
-        default='work_dirs/skipped_images.tsv',
-        help='where --skip-damaged lists what it leaves out, with reasons (default: %(default)s)',
-    )
+    add_skip_options(index)
     search = actions.add_parser('search', help='ask a store')
     search.add_argument(
         'queries', nargs='+', metavar='QUERY', help='a sentence, or the path of an image'
@@ -242,6 +260,8 @@ def open_store(inferencer, args: argparse.Namespace, create: bool):
 def run_retrieval(args: argparse.Namespace) -> None:
     from projects.rvse import RetrievalInferencer
 
+    if args.action == 'search' and args.out:
+        check_output_file(args.out)
     cache_dir = args.cache_dir if args.action == 'index' else None
     inferencer = build(RetrievalInferencer, args, cache_dir=cache_dir)
     with open_store(inferencer, args, create=args.action == 'index') as store:
@@ -251,7 +271,7 @@ def run_retrieval(args: argparse.Namespace) -> None:
                 store,
                 args.batch_size,
                 skip_damaged=args.skip_damaged,
-                skipped_file=args.skipped_file if args.skip_damaged else None,
+                skipped_file=args.skipped_file,
             )
             print(f'{args.store}: {added} entries added or replaced, {len(store)} in all')
             return
@@ -304,6 +324,7 @@ def run_search_and_ground(args: argparse.Namespace) -> None:
     from projects.rvse import RetrievalInferencer
     from projects.search_and_ground import SearchAndGround
 
+    check_outputs(args)
     for sentence in args.sentences:
         if Path(sentence).is_file():  # the same as `retrieval search`
             raise InputError(f'{sentence}: an image; what is searched and grounded is a sentence')
@@ -319,6 +340,8 @@ def run_search_and_ground(args: argparse.Namespace) -> None:
             out_dir=args.out_dir,
             no_save_vis=args.no_save_vis,
             no_save_pred=args.no_save_pred,
+            skip_damaged=args.skip_damaged,
+            skipped_file=args.skipped_file,
         )
     for prediction in results['predictions']:
         print(f'{prediction["query"]}{"" if prediction["hits"] else ": no image"}')

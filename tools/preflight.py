@@ -23,6 +23,7 @@ from projects.common.cli.options import add_cfg_options, add_trust_option
 from projects.common.cli.report import report_user_errors, user_message
 from projects.common.cli.run import prepare
 from projects.common.errors import InputError
+from projects.common.files.atomic import check_output_file, write_atomically
 
 
 def parse_args() -> argparse.Namespace:
@@ -156,6 +157,8 @@ def main() -> int:
     from projects.common.preflight.page import TABLE_HEAD
     from projects.common.preflight.report import Options
 
+    if args.table:
+        check_output_file(args.table)
     like = args.like_pretrained
     options = Options(
         steps=args.steps,
@@ -168,7 +171,7 @@ def main() -> int:
         (path,) = args.configs
         passed, row = check(path, args, options)
         if args.table:
-            Path(args.table).write_text(TABLE_HEAD + row, encoding='utf-8')
+            write_atomically(args.table, (TABLE_HEAD + row).encode())
         return 0 if passed else 1
     results = []
     for path in args.configs:
@@ -177,7 +180,7 @@ def main() -> int:
         results.append(check_apart(path, args, options))
         if args.table:
             rows = ''.join(row for _, row in results)
-            Path(args.table).write_text(TABLE_HEAD + rows, encoding='utf-8')
+            write_atomically(args.table, (TABLE_HEAD + rows).encode())
     return 0 if all(passed for passed, _ in results) else 1
 
 

@@ -21,6 +21,7 @@ from projects.common.cli.options import add_run_options
 from projects.common.cli.report import report_user_errors
 from projects.common.cli.run import prepare, run
 from projects.common.errors import InputError
+from projects.common.files.atomic import check_output_file, check_writable
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -88,10 +89,12 @@ def main() -> None:
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.show_dir:
+        check_writable(args.show_dir)
         draw_into(cfg, args.show_dir)
     if args.out:
         if Path(args.out).suffix not in ('.json', '.pkl'):
             raise InputError(f"--out {args.out}: the file's name must end in .json or .pkl")
+        check_output_file(args.out)
         evaluators = (
             cfg.test_evaluator
             if isinstance(cfg.test_evaluator, (list, tuple))

@@ -20,6 +20,7 @@ from projects.pdsl.proposals import generate_proposals
 from projects.pdsl.proposals.images import list_images
 
 from .shared import (
+    ValidationImageHook,
     load_quietly,
     predict_one,
     print_results,
@@ -59,7 +60,7 @@ def main(work_dir: Path, seed: int) -> dict:
     os.environ['SCENES_ROOT'] = str(SCENES)
     cfg = load_quietly(CONFIG, seed)
     prepare(cfg, CONFIG, launcher='none', work_dir=str(work_dir))
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, hooks=[ValidationImageHook()])
     start = time.time()
     runner.train()
     train_seconds = time.time() - start

@@ -16,6 +16,7 @@ from projects.common.scenes import write_dataset
 from projects.common.visualization import tile
 
 from .shared import (
+    ValidationImageHook,
     load_quietly,
     predict_one,
     print_results,
@@ -44,7 +45,7 @@ def main(work_dir: Path, seed: int) -> dict:
     prepare(cfg, CONFIG, launcher='none', work_dir=str(work_dir))
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.dataset.data_root = str(SCENES)
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, hooks=[ValidationImageHook()])
     start = time.time()
     runner.train()
     train_seconds = time.time() - start

@@ -22,6 +22,7 @@ from projects.rvse.text import Vocabulary
 from projects.rvse.visualization import RetrievalVisualizer
 
 from .shared import (
+    ValidationImageHook,
     load_quietly,
     print_results,
     versions,
@@ -56,7 +57,7 @@ def main(work_dir: Path, seed: int) -> dict:
 
     print(f'3/4  Training: {CONFIG}, seed {seed}', flush=True)
     prepare(cfg, CONFIG, launcher='none', work_dir=str(work_dir))
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, hooks=[ValidationImageHook()])
     start = time.time()
     runner.train()
     train_seconds = time.time() - start

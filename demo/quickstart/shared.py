@@ -16,12 +16,16 @@ from unittest import mock
 import mmcv
 import numpy as np
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from pycocotools import coco, cocoeval
+from tqdm import tqdm
 
 from projects.common.files.image_reader import read_image
+from projects.common.visualization import tile
 
 __all__ = [
+    'ValidationImageHook',
     'library_output_to',
     'load_quietly',
     'predict_one',
@@ -49,6 +53,27 @@ def library_output_to(log: Path) -> Iterator[None]:
             if isinstance(handler, logging.StreamHandler):
                 stack.callback(handler.setStream, handler.setStream(file))
         yield
+
+
+class ValidationImageHook(Hook):
+    """Save what the model finds at each validation as one image, and print its path.
+
+    The image consists of the drawings that the config's visualization hook has just written to the
+    folder of the log.
+    """
+
+    priority = 'LOWEST'  # after the drawings
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Save ``<work_dir>/validation/iteration_<number>.png``."""
+        drawn = Path(runner.log_dir, 'vis_data', 'vis_image').glob(f'val_*_{runner.iter}.png')
+        images = [read_image(path, channel_order='rgb') for path in sorted(drawn)]
+        if not images:
+            return
+        path = Path(runner.work_dir, 'validation', f'iteration_{runner.iter}.png')
+        mmcv.imwrite(tile(images)[..., ::-1], str(path))
+        with tqdm.external_write_mode():  # above the progress bar
+            print(f'     found after {runner.iter} iterations: {path}', flush=True)
 
 
 def versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ from torch import nn
 
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import json_bytes
+from projects.common.files.skipped import SkippedImages
 from projects.common.hooks.progress import track
 from projects.common.inferencer import ImageInferencer, ImageInput
 from projects.common.prediction_dump import encode_mask
@@ -158,6 +159,8 @@ class WeakInstanceInferencer(ImageInferencer):
         no_save_pred: bool = False,
         pred_score_thr: float = 0.3,
         print_result: bool = False,
+        skip_damaged: bool = False,
+        skipped_file: str | os.PathLike | None = None,
     ) -> dict[str, list]:
         """Find instances in images.
 
@@ -177,6 +180,9 @@ class WeakInstanceInferencer(ImageInferencer):
             no_save_pred: Do not write JSON files.
             pred_score_thr: Least score of the instances to draw.
             print_result: Print the predictions.
+            skip_damaged: Leave out image files that cannot be read, with a warning that counts
+                them by reason, instead of raising an error.
+            skipped_file: File to list them in, each with a tab and the reason.
 
         Returns:
             A dict with 'predictions', one per image: ``image`` (path or None), ``image_scores``
@@ -192,38 +198,47 @@ class WeakInstanceInferencer(ImageInferencer):
         """
         images = self._inputs_to_list(inputs)
         given = self._proposals_of_images(proposals, len(images), isinstance(inputs, (list, tuple)))
+        for image, loader in zip(images, given):
+            if isinstance(loader, LoadStoredProposals) and isinstance(image, (str, os.PathLike)):
+                loader.check(os.fspath(image), skip_damaged=skip_damaged)
         if batch_size < 1:
             raise InputError(f'batch_size={batch_size}: expected at least 1')
         results: dict[str, list] = {'predictions': [], 'visualization': []}
         pairs = list(zip(images, given, strict=True))
         chunks = [pairs[i : i + batch_size] for i in range(0, len(pairs), batch_size)]
         show = self.show_progress and len(chunks) > 1
-        for chunk in track(chunks, 'inference', 'batch', show):
-            loaded = [self._load(image, given_proposals=boxes) for image, boxes in chunk]
-            samples = self.forward(
-                dict(
-                    inputs=[packed['inputs'] for _, packed in loaded],
-                    data_samples=[packed['data_samples'] for _, packed in loaded],
-                )
-            )
-            for (image, _), (picture, _), sample in zip(chunk, loaded, samples, strict=True):
-                prediction = self.pred2dict(sample)
-                name = self._output_name(image) if out_dir else ''
-                if return_vis or (out_dir and not no_save_vis):
-                    drawn = self.visualizer.draw(
-                        picture[..., ::-1], sample, pred_score_thr=pred_score_thr
+        with SkippedImages(skip_damaged, skipped_file) as skipped:
+            for chunk in track(chunks, 'inference', 'batch', show):
+                loaded = []
+                for image, boxes in chunk:
+                    with skipped.skipping([image]):
+                        loaded.append((image, *self._load(image, given_proposals=boxes)))
+                if not loaded:
+                    continue
+                samples = self.forward(
+                    dict(
+                        inputs=[packed['inputs'] for *_, packed in loaded],
+                        data_samples=[packed['data_samples'] for *_, packed in loaded],
                     )
-                    if return_vis:
-                        results['visualization'].append(drawn)
-                    if out_dir and not no_save_vis:
-                        mmcv.imwrite(drawn[..., ::-1], str(Path(out_dir, 'vis', f'{name}.jpg')))
-                if out_dir and not no_save_pred:
-                    path = Path(out_dir, 'preds', f'{name}.json')
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(json_bytes(prediction))
-                if print_result:
-                    print(json_bytes(prediction).decode())
-                results['predictions'].append(sample if return_datasamples else prediction)
+                )
+                for (image, picture, _), sample in zip(loaded, samples, strict=True):
+                    prediction = self.pred2dict(sample)
+                    name = self._output_name(image) if out_dir else ''
+                    if return_vis or (out_dir and not no_save_vis):
+                        drawn = self.visualizer.draw(
+                            picture[..., ::-1], sample, pred_score_thr=pred_score_thr
+                        )
+                        if return_vis:
+                            results['visualization'].append(drawn)
+                        if out_dir and not no_save_vis:
+                            mmcv.imwrite(drawn[..., ::-1], str(Path(out_dir, 'vis', f'{name}.jpg')))
+                    if out_dir and not no_save_pred:
+                        path = Path(out_dir, 'preds', f'{name}.json')
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        path.write_bytes(json_bytes(prediction))
+                    if print_result:
+                        print(json_bytes(prediction).decode())
+                    results['predictions'].append(sample if return_datasamples else prediction)
         return results
 
     def _proposals_of_images(self, proposals: Any, count: int, several: bool) -> list:

@@ -27,7 +27,7 @@ from projects.common.files.atomic import (
 from projects.common.inferencer import inner_pipeline
 from projects.common.prediction_dump import encode_mask
 
-from .datasets import LoadStoredProposals
+from .datasets import BaseTagDataset, LoadStoredProposals
 from .proposals.images import of_this_rank
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
 # -------------------------------------------------------------------------------------- images
 
 
-def tagged_images(cfg: Config, tta: bool = False) -> Dataset:
+def tagged_images(cfg: Config, tta: bool = False, keep_missing: bool = False) -> Dataset:
     """Return the config's training dataset with the preprocessing of the test pipeline.
 
     Nothing is augmented. Proposals are read from the training proposals, and as many are used as in
@@ -55,6 +55,7 @@ def tagged_images(cfg: Config, tta: bool = False) -> Dataset:
     Args:
         cfg: Config of the model.
         tta: Use all views of the config's ``tta_pipeline``.
+        keep_missing: Keep images whose files do not exist.
 
     Raises:
         ValueError: The training or test pipeline loads no stored proposals, or there is no
@@ -63,23 +64,27 @@ def tagged_images(cfg: Config, tta: bool = False) -> Dataset:
     if tta and 'tta_pipeline' not in cfg:
         raise InputError("--tta: the config has no 'tta_pipeline'")
     tested = cfg.tta_pipeline if tta else inner_pipeline(cfg.test_dataloader.dataset)
-    return DATASETS.build(_as_tested(cfg.train_dataloader.dataset, tested))
+    dataset = _as_tested(cfg.train_dataloader.dataset, tested, keep_missing)
+    return DATASETS.build(dataset)
 
 
-def _as_tested(dataset: Mapping, test_pipeline: Sequence[Mapping]) -> dict:
+def _as_tested(dataset: Mapping, test_pipeline: Sequence[Mapping], keep_missing: bool) -> dict:
     dataset = dict(dataset)
     if 'datasets' in dataset:
-        dataset['datasets'] = [_as_tested(each, test_pipeline) for each in dataset['datasets']]
+        parts = dataset['datasets']
+        dataset['datasets'] = [_as_tested(each, test_pipeline, keep_missing) for each in parts]
         dataset.pop('pipeline', None)
         return dataset
     if 'dataset' in dataset:
-        return _as_tested(dataset['dataset'], test_pipeline)
+        return _as_tested(dataset['dataset'], test_pipeline, keep_missing)
     loaders = [step for step in dataset['pipeline'] if _is(step, 'LoadStoredProposals')]
     if len(loaders) != 1 or not any(_is(step, 'LoadStoredProposals') for step in test_pipeline):
         raise InputError(
             f'{dataset["type"]}: expected one LoadStoredProposals in the pipelines of training '
             f'and testing, found {len(loaders)} in training'
         )
+    if keep_missing and issubclass(DATASETS.get(dataset['type']), BaseTagDataset):
+        dataset['keep_missing'] = True
     return dict(dataset, pipeline=_with_tags(test_pipeline, loaders[0]['folder']))
 
 
@@ -130,21 +135,25 @@ def image_names(dataset: Any, root: str | os.PathLike) -> list[str]:
     return names
 
 
-def check_proposals(dataset: Any) -> None:
+def check_proposals(dataset: Any, skip_damaged: bool = False) -> None:
     """Check that the stores of a dataset's pipelines list all of its images.
+
+    Args:
+        dataset: The dataset.
+        skip_damaged: Let a store lack images that cannot be read, of which it can have none.
 
     Raises:
         ValueError: A store lacks an image.
     """
     if isinstance(dataset, ConcatDataset):
         for each in dataset.datasets:
-            check_proposals(each)
+            check_proposals(each, skip_damaged)
         return
     loaders = [t for t in dataset.pipeline.transforms if isinstance(t, LoadStoredProposals)]
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         for loader in loaders:
-            loader.find(info['img_path'], info.get('img_id'))
+            loader.check(info['img_path'], info.get('img_id'), skip_damaged)
 
 
 def common_folder(dataset: Any) -> str:

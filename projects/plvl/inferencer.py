@@ -16,6 +16,7 @@ from torch import nn
 
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import json_bytes
+from projects.common.files.skipped import SkippedImages
 from projects.common.hooks.progress import track
 from projects.common.inferencer import ImageInferencer, ImageInput, write_predictions
 from projects.common.prediction_dump import encode_mask
@@ -93,6 +94,8 @@ class GroundingInferencer(ImageInferencer):
         no_save_vis: bool = False,
         no_save_pred: bool = False,
         print_result: bool = False,
+        skip_damaged: bool = False,
+        skipped_file: str | os.PathLike | None = None,
     ) -> dict[str, list]:
         """Ground sentences in images.
 
@@ -112,6 +115,9 @@ class GroundingInferencer(ImageInferencer):
             no_save_vis: Do not write images.
             no_save_pred: Do not write JSON files.
             print_result: Print the predictions.
+            skip_damaged: Leave out image files that cannot be read, with a warning that counts
+                them by reason, instead of raising an error.
+            skipped_file: File to list them in, each with a tab and the reason.
 
         Returns:
             A dict with two lists. 'predictions' has one entry per sentence, in order: ``image``
@@ -133,26 +139,32 @@ class GroundingInferencer(ImageInferencer):
         chunks = list(_chunks(list(zip(images, names)), per_image, batch_size))
         written: dict[str, list[dict]] = {name: [] for name in names}
         show = self.show_progress and len(chunks) > 1
-        for chunk in track(chunks, 'inference', 'batch', show):
-            loaded = [(name, *self._load(image), texts) for (image, name), texts in chunk]
-            samples = iter(self.forward(self._collate(loaded)))
-            for name, picture, _, texts in loaded:
-                of_image = written[name]
-                for sample in (next(samples) for _ in texts):
-                    prediction = self.pred2dict(sample)
-                    if return_vis or (out_dir and not no_save_vis):
-                        drawn = self.visualizer.draw(picture[..., ::-1], sample)
-                        if return_vis:
-                            results['visualization'].append(drawn)
-                        if out_dir and not no_save_vis:
-                            path = Path(out_dir, 'vis', f'{name}_{len(of_image)}.jpg')
-                            mmcv.imwrite(drawn[..., ::-1], str(path))
-                    if print_result:
-                        print(json_bytes(prediction).decode())
-                    of_image.append(prediction)
-                    results['predictions'].append(sample if return_datasamples else prediction)
-                if out_dir and not no_save_pred:
-                    write_predictions(Path(out_dir, 'preds', f'{name}.json'), of_image)
+        with SkippedImages(skip_damaged, skipped_file) as skipped:
+            for chunk in track(chunks, 'inference', 'batch', show):
+                loaded = []
+                for (image, name), texts in chunk:
+                    with skipped.skipping([image]):
+                        loaded.append((name, *self._load(image), texts))
+                if not loaded:
+                    continue
+                samples = iter(self.forward(self._collate(loaded)))
+                for name, picture, _, texts in loaded:
+                    of_image = written[name]
+                    for sample in (next(samples) for _ in texts):
+                        prediction = self.pred2dict(sample)
+                        if return_vis or (out_dir and not no_save_vis):
+                            drawn = self.visualizer.draw(picture[..., ::-1], sample)
+                            if return_vis:
+                                results['visualization'].append(drawn)
+                            if out_dir and not no_save_vis:
+                                path = Path(out_dir, 'vis', f'{name}_{len(of_image)}.jpg')
+                                mmcv.imwrite(drawn[..., ::-1], str(path))
+                        if print_result:
+                            print(json_bytes(prediction).decode())
+                        of_image.append(prediction)
+                        results['predictions'].append(sample if return_datasamples else prediction)
+                    if out_dir and not no_save_pred:
+                        write_predictions(Path(out_dir, 'preds', f'{name}.json'), of_image)
         return results
 
     def _collate(self, loaded: list[tuple]) -> dict[str, list]:

@@ -129,7 +129,7 @@ class RetrievalVisualizer(ArrayVisualizer):
         """Resize an image, or write a name in its place."""
         if image is not None:
             return resize_to(image, self.min_side, self.max_side)
-        font = load_font(_SIZE)
+        font = load_font(_SIZE, text=str(name))
         card = Image.new('RGB', (self.max_side, self.max_side * 3 // 4), (235, 235, 238))
         text = '\n'.join(wrap(f'image {name}', font, self.max_side - 2 * _GAP))
         middle = (card.width // 2, card.height // 2)
@@ -151,7 +151,8 @@ def _draw_lines(lines: Sequence[tuple[str, str, bool | None]], width: int) -> np
     y = _GAP
     for text, score, right in lines:
         ink = TRUTH_COLOR if right else INK
-        face = bold if right is None or (right and score) else font
+        is_bold = right is None or bool(right and score)
+        face = load_font(_SIZE, is_bold, text)
         if score:
             placed.append((0, y, '✓' if right else '', bold, ink))
             placed.append((round(1.3 * _SIZE), y, score, font, ink))

@@ -52,6 +52,8 @@ class SearchAndGround:
         out_dir: str | os.PathLike = '',
         no_save_vis: bool = False,
         no_save_pred: bool = False,
+        skip_damaged: bool = False,
+        skipped_file: str | os.PathLike | None = None,
     ) -> dict[str, list]:
         """Search a store of images, and ground each sentence in the images found for it.
 
@@ -69,6 +71,9 @@ class SearchAndGround:
                 sheet in ``vis/sentence_<number>.jpg``.
             no_save_vis: Do not write sheets.
             no_save_pred: Do not write JSON.
+            skip_damaged: Leave out found images that are gone or cannot be read, with a warning
+                that counts them by reason, instead of raising an error.
+            skipped_file: File to list them in, each with a tab and the reason.
 
         Returns:
             A dict with two entries. 'predictions' has a dict for each sentence: ``query`` and
@@ -93,7 +98,7 @@ class SearchAndGround:
         asked: dict[str, list[str]] = {}  # image -> its sentences, which share its features
         for sentence, hits in zip(sentences, found, strict=True):
             for hit in hits:
-                if not os.path.isfile(hit.name):
+                if not skip_damaged and not os.path.isfile(hit.name):
                     raise FileNotFoundError(
                         f'{hit.name}: in the index, but no such image (found for {sentence!r}); '
                         'put it back, work in the folder in which it was indexed, or index anew'
@@ -103,11 +108,18 @@ class SearchAndGround:
         # Keyed by image and sentence, because the predictions are ordered by image.
         groundings: dict[tuple[str, str], dict[str, Any]] = {}
         if asked:
-            grounded = self.ground(list(asked), list(asked.values()), batch_size)['predictions']
-            groundings = {(each['image'], each['sentence']): each for each in grounded}
+            options: dict[str, Any] = dict(skip_damaged=skip_damaged, skipped_file=skipped_file)
+            grounded = self.ground(list(asked), list(asked.values()), batch_size, **options)
+            groundings = {
+                (each['image'], each['sentence']): each for each in grounded['predictions']
+            }
         predictions = []
         for sentence, hits in zip(sentences, found, strict=True):
-            both = [dict(vars(hit), grounding=groundings[hit.name, sentence]) for hit in hits]
+            both = [
+                dict(vars(hit), grounding=groundings[hit.name, sentence])
+                for hit in hits
+                if (hit.name, sentence) in groundings  # not of an image that was left out
+            ]
             kept = [hit for hit in both if _reaches(hit['grounding']['score'], min_object_score)]
             predictions.append(dict(query=sentence, hits=kept))
         results: dict[str, list] = {'predictions': predictions, 'visualization': []}

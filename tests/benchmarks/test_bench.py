@@ -12,17 +12,21 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import rvse
 from benchmarks.measure import (
     PeakMemory,
     Settings,
     compare,
     compare_stages,
     count_work,
+    plain_products,
     training_step,
 )
 from benchmarks.page import write_page
 from benchmarks.table import Table
 from projects.common.errors import InputError
+from projects.common.speed import products
+from projects.common.speed.products import fast_products
 
 BENCH = '../benchmarks/bench.py'
 
@@ -155,6 +159,53 @@ def test_both_runs_take_turns() -> None:
     assert 0.01 < two['ours'] < whole['ours'] and 0.01 < two['baseline'] < whole['baseline']
     assert one['ours'] < 0.01 and whole['repeats'] == 2
     assert compare(lambda: time.sleep(0.01), None, Settings(rounds=2))['ours'] > 0.01
+
+
+def test_baselines_are_plain_pytorch(monkeypatch) -> None:
+    """As a decorator too, again and again; what is outside keeps our products."""
+    calls = []
+    monkeypatch.setattr(products, 'linear', lambda *a: calls.append(a) or torch.zeros(1))
+    layer, x = torch.nn.Linear(3, 2), torch.ones(4, 3)
+
+    def run() -> tuple:
+        return tuple(layer(x).shape)
+
+    with fast_products(True):
+        baseline = plain_products()(run)
+        assert baseline() == baseline() == (4, 2) and not calls
+        assert run() == (1,) and len(calls) == 1
+
+
+@pytest.mark.parametrize('name', ['SAF', 'SCAN t2i'])
+def test_the_published_loop_does_not_use_our_products(name, monkeypatch) -> None:
+    """Ours does, as it does in the tools, where it has products with weights."""
+    where = []
+    monkeypatch.setattr(
+        products,
+        'linear',
+        lambda *a: where.append('loop' if in_loop else 'ours') or torch.nn.functional.linear(*a),
+    )
+    in_loop = False
+    loop = rvse.published_loop
+
+    def watched(*arguments):
+        score = loop(*arguments)
+
+        def run(*inputs):
+            nonlocal in_loop
+            in_loop = True
+            found = score(*inputs)
+            in_loop = False
+            return found
+
+        where.clear()  # of what is prepared once
+        return run
+
+    monkeypatch.setattr(rvse, 'published_loop', watched)
+    with fast_products(True):
+        row = rvse.similarity(name, 2, 5, Settings(rounds=1))
+    assert row['ours'] > 0 and row['baseline'] > 0 and 'loop' not in where
+    assert name != 'SAF' or 'ours' in where
 
 
 def test_a_training_step_has_three_stages() -> None:

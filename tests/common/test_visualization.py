@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
+from PIL import ImageFont
 
 from projects.common.files.names import unique_names
 from projects.common.visualization import (
@@ -14,6 +20,7 @@ from projects.common.visualization import (
     draw_page,
     load_font,
     resize_to,
+    text,
     tile,
     wrap,
 )
@@ -118,6 +125,90 @@ def test_sentences_are_wrapped_within_the_page():
         short, long = draw_page([panel], 'cup'), draw_page([panel], text)
         assert long.shape[1] == short.shape[1] >= 300 and long.shape[0] > short.shape[0] + 100
         assert (long[:, :8] == 255).all() and (long[:, -8:] == 255).all()  # the margins
+
+
+CHINESE = '红色的圆'
+
+
+def is_box(font: ImageFont.FreeTypeFont, character: str) -> bool:
+    """Whether a character is drawn as one that cannot exist."""
+    return bytes(font.getmask(character)) == bytes(font.getmask('\uffff'))
+
+
+@pytest.fixture
+def fonts(monkeypatch) -> list[str]:
+    """The installed fonts, which a test may change."""
+    installed = sorted(font_manager.findSystemFonts())
+    monkeypatch.setattr(font_manager, 'findSystemFonts', lambda: installed)
+    monkeypatch.setattr(text, '_reported', set())
+    text._installed_font.cache_clear()
+    yield installed
+    text._installed_font.cache_clear()
+
+
+def test_latin_text_keeps_its_font(fonts):
+    for words in ('', 'Ünïcødé “cup” ✓', 'Ελληνικά и русский'):
+        assert load_font(20, text=words).getname()[0] == 'DejaVu Sans'
+
+
+def test_a_font_that_has_the_characters(fonts, log):
+    """As far as one is installed; whether it draws them is compared with the box of no glyph."""
+    able = [path for path in fonts if not is_box(ImageFont.truetype(path, 20), '红')]
+    if not able:
+        pytest.skip('no installed font has Chinese characters')
+    font = load_font(20, text=f'the {CHINESE}')
+    assert not any(is_box(font, character) for character in f'the{CHINESE}') and not log
+    black = np.zeros((100, 180, 3), np.uint8)
+    pages = [draw_page([Panel(black)], words) for words in (CHINESE, CHINESE[::-1])]
+    assert (pages[0] != pages[1]).any()
+    labels = [
+        draw_objects(black, [[5, 5, 90, 90]], [None], [RED], [words])
+        for words in (CHINESE, CHINESE[::-1])
+    ]
+    assert (labels[0] != labels[1]).any()
+
+
+def test_what_no_font_has_is_said_once(fonts, log, tmp_path):
+    fonts[:] = [str(tmp_path / 'damaged.ttf'), str(tmp_path / 'LastResort.otf')]
+    (tmp_path / 'damaged.ttf').write_bytes(b'no font')
+    for _ in range(2):
+        font = load_font(20, text=f'the {CHINESE}\u200d')
+        assert font.getname()[0] == 'DejaVu Sans'
+    load_font(20, bold=True, text=CHINESE[:2])
+    (line,) = log
+    assert line.startswith(f'{"".join(sorted(CHINESE))!r}: 4 characters that no installed font has')
+
+
+def test_the_font_that_lacks_least(fonts, log, tmp_path):
+    """A font made here has two of the characters, and Latin ones none."""
+    path = tmp_path / 'some.ttf'
+    make_font(path, CHINESE[:2])
+    fonts[:] = [str(path)]
+    assert load_font(20, text=CHINESE).path == str(path)
+    assert len(log) == 1 and log[0].startswith(repr(''.join(sorted(CHINESE[2:]))))
+    assert load_font(20, text=f'red circle {CHINESE[0]}').getname()[0] == 'DejaVu Sans'
+
+
+def make_font(path: Path, characters: str) -> None:
+    """Write a font with a square for each character."""
+    names = ['.notdef', *(f'uni{ord(c):04X}' for c in characters)]
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap({ord(c): n for c, n in zip(characters, names[1:])})
+    pen = TTGlyphPen(None)
+    for move, point in zip(
+        (pen.moveTo, pen.lineTo, pen.lineTo), ((0, 0), (0, 700), (700, 700)), strict=True
+    ):
+        move(point)
+    pen.closePath()
+    glyph = pen.glyph()
+    builder.setupGlyf(dict.fromkeys(names, glyph))
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (800, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable(dict(familyName='Some', styleName='Regular'))
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
 
 
 def test_pages_and_tiles():

@@ -13,6 +13,8 @@ def test_quickstart(repo_root, tmp_path):
     command = [sys.executable, 'tools/quickstart.py', 'pdsl', '--work-dir', str(tmp_path)]
     run = subprocess.run(command, cwd=repo_root, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
+    images = list((tmp_path / 'validation').glob('*.png'))
+    assert images and all(str(path) in run.stdout for path in images)
     assert 'box AP50' in run.stdout and 'CorLoc' in run.stdout
     summary = json.loads((tmp_path / 'summary.json').read_text())
     assert summary['images'] == 200 and summary['seed'] == 0

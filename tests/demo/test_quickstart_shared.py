@@ -1,11 +1,14 @@
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 from mmengine.config import Config
+from PIL import Image
 from pycocotools.coco import COCO
 
 from demo.quickstart.shared import (
+    ValidationImageHook,
     library_output_to,
     print_results,
     save_images,
@@ -23,6 +26,22 @@ def test_pictures_replace_those_of_an_earlier_run(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {*(p.name for p in paths), 'kept.txt'}
     assert cv2.imread(str(paths[0]))[0, 0].tolist() == [0, 0, 200]  # BGR
     assert cv2.imread(str(paths[2])).shape == (8, 6, 3)
+
+
+def test_each_validation_leaves_an_image_of_its_own_drawings(tmp_path, capsys):
+    folder = tmp_path / 'log/vis_data/vis_image'
+    folder.mkdir(parents=True)
+    for name, value in (('a_20', 50), ('b_20', 100), ('a_120', 200)):  # of two validations
+        Image.new('RGB', (30, 20), (value, 0, 0)).save(folder / f'val_{name}.png')
+    runner = SimpleNamespace(log_dir=tmp_path / 'log', work_dir=tmp_path, iter=20)
+    ValidationImageHook().after_val_epoch(runner)
+    path = tmp_path / 'validation/iteration_20.png'
+    assert capsys.readouterr().out == f'     found after 20 iterations: {path}\n'
+    found = cv2.imread(str(path))[..., 2]
+    assert found.shape == (40, 30) and (found[:20] == 50).all() and (found[20:] == 100).all()
+    runner.iter = 40  # nothing is drawn
+    ValidationImageHook().after_val_epoch(runner)
+    assert not capsys.readouterr().out
 
 
 def test_summary_and_table(tmp_path, capsys):

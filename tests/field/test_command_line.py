@@ -17,7 +17,7 @@ import pytest
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import MessageHub
-from mmengine.registry import MODELS
+from mmengine.registry import DATASETS, MODELS
 from mmengine.visualization import Visualizer
 from transformers import BertConfig, BertModel
 
@@ -397,6 +397,46 @@ def test_resuming_with_other_processes(train, tmp_path) -> None:
     ):
         assert words in line
     assert load_checkpoint_file(tmp_path / 'fewer/epoch_2.pth')['meta']['iter'] == 12
+
+
+@pytest.mark.parametrize(
+    ('batch_size', 'said'),
+    [
+        (4, None),
+        (8, '12 samples have been seen, the order goes on after 24: the 12 after them are left'),
+        (2, '12 samples have been seen, the order goes on after 6: the last 6 of them come again'),
+    ],
+)
+def test_the_place_in_the_order_of_samples(
+    batch_size, said, train, toy_config, tmp_path, monkeypatch
+) -> None:
+    """The line says what the data set is then asked for."""
+    asked: list[int] = []
+    toy_config()  # registers the classes
+    toy = DATASETS.get('ToyDataset')
+    load = toy.__getitem__
+    monkeypatch.setattr(
+        toy,
+        '__getitem__',
+        lambda self, i: (asked.append(i) if self.size == 24 else None) or load(self, i),
+    )
+    iterations = (
+        "train_dataloader['sampler'] = dict(type='InfiniteSampler', shuffle=True)\n"
+        'train_cfg = dict(by_epoch=False, max_iters=12, val_interval=100)\n'
+        'default_hooks = dict(checkpoint=dict(\n'
+        '    by_epoch=False, interval=3, save_best=None, max_keep_ckpts=-1))\n'
+    )
+    train(iterations, name='straight')
+    order = asked[:48]
+    (tmp_path / 'on').mkdir()
+    shutil.copy(tmp_path / 'straight/iter_3.pth', tmp_path / 'on')
+    asked.clear()
+    options = ('--resume', tmp_path / 'on/iter_3.pth', '--cfg-options')
+    done = train(iterations, *options, f'train_dataloader.batch_size={batch_size}', name='on')
+    assert asked[:batch_size] == order[3 * batch_size : 4 * batch_size]
+    lines = re.findall(r'--resume \S+iter_3\.pth: (.*)', done.out)
+    assert (said is None) == (not lines)
+    assert said is None or any(line.startswith(said) for line in lines)
 
 
 def test_resuming_within_accumulation_is_exact(train, tmp_path) -> None:

@@ -534,16 +534,60 @@ def test_skip_damaged_skips_whatever_is_damaged(gallery, checkpoint, tmp_path, c
     done = call_tool('infer.py', 'retrieval', 'index', gallery, *options, '--skip-damaged')
     assert done.out.strip().splitlines()[-1].endswith('4 entries added or replaced, 4 in all')
     rows = [line.split('\t') for line in (tmp_path / 'skipped.tsv').read_text().splitlines()]
-    expected = sorted(name for name in UNREADABLE if name != 'folder.jpg')  # looked into
-    assert sorted(Path(path).name for path, _ in rows) == expected
+    assert sorted(Path(path).name for path, _ in rows) == SKIPPED
     text = '\n'.join(log)
-    assert f'left out {len(expected)} images: ' in text and 'skipped.tsv' in text
+    assert f'left out {len(SKIPPED)} images: ' in text and 'skipped.tsv' in text
     for count, reason in (
         (2, 'damaged or cut off'), (2, '32 bits a channel'), (1, 'empty file'),
         (1, 'too many pixels'), (1, 'no such file'), (1, 'no image of a known format (first'),
     ):  # fmt: skip
         assert f'{count} of them: {reason}' in text
     assert '3 files are left out' in text and '.mp4 2, .txt 1' in text
+
+
+READABLE = ['a', 'b', 'c', 'd']
+SKIPPED = sorted(name for name in UNREADABLE if name != 'folder.jpg')  # which is looked into
+
+
+@pytest.mark.parametrize('task', ['ground', 'weak'])
+def test_inference_skips_whatever_is_damaged(task, gallery, tmp_path, request, log) -> None:
+    """With what is readable predicted, drawn and written, alone or beside others in a batch."""
+    inferencer = request.getfixturevalue(task)
+    question = 'the red circle' if task == 'ground' else None
+    for batch_size in (1, 3):
+        out, listed = tmp_path / f'out{batch_size}', tmp_path / f'{batch_size}.tsv'
+        results = inferencer(
+            *(gallery, question, batch_size), out_dir=out, skip_damaged=True, skipped_file=listed
+        )
+        assert sorted(Path(each['image']).stem for each in results['predictions']) == READABLE
+        assert sorted(path.stem for path in (out / 'preds').iterdir()) == READABLE
+        assert sorted(path.stem[0] for path in (out / 'vis').iterdir()) == READABLE
+        rows = [line.split('\t') for line in listed.read_text().splitlines()]
+        assert sorted(Path(path).name for path, _ in rows) == SKIPPED
+        assert f'left out {len(SKIPPED)} images: ' in log[-1] and listed.name in log[-1]
+    with pytest.raises((ValueError, FileNotFoundError), match='bomb.png: .* expected at most'):
+        inferencer(gallery, question)
+    with pytest.raises(ValueError, match='not readable'):
+        inferencer(b'no file', question, skip_damaged=True)
+
+
+@pytest.mark.parametrize('task', ['grounding', 'weak'])
+def test_the_command_line_skips_too(task, gallery, ground, weak, monkeypatch, call_tool, log):
+    """The inferencer of a command gets its options."""
+    name = 'projects.plvl.GroundingInferencer'
+    name, built = (name, ground) if task == 'grounding' else (
+        'projects.pdsl.WeakInstanceInferencer', weak
+    )  # fmt: skip
+    monkeypatch.setattr(name, lambda *_, **__: built)
+    monkeypatch.chdir(gallery.parent)
+    words = ['the red circle'] if task == 'grounding' else []
+    command = ('infer.py', task, gallery, *words, '--model', 'x', '--no-save-vis')
+    assert 'gallery/' in call_tool(*command, rc=1).err
+    assert not Path('work_dirs/skipped_images.tsv').exists()
+    done = call_tool(*command, '--skip-damaged')
+    assert f'{gallery}/trip/b.png' in done.out
+    listed = Path('work_dirs/skipped_images.tsv').read_text().splitlines()
+    assert len(listed) == len(SKIPPED) and any('left out' in line for line in log)
 
 
 def test_without_the_option_the_first_one_stops_with_what_is_done(

@@ -722,6 +722,43 @@ def _(field) -> None:
     assert exported_names() == ['a.png', 'c.png']
 
 
+@case('work', 'links to nothing, folders and lost images among tags', 'left out, with the reason')
+def _(field) -> None:
+    for seed, name in enumerate('ab'):
+        draw(f'images/{name}.png', seed)
+    os.symlink('nowhere.png', 'images/link.png')
+    field.run('misc/generate_proposals.py', 'images', 'store', '--skip-damaged')
+    Path('images/folder.png').mkdir()
+    tags_of = {f'{name}.png': ['cat'] for name in ('a', 'b', 'folder', 'link', 'lost')}
+    Path('tags.json').write_text(json.dumps(tags_of))
+    Path('images/b.png').unlink()  # with proposals, unlike the others
+    assert "'images/b.png' does not exist" in last_line(export(field, rc=1))
+    done = export(field, '--skip-damaged')
+    assert done.seen == exported_names() == ['a.png'] and '4 images left out' in done.out
+    for reason in (
+        'b.png: no such file', 'folder.png: not readable (Is a directory)',
+        'link.png: no such file, but a link to nowhere.png', 'lost.png: no such file',
+    ):  # fmt: skip
+        assert f'left out: images/{reason}\n' in done.out
+    Path('out.json').unlink()
+    tags_of.pop('a.png')
+    Path('tags.json').write_text(json.dumps(tags_of))
+    assert "'images/b.png' does not exist" in last_line(export(field, '--skip-damaged', rc=1))
+
+
+@case('work', 'images that the proposals left out', 'left out of the cues as well')
+def _(field) -> None:
+    draw('images/a.png')
+    os.symlink('nowhere.png', 'images/link.png')
+    field.run('misc/generate_proposals.py', 'images', 'store', '--skip-damaged')
+    tool = ('misc/precompute_cues.py', 'images', 'store', 'cues', '--max-proposals', '1')
+    line = last_line(field.run(*tool, '--iterations', '1', rc=1))
+    assert "store: no proposals of image 'link'" in line
+    done = field.run(*tool, '--iterations', '1', '--skip-damaged')
+    assert 'left out: images/link.png: no such file, but a link' in done.out
+    assert 'masks of 1 proposals of 1 images' in done.out
+
+
 @case('work', 'an image without proposals at the end', 'one line before anything is predicted')
 def _(field) -> None:
     for name in 'ab':

@@ -15,7 +15,13 @@ from pycocotools import mask as coco_mask
 from projects.common.build import build_quietly
 from projects.common.scenes import generate_scene
 from projects.pdsl import WeakInstanceInferencer
-from projects.pdsl.proposals import generate_proposals, list_images, selective_search, tidy
+from projects.pdsl.proposals import (
+    generate_proposals,
+    list_images,
+    selective_search,
+    tidy,
+    write_store,
+)
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'cross', 'heart')
 SMALL = {'model.test_cfg.rcnn.max_per_img': 10}
@@ -189,6 +195,21 @@ def test_wrong_input(inferencer, config, weights, pictures, tmp_path):
     torch.save(state, tmp_path / 'bad.pth')
     with pytest.raises(ValueError, match='not is roi_head.bbox_head.fcs.0.weight, which the file'):
         WeakInstanceInferencer(config, tmp_path / 'bad.pth', device='cpu')
+
+
+def test_a_store_is_checked_before_the_first_image(inferencer, pictures, tmp_path, monkeypatch):
+    """Images without proposals stop nothing late; damaged ones cannot have any."""
+    paths = [pictures / 'scene0.png', pictures / 'scene1.png']
+    write_store(tmp_path / 'store', [('scene0', np.array([[0, 0, 20, 20]], np.float32), None)])
+    with monkeypatch.context() as patch:
+        patch.setattr(inferencer, 'forward', lambda *_: pytest.fail('predicted before the check'))
+        for skip in (False, True):
+            with pytest.raises(ValueError, match='no proposals of .*scene1.png'):
+                inferencer(paths, tmp_path / 'store', skip_damaged=skip)
+    paths[1] = tmp_path / 'empty.png'
+    paths[1].touch()
+    found = inferencer(paths, tmp_path / 'store', skip_damaged=True)['predictions']
+    assert [each['image'] for each in found] == [str(paths[0])]
 
 
 def mask_rcnn():

@@ -179,6 +179,9 @@ def test_what_cannot_be(find, files, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match='p/b.png: in the index, but no such image'):
         find(SENTENCES[0], 'store', out_dir='out')
     assert not Path('out').exists()  # none of the others either
+    left = find(SENTENCES[0], 'store', skip_damaged=True, skipped_file='skipped.tsv')
+    assert [hit['name'] for hit in left['predictions'][0]['hits']] == ['p/a.png']
+    assert Path('skipped.tsv').read_text() == 'p/b.png\timage p/b.png: no such file\n'
     Path('p/b.png').write_bytes(Path(picture).read_bytes()[:300])
     with pytest.raises(ValueError, match=r'p/b.png: not readable'):
         find(SENTENCES[0], 'store')

@@ -74,6 +74,16 @@ def test_precomp_from_tsv(source, run):
     assert '(id 11): no features of it in the 3 images of --tsv' in found
 
 
+def test_all_splits_are_checked_before_the_first_is_written(source, run):
+    folder, _ = source
+    lines = [line for i in (0, 1) for line in (folder / f'{i}.tsv').read_text().splitlines()]
+    (folder / 'some.tsv').write_text('\n'.join(x for x in lines if not x.startswith('14\t')))
+    arguments = ('--tsv', folder / 'some.tsv', '--out', folder / 'out')
+    done = run('precomp', folder / 'dataset_coco.json', *arguments, rc=1)
+    assert '(id 14): no features of it' in done.err  # of the last split
+    assert not (folder / 'out').exists()
+
+
 def test_vocabulary(source, run):
     folder, _ = source
     out = folder / 'vocab' / 'coco_vocab.json'

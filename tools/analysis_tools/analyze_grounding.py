@@ -20,6 +20,7 @@ from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import json_bytes, read_json
+from projects.common.files.atomic import check_writable
 
 
 def main() -> None:
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument('--title', help='of the page (default: names of config and predictions)')
     add_cfg_options(parser, 'as in the test')
     args = parser.parse_args()
+    check_writable(args.out_dir)
     cfg = load_config(args.config, args.cfg_options)
     if not Path(args.predictions).is_file():
         raise InputError(f'predictions {args.predictions}: no such file')

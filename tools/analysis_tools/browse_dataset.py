@@ -20,6 +20,7 @@ from projects.common.cli.config import load_config
 from projects.common.cli.options import add_cfg_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.atomic import check_writable
 from projects.common.visualization import ArrayVisualizer
 
 
@@ -49,6 +50,10 @@ def main() -> None:
     parser.add_argument('--out-dir', default='work_dirs/browse', help='folder of the images')
     add_cfg_options(parser)
     args = parser.parse_args()
+    for option, value in (('--num', args.num), ('--repeat', args.repeat)):
+        if value < 1:
+            raise InputError(f'{option}: found {value}, expected at least 1')
+    check_writable(args.out_dir)
     cfg = load_config(args.config, args.cfg_options)
     loader = cfg.get(f'{args.split}_dataloader')
     if loader is None:

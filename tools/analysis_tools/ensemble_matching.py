@@ -20,6 +20,7 @@ import numpy as np
 
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.atomic import check_output_file, write_atomically
 
 SHOWN = ('i2t/r1', 'i2t/r5', 'i2t/r10', 't2i/r1', 't2i/r5', 't2i/r10', 'rsum')
 
@@ -71,6 +72,8 @@ def main() -> None:
 
     from projects.rvse.evaluation import matrix_scores, mean_scores
 
+    if args.out:
+        check_output_file(args.out)
     loaded = [load(path) for path in args.similarities]
     truth = loaded[0][1]
     for path, (_, other) in zip(args.similarities, loaded):
@@ -98,8 +101,7 @@ def main() -> None:
         for name, found in results.items():
             print(f'{name:<{width}}', *(f'{found[prefix + key]:8.2f}' for key in SHOWN))
     if args.out:
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.out).write_text(json.dumps(results, indent=2))
+        write_atomically(args.out, json.dumps(results, indent=2).encode())
 
 
 if __name__ == '__main__':

@@ -32,6 +32,7 @@ from projects.common.cli.report import report_user_errors
 from projects.common.cli.run import build_runner, prepare
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import read_lines
+from projects.common.files.atomic import check_writable, write_atomically
 from projects.rvse.datasets.regions import RegionStore
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'rvse'
@@ -178,22 +179,30 @@ def check_same_run(folder: Path, cfg: Config) -> None:
 def train(args: argparse.Namespace) -> None:
     if not (args.features / 'train_ims.npy').is_file():
         raise InputError(f'{args.features}: found no train_ims.npy')
+    if args.iters < 1 or args.val_interval < 0:
+        raise InputError(
+            f'--iters {args.iters}, --val-interval {args.val_interval}: expected at least 1 and 0'
+        )
+    check_writable(args.out)
     models = {find_config(model)[0]: model for model in args.models}
+    runs = []
     for seed, (name, model), loss in itertools.product(args.seeds, models.items(), args.losses):
         folder = args.out / f'{name}_{loss}_{seed}'
         cfg = make_config(args, model, loss, seed)
         if (folder / 'test.json').is_file():
             check_same_run(folder, cfg)
-            continue
+        else:
+            runs.append((f'{name}, {loss}, seed {seed}', model, folder, cfg))
+    for title, model, folder, cfg in runs:
         if folder.is_dir():
             shutil.rmtree(folder)  # an interrupted run
-        print(f'{name}, {loss}, seed {seed}', flush=True)
+        print(title, flush=True)
         prepare(cfg, str(find_config(model)[1]), launcher='none', work_dir=str(folder))
         runner = build_runner(cfg)
         start = time.process_time()
         runner.train()
         metrics = dict(runner.test(), cpu_seconds=round(time.process_time() - start, 1))
-        (folder / 'test.json').write_text(json.dumps(metrics, indent=2) + '\n')
+        write_atomically(folder / 'test.json', f'{json.dumps(metrics, indent=2)}\n'.encode())
 
 
 def slug(name: str) -> str:

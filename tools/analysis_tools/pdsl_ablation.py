@@ -24,9 +24,10 @@ from mmengine.config import Config
 from projects.common.cli.report import report_user_errors
 from projects.common.cli.run import build_runner, prepare
 from projects.common.errors import InputError
-from projects.common.files.atomic import write_atomically
+from projects.common.files.atomic import check_writable, write_atomically
 
-CONFIG = 'configs/pdsl/pdsl_tiny_1xb4-600_scenes.py'
+CONFIG = str(Path(__file__).resolve().parents[2] / 'configs/pdsl/pdsl_tiny_1xb4-600_scenes.py')
+VALIDATIONS = 6  # of a run: Figure 3 shows accuracy against iterations
 REFINEMENTS = 'model.roi_head.bbox_head.num_refinements'
 SPECIFIC = 'model.roi_head.mask_head.num_specific'
 SEEDS = 'model.roi_head.num_seeds'
@@ -78,6 +79,9 @@ def slug(variant: str) -> str:
 def train(args: argparse.Namespace) -> None:
     if not Path(args.scenes, 'proposals').is_dir():
         raise InputError(f'{args.scenes}: has no proposals; tools/misc/generate_proposals.py')
+    if args.iterations < VALIDATIONS:
+        raise InputError(f'--iterations: found {args.iterations}, expected at least {VALIDATIONS}')
+    check_writable(args.out)
     os.environ['SCENES_ROOT'] = args.scenes
     for seed in args.seeds:
         for variant in args.variants:
@@ -86,6 +90,8 @@ def train(args: argparse.Namespace) -> None:
             try:  # the process that creates the file owns the run
                 (folder / 'taken').touch(exist_ok=False)
             except FileExistsError:
+                if not (folder / 'test.json').is_file():
+                    print(f'{folder}: skipped, as another process runs it or was interrupted')
                 continue
             print(f'{variant}, seed {seed}', flush=True)
             cfg = Config.fromfile(CONFIG)
@@ -93,8 +99,7 @@ def train(args: argparse.Namespace) -> None:
             cfg.merge_from_dict(
                 {
                     'train_cfg.max_iters': args.iterations,
-                    # Figure 3 shows accuracy against iterations
-                    'train_cfg.val_interval': args.iterations // 6,
+                    'train_cfg.val_interval': args.iterations // VALIDATIONS,
                     'default_hooks.checkpoint': dict(interval=-1, save_last=False, save_best=None),
                     'randomness.seed': seed,
                     'log_level': 'WARNING',

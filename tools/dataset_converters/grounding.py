@@ -16,8 +16,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from projects.common.cli.options import (
+    add_overwrite_option,
+    add_trust_pickle_option,
+    refuse_existing,
+)
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.atomic import check_writable
 from projects.plvl.datasets.conversion import (
     FORMATS,
     find_format,
@@ -78,10 +84,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--skip-invalid', action='store_true', help='leave invalid samples out and count them'
     )
-    parser.add_argument('--overwrite', action='store_true', help='replace files in OUT')
-    parser.add_argument(
-        '--trust-pickle', action='store_true', help='unpickle freely, which may run code'
-    )
+    add_overwrite_option(parser)
+    add_trust_pickle_option(parser)
     args = parser.parse_args()
     if (args.to is None) != (args.out is None):
         parser.error('--to and --out belong together')
@@ -150,11 +154,12 @@ def convert(args: argparse.Namespace, kind: str) -> None:
     by = args.by
     if by is None and args.to == 'refer':
         by = find_refs(args.source, None).name[5:-3] if kind == 'refer' else 'converted'
+    check_writable(args.out)
+    # The files are named after the splits, which are only known for sure when all are read.
+    refuse_existing(output_files(args.to, args.out, args.splits or (), by or ''), args.overwrite)
     content = read(args, kind)
     paths = output_files(args.to, args.out, content, by or '')
-    there = [path for path in paths if path.exists()]
-    if there and not args.overwrite:
-        raise InputError(f'{there[0]}: exists already; --overwrite replaces it')
+    refuse_existing(paths, args.overwrite)
     FORMATS[args.to].write(content, paths)
     print_counts(content)
     print(f'wrote {", ".join(map(str, paths))}')

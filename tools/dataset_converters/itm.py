@@ -17,9 +17,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from projects.common.cli.options import add_overwrite_option, refuse_existing
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import read_text
+from projects.common.files.atomic import check_output_file, check_writable
 from projects.common.hooks.progress import progress_bar
 from projects.rvse.datasets import (
     BaseMatchingDataset,
@@ -27,6 +29,7 @@ from projects.rvse.datasets import (
     COCOCaptionsMatchingDataset,
     KarpathyMatchingDataset,
     PrecompMatchingDataset,
+    precomputed_lines,
     write_precomputed,
 )
 from projects.rvse.datasets.butd import butd_offsets, read_butd_at
@@ -76,7 +79,7 @@ def parse_args() -> argparse.Namespace:
         '--name', choices=PUBLISHED, help="the data set (default: by the source's name)"
     )
     for action in (vocab, precomp):
-        action.add_argument('--overwrite', action='store_true', help='replace what is there')
+        add_overwrite_option(action)
     for action in (vocab, precomp, verify):
         action.add_argument(
             '--skip-invalid-captions',
@@ -113,13 +116,9 @@ def open_splits(
     }
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise InputError(f'{path}: exists already; --overwrite replaces it')
-
-
 def build_vocabulary(args: argparse.Namespace) -> None:
-    refuse_existing(args.out, args.overwrite)
+    refuse_existing([args.out], args.overwrite)
+    check_output_file(args.out)
     captions = []
     for source in args.source:
         splits = open_splits(source, args.skip_invalid_captions, args.splits)
@@ -191,7 +190,9 @@ def image_stem(image: dict) -> str:
 def write_precomp(args: argparse.Namespace) -> None:
     is_coco = published_name(args.source.name) == 'coco'
     names = {'val': 'dev', 'test': 'testall' if is_coco else 'test'}
-    args.out.mkdir(parents=True, exist_ok=True)
+    check_writable(args.out)
+    outputs = [args.out / f'{names.get(split, split)}_ims.npy' for split in args.splits]
+    refuse_existing(outputs, args.overwrite)
     # The released files have five captions per image.
     splits = {
         split: KarpathyMatchingDataset(
@@ -204,9 +205,8 @@ def write_precomp(args: argparse.Namespace) -> None:
         )
         for split in args.splits
     }
-    places = feature_places(args.tsv)
-    for split in splits:
-        refuse_existing(args.out / f'{names.get(split, split)}_ims.npy', args.overwrite)
+    # Everything is checked before the first split is written.
+    parts: dict[str, list[dict]] = {}
     for split, dataset in splits.items():
         images = [dataset.get_data_info(i) for i in range(len(dataset))]
         short = next((image for image in images if len(image['text']) != 5), None)
@@ -215,23 +215,25 @@ def write_precomp(args: argparse.Namespace) -> None:
                 f'{args.source}: {short["img_path"]} has {len(short["text"])} captions, the '
                 'layout needs 5'
             )
-        # Look up all images before writing anything.
-        found = find_features(images, places, args.key)
+        precomputed_lines(args.source, images)
         name = names.get(split, split)
-        parts = [(name, len(images))]
+        parts[name] = images
         if name == 'testall' and len(images) > 1000:
-            parts.append(('test', 1000))
-        for part, count in parts:
-            refuse_existing(args.out / f'{part}_ims.npy', args.overwrite)
-            with progress_bar(count, part, 'image') as bar:
+            parts['test'] = images[:1000]
+            refuse_existing([args.out / 'test_ims.npy'], args.overwrite)
+    places = feature_places(args.tsv)
+    found = {name: find_features(images, places, args.key) for name, images in parts.items()}
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, images in parts.items():
+        with progress_bar(len(images), name, 'image') as bar:
 
-                def features(found=found[:count], bar=bar):
-                    for file, offset in found:
-                        yield read_butd_at(file, offset).features
-                        bar.update()
+            def features(found=found[name], bar=bar):
+                for file, offset in found:
+                    yield read_butd_at(file, offset).features
+                    bar.update()
 
-                captions = write_precomputed(args.out, part, features(), images[:count])
-            print(f'wrote {args.out}/{part}_*: {count:,} images, {captions:,} captions')
+            captions = write_precomputed(args.out, name, features(), images)
+        print(f'wrote {args.out}/{name}_*: {len(images):,} images, {captions:,} captions')
 
 
 def verify(args: argparse.Namespace) -> None:

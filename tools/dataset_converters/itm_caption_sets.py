@@ -19,9 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
+from projects.common.cli.options import add_overwrite_option, refuse_existing
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import read_lines
+from projects.common.files.atomic import check_writable
 from projects.rvse.datasets import write_precomputed
 from projects.rvse.text import word_tokenize
 
@@ -67,6 +69,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--channels', type=int, default=64, help='of a word vector')
     parser.add_argument('--noise', type=float, default=0.2, help='standard deviation; words have 1')
     parser.add_argument('--seed', type=int, default=0, help='of vectors and noise')
+    add_overwrite_option(parser)
     return parser.parse_args()
 
 
@@ -120,6 +123,8 @@ def main() -> None:
     for name, least in (('train', 1), ('test', 1), ('regions', 1), ('channels', 1), ('noise', 0)):
         if getattr(args, name) < least:
             raise InputError(f'--{name}: {getattr(args, name)}, expected {least} or more')
+    refuse_existing([args.out / f'{split}_ims.npy' for split in ('train', 'test')], args.overwrite)
+    check_writable(args.out)
     lines = read_lines(args.captions)
     wanted = args.train + args.test
     if len(lines) < wanted * each:

@@ -17,14 +17,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
+from torch import nn
+from torch.utils.data import DataLoader
 
 from projects.common.cli.config import load_config
-from projects.common.cli.options import add_cfg_options
+from projects.common.cli.options import (
+    add_cfg_options,
+    add_overwrite_option,
+    refuse_existing,
+)
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.atomic import check_writable
 from projects.common.hooks.progress import progress_bar
 from projects.common.weights.convert import check_weights, read_weights
-from projects.rvse.datasets import write_precomputed
+from projects.rvse.datasets import precomputed_lines, write_precomputed
 
 SPLITS = {'train': 'train', 'val': 'dev', 'test': 'test'}
 
@@ -38,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--checkpoint', help="weights; the backbone's are used")
     parser.add_argument('--splits', nargs='+', choices=SPLITS, default=list(SPLITS))
     parser.add_argument('--seed', type=int, default=0, help='of random weights')
-    parser.add_argument('--overwrite', action='store_true', help='replace what is there')
+    add_overwrite_option(parser)
     add_cfg_options(parser)
     return parser.parse_args()
 
@@ -49,11 +56,11 @@ def main() -> None:
     cfg = load_config(args.config, args.cfg_options)
     if cfg.model.get('backbone') is None:
         raise InputError(f'{args.config}: model.backbone: found none, expected one')
-    for split in args.splits:
-        path = args.out / f'{SPLITS[split]}_ims.npy'
-        if path.exists() and not args.overwrite:
-            raise InputError(f'{path}: exists already; --overwrite replaces it')
+    outputs = [args.out / f'{SPLITS[split]}_ims.npy' for split in args.splits]
+    refuse_existing(outputs, args.overwrite)
+    check_writable(args.out)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
+    splits = {split: open_split(cfg, split) for split in args.splits}
     set_random_seed(args.seed)
     model = MODELS.build(cfg.model).eval()
     model.init_weights()
@@ -66,12 +73,12 @@ def main() -> None:
     if torch.cuda.is_available():
         model.cuda()
     args.out.mkdir(parents=True, exist_ok=True)
-    for split in args.splits:
-        write_split(model, cfg, split, args.out)
+    for split, (loader, images) in splits.items():
+        write_split(model, SPLITS[split], loader, images, args.out)
 
 
-def write_split(model, cfg, split: str, out: Path) -> None:
-    """Write the features, captions and ids of one split of the config."""
+def open_split(cfg, split: str) -> tuple[DataLoader, list[dict]]:
+    """Return the data loader and the samples of one split of the config, which fit the layout."""
     loader = dict(cfg.val_dataloader)
     loader['dataset'] = dict(
         cfg[f'{split}_dataloader'].dataset,
@@ -81,13 +88,15 @@ def write_split(model, cfg, split: str, out: Path) -> None:
     loader = Runner.build_dataloader(loader)
     dataset = loader.dataset
     images = [dataset.get_data_info(i) for i in range(len(dataset))]
-    counts = {len(image['text']) for image in images}
-    if len(counts) > 1:
-        raise InputError(
-            f'{dataset.source}: images with {min(counts)} to {max(counts)} captions, the layout '
-            'needs equal numbers'
-        )
-    with progress_bar(len(images), SPLITS[split], 'image') as bar:
+    precomputed_lines(dataset.source, images)
+    return loader, images
+
+
+def write_split(
+    model: nn.Module, name: str, loader: DataLoader, images: list[dict], out: Path
+) -> None:
+    """Write the features, captions and ids of one split."""
+    with progress_bar(len(images), name, 'image') as bar:
 
         def features():
             for batch in loader:
@@ -96,8 +105,8 @@ def write_split(model, cfg, split: str, out: Path) -> None:
                     yield regions
                     bar.update()
 
-        captions = write_precomputed(out, SPLITS[split], features(), images)
-    print(f'wrote {out}/{SPLITS[split]}_*: {len(images):,} images, {captions:,} captions')
+        captions = write_precomputed(out, name, features(), images)
+    print(f'wrote {out}/{name}_*: {len(images):,} images, {captions:,} captions')
 
 
 if __name__ == '__main__':

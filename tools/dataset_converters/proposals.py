@@ -26,6 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from projects.common.cli.options import add_trust_pickle_option
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.atomic import check_writable
@@ -93,9 +94,7 @@ def parse_args() -> argparse.Namespace:
         'the first (default: %(default)s)',
     )
     parser.add_argument('--max-proposals', type=int, help='keep the best of each image')
-    parser.add_argument(
-        '--trust-pickle', action='store_true', help='unpickle freely, which may run code'
-    )
+    add_trust_pickle_option(parser)
     return parser.parse_args()
 
 
@@ -161,9 +160,11 @@ def main() -> None:
         raise InputError('--images: only a store keeps sizes, not a file of detectron2')
     if args.folder and args.to != 'mmdet':
         raise InputError(f'--folder: only mmdet has folders in its keys, not {args.to}')
+    if args.max_proposals is not None and args.max_proposals < 1:
+        raise InputError(f'--max-proposals: found {args.max_proposals}, expected at least 1')
+    check_writable(args.out if args.to == 'store' else args.out.parent)
     sources = open_sources(args)
     keys = common_keys(args, sources)
-    check_writable(args.out if args.to == 'store' else args.out.parent)
     entries = read_all(args, sources)
     if args.to == 'store':
         identify = ChainMap(*(source.images for source in sources)).get

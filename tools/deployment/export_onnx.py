@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from projects.common.cli.options import add_trust_option
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
+from projects.common.files.atomic import check_output_file
 
 
 def main() -> None:
@@ -46,6 +47,7 @@ def main() -> None:
         require((*EXPORTER, *(() if args.skip_check else RUNTIME)), 'the export to ONNX')
     except ImportError as error:
         raise InputError(str(error)) from error
+    check_output_file(args.out)
     inferencer = GroundingInferencer(
         args.model, args.weights, 'cpu', trust_checkpoint=args.trust_checkpoint
     )

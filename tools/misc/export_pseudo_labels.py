@@ -151,12 +151,12 @@ def main() -> None:
         model = build_quietly(dict(cfg.tta_model, module=model), cfg.get('default_scope', 'mmdet'))
     model.to(args.device or default_device()).eval()
 
-    dataset = tagged_images(cfg, args.tta)
+    dataset = tagged_images(cfg, args.tta, keep_missing=args.skip_damaged)
     for problem in class_problems(heads_of(model), dict(train_dataloader=dataset)):
         raise InputError(problem)
     root = args.image_root or common_folder(dataset)
     names = image_names(dataset, root)
-    check_proposals(dataset)
+    check_proposals(dataset, args.skip_damaged)
     parts = LabelParts(
         args.out,
         len(dataset),

@@ -93,10 +93,15 @@ def main() -> None:
     check_writable(args.cache)
     pictures = list_images(args.images, args.names)
     store = ProposalStore(args.proposals)
-    tasks = []
+    tasks: list[Task] = []
+    lacking: list[str] = []  # images without proposals, because they cannot be read
     for name, path in of_this_rank(list(pictures.items())):
         found = store.find(path)
         if found is None:
+            reason = image_problem(path) if args.skip_damaged else None
+            if reason is not None:  # generate_proposals.py has left it out, too
+                lacking.append(f'{path}: {reason}')
+                continue
             by = ', which lists image ids and not file names' if store.keys == 'ids' else ''
             raise InputError(f'{args.proposals}{by}: no proposals of image {name!r} ({path})')
         boxes = np.rint(store.read(found)[0][: args.max_proposals]).astype(int).tolist()
@@ -104,7 +109,7 @@ def main() -> None:
         tasks.append(Task(path, list(map(tuple, boxes)), store.images.get(found), entry))
     grabcut = GrabCutCue(args.iterations, args.max_side, num_threads=1, seed=args.seed)
     work = partial(fill, cue=CachedCue(grabcut, args.cache))
-    count, damaged = 0, []
+    count, damaged = 0, list(lacking)
     with progress_bar(len(tasks), 'cues', 'image') as bar:
         for done in map_unordered(work, tasks, args.workers):
             if isinstance(done, str):
@@ -114,7 +119,7 @@ def main() -> None:
             bar.update()
     for reason in damaged:
         print(f'left out: {reason}')
-    number = len(tasks) - len(damaged)
+    number = len(tasks) + len(lacking) - len(damaged)
     print(f'{args.cache}: masks of {count} proposals of {number} images are there')
     if damaged and not args.skip_damaged:
         raise InputError(

@@ -27,7 +27,7 @@ from projects.common.cli.report import report_user_errors
 from projects.common.config_text import config_of_checkpoint, parse_config_text
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import read_json, shown
-from projects.common.files.atomic import write_atomically
+from projects.common.files.atomic import check_writable, write_atomically
 from projects.common.weights.convert import read_weights
 from projects.common.weights.published import (
     CONFIG,
@@ -177,6 +177,7 @@ def model_card(
 
 def main() -> None:
     args = parse_args()
+    check_writable(args.out)
     name = args.name or os.path.basename(os.path.abspath(args.out))
     metrics = read_metrics(args.metrics) if args.metrics else {}
     weights, rest = read_weights(args.checkpoint, args.trust_checkpoint)

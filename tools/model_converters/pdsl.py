@@ -21,7 +21,7 @@ from projects.common.cli.config import load_config
 from projects.common.cli.options import add_conversion_options
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
-from projects.common.files.atomic import write_atomically
+from projects.common.files.atomic import check_output_file, write_atomically
 from projects.common.weights.convert import (
     print_names,
     read_weights,
@@ -49,6 +49,7 @@ def main() -> None:
         find_layout,
     )
 
+    check_output_file(args.target)
     what = args.source
     weights, _ = read_weights(what, args.trust_checkpoint)
     layout, kind = find_layout(weights, what), find_kind(weights)

@@ -19,6 +19,7 @@ from projects.common.cli.options import (
     check_vocabulary_options,
 )
 from projects.common.cli.report import report_user_errors
+from projects.common.files.atomic import check_output_file
 from projects.common.weights.convert import (
     print_names,
     read_weights,
@@ -44,6 +45,7 @@ def main() -> None:
     from projects.common.text import WordPieceTokenizer
     from projects.plvl.released_weights import VOCABULARY_KEY, convert_plvl, empty_model
 
+    check_output_file(args.target)
     model = empty_model(load_config(args.config))
     weights, rest = read_weights(args.source, args.trust_checkpoint)
     if args.to == 'ours':

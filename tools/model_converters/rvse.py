@@ -20,6 +20,7 @@ from projects.common.cli.options import (
     check_vocabulary_options,
 )
 from projects.common.cli.report import report_user_errors
+from projects.common.files.atomic import check_output_file
 from projects.common.weights.convert import (
     print_names,
     read_weights,
@@ -64,6 +65,7 @@ def main() -> None:
         to_released,
     )
 
+    check_output_file(args.target)
     cfg = load_config(find_config(args.config))
     name = Path(args.source).name
     if args.to == 'ours':

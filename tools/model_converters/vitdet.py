@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from projects.common.cli.config import load_config
 from projects.common.cli.options import add_trust_option
 from projects.common.cli.report import report_user_errors
+from projects.common.files.atomic import check_output_file
 from projects.common.weights.convert import read_weights, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,7 @@ def main() -> None:
 
     from projects.plvl.released_weights import convert_vitdet, empty_model
 
+    check_output_file(args.target)
     backbone = empty_model(load_config(args.config)).backbone
     weights, _ = read_weights(args.source, args.trust_checkpoint)
     done = convert_vitdet(weights, backbone, what=args.source)

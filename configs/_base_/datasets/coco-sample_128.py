@@ -8,14 +8,13 @@ test_pipeline = [
     *_base_.test_pipeline[1:],
 ]
 train_pipeline = test_pipeline
-dataset = dict(type='COCOCaptionsMatchingDataset', data_root=data_root)
+dataset = dict(data_root=data_root, pipeline=test_pipeline)
 train_dataloader = dict(
     batch_size=40,
     dataset=dict(
+        dataset,
         ann_file='annotations/captions_train2017.json',
         data_prefix=dict(img='train2017/'),
-        pipeline=train_pipeline,
-        **dataset,
     ),
 )
 # The training images: the question is whether the model can fit them.
@@ -23,9 +22,6 @@ val_dataloader = train_dataloader
 test_dataloader = dict(
     batch_size=40,
     dataset=dict(
-        ann_file='annotations/captions_val2017.json',
-        data_prefix=dict(img='val2017/'),
-        pipeline=test_pipeline,
-        **dataset,
+        dataset, ann_file='annotations/captions_val2017.json', data_prefix=dict(img='val2017/')
     ),
 )

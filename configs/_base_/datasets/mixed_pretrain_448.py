@@ -40,11 +40,6 @@ train_dataloader = dict(
     )
 )
 val_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type='MixedGroundingDataset',
-        pipeline=_base_.test_pipeline,
-        datasets=_base_.mixed_splits.val,
-    )
+    dataset=dict(_base_.test_dataloader.dataset, datasets=_base_.mixed_splits.val, _delete_=True)
 )
 test_dataloader = dict(dataset=dict(datasets=_base_.mixed_splits.test))

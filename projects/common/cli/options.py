@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from pathlib import Path
 
+from ..errors import InputError
 from .overrides import OverrideAction
 
 __all__ = [
     'add_cfg_options',
     'add_conversion_options',
+    'add_overwrite_option',
     'add_run_options',
     'add_trust_option',
+    'add_trust_pickle_option',
     'add_vocabulary_options',
     'check_vocabulary_options',
+    'refuse_existing',
 ]
 
 
@@ -24,6 +30,33 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
         help='unpickle checkpoints freely, which runs any code in them; only for files whose '
         'maker you trust',
     )
+
+
+def add_trust_pickle_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--trust-pickle`, which is False by default."""
+    parser.add_argument(
+        '--trust-pickle', action='store_true', help='unpickle freely, which may run code'
+    )
+
+
+def add_overwrite_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--overwrite`, which :func:`refuse_existing` takes."""
+    parser.add_argument('--overwrite', action='store_true', help='replace what is there')
+
+
+def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
+    """Raise an error if a file exists that is not to be replaced.
+
+    Args:
+        paths: Files to write.
+        overwrite: Whether they may replace others.
+
+    Raises:
+        InputError: A file exists.
+    """
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise InputError(f'{path}: exists already; --overwrite replaces it')
 
 
 def add_cfg_options(parser: argparse.ArgumentParser, help_text: str = 'overrides') -> None:

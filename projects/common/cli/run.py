@@ -118,7 +118,8 @@ def leave_process_group() -> None:
 def run(cfg: Config, action: str, allow_partial: bool = False, hooks: Iterable[Any] = ()) -> None:
     """Build the runner, call its `train` or `test`, and leave the process group cleanly.
 
-    The classes are checked first, and what differs from the run that is resumed is logged.
+    The work directory and the classes are checked first, and what differs from the run that is
+    resumed is logged.
 
     Args:
         cfg: The config.
@@ -126,9 +127,11 @@ def run(cfg: Config, action: str, allow_partial: bool = False, hooks: Iterable[A
         allow_partial: See :func:`build_runner`.
         hooks: See :func:`build_runner`.
     """
+    from ..files.atomic import check_writable
     from ..hooks.class_check_hook import ClassCheckHook
     from ..hooks.resume_hook import ResumeHook
 
+    check_writable(cfg.work_dir)
     checks = (ClassCheckHook(), ResumeHook())
     getattr(build_runner(cfg, allow_partial, (*checks, *hooks)), action)()
     leave_process_group()

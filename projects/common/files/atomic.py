@@ -14,6 +14,7 @@ from typing import BinaryIO
 from ..errors import InputError
 
 __all__ = [
+    'check_output_file',
     'check_writable',
     'folder_locked',
     'is_zip',
@@ -67,6 +68,17 @@ def check_writable(folder: str | Path) -> None:
             pass
     except OSError as error:
         raise InputError(f'{folder}: cannot be written to ({error.strerror})') from None
+
+
+def check_output_file(path: str | Path) -> None:
+    """Raise an error now if a file cannot be written; see :func:`check_writable`.
+
+    Raises:
+        InputError: The path is a folder, or its folder cannot be written to.
+    """
+    if Path(path).is_dir():
+        raise InputError(f'{path}: is a folder, expected a file to write')
+    check_writable(Path(path).parent)
 
 
 @contextlib.contextmanager

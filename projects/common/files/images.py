@@ -13,7 +13,14 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from ..errors import InputError
-from .image_reader import MAX_PIXELS, ImageError, decode_image, open_image, read_content
+from .image_reader import (
+    MAX_PIXELS,
+    ImageError,
+    MissingImageError,
+    decode_image,
+    open_image,
+    read_content,
+)
 
 __all__ = [
     'IMAGE_SUFFIXES',
@@ -80,7 +87,7 @@ def image_problem(path: str) -> str | None:
     """Return why an image cannot be decoded completely, or None if it can."""
     try:
         decode_image(read_content(path), path, 'pillow', max_pixels=sys.maxsize)
-    except ImageError as error:
+    except (ImageError, MissingImageError) as error:
         return str(error).removeprefix(f'image {path}: ')
     except OSError as error:
         return str(error)

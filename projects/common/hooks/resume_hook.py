@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from ..build import optim_wrappers, unwrapped
 
@@ -23,7 +23,10 @@ class ResumeHook(Hook):
     iterations whose gradients the weights do not have yet. If one process trains, their gradients
     are saved too, and resuming is exact. Gradients of several processes are not; a warning says so.
 
-    If an epoch has another number of iterations, the iterations of the checkpoint are converted.
+    If an epoch has another number of iterations, the iterations of the checkpoint are converted. In
+    iteration-based training, MMEngine finds the place in the order of samples by the iterations
+    alone; with another total batch size it leaves samples out or repeats some, and a warning says
+    how many.
     """
 
     priority = 'VERY_HIGH'
@@ -52,6 +55,9 @@ class ResumeHook(Hook):
         then = {name: meta.get(name) for name in now}
         if then != now:
             runner.logger.warning(f'{source}: {_changes(then, now)}')
+            moved = _moved(runner, meta['iter'], _total(then), _total(now))
+            if moved:
+                runner.logger.warning(f'{source}: {moved}')
             if now['epoch_length'] and now['epoch_length'] != then['epoch_length']:
                 meta['iter'] = meta['epoch'] * now['epoch_length']
         if not meta['accumulated']:
@@ -101,10 +107,7 @@ def _accumulated(runner) -> int:
 
 def _changes(then: dict[str, Any], now: dict[str, Any]) -> str:
     """Describe in one line what differs between two results of :func:`_training`."""
-    text, (before, after) = (
-        '',
-        (each['world_size'] * (each['batch_size'] or 0) for each in (then, now)),
-    )
+    text, before, after = '', _total(then), _total(now)
     if any(then[name] != now[name] for name in ('world_size', 'batch_size')):
         text = f'trained by {_processes(then)}, now by {_processes(now)}: '
     if before == after and now['epoch_length'] == then['epoch_length']:
@@ -123,6 +126,34 @@ def _changes(then: dict[str, Any], now: dict[str, Any]) -> str:
         if before % now['world_size'] == 0:
             advice = f'train_dataloader.batch_size={before // now["world_size"]}'
     return f'{text}and schedules and learning rates no longer fit; to keep them, {advice}'
+
+
+def _total(training: dict[str, Any]) -> int:
+    """Return the number of samples of an iteration; 0 if it is not known."""
+    return training['world_size'] * (training['batch_size'] or 0)
+
+
+def _moved(runner, iterations: int, before: int, after: int) -> str | None:
+    """Describe that the order of samples goes on after another number of them than were seen.
+
+    Args:
+        runner: The runner.
+        iterations: Iterations of the checkpoint.
+        before: Samples of each of them.
+        after: Samples of an iteration of the run; 0 if it is not known.
+    """
+    loop = runner.train_loop
+    if not isinstance(loop, IterBasedTrainLoop) or loop.fast_forward_on_resume:
+        return None  # the order starts anew
+    seen, place = iterations * before, iterations * after
+    if not seen or not place or seen == place:
+        return None
+    what = (
+        f'the {place - seen:,} after them are left out'
+        if place > seen
+        else f'the last {seen - place:,} of them come again'
+    )
+    return f'{seen:,} samples have been seen, the order goes on after {place:,}: {what}'
 
 
 def _processes(training: dict[str, Any]) -> str:

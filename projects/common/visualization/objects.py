@@ -172,7 +172,8 @@ def _write_labels(
 ) -> np.ndarray:
     """Write each label on a plate of its object's color, where it covers no other plate."""
     height, width = drawn.shape[:2]
-    font = load_font(int(np.clip(min(height, width) / 36, 12, 22)), bold=True)
+    size = int(np.clip(min(height, width) / 36, 12, 22))
+    font = load_font(size, bold=True, text=''.join(labels))
     up, down = font.getmetrics()
     pad = 3
     canvas = Image.fromarray(drawn)

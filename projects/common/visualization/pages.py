@@ -78,7 +78,7 @@ def draw_page(
     if sentence is not None:
         total = max(total, _LEAST_PAGE)
     font_size = int(np.clip(height // 18, 14, 26))
-    sentence_font = load_font(round(font_size * 1.25), bold=True)
+    sentence_font = load_font(round(font_size * 1.25), bold=True, text=sentence or '')
     lines = [] if sentence is None else wrap(sentence, sentence_font, total - 2 * _GAP)
     line_height = round(font_size * 1.65)
     header = _GAP + line_height * len(lines)
@@ -91,8 +91,9 @@ def draw_page(
     for i, text in enumerate(lines):
         draw.text((_GAP, _GAP + i * line_height), text, font=sentence_font, fill=INK)
     # Use one size for all titles: the largest at which title and note fit above each panel.
+    titles, notes = (''.join(texts) for texts in zip(*((p.title, p.note) for p in panels)))
     for size in range(font_size, 7, -1):
-        title_font, note_font = load_font(size, bold=True), load_font(size)
+        title_font, note_font = load_font(size, bold=True, text=titles), load_font(size, text=notes)
         needed = [
             title_font.getlength(p.title) + size + note_font.getlength(p.note) for p in panels
         ]

@@ -45,6 +45,8 @@ class BaseTagDataset(BaseDataset):
         data_prefix: ``dict(img=folder)``, relative to ``data_root``.
         ignore_unknown: Drop tags that are not among the classes and report their number in a
             warning; otherwise they are an error. Use it to train on a subset of the classes.
+        keep_missing: Keep images whose files do not exist, for a caller that handles the error of
+            loading them. If none exists, that is still an error.
         kwargs: Further arguments of :class:`mmengine.dataset.BaseDataset`.
 
     Raises:
@@ -59,9 +61,11 @@ class BaseTagDataset(BaseDataset):
         data_prefix: dict | None = None,
         *,
         ignore_unknown: bool = False,
+        keep_missing: bool = False,
         **kwargs,
     ) -> None:
         self.ignore_unknown = ignore_unknown
+        self.keep_missing = keep_missing
         super().__init__(
             ann_file=ann_file,
             data_root=data_root or '',
@@ -97,8 +101,8 @@ class BaseTagDataset(BaseDataset):
         unknown: dict[str, int] = {}
         present: set[int] = set()
         samples = []
-        for name, img_id, tags in entries:
-            path = self._image_path(name)
+        paths = self._image_paths([name for name, _, _ in entries])
+        for path, (_, img_id, tags) in zip(paths, entries, strict=True):
             tags = [tag.strip() for tag in tags]
             for tag in tags:
                 if tag not in number:
@@ -135,14 +139,20 @@ class BaseTagDataset(BaseDataset):
                 raise InputError(f'{self.ann_file}: two classes are called {name.strip()!r}')
         return number
 
-    def _image_path(self, name: str) -> str:
-        """Return the path of an image, whose name may have blanks around it in the file only."""
+    def _image_paths(self, names: list[str]) -> list[str]:
+        """Return the paths of images, whose names may have blanks around them in the file only."""
         folder = self.data_prefix.get('img') or ''
-        paths = [os.path.join(folder, each) for each in (name, name.strip())]
-        found = next((path for path in paths if os.path.isfile(path)), None)
-        if found is None:
-            raise FileNotFoundError(f'{self.ann_file}: image {paths[0]!r} does not exist')
-        return found
+        paths: list[str] = []
+        missing: list[str] = []
+        for name in names:
+            both = [os.path.join(folder, each) for each in (name, name.strip())]
+            path = next((path for path in both if os.path.isfile(path)), None)
+            if path is None:
+                missing.append(both[0])
+            paths.append(path or both[0])
+        if missing and (not self.keep_missing or len(missing) == len(names)):
+            raise FileNotFoundError(f'{self.ann_file}: image {missing[0]!r} does not exist')
+        return paths
 
     def _require(self, path: Path) -> None:
         if not os.path.isfile(path):

@@ -9,6 +9,7 @@ from mmcv.transforms.utils import cache_randomness
 from mmengine.registry import TRANSFORMS
 
 from projects.common.errors import InputError
+from projects.common.files.images import image_problem
 
 from ..geometry import project_boxes
 from ..proposals.store import ProposalStore
@@ -80,6 +81,24 @@ class LoadStoredProposals(BaseTransform):
                 "tools/misc/generate_proposals.py, or set missing='empty'"
             )
         return name
+
+    def check(self, img_path: str, img_id: object = None, skip_damaged: bool = False) -> None:
+        """Check that the store has an image.
+
+        Args:
+            img_path: Path of the image.
+            img_id: Its id, if the store lists ids.
+            skip_damaged: Accept that it lacks an image that cannot be read, of which it can have no
+                proposals.
+
+        Raises:
+            ValueError: See :meth:`find`.
+        """
+        try:
+            self.find(img_path, img_id)
+        except InputError:
+            if not skip_damaged or image_problem(img_path) is None:
+                raise
 
     def transform(self, results: dict) -> dict:
         """Add ``ori_proposals`` (n, 4), XYXY in pixels of the file, and their scores (n,).

@@ -18,7 +18,7 @@ from .identity import (
 )
 from .images import list_images
 
-__all__ = ['identify_in_folder', 'identify_in_json']
+__all__ = ['file_finder', 'identify_in_folder', 'identify_in_json']
 
 
 def identify_in_json(path: Path, keys: str | None) -> Callable[[str], ImageIdentity | None]:
@@ -42,7 +42,7 @@ def identify_in_json(path: Path, keys: str | None) -> Callable[[str], ImageIdent
     if keys == 'ids':
         return sizes.get
     by_file = dict(zip((each['file_name'] for each in images.values()), sizes.values()))
-    find = _finder({file: file for file in by_file}, keys)
+    find = file_finder({file: file for file in by_file}, keys)
     return lambda name: by_file.get(find(name) or '')
 
 
@@ -63,7 +63,7 @@ def identify_in_folder(folder: Path, keys: str | None) -> Callable[[str], ImageI
         raise InputError(
             f'{folder}: a folder of images does not say their ids; give the COCO json that does'
         )
-    find = _finder(
+    find = file_finder(
         {os.path.relpath(path, folder): path for path in list_images(folder).values()}, keys
     )
 
@@ -74,7 +74,7 @@ def identify_in_folder(folder: Path, keys: str | None) -> Callable[[str], ImageI
     return identify
 
 
-def _finder(files: Mapping[str, str], keys: str | None) -> Callable[[str], str | None]:
+def file_finder(files: Mapping[str, str], keys: str | None) -> Callable[[str], str | None]:
     """Return a function from the names of a store to files.
 
     Args:

@@ -11,7 +11,7 @@ from projects.common.files.annotation_files import by_id, read_json
 
 from .identity import without_suffix
 from .images import list_images
-from .known_images import _finder
+from .known_images import file_finder
 
 __all__ = ['mmdet_keys']
 
@@ -61,10 +61,10 @@ def _find_files(images: Path | None, keys: str | None) -> Callable[[str], str | 
     if not images.is_dir():
         listed = by_id(read_json(images), 'images', str(images), file_name=str)
         files = {str(key): image['file_name'] for key, image in listed.items()}
-        return files.get if keys == 'ids' else _finder({f: f for f in files.values()}, keys)
+        return files.get if keys == 'ids' else file_finder({f: f for f in files.values()}, keys)
     if keys == 'ids':
         raise InputError(
             f'{images}: a folder of images does not say their ids; give the COCO json that does'
         )
     paths = [os.path.abspath(path) for path in list_images(images).values()]
-    return _finder({os.path.relpath(path, images): path for path in paths}, keys)
+    return file_finder({os.path.relpath(path, images): path for path in paths}, keys)

@@ -7,7 +7,7 @@ from .images import (
     KarpathyMatchingDataset,
 )
 from .offline_negatives import OfflineNegativesDataset, fingerprint, pairs_then_negatives
-from .precomp import PrecompMatchingDataset, write_precomputed
+from .precomp import PrecompMatchingDataset, precomputed_lines, write_precomputed
 from .regions import LoadRegions, RegionStore, write_regions
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     'RegionStore',
     'fingerprint',
     'pairs_then_negatives',
+    'precomputed_lines',
     'write_precomputed',
     'write_regions',
 ]

@@ -15,7 +15,7 @@ from projects.common.files.annotation_files import is_utf8, read_lines, shown
 from .base import BaseMatchingDataset
 from .regions import RegionStore, write_regions
 
-__all__ = ['PrecompMatchingDataset', 'write_precomputed']
+__all__ = ['PrecompMatchingDataset', 'precomputed_lines', 'write_precomputed']
 
 
 @DATASETS.register_module()
@@ -105,6 +105,33 @@ class PrecompMatchingDataset(BaseMatchingDataset):
         return ids
 
 
+def precomputed_lines(
+    folder: str | os.PathLike, images: Sequence[Mapping]
+) -> tuple[list[str], list[str]]:
+    """Return the captions and the ids of images as lines of the files of the layout.
+
+    Args:
+        folder: Folder of the files, for messages.
+        images: ``text``, the captions, and ``ori_id`` of every image.
+
+    Raises:
+        ValueError: The numbers of captions differ, or a caption or an id is blank, or cannot be a
+            line of a text file in UTF-8.
+    """
+    counts = {len(image['text']) for image in images}
+    if len(counts) > 1:
+        raise InputError(
+            f'{folder}: images with {min(counts)} to {max(counts)} captions, the layout needs '
+            'equal numbers'
+        )
+    captions = [' '.join(text.split()) for image in images for text in image['text']]
+    ids = [image['ori_id'] for image in images]
+    for line in (*captions, *ids):
+        if not line or not is_utf8(line) or '\n' in line or '\r' in line:
+            raise InputError(f'{folder}: {shown(line)}: expected one line of text in UTF-8')
+    return captions, ids
+
+
 def write_precomputed(
     folder: str | os.PathLike,
     split: str,
@@ -124,15 +151,10 @@ def write_precomputed(
         The number of captions.
 
     Raises:
-        ValueError: A caption or an id is blank, or cannot be a line of a text file in UTF-8.
-            Nothing is computed then.
+        ValueError: See :func:`precomputed_lines`. Nothing is computed then.
     """
     folder = Path(folder)
-    captions = [' '.join(text.split()) for image in images for text in image['text']]
-    ids = [image['ori_id'] for image in images]
-    for line in (*captions, *ids):
-        if not line or not is_utf8(line) or '\n' in line or '\r' in line:
-            raise InputError(f'{folder}: {shown(line)}: expected one line of text in UTF-8')
+    captions, ids = precomputed_lines(folder, images)
     write_regions(str(folder / f'{split}_ims.npy'), features)
     for name, lines in (('caps', captions), ('ids', ids)):
         (folder / f'{split}_{name}.txt').write_text('\n'.join(lines) + '\n', encoding='utf-8')

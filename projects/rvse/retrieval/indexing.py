@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.logging import print_log
 
 from projects.common.errors import InputError
-from projects.common.files.atomic import write_atomically
-from projects.common.files.image_reader import ImageError, MissingImageError
+from projects.common.files.skipped import SkippedImages
 from projects.common.hooks.progress import progress_bar
 
 from .store import VectorStore
@@ -63,15 +58,14 @@ def index_images(
         {} if show_progress and len(parts) > 1 else dict(style='lines', interval=float('inf'))
     )
     growing = _Growing(store)
-    skipped: dict[str, tuple[str, str]] = {}  # path -> reason, message
-    try:
-        with progress_bar(len(parts), 'images', 'batch', **quiet) as bar:
-            for part in parts:
-                growing.add(*_encode_readable(part, encode, skipped if skip_damaged else None))
-                bar.update()
-    finally:
-        growing.save()
-        _report(skipped, skipped_file)
+    with SkippedImages(skip_damaged, skipped_file) as skipped:
+        try:
+            with progress_bar(len(parts), 'images', 'batch', **quiet) as bar:
+                for part in parts:
+                    growing.add(*_encode_readable(part, encode, skipped))
+                    bar.update()
+        finally:
+            growing.save()
     return growing.count
 
 
@@ -108,38 +102,12 @@ class _Growing:
 def _encode_readable(
     part: Sequence[str],
     encode: Callable[[Sequence[str], int], np.ndarray],
-    skipped: dict[str, tuple[str, str]] | None,
+    skipped: SkippedImages,
 ) -> tuple[list[str], np.ndarray | None]:
-    """Return the readable images and their embeddings; add the others to ``skipped``."""
+    """Return the readable images and their embeddings."""
     rest = list(part)
     while rest:
-        try:
+        with skipped.skipping(rest):
             return rest, encode(rest, len(rest))
-        except (ImageError, MissingImageError) as error:
-            if skipped is None or error.image not in rest:
-                raise
-            skipped[error.image] = (error.reason, ' '.join(str(error).split()))
-            rest = [name for name in rest if name != error.image]
+        rest = [name for name in rest if name not in skipped.found]
     return [], None
-
-
-def _printable(path: str) -> str:
-    return os.fsencode(path).decode(errors='backslashreplace')
-
-
-def _report(skipped: dict[str, tuple[str, str]], file: str | os.PathLike | None) -> None:
-    if file is not None and (skipped or os.path.exists(file)):
-        lines = ''.join(f'{path}\t{message}\n' for path, (_, message) in skipped.items())
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(Path(file), lines.encode(errors='surrogateescape'))
-    if not skipped:
-        return
-    groups: dict[str, list[str]] = defaultdict(list)
-    for path, (reason, _) in skipped.items():
-        groups[reason].append(path)
-    counts = '; '.join(
-        f'{len(paths):,} of them: {reason} (first: {_printable(paths[0])})'
-        for reason, paths in sorted(groups.items(), key=lambda group: -len(group[1]))
-    )
-    where = f'; all are listed in {os.fspath(file)}' if file is not None else ''
-    print_log(f'left out {len(skipped):,} images: {counts}{where}', 'current', logging.WARNING)
