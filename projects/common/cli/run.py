@@ -44,7 +44,7 @@ def prepare(
     from ..speed.allocator import keep_freed_memory
     from ..weights.checkpoint import use_safe_checkpoint_loading
     from ..weights.loading import use_checked_pretraining
-    from .launch import check_rank
+    from .launch import check_rank, join_without_gpu
 
     if not torch.distributed.is_initialized():
         check_rank(launcher)
@@ -65,9 +65,8 @@ def prepare(
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # required by cuBLAS
     if launcher != 'none' and not torch.cuda.is_available():
         cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
-        if launcher == 'pytorch' and not torch.distributed.is_initialized():
-            # MMEngine's own setup selects a CUDA device for every backend.
-            torch.distributed.init_process_group('gloo')
+        if not torch.distributed.is_initialized():
+            join_without_gpu(launcher)
         if cfg.get('model_wrapper_cfg') is None:  # the default wrapper also names a CUDA device
             cfg.model_wrapper_cfg = dict(
                 type='MMDistributedDataParallel',
@@ -90,11 +89,14 @@ def build_runner(cfg: Config, allow_partial: bool = False, hooks: Iterable[Any] 
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
+    from ..speed.precision import use_tf32
     from ..speed.products import FastProductsHook
     from ..weights.loading import CheckLoadingHook
 
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    fast = FastProductsHook((cfg.get('env_cfg') or {}).get('fast_products'))
+    environment = cfg.get('env_cfg') or {}
+    use_tf32(environment.get('tf32'))
+    fast = FastProductsHook(environment.get('fast_products'))
     for hook in (CheckLoadingHook(allow_partial), fast, *hooks):
         runner.register_hook(hook)
     return runner
