@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import re
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def test_slurm_trains_without_gpus_at_the_port(toy_config, tool, tmp_path: Path,
     config = toy_config('train_cfg = dict(by_epoch=True, max_epochs=1)\n')
     done = tool(
         *('slurm_train.sh', 'cpu', 'job', config, tmp_path / 'work'),
-        PATH=f'{tmp_path}:{os.environ["PATH"]}',
+        PATH=f'{tmp_path}:{Path(sys.executable).parent}:{os.environ["PATH"]}',
         GPUS='0',
         PROCESSES='2',
         PORT=port,
