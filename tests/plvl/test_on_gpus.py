@@ -1,0 +1,103 @@
+"""What a training step asks of a GPU, observed on the CPU: its operators, and their results."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from projects.plvl.models.relative_position import resize_position_embedding, stretch
+
+from .test_eevg import tiny_model as tiny_eevg
+from .test_models import batch, run, tiny_model
+
+# https://docs.pytorch.org/docs/stable/generated/torch.use_deterministic_algorithms.html
+NOT_DETERMINISTIC = {
+    'upsample_linear1d_backward', 'upsample_bilinear2d_backward', 'upsample_bicubic2d_backward',
+    'upsample_trilinear3d_backward', '_adaptive_avg_pool2d_backward', 'avg_pool3d_backward',
+    'adaptive_max_pool2d_backward', 'max_pool3d_with_indices_backward', 'grid_sampler_2d_backward',
+    'reflection_pad1d_backward', 'reflection_pad2d_backward', 'replication_pad2d_backward',
+    'fractional_max_pool2d_backward', 'max_unpool2d', 'nll_loss2d_forward', '_ctc_loss_backward',
+    '_embedding_bag', 'put_', 'histc', 'bincount', 'kthvalue', 'median', 'cumsum', 'resize_',
+}  # fmt: skip
+
+
+class Operators(TorchDispatchMode):
+    """Count the operators called, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[func._schema.name.split('::')[1]] += 1
+        return func(*args, **(kwargs or {}))
+
+
+MODELS_HERE = {'PLVL': tiny_model, 'EEVG': tiny_eevg}
+
+
+@pytest.mark.parametrize('make', MODELS_HERE.values(), ids=MODELS_HERE)
+def test_operators_have_deterministic_gradients(repo_root, make):
+    """At a side for which all position tables are stretched."""
+    model = make(repo_root).train()
+    with Operators() as operators:
+        sum(run(model, 'loss', batch(side=96)).values()).backward()
+    assert operators.counts['convolution_backward']
+    assert not NOT_DETERMINISTIC & set(operators.counts)
+    stretched = [name for name, p in model.named_parameters() if 'pos' in name and p.grad.any()]
+    assert any('rel_pos' in name for name in stretched) and any(
+        'embed' in name for name in stretched
+    )
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize('size', [(28, 28), (20, 31), (14, 20), (7, 3)])
+def test_positions_stretch_as_pytorch_interpolates(size, dtype):
+    """Values and gradients, bicubic for the grid and linear for the offsets."""
+    torch.manual_seed(0)
+    tolerance = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float64: 1e-12}[dtype]
+    embed = torch.randn(1, 1 + 14 * 14, 8, dtype=dtype, requires_grad=True)
+    ours = resize_position_embedding(embed, size)
+    grid = embed[:, 1:].unflatten(1, (14, 14)).permute(0, 3, 1, 2)
+    theirs = F.interpolate(grid, size=size, mode='bicubic', align_corners=False)
+    table = torch.randn(27, 8, dtype=dtype, requires_grad=True)
+    pairs = [
+        (embed, ours, theirs.permute(0, 2, 3, 1)),
+        (table, stretch(table, size[1], 'linear'),
+         F.interpolate(table.T[None], size=size[1], mode='linear')[0].T),
+    ]  # fmt: skip
+    for source, found, expected in pairs:
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+        weight = torch.randn_like(expected)
+        gradients = [torch.autograd.grad((x * weight).sum(), source)[0] for x in (found, expected)]
+        torch.testing.assert_close(*gradients, rtol=tolerance, atol=10 * tolerance)
+
+
+def test_positions_are_stretched_in_float32_under_autocast():
+    table = torch.randn(27, 8)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(stretch(table, 9, 'linear'), stretch(table.clone(), 9, 'linear'))
+        found = stretch(table, 9, 'linear')
+    torch.testing.assert_close(found, F.interpolate(table.T[None], size=9, mode='linear')[0].T)
+
+
+def test_training_after_inference_and_no_new_state(repo_root):
+    """The matrices are made once a size, are usable in training, and are in no state dict."""
+    model = tiny_model(repo_root)
+    keys = set(model.state_dict())
+    model.eval()
+    with torch.inference_mode():
+        run(model, 'predict', batch(side=80))
+    model.train()
+    sum(run(model, 'loss', batch(side=80)).values()).backward()
+    assert set(model.state_dict()) == keys
+    copy.deepcopy(model)
+    with Operators() as operators:
+        run(model, 'loss', batch(side=80))
+    assert not operators.counts['upsample_linear1d'] + operators.counts['upsample_bicubic2d']
