@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import Counter
 
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.registry import MODELS
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from projects.plvl.models.relative_position import resize_position_embedding, stretch
 
@@ -101,3 +104,81 @@ def test_training_after_inference_and_no_new_state(repo_root):
     with Operators() as operators:
         run(model, 'loss', batch(side=80))
     assert not operators.counts['upsample_linear1d'] + operators.counts['upsample_bicubic2d']
+
+
+# ---------------------------------------------------------------------------- waits of the host
+
+
+class Copies(TorchDispatchMode):
+    """Count copies from the host to the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        before, after = (
+            [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+            for tree in ((args, kwargs), out)
+        )
+        if any(t.is_meta for t in after) and any(not t.is_meta and t.dim() for t in before):
+            self.sizes.append(sum(t.numel() for t in after))
+        return out
+
+
+def large_batch(known=lambda i: True):
+    parts = [batch(with_mask=(known(i), known(i + 1))) for i in range(0, 20, 2)]
+    return {key: [item for part in parts for item in part[key]] for key in parts[0]}
+
+
+@pytest.mark.parametrize('known', [lambda i: True, lambda i: i % 3 > 0], ids=['all', 'some'])
+def test_a_step_reads_no_value_of_the_device(repo_root, monkeypatch, known):
+    """On the meta device, whose tensors have no values: forward, backward and update."""
+    model = tiny_model(repo_root).train().to('meta')
+    monkeypatch.setattr(torch, 'autocast', lambda *_, **__: contextlib.nullcontext())
+    optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
+    with Copies() as copies:
+        data = model.data_preprocessor(large_batch(known), training=True)
+        losses = model(**data, mode='loss')
+        sum(losses.values()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    assert all(loss.is_meta for loss in losses.values())
+    large = [size for size in copies.sizes if size > 20]
+    assert sorted(large) == [80, 2 * 20 * 20, 20 * 128 * 128, 20 * 3 * 128 * 128]
+    # the channels' order in mmengine, epsilon in mmdet's GIoU, and which masks are known
+    assert len(copies.sizes) <= 7
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('sides', [(64, 64), (64, 96)], ids=['one size', 'two sizes'])
+def test_the_preprocessor_is_mmdets(repo_root, training, sides):
+    options = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
+    options |= dict(pad_mask=True, pad_size_divisor=40)
+    results = []
+    for kind in ('GroundingDataPreprocessor', 'mmdet.DetDataPreprocessor'):
+        data = {key: [batch(side=side)[key][0] for side in sides] for key in batch()}
+        results.append(MODELS.build(dict(type=kind, **options))(data, training))
+    ours, theirs = results
+    assert torch.equal(ours['inputs'], theirs['inputs'])
+    for one, other in zip(ours['data_samples'], theirs['data_samples'], strict=True):
+        assert one.metainfo == other.metainfo
+        assert torch.equal(one.gt_instances.bboxes, other.gt_instances.bboxes)
+        assert (one.gt_instances.masks.masks == other.gt_instances.masks.masks).all()
+
+
+def test_without_samples(repo_root):
+    model = tiny_model(repo_root)
+    data = dict(inputs=torch.zeros(2, 3, 64, 64, dtype=torch.uint8), data_samples=None)
+    assert model.data_preprocessor(data)['inputs'].shape == (2, 3, 64, 64)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('lengths', [(20, 7), (20, 20)], ids=['padded', 'full'])
+def test_bert_reads_the_mask_as_transformers_does(repo_root, lengths):
+    encoder = tiny_model(repo_root).text_encoder.eval()
+    ids = torch.randint(0, 60, (2, 20))
+    mask = (torch.arange(20) < torch.tensor(lengths)[:, None]).long()
+    expected = encoder.bert(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert torch.equal(encoder(ids, mask), expected)
