@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -182,3 +183,23 @@ def test_bert_reads_the_mask_as_transformers_does(repo_root, lengths):
     mask = (torch.arange(20) < torch.tensor(lengths)[:, None]).long()
     expected = encoder.bert(input_ids=ids, attention_mask=mask).last_hidden_state
     assert torch.equal(encoder(ids, mask), expected)
+
+
+# --------------------------------------------------------------------------------- compilation
+
+
+def test_the_losses_compile_to_one_graph(repo_root):
+    """Behind the preprocessing, with stretched tables; the results are those of the eager model."""
+    model = tiny_model(repo_root).train()
+    model.text_encoder.eval()  # its dropout would be drawn elsewhere
+    data = model.data_preprocessor(batch(side=96), training=True)
+    graphs = CompileCounterWithBackend('aot_eager')
+    results = []
+    for function in (model, torch.compile(model, backend=graphs)):
+        losses = function(**data, mode='loss')
+        results.append((losses, torch.autograd.grad(sum(losses.values()), [*model.parameters()])))
+    assert graphs.frame_count == 1
+    (eager, expected), (compiled, found) = results
+    torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-6)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5 + 1e-4 * other.abs().max())
