@@ -99,7 +99,7 @@ def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
     def captions(picture: Image.Image, count: int) -> tuple:
         hits = answers.captions(picture, count)
         rows = [[f'{hit.score:.3f}', hit.name] for hit in hits]
-        return table(['Cosine', 'Caption'], rows), [vars(hit) for hit in hits]
+        return table(['Cosine', 'Caption'], rows), [hit.as_dict() for hit in hits]
 
     gallery = answers.gallery
     gr.Markdown(texts.SEARCH_HELP)

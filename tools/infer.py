@@ -262,7 +262,7 @@ def run_retrieval(args: argparse.Namespace) -> None:
             print(f'    {hit.score:.3f}  {hit.name}')
     if args.out:
         rows = [
-            dict(query=query, hits=[vars(hit) for hit in hits])
+            dict(query=query, hits=[hit.as_dict() for hit in hits])
             for query, hits in zip(args.queries, found, strict=True)
         ]
         from projects.common.inferencer import write_predictions

@@ -107,7 +107,7 @@ class SearchAndGround:
             groundings = {(each['image'], each['sentence']): each for each in grounded}
         predictions = []
         for sentence, hits in zip(sentences, found, strict=True):
-            both = [dict(vars(hit), grounding=groundings[hit.name, sentence]) for hit in hits]
+            both = [dict(hit.as_dict(), grounding=groundings[hit.name, sentence]) for hit in hits]
             kept = [hit for hit in both if _reaches(hit['grounding']['score'], min_object_score)]
             predictions.append(dict(query=sentence, hits=kept))
         results: dict[str, list] = {'predictions': predictions, 'visualization': []}

@@ -193,7 +193,7 @@ def test_every_tab_by_its_client(client, models, photos, answers):
     assert [f['caption'] for f in found] == [f'{h.score:.3f} · {Path(h.name).name}' for h in hits]
     assert plain == [dict(name=Path(h.name).name, score=h.score) for h in hits]
     _, plain = client.predict(handle_file(path), 3, api_name='/find_captions')
-    assert plain == [vars(hit) for hit in answers.captions(Image.open(path), 3)]
+    assert plain == [hit.as_dict() for hit in answers.captions(Image.open(path), 3)]
     _, _, prediction = client.predict(SENTENCES[0], 2, api_name='/search_and_ground')
     assert prediction == json.loads(json.dumps(answers.search_and_ground(SENTENCES[0], 2)[1]))
 

@@ -68,6 +68,10 @@ class BERTCaptionEncoder(BaseModule):
         lengths = mask.sum(dim=1)
         return ids[:, : int(lengths.max())], lengths
 
+    def unknown_words(self, caption: str) -> list[str]:
+        """Return the words of a caption that become [UNK]."""
+        return self.encoder.tokenizer.unknown_words(caption)
+
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch of captions.
 

@@ -102,6 +102,10 @@ class BiGRUTextEncoder(BaseModule):
         device = self.embed.weight.device
         return ids.to(device), lengths.to(device)
 
+    def unknown_words(self, caption: str) -> list[str]:
+        """Return the words of a caption that become ``<unk>``."""
+        return self.vocabulary.unknown_words(caption) if self.vocabulary else []
+
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch of captions.
 

@@ -86,7 +86,8 @@ class FaissStore(VectorStore):
         self.space = self.space if self.space is not None else space
         if space != self.space:
             raise InputError(
-                f'{where}: made by another model or other weights; use those, or another store'
+                f'{where}: made by another model or other weights, or by a version that read '
+                'images otherwise; use those, or another store'
             )
         if factory != self.factory:
             raise InputError(f'{where}: factory={self.factory!r}, but it has {factory!r}')

@@ -1,4 +1,4 @@
-"""Index images in parts, so that neither a damaged file nor an interruption costs finished work."""
+"""Index images: only what has changed, saved as the store grows, with the damaged ones listed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
 
 from projects.common.errors import InputError
 from projects.common.files.atomic import write_atomically
-from projects.common.files.image_reader import ImageError, MissingImageError
 from projects.common.hooks.progress import progress_bar
 
+from .file_states import FileState
+from .image_stream import ReadImage
 from .store import VectorStore
 
-__all__ = ['index_images']
+__all__ = ['index_images', 'printable']
 
 _SAVE_INTERVAL = 30.0  # seconds between two saves, if they are short compared with this
 _SAVE_SHARE = 0.05  # longest share of the time that saving may take
@@ -29,45 +29,63 @@ _SAVE_SHARE = 0.05  # longest share of the time that saving may take
 def index_images(
     names: Sequence[str],
     store: VectorStore,
-    encode: Callable[[Sequence[str], int], np.ndarray],
-    batch_size: int,
+    stream: Callable[[Iterable[str], Collection[str]], Iterator[ReadImage]],
     skipped_file: str | os.PathLike | None = None,
     *,
     skip_damaged: bool = False,
     show_progress: bool = False,
 ) -> int:
-    """Encode images in batches and add them to a store, which is saved as it grows.
+    """Encode images and add them to a store, which is saved as it grows.
+
+    A file of the same size and time of change as when its entry was made is not read. One of the
+    same content, or of the content of another entry, is read but not encoded.
 
     Args:
         names: Paths of the images.
         store: The store.
-        encode: Returns the embeddings (N, C) of N images, given their paths and a batch size.
-        batch_size: Number of images per batch.
+        stream: Reads and encodes images, as :class:`ImageStream` does.
         skipped_file: File for the paths of skipped images, each with a tab and the reason.
         skip_damaged: Skip images that cannot be read, instead of raising an error.
-        show_progress: Whether to show a progress bar if there are several batches.
+        show_progress: Whether to show a progress bar.
 
     Returns:
-        The number of entries added.
+        The number of entries added or replaced.
 
     Raises:
         FileNotFoundError: An image does not exist.
         ValueError: An image cannot be read.
     """
-    if batch_size < 1:
-        raise InputError(f'batch_size={batch_size}: expected at least 1')
     if not names:
         raise InputError('no images are given')
-    parts = [names[start : start + batch_size] for start in range(0, len(names), batch_size)]
-    quiet: dict[str, Any] = (
-        {} if show_progress and len(parts) > 1 else dict(style='lines', interval=float('inf'))
-    )
-    growing = _Growing(store)
+    names = list(dict.fromkeys(names))
+    texts = store.states()
+    before = {
+        name: state for name, text in texts.items() if (state := FileState.parse(text)) is not None
+    }
+    now = {name: FileState.of(name) for name in names}
+    todo = [name for name in names if name not in before or not before[name].is_of(now[name])]
+    store.check_names(todo)  # before hours of encoding
+    if len(todo) < len(names):
+        print_log(
+            f'{len(names) - len(todo):,} of {len(names):,} images have not changed since they '
+            'were indexed',
+            'current',
+        )
+    growing = _Growing(store, before)
     skipped: dict[str, tuple[str, str]] = {}  # path -> reason, message
+    style = 'auto' if show_progress else 'lines'
+    first = 1.0 if show_progress else float('inf')
     try:
-        with progress_bar(len(parts), 'images', 'batch', **quiet) as bar:
-            for part in parts:
-                growing.add(*_encode_readable(part, encode, skipped if skip_damaged else None))
+        with progress_bar(len(todo), 'images', 'image', style=style, first=first) as bar:
+            for read in stream(todo, {state.checksum for state in before.values()}):
+                name = str(read.image)
+                if read.error is None:
+                    growing.add(name, now[name], read)
+                elif skip_damaged:
+                    message = ' '.join(str(read.error).split())
+                    skipped[name] = (read.error.reason, message)
+                else:
+                    raise read.error
                 bar.update()
     finally:
         growing.save()
@@ -76,54 +94,72 @@ def index_images(
 
 
 class _Growing:
-    """Collect entries and pass them on to a store from time to time."""
+    """Collect entries and pass them on to a store from time to time.
 
-    def __init__(self, store: VectorStore) -> None:
+    Args:
+        store: The store.
+        states: The states of its entries.
+    """
+
+    def __init__(self, store: VectorStore, states: dict[str, FileState]) -> None:
         self.store = store
         self.count = 0
-        self._names: list[str] = []
-        self._vectors: list[np.ndarray] = []
+        self._states = states
+        self._by_checksum = {state.checksum: name for name, state in states.items()}
+        self._former: dict[str, np.ndarray] = {}  # by checksum: embeddings that are replaced
+        self._made: dict[str, np.ndarray] = {}
+        self._copied: dict[str, str] = {}  # name -> checksum of content that has an embedding
+        self._new: dict[str, str] = {}  # name -> its state
         self._next_save = time.monotonic() + _SAVE_INTERVAL
 
-    def add(self, names: Sequence[str], vectors: np.ndarray | None) -> None:
-        if vectors is None:
-            return
-        self._names += names
-        self._vectors.append(vectors)
+    def add(self, name: str, seen: FileState | None, read: ReadImage) -> None:
+        checksum = read.checksum or ''
+        old = self._states[name].checksum if name in self._states else None
+        if old not in (None, checksum) and self._by_checksum.get(old) == name:
+            # Another file may have this content now, for example if two were renamed.
+            self._former[old] = self.store.vectors([name])[0]
+            del self._by_checksum[old]
+        if read.vector is None:
+            self._copied[name] = checksum
+        else:
+            self._made[name] = read.vector
+            self._by_checksum[checksum] = name
+        self.count += old != checksum
+        # a file that was missing a moment ago is read anew the next time
+        self._new[name] = str(FileState(seen.size, seen.changed, checksum)) if seen else ''
         if self.store.incremental and time.monotonic() >= self._next_save:
             self.save()
 
     def save(self) -> None:
-        if not self._names:
+        if not self._new:
             return
         start = time.monotonic()
-        self.store.add(self._names, np.concatenate(self._vectors))
+        self._made.update(self._copies())
+        names = list(self._made)
+        vectors = np.stack(list(self._made.values()))
+        self.store.add(names, vectors, [self._new[name] for name in names])
         self.store.save()
-        self.count += len(self._names)
-        self._names, self._vectors = [], []
+        self._made, self._copied, self._new = {}, {}, {}
         end = time.monotonic()
         self._next_save = end + max(_SAVE_INTERVAL, (end - start) / _SAVE_SHARE)
 
-
-def _encode_readable(
-    part: Sequence[str],
-    encode: Callable[[Sequence[str], int], np.ndarray],
-    skipped: dict[str, tuple[str, str]] | None,
-) -> tuple[list[str], np.ndarray | None]:
-    """Return the readable images and their embeddings; add the others to ``skipped``."""
-    rest = list(part)
-    while rest:
-        try:
-            return rest, encode(rest, len(rest))
-        except (ImageError, MissingImageError) as error:
-            if skipped is None or error.image not in rest:
-                raise
-            skipped[error.image] = (error.reason, ' '.join(str(error).split()))
-            rest = [name for name in rest if name != error.image]
-    return [], None
+    def _copies(self) -> dict[str, np.ndarray]:
+        """Look up the embeddings of known contents: replaced, new, or in the store."""
+        sources = {
+            name: self._by_checksum[checksum]
+            for name, checksum in self._copied.items()
+            if checksum not in self._former
+        }
+        stored = [source for source in sources.values() if source not in self._made]
+        known = {**dict(zip(stored, self.store.vectors(stored))), **self._made}
+        return {
+            name: known[sources[name]] if name in sources else self._former[checksum]
+            for name, checksum in self._copied.items()
+        }
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
+    """Return a path with escapes for what is not UTF-8."""
     return os.fsencode(path).decode(errors='backslashreplace')
 
 
@@ -138,7 +174,7 @@ def _report(skipped: dict[str, tuple[str, str]], file: str | os.PathLike | None)
     for path, (reason, _) in skipped.items():
         groups[reason].append(path)
     counts = '; '.join(
-        f'{len(paths):,} of them: {reason} (first: {_printable(paths[0])})'
+        f'{len(paths):,} of them: {reason} (first: {printable(paths[0])})'
         for reason, paths in sorted(groups.items(), key=lambda group: -len(group[1]))
     )
     where = f'; all are listed in {os.fspath(file)}' if file is not None else ''

@@ -16,6 +16,7 @@ from .store import STATE_BYTES, Hit, VectorStore, check_vectors
 __all__ = ['MilvusStore']
 
 ROWS_AT_ONCE = 1000  # per request; Milvus limits messages to 64 MB
+ROWS_LISTED = 16_384  # the most that Milvus returns at once
 NAME_BYTES = 4096
 
 
@@ -72,8 +73,8 @@ class MilvusStore(VectorStore):
         elif others:
             self.close()
             raise InputError(
-                f'store milvus:{place}: made by another model or other weights; use those, or '
-                'another store'
+                f'store milvus:{place}: made by another model or other weights, or by a version '
+                'that read images otherwise; use those, or another store'
             )
         elif not create:
             self.close()
@@ -188,10 +189,14 @@ class MilvusStore(VectorStore):
     def _all(self, *fields: str) -> Iterator[dict[str, Any]]:
         if self._channels is None:
             return
-        # a plain query returns at most 16,384 rows
-        rows = self.client.query_iterator(
-            self.collection, batch_size=ROWS_AT_ONCE, output_fields=list(fields)
-        )
+        options: dict[str, Any] = dict(output_fields=list(fields))
+        if '://' not in self.place:  # Milvus Lite logs an error about its iterator
+            for start in range(0, len(self), ROWS_LISTED):
+                yield from self.client.query(
+                    self.collection, filter='', limit=ROWS_LISTED, offset=start, **options
+                )
+            return
+        rows = self.client.query_iterator(self.collection, batch_size=ROWS_AT_ONCE, **options)
         while part := rows.next():
             yield from part
         rows.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,11 @@ class Hit:
     name: str
     score: float
     duplicates: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON, ``duplicates`` only if there are any."""
+        both: dict[str, Any] = dict(name=self.name, score=self.score)
+        return {**both, 'duplicates': list(self.duplicates)} if self.duplicates else both
 
 
 class VectorStore(ABC):
