@@ -85,6 +85,8 @@ class SearchAndGround:
                 or a sentence has no words.
         """
         sentences = [sentences] if isinstance(sentences, str) else list(sentences)
+        for sentence in sentences:
+            self.search.warn_of_unknown_words(sentence)
         vectors = self.search.encode_sentences(sentences)
         found = [
             [hit for hit in hits if _reaches(hit.score, min_image_score)]
