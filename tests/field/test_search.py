@@ -26,6 +26,7 @@ from torch import nn
 
 from projects.common.errors import InputError
 from projects.common.files.image_reader import as_rgb
+from projects.common.files.reduced_decoding import decode_reduced
 from projects.common.scenes import generate_scene
 from projects.common.text import WordPieceTokenizer
 from projects.rvse import Reranker, RetrievalInferencer
@@ -178,7 +179,9 @@ def _(field) -> None:
         os.utime(path, (1, 1))
     field.encoded = 0
     field.read.clear()
-    assert field.search.index('photos', 'store') == 0
+    with field.monkeypatch.context() as patch:
+        patch.setattr(field.search, '_load_sample', lambda *_: pytest.fail('decoded in vain'))
+        assert field.search.index('photos', 'store') == 0
     assert len(field.read) == 8 and not field.encoded
     assert field.search.index('photos', 'store') == 0
     assert len(field.read) == 8
@@ -358,6 +361,17 @@ def _(field) -> None:
         np.testing.assert_allclose(first, by_hand(field.search, pixels), atol=1e-4)
         full = by_hand(field.search, np.asarray(as_rgb(Image.open(path))))
         assert first @ full > 0.8 and not np.allclose(first, full, atol=1e-4)
+
+
+@case('JPEG', 'a sideways one', 'what the model reads decides, upright')
+def _(field) -> None:
+    content = write_jpeg(Path('a.jpg'), (1200, 800), orientation=6).read_bytes()
+    upright = {(800, 1200): (300, 145)}  # a half is 400 wide; a quarter 300 high, but 200 wide
+    found = decode_reduced(content, 'a.jpg', lambda *size: upright[size])
+    with Image.open('a.jpg') as half:
+        half.draft(None, (600, 400))
+        np.testing.assert_array_equal(found[..., ::-1], np.asarray(as_rgb(half)))
+    assert found.shape == (600, 400, 3)
 
 
 @case('JPEG', 'one that is less than twice as large as the input', 'every pixel counts')
