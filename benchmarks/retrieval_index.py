@@ -99,7 +99,8 @@ def worker(folder: Path, log: Path) -> None:
     added = inferencer.index(folder / 'images', folder / 'store')
     done = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(dict(load_s=loaded - start, index_s=done - loaded, added=added, peak_mib=peak)))
+    seconds = dict(load_s=loaded - start, index_s=done - loaded)
+    print(json.dumps(dict(seconds, added=added, peak_mib=peak)))
 
 
 def start(folder: Path, log: Path) -> subprocess.Popen:

@@ -98,7 +98,8 @@ class SearchAndGround:
                 if not os.path.isfile(hit.name):
                     raise FileNotFoundError(
                         f'{hit.name}: in the index, but no such image (found for {sentence!r}); '
-                        'put it back, work in the folder in which it was indexed, or index anew'
+                        'put it back, work in the folder in which it was indexed, or `prune` the '
+                        'store'
                     )
                 if sentence not in asked.setdefault(hit.name, []):
                     asked[hit.name].append(sentence)
