@@ -9,6 +9,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -273,28 +275,29 @@ def _(field) -> None:
     assert field.search.index('photos', 'store') == 0
 
 
+# A process of its own: a fork of this one has the threads of other tests, stopped anywhere.
+KILLED = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
+from projects.rvse import RetrievalInferencer
+search = RetrievalInferencer(weights=sys.argv[1], device='cpu', cache_dir='cache')
+encode, batches = search.model.encode_images, []
+
+def killed(inputs):
+    batches.append(len(inputs))
+    if len(batches) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return encode(inputs)
+
+search.model.encode_images = killed
+search.index('photos', 'store', batch_size=2)
+"""
+
+
 @case('kill', 'SIGKILL while images are encoded', 'the cache has all that were, none twice')
 def _(field) -> None:
-    def work() -> None:
-        encode, batches = field.search.model.encode_images, []
-
-        def killed(inputs):
-            batches.append(len(inputs))
-            if len(batches) == 4:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return encode(inputs)
-
-        field.search.model.encode_images = killed
-        field.search.cache = image_stream.EmbeddingCache('cache', field.search.space)
-        field.search.index('photos', 'store', batch_size=2)
-
-    child = os.fork()
-    if not child:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    done = subprocess.run([sys.executable, '-c', KILLED, field.weights], cwd=field.folder)
+    assert done.returncode == -signal.SIGKILL
     field.monkeypatch.setattr(
         field.search, 'cache', image_stream.EmbeddingCache('cache', field.search.space)
     )
@@ -340,6 +343,15 @@ def _(field) -> None:
     results = image_stream.read_ahead(read, items, ahead=5, threads=2)
     assert next(results) == 0 and len(taken) == 6
     assert list(results) == list(range(1, 50)) and most == 2
+
+
+@case('reading', 'an opened PIL image that is given several times', 'one thread loads it')
+def _(field) -> None:
+    rng = np.random.default_rng(0)
+    pixels = cv2.resize(rng.integers(0, 256, (200, 250, 3), np.uint8), (1500, 1200))
+    Image.fromarray(pixels).save('large.png')
+    vectors = field.search.encode_images([Image.open('large.png')] * 6)
+    np.testing.assert_allclose(vectors, [by_hand(field.search, pixels)] * 6, atol=1e-4)
 
 
 # ---------------------------------------------------------------------------------- large JPEGs

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +30,8 @@ from .. import register  # noqa: F401
 from ..models import BERTCaptionEncoder, BiGRUTextEncoder, ImageTextMatcher
 
 __all__ = ['MatcherInferencer']
+
+_PIL_LOCK = threading.Lock()
 
 
 class MatcherInferencer(ImageInferencer):
@@ -77,13 +81,15 @@ class MatcherInferencer(ImageInferencer):
 
     def _decode(self, image: bytes | np.ndarray | Image.Image, name: str) -> np.ndarray:
         """Decode a large JPEG at a part of its size, and anything else as usual."""
-        if self.resized is not None:
-            content = unread_content(image) if isinstance(image, Image.Image) else image
-            if isinstance(content, bytes):
-                reduced = decode_reduced(content, name, self.resized, self.max_pixels)
-                if reduced is not None:
-                    return reduced
-        return super()._decode(image, name)
+        # A PIL image, or its file, may be given several times, but only one thread may load it.
+        with _PIL_LOCK if isinstance(image, Image.Image) else contextlib.nullcontext():
+            if self.resized is not None:
+                content = unread_content(image) if isinstance(image, Image.Image) else image
+                if isinstance(content, bytes):
+                    reduced = decode_reduced(content, name, self.resized, self.max_pixels)
+                    if reduced is not None:
+                        return reduced
+            return super()._decode(image, name)
 
     def _load_sample(self, image: ImageInput, path: str | None = None) -> dict[str, Any]:
         """Return what the model reads, for a path or for the content of a file."""
