@@ -194,7 +194,7 @@ def check(dataset: ConfigDict, metrics: list[CocoMetric]) -> tuple[Any, str, lis
     sizes, problems = ({}, []) if checks_itself else check_images(paths)
     found = f'{len(samples):,} samples' + (f' of {len(paths):,} images' if paths else '')
     if not samples:
-        problems.append(f'{dataset.get("ann_file", dataset.type)}: no sample is left')
+        problems.append(f'{getattr(built, "ann_file", dataset.type)}: no sample is left')
     if isinstance(built, CocoDataset) and len(built.cat_ids) > len(built.metainfo['classes']):
         try:  # mmdet numbers two categories of one name as two classes
             content = read_json(built.ann_file)
