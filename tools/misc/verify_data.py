@@ -41,6 +41,7 @@ from projects.pdsl.datasets.coco_files import COCOFile, mask_rle
 from projects.pdsl.datasets.published import published_count
 from projects.pdsl.proposals import ProposalStore
 from projects.plvl.datasets import GroundingDataset
+from projects.rvse.evaluation import check_folds
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -219,6 +220,17 @@ def check(dataset: ConfigDict, metrics: list[CocoMetric]) -> tuple[Any, str, lis
     return built, found, problems
 
 
+def check_loop(loop: ConfigDict | None, dataset: Any) -> list[str]:
+    """Return why a loop cannot evaluate a dataset in folds, if it is to."""
+    if not loop or not loop.get('num_folds') or not hasattr(dataset, 'img_size'):
+        return []
+    try:
+        check_folds(dataset.img_size, loop.num_folds, loop.get('fold_size', 1000), dataset.source)
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
 def check_wrapper(dataset: ConfigDict) -> list[str]:
     """Return what prevents a wrapper of datasets that are complete from being built."""
     try:
@@ -255,6 +267,7 @@ def verify(cfg: Config) -> list[str]:
                 key = f'{loader}, part {len(datasets)}' if loader in datasets else loader
                 datasets[key] = built
                 print(f'{name:5}  {dataset.type}: {found or "unreadable"}')
+                problems += check_loop(cfg.get(f'{name}_cfg'), built)
                 complete &= report(problems)
             if complete and parts and parts != [whole]:
                 report(check_wrapper(whole))
