@@ -78,7 +78,8 @@ class Draw:
 
     def __init__(self, data: st.DataObject, root: Path) -> None:
         self.data, self.root = data, root
-        self.damaged = data.draw(st.sampled_from((0, 0, 4, 16)))  # one of so many things
+        self.damaged = data.draw(st.sets(st.integers(0, 24), max_size=2))  # which of the chances
+        self.chances = 0
 
     def pick(self, *values: Any) -> Any:
         return self.data.draw(st.sampled_from(values))
@@ -87,8 +88,9 @@ class Draw:
         return self.data.draw(st.integers(low, high))
 
     def seldom(self) -> bool:
-        """Whether to damage something, which is never so in half of the data sets."""
-        return bool(self.damaged) and self.count(1, self.damaged) == 1
+        """Whether to damage something: there is little damage, so that none hides another."""
+        self.chances += 1
+        return self.chances - 1 in self.damaged
 
     def good(self, *values: Any, bad: tuple = ()) -> Any:
         return self.pick(*bad) if bad and self.seldom() else self.pick(*values)
@@ -139,7 +141,7 @@ class Draw:
         mark = self.pick(b'', codecs.BOM_UTF8, *[codecs.BOM_UTF16_LE] * utf16)
         encoding = 'utf-16-le' if mark == codecs.BOM_UTF16_LE else 'utf-8'
         content = mark + text.encode(encoding)
-        path.write_bytes(content[:-9] if self.seldom() and self.seldom() else content)
+        path.write_bytes(content[:-9] if self.seldom() else content)
         return str(path)
 
     def json_file(self, name: str, content: Any) -> str:
@@ -657,12 +659,12 @@ def check(write: Callable, project: str, examples: int) -> None:
         run()
     finally:
         gc.unfreeze()
-    assert min(verdicts['complete'], verdicts['incomplete']) > examples // 10
+    assert verdicts['complete'] and verdicts['incomplete'], verdicts
 
 
 @pytest.mark.parametrize(('write', 'project'), READERS)
 def test_complete_data_is_usable(write, project):
-    check(write, project, 25)
+    check(write, project, 50)
 
 
 @pytest.mark.slow

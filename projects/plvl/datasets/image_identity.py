@@ -219,11 +219,11 @@ class ImageFolder:
         if self.must_exist and not self.exists(path):
             found = f'that {path} does not exist'
             raise Invalid('image', 'an existing file', found, 'missing image')
-        if self.decode or (self.read_sizes and height is None):
+        unknown = height is None and width is None
+        if self.decode or (self.read_sizes and unknown):
             size = self._size(path)
-            if self.decode:
-                check_image_size((height, width), size)
-            if height is None or width is None:
+            check_image_size((height, width), size)
+            if unknown:
                 return size
         return height, width
 
