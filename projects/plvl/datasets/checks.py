@@ -19,14 +19,11 @@ from projects.common.files.annotation_files import (
     is_utf8,
     shown,
 )
-from projects.common.files.image_reader import ImageError, image_size
-from projects.common.files.images import image_problem
 
 __all__ = [
     'Invalid',
     'check_annotation',
     'check_box',
-    'check_image_size',
     'check_json_line',
     'check_ref',
     'check_seqtr_record',
@@ -38,7 +35,6 @@ __all__ = [
     'expect',
     'expect_utf8',
     'four_numbers',
-    'read_image_size',
     'xywh_to_xyxy',
 ]
 
@@ -364,41 +360,3 @@ def check_box(box: Any, height: int | None, width: int | None) -> list[float]:
     inside = f'a box inside the image of {width}x{height} pixels'
     expect(ok, 'bbox', inside, numbers, reason='degenerate box')
     return clipped
-
-
-def check_image_size(annotated: tuple[Any, Any], found: tuple[int, int]) -> None:
-    """Compare the (height, width) of an image with the annotated ones, which may be None.
-
-    Raises:
-        Invalid: If they differ.
-    """
-    if None not in annotated and annotated != found:
-        raise Invalid(
-            'width, height',
-            f'an image of {annotated[1]}x{annotated[0]} pixels, as annotated',
-            f'one of {found[1]}x{found[0]} pixels (EXIF orientation applied)',
-            'wrong image size',
-        )
-
-
-def read_image_size(path: str, decode: bool = False) -> tuple[int, int]:
-    """Read (height, width) of the image as displayed, from the file header alone.
-
-    EXIF orientation is applied, as mmcv does when it reads the pixels: annotations of a photograph
-    that is stored sideways refer to the upright image.
-
-    Args:
-        path: The image.
-        decode: Also decode all pixels, which finds files that are cut off.
-
-    Raises:
-        Invalid: If the file is not a readable image.
-    """
-    problem = image_problem(path) if decode else None
-    try:
-        width, height = image_size(path)
-    except (OSError, ImageError) as error:
-        problem = str(error).removeprefix('image ')
-    if problem is not None:
-        raise Invalid('image', 'a readable image', problem, 'broken image')
-    return height, width

@@ -18,10 +18,11 @@ from projects.common.errors import InputError
 from projects.common.files.image_reader import read_any_image
 from projects.common.files.images import image_problem
 
-from .checks import Invalid, read_image_size
+from .checks import Invalid
 from .image_identity import ImageFolder, ImageKey, canonical_source, read_vg_images
+from .image_sizes import read_image_size
 from .reference import Reference
-from .wrappers import exclude_images, shuffle_sentences
+from .wrappers import exclude_images, number_equal_sentences, shuffle_sentences
 
 __all__ = ['GroundingDataset', 'Reader']
 
@@ -171,23 +172,8 @@ class GroundingDataset(BaseDataset):
             counts = self.sentence_counts
             references = list(exclude_images(references, self.excluded_images, counts))
         samples = [sample for ref in references for sample in ref.samples(self.subset)]
-        self._tell_apart(samples)
+        number_equal_sentences(samples, self.ann_file)
         return samples
-
-    def _tell_apart(self, samples: list[dict]) -> None:
-        """Number sentences that share their text and all ids, which metrics would take for one."""
-        counts: Counter[tuple] = Counter()
-        for sample in samples:
-            key = tuple(sample[k] for k in ('img_path', 'ref_id', 'ann_id', 'sent_id', 'text'))
-            counts[key] += 1
-            if counts[key] > 1:
-                sample['sent_id'] = f'{sample["sent_id"]}#{counts[key]}'
-        if repeated := counts.total() - len(counts):
-            print_log(
-                f'{self.ann_file}: {repeated} sentences have the ids and the text of an earlier '
-                'one; each counts, and #2, #3, ... is appended to their sent_id',
-                'current',
-            )
 
     def valid_references(self, read_sizes: bool = False) -> Iterator[Reference]:
         """Yield the usable references of the annotation file, validated.

@@ -17,7 +17,8 @@ from projects.common.files.annotation_files import (
     shown,
 )
 
-from .checks import Invalid, check_image_size, read_image_size
+from .checks import Invalid
+from .image_sizes import check_image_size, read_image_size
 
 if TYPE_CHECKING:
     from .reference import Reference

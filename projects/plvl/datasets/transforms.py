@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from projects.common.errors import InputError
 
-from .checks import Invalid, check_box, check_image_size
+from .checks import Invalid, check_box
+from .image_sizes import check_image_size
 from .masks import check_mask_meets_box, read_mask_file
 
 __all__ = [
