@@ -123,7 +123,7 @@ class Draw:
         return width, height
 
     def damage(self, path: Path) -> None:
-        content, how = path.read_bytes(), self.pick('gone', 'cut', 'empty', 'html', 'dir', 'link')
+        content, how = path.read_bytes(), self.pick('html', 'empty', 'dir', 'link', 'cut', 'gone')
         path.unlink()
         if how == 'dir':
             path.mkdir()
