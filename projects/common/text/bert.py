@@ -97,8 +97,8 @@ class BERTTextEncoder(BaseModule):
             )
         self.tokenizer = tokenizer
 
-    def tokenize(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return token ids and attention mask, both (B, max_tokens) int64 on the model's device.
+    def needed_tokenizer(self) -> WordPieceTokenizer:
+        """Return the tokenizer.
 
         Raises:
             RuntimeError: There is no vocabulary yet.
@@ -108,7 +108,16 @@ class BERTTextEncoder(BaseModule):
                 'text_encoder has no vocabulary: set vocab_file or pretrained, load a checkpoint, '
                 "or add dict(type='LearnVocabularyHook') to custom_hooks to learn one"
             )
-        both = torch.stack(self.tokenizer(sentences, self.max_tokens))
+        return self.tokenizer
+
+    def tokenize(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return token ids and attention mask, both (B, max_tokens) int64 on the model's device.
+
+        Raises:
+            RuntimeError: There is no vocabulary yet.
+        """
+        tokenizer = self.needed_tokenizer()
+        both = torch.stack(tokenizer(sentences, self.max_tokens))
         ids, mask = to_device(both, next(self.parameters()).device)
         return ids, mask
 
