@@ -62,6 +62,20 @@ class PortableRoIExtractor(SingleRoIExtractor):
         size = _pair(layer_cfg['output_size'])
         return nn.ModuleList(RoIPool(size, 1 / stride) for stride in featmap_strides)
 
+    def forward(
+        self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None
+    ) -> Tensor:
+        """Pool RoIs (n, 5), whose first column is the image: (n, C, s, s).
+
+        Without RoIs the maps have a gradient, which is 0: processes that exchange gradients expect
+        one of every parameter, whatever their images contain.
+        """
+        if not len(rois):
+            size = _pair(self.roi_layers[0].output_size)
+            none = torch.cat([each.flatten()[:0] for each in feats])
+            return none.view(0, self.out_channels, *size)
+        return super().forward(tuple(feats), rois, roi_scale_factor)
+
 
 def onnx_translations() -> dict[Any, Callable]:
     """Return the ``custom_translation_table`` of ``torch.onnx.export`` for ``RoIPool``.
