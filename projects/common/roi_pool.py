@@ -67,6 +67,9 @@ class PortableRoIExtractor(SingleRoIExtractor):
     ) -> Tensor:
         """Pool RoIs (n, 5), whose first column is the image: (n, C, s, s).
 
+        Autocast leaves RoIs and pooling in float32, because bfloat16 has no operators and would
+        move corners by pixels; the result has the type of the maps.
+
         Without RoIs the maps have a gradient, which is 0: processes that exchange gradients expect
         one of every parameter, whatever their images contain.
         """
@@ -74,7 +77,10 @@ class PortableRoIExtractor(SingleRoIExtractor):
             size = _pair(self.roi_layers[0].output_size)
             none = torch.cat([each.flatten()[:0] for each in feats])
             return none.view(0, self.out_channels, *size)
-        return super().forward(tuple(feats), rois, roi_scale_factor)
+        dtype = feats[0].dtype
+        wide = torch.promote_types(dtype, torch.float32)
+        pooled = super().forward(tuple(each.to(wide) for each in feats), rois, roi_scale_factor)
+        return pooled.to(dtype)
 
 
 def onnx_translations() -> dict[Any, Callable]:

@@ -1,7 +1,7 @@
 """Compute PDSL's gradients for images with little to learn from, in one process or in two.
 
-``python distributed_worker.py WORLD FOLDER`` writes ``FOLDER/WORLD_RANK.pt``: of each model and case,
-the gradient of every parameter, or None. One process computes the means over single images.
+``python distributed_worker.py WORLD FOLDER`` writes ``FOLDER/WORLD_RANK.pt``: of each model and
+case, the gradient of every parameter, or None. One process computes the means over single images.
 """
 
 from __future__ import annotations
