@@ -72,7 +72,7 @@ class PDSLMaskHead(FCNMaskHead):
         logits = [in_float32(each) for each in self(x)]
         if len(logits) == 1:
             return logits[0].expand(-1, self.num_classes, -1, -1)
-        return sum(logits[1:]) / (len(logits) - 1)
+        return sum(logits[2:], logits[1]) / (len(logits) - 1)
 
 
 def select_class(logits: Tensor, labels: Tensor) -> Tensor:
