@@ -31,9 +31,9 @@ PROJECTS = {
     'rvse': (
         'RVSE',
         'Match images and captions. Each similarity scores 500 captions: ours as in the tools, '
-        'with the products that are fastest on the machine, and the published loop as its users run '
-        'it, in plain PyTorch. The encoders and their training are those of RVSE++ (BERT-base, 36 '
-        'regions per image). Galleries hold vectors of 1,024 floats.',
+        'with the products that are fastest on the machine, and the published loop as its users '
+        'run it, in plain PyTorch. The encoders and their training are those of RVSE++ (BERT-base, '
+        '36 regions per image). Galleries hold vectors of 1,024 floats.',
     ),
 }
 HEAD = """\

@@ -18,6 +18,8 @@ default_hooks = dict(
 )
 env_cfg = dict(
     cudnn_benchmark=False,
+    # float32 products in TF32 on a GPU, as PyTorch did when the papers were written
+    tf32=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),  # the tools take gloo where there is no GPU
 )

@@ -13,5 +13,5 @@ from .hooks import (  # noqa: F401
     reproducibility,
     visualization_hook,
 )
-from .optim import autocast, muon, schedules  # noqa: F401
+from .optim import autocast, constructor, muon, schedules  # noqa: F401
 from .preflight import like_pretrained  # noqa: F401

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,40 @@ def test_slurm_script_quotes_what_it_passes_on(repo_root: Path, tool, tmp_path: 
     assert words[-4:] == ['<--work-dir=dir>', '<--launcher=slurm>', '<--cfg-options>', '<a=(1, 2)>']
     assert '<--ntasks=16>' in words
     assert '<--ntasks-per-node=8>' in words
+    assert '<--gres=gpu:8>' in words
+
+
+def test_slurm_trains_without_gpus_at_the_port(toy_config, tool, tmp_path: Path, free_port) -> None:
+    """With an srun that starts the processes on this machine, as Slurm does on its nodes."""
+    fake = tmp_path / 'srun'
+    fake.write_text(
+        '#!/bin/bash\nwhile [[ $1 == -* ]]; do\n'
+        '  [[ $1 == --ntasks=* ]] && export SLURM_NTASKS=${1#*=}\n'
+        '  [[ $1 == --gres* ]] && exit 3\n'
+        '  [[ $1 == -p ]] && shift; shift\ndone\n'
+        'for ((i = 1; i < SLURM_NTASKS; i++)); do\n'
+        '  SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & pids+=($!)\ndone\n'
+        'SLURM_PROCID=0 SLURM_LOCALID=0 "$@" || exit\n'
+        'for pid in "${pids[@]}"; do wait $pid || exit; done\n'
+        'echo "port $MASTER_PORT"\n'
+    )
+    fake.chmod(0o755)
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text('#!/bin/sh\necho 127.0.0.1\n')
+    scontrol.chmod(0o755)
+    port = free_port()
+    config = toy_config('train_cfg = dict(by_epoch=True, max_epochs=1)\n')
+    done = tool(
+        *('slurm_train.sh', 'cpu', 'job', config, tmp_path / 'work'),
+        PATH=f'{tmp_path}:{Path(sys.executable).parent}:{os.environ["PATH"]}',
+        GPUS='0',
+        PROCESSES='2',
+        PORT=port,
+        SLURM_NODELIST='node[1-2]',
+    )
+    assert done.returncode == 0, done.stderr
+    assert f'port {port}' in done.stdout
+    assert losses(tmp_path / 'work')
 
 
 def test_each_run_of_a_process_has_its_log(toy_config, tmp_path: Path) -> None:

@@ -60,7 +60,6 @@ def main() -> None:
     refuse_existing(outputs, args.overwrite)
     check_writable(args.out)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    splits = {split: open_split(cfg, split) for split in args.splits}
     set_random_seed(args.seed)
     model = MODELS.build(cfg.model).eval()
     model.init_weights()
@@ -70,6 +69,7 @@ def main() -> None:
         state = {f'backbone.{k}': v.shape for k, v in model.backbone.state_dict().items()}
         check_weights(weights, state, args.checkpoint)
         model.load_state_dict(weights, strict=False)
+    splits = {split: open_split(cfg, split) for split in args.splits}
     if torch.cuda.is_available():
         model.cuda()
     args.out.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,8 @@
 # (1 - e/E)^0.9, as released; the decay ends with training, whatever max_epochs is.
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2.5e-5, weight_decay=1e-4),
+    constructor='MergedOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=2.5e-5, weight_decay=1e-4, fused=True),
     paramwise_cfg=dict(
         custom_keys=dict(
             text_encoder=dict(lr_mult=0.2),  # 5e-6

@@ -2,7 +2,7 @@
 # paper names no decay for these models; it falls by 10 at epoch 15 as in the released code.
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=5e-4),
+    optimizer=dict(type='AdamW', lr=5e-4, fused=True),
     clip_grad=dict(max_norm=2.0),
 )
 param_scheduler = [dict(type='MultiStepLR', milestones=[15], gamma=0.1, by_epoch=True)]

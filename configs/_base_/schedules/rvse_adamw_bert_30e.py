@@ -2,7 +2,8 @@
 # tenth and the weight decay 1e-4 as in the released code.
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=1e-4),
+    constructor='MergedOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=1e-4, fused=True),
     paramwise_cfg=dict(custom_keys={'text_encoder.encoder': dict(lr_mult=0.1)}),
     clip_grad=dict(max_norm=2.0),
 )

@@ -37,7 +37,7 @@ KNOWN_KEYS = {
     'clip_grad': {'type', 'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'clip_value'},
     'compile': {'backend', 'mode', 'options', 'fullgraph', 'dynamic', 'disable'},
     'custom_imports': {'imports', 'allow_failed_imports'},
-    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit', 'fast_products'},
+    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit', 'fast_products', 'tf32'},
     'env_cfg.dist_cfg': {'backend', 'init_method', 'timeout', 'port'},
     'env_cfg.mp_cfg': {'mp_start_method', 'opencv_num_threads'},
     'metainfo': {'classes', 'palette'},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = ['build_runner', 'leave_process_group', 'prepare', 'run']
+__all__ = ['build_runner', 'copy_asynchronously', 'leave_process_group', 'prepare', 'run']
 
 
 def prepare(
@@ -44,11 +45,13 @@ def prepare(
     from ..speed.allocator import keep_freed_memory
     from ..weights.checkpoint import use_safe_checkpoint_loading
     from ..weights.loading import use_checked_pretraining
-    from .launch import check_rank
+    from .launch import check_rank, join_without_gpu
 
     if not torch.distributed.is_initialized():
         check_rank(launcher)
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        copy_asynchronously(cfg)
+    else:
         keep_freed_memory()
     use_safe_checkpoint_loading(trust=trust_checkpoint)
     use_checked_pretraining()
@@ -65,9 +68,8 @@ def prepare(
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # required by cuBLAS
     if launcher != 'none' and not torch.cuda.is_available():
         cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
-        if launcher == 'pytorch' and not torch.distributed.is_initialized():
-            # MMEngine's own setup selects a CUDA device for every backend.
-            torch.distributed.init_process_group('gloo')
+        if not torch.distributed.is_initialized():
+            join_without_gpu(launcher)
         if cfg.get('model_wrapper_cfg') is None:  # the default wrapper also names a CUDA device
             cfg.model_wrapper_cfg = dict(
                 type='MMDistributedDataParallel',
@@ -75,6 +77,30 @@ def prepare(
                 broadcast_buffers=False,
                 find_unused_parameters=cfg.get('find_unused_parameters', False),
             )
+
+
+def copy_asynchronously(cfg: Config) -> None:
+    """Pin the batches of all loaders and copy them to a GPU asynchronously, unless the config says.
+
+    Args:
+        cfg: The config, changed in place.
+    """
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if isinstance(loader, dict):
+            loader.setdefault('pin_memory', True)
+    for node in (cfg.get('model'), cfg):
+        processor = (node or {}).get('data_preprocessor')
+        if isinstance(processor, dict) and _accepts(processor.get('type'), 'non_blocking'):
+            processor.setdefault('non_blocking', True)
+
+
+def _accepts(kind: Any, argument: str) -> bool:
+    """Return whether a registered class has an argument; mmpretrain's preprocessor lacks some."""
+    from mmengine.registry import MODELS
+
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    return cls is not None and argument in inspect.signature(cls).parameters
 
 
 def build_runner(cfg: Config, allow_partial: bool = False, hooks: Iterable[Any] = ()) -> Any:
@@ -90,11 +116,14 @@ def build_runner(cfg: Config, allow_partial: bool = False, hooks: Iterable[Any] 
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
+    from ..speed.precision import use_tf32
     from ..speed.products import FastProductsHook
     from ..weights.loading import CheckLoadingHook
 
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    fast = FastProductsHook((cfg.get('env_cfg') or {}).get('fast_products'))
+    environment = cfg.get('env_cfg') or {}
+    use_tf32(environment.get('tf32'))
+    fast = FastProductsHook(environment.get('fast_products'))
     for hook in (CheckLoadingHook(allow_partial), fast, *hooks):
         runner.register_hook(hook)
     return runner

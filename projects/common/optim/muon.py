@@ -77,6 +77,9 @@ class MuonAdamW(torch.optim.AdamW):
         self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.95, **kwargs: Any
     ) -> None:
         super().__init__(params, lr=lr, **kwargs)
+        # Fused AdamW would skip a step with an overflow by itself, but Muon's part would not. This
+        # lets a gradient scaler unscale the gradients and skip the whole step.
+        self._step_supports_amp_scaling = False
         for group in self.param_groups:
             group.setdefault('muon', False)
             if not group['muon']:

@@ -1,4 +1,4 @@
-"""Run inference in reduced precision."""
+"""Precision of matrix products: TF32 on a GPU, and bfloat16 for inference."""
 
 from __future__ import annotations
 
@@ -34,3 +34,18 @@ def lower_precision(
                 setattr(module, name, nn.Parameter(parameter.to(dtype), requires_grad=False))
     device = next(model.parameters()).device.type
     return model, partial(torch.autocast, device, dtype)
+
+
+def use_tf32(enabled: bool | None) -> None:
+    """Choose whether a GPU computes float32 products in TF32, which has 10 bits of mantissa.
+
+    Without a GPU this does nothing.
+
+    Args:
+        enabled: Whether matrix products and convolutions use TF32. None keeps PyTorch's choice,
+            which is TF32 for convolutions alone.
+    """
+    if enabled is None or not torch.cuda.is_available():
+        return
+    torch.set_float32_matmul_precision('high' if enabled else 'highest')
+    torch.backends.cudnn.allow_tf32 = enabled

@@ -120,6 +120,12 @@ class WordPieceTokenizer:
             torch.tensor([row.attention_mask for row in rows]),
         )
 
+    def encode(self, sentence: str, max_length: int) -> list[int]:
+        """Return the ids of ``[CLS] pieces [SEP]`` of a sentence, at most ``max_length``."""
+        self._tokenizer.enable_truncation(max_length)
+        self._tokenizer.no_padding()
+        return self._tokenizer.encode(sentence).ids
+
     def save(self, path: str | Path) -> None:
         """Write a ``vocab.txt`` that :meth:`from_file` can read."""
         Path(path).write_text('\n'.join(self.vocabulary) + '\n', encoding='utf-8')
