@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 
 import projects.plvl.datasets  # noqa: F401  registers
 from projects.plvl.datasets import Invalid, ReferGroundingDataset
-from projects.plvl.datasets.checks import check_box, read_image_size
+from projects.plvl.datasets.checks import check_box
+from projects.plvl.datasets.image_sizes import read_image_size
 from projects.plvl.datasets.masks import check_mask, mask_box
 
 META_KEYS = (

@@ -14,11 +14,13 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='stack_pairs'),
     dataset=dict(type='COCOCaptionsMatchingDataset', all_captions=True, pipeline=train_pipeline),
 )
 val_dataloader = dict(
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='stack_pairs'),
     dataset=dict(type='COCOCaptionsMatchingDataset', pipeline=test_pipeline, test_mode=True),
 )
 test_dataloader = val_dataloader

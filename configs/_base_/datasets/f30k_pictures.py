@@ -30,6 +30,7 @@ train_dataloader = dict(
     persistent_workers=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='stack_pairs'),
     dataset=dict(split='train', pipeline=train_pipeline, **dataset),
 )
 val_dataloader = dict(
@@ -37,6 +38,7 @@ val_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='stack_pairs'),
     # the first 1,000 images of val, as of the precomputed features
     dataset=dict(split='val', max_images=1000, pipeline=test_pipeline, test_mode=True, **dataset),
 )
@@ -44,6 +46,7 @@ test_dataloader = dict(
     batch_size=128,
     num_workers=4,
     sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='stack_pairs'),
     dataset=dict(split='test', pipeline=test_pipeline, test_mode=True, **dataset),
 )
 val_evaluator = dict(type='MatchingMetric')

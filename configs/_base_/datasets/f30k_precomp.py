@@ -17,6 +17,7 @@ train_dataloader = dict(
     persistent_workers=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='stack_pairs'),
     dataset=dict(split='train', pipeline=train_pipeline, **dataset),
 )
 val_dataloader = dict(
@@ -24,6 +25,7 @@ val_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='stack_pairs'),
     # a dev file of 1,014 images is cut to the published 1,000
     dataset=dict(split='dev', max_images=1000, pipeline=test_pipeline, test_mode=True, **dataset),
 )
@@ -31,6 +33,7 @@ test_dataloader = dict(
     batch_size=128,
     num_workers=4,
     sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='stack_pairs'),
     dataset=dict(split='test', pipeline=test_pipeline, test_mode=True, **dataset),
 )
 val_evaluator = dict(type='MatchingMetric')

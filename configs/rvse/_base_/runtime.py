@@ -3,5 +3,6 @@ _base_ = '../../_base_/default_runtime.py'
 default_hooks = dict(
     checkpoint=dict(save_best='matching/rsum', rule='greater'),
     visualization=dict(type='MatchingVisualizationHook'),
+    tokenize=dict(type='TokenizeInLoaderHook'),
 )
 visualizer = dict(type='RetrievalVisualizer')

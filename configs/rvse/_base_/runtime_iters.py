@@ -6,6 +6,7 @@ default_hooks = dict(
     ),
     logger=dict(interval=5),
     visualization=dict(type='MatchingVisualizationHook'),
+    tokenize=dict(type='TokenizeInLoaderHook'),
 )
 visualizer = dict(type='RetrievalVisualizer')
 log_processor = dict(by_epoch=False, window_size=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = ['build_runner', 'leave_process_group', 'prepare', 'run']
+__all__ = ['build_runner', 'copy_asynchronously', 'leave_process_group', 'prepare', 'run']
 
 
 def prepare(
@@ -48,7 +49,9 @@ def prepare(
 
     if not torch.distributed.is_initialized():
         check_rank(launcher)
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        copy_asynchronously(cfg)
+    else:
         keep_freed_memory()
     use_safe_checkpoint_loading(trust=trust_checkpoint)
     use_checked_pretraining()
@@ -76,6 +79,30 @@ def prepare(
             )
 
 
+def copy_asynchronously(cfg: Config) -> None:
+    """Pin the batches of all loaders and copy them to a GPU asynchronously, unless the config says.
+
+    Args:
+        cfg: The config, changed in place.
+    """
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if isinstance(loader, dict):
+            loader.setdefault('pin_memory', True)
+    for node in (cfg.get('model'), cfg):
+        processor = (node or {}).get('data_preprocessor')
+        if isinstance(processor, dict) and _accepts(processor.get('type'), 'non_blocking'):
+            processor.setdefault('non_blocking', True)
+
+
+def _accepts(kind: Any, argument: str) -> bool:
+    """Return whether a registered class has an argument; mmpretrain's preprocessor lacks some."""
+    from mmengine.registry import MODELS
+
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    return cls is not None and argument in inspect.signature(cls).parameters
+
+
 def build_runner(cfg: Config, allow_partial: bool = False, hooks: Iterable[Any] = ()) -> Any:
     """Build the runner of a config, respecting its `runner_type`.
 
@@ -93,6 +120,10 @@ def build_runner(cfg: Config, allow_partial: bool = False, hooks: Iterable[Any] 
     from ..speed.products import FastProductsHook
     from ..weights.loading import CheckLoadingHook
 
+    if cfg.get('compile'):
+        import torch._dynamo
+
+        torch._dynamo.config.allow_rnn = True  # GRUs run as one operator, without a graph break
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     environment = cfg.get('env_cfg') or {}
     use_tf32(environment.get('tf32'))

@@ -96,8 +96,8 @@ class BERTTextEncoder(BaseModule):
             )
         self.tokenizer = tokenizer
 
-    def tokenize(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return token ids and attention mask, both (B, max_tokens) int64 on the model's device.
+    def needed_tokenizer(self) -> WordPieceTokenizer:
+        """Return the tokenizer.
 
         Raises:
             RuntimeError: There is no vocabulary yet.
@@ -107,8 +107,17 @@ class BERTTextEncoder(BaseModule):
                 'text_encoder has no vocabulary: set vocab_file or pretrained, load a checkpoint, '
                 "or add dict(type='LearnVocabularyHook') to custom_hooks to learn one"
             )
+        return self.tokenizer
+
+    def tokenize(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return token ids and attention mask, both (B, max_tokens) int64 on the model's device.
+
+        Raises:
+            RuntimeError: There is no vocabulary yet.
+        """
+        tokenizer = self.needed_tokenizer()
         device = next(self.parameters()).device
-        ids, mask = self.tokenizer(sentences, self.max_tokens)
+        ids, mask = tokenizer(sentences, self.max_tokens)
         return ids.to(device), mask.to(device)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -120,6 +120,23 @@ class WordPieceTokenizer:
             torch.tensor([row.attention_mask for row in rows]),
         )
 
+    def encode(self, sentence: str, max_length: int) -> list[int]:
+        """Return the ids of ``[CLS] pieces [SEP]`` of a sentence, at most ``max_length``."""
+        self._tokenizer.enable_truncation(max_length)
+        self._tokenizer.no_padding()
+        return self._tokenizer.encode(sentence).ids
+
+    def unknown_words(self, sentence: str) -> list[str]:
+        """Return the words of a sentence that become [UNK]."""
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        found = self._tokenizer.encode(sentence)
+        return [
+            sentence[start:end]
+            for token, (start, end) in zip(found.tokens, found.offsets)
+            if token == '[UNK]'
+        ]
+
     def save(self, path: str | Path) -> None:
         """Write a ``vocab.txt`` that :meth:`from_file` can read."""
         Path(path).write_text('\n'.join(self.vocabulary) + '\n', encoding='utf-8')

@@ -1,6 +1,7 @@
 """Data sets of images or region features with captions, in published layouts."""
 
 from .base import BaseMatchingDataset
+from .collate import stack_pairs
 from .images import (
     CaptionFileMatchingDataset,
     COCOCaptionsMatchingDataset,
@@ -22,6 +23,7 @@ __all__ = [
     'fingerprint',
     'pairs_then_negatives',
     'precomputed_lines',
+    'stack_pairs',
     'write_precomputed',
     'write_regions',
 ]

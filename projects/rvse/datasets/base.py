@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,8 @@ class BaseMatchingDataset(BaseDataset):
         image_of_caption: (text_size,) the ``image_id`` of each caption.
         source: File that defines the split, for messages.
         num_skipped_captions: Number of captions that were left out.
+        tokenize: Maps a caption to its ids, which samples then hold as ``token_ids``; None leaves
+            this to the model. :class:`TokenizeInLoaderHook` sets it.
 
     Raises:
         FileNotFoundError: A file or an image does not exist.
@@ -79,6 +82,7 @@ class BaseMatchingDataset(BaseDataset):
     ) -> None:
         self.skip_invalid_captions = skip_invalid_captions
         self.num_skipped_captions = 0
+        self.tokenize: Callable[[str], list[int]] | None = None
         self.max_images = max_images
         self.all_captions = all_captions
         self.check_images = check_images
@@ -133,7 +137,12 @@ class BaseMatchingDataset(BaseDataset):
             ValueError: The image is broken. The message names it.
         """
         with naming_broken_image(self.get_data_info(idx).get('img_path')):
-            return super().prepare_data(idx)
+            data = super().prepare_data(idx)
+        if self.tokenize is not None and 'data_samples' in data:
+            sample = data['data_samples']
+            texts = [sample.text] if isinstance(sample.text, str) else sample.text
+            sample.token_ids = [self.tokenize(text) for text in texts]
+        return data
 
     def captions(self) -> list[str]:
         """Return all captions, by ``text_id``."""

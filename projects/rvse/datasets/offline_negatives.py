@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, FUNCTIONS
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from projects.common.errors import InputError
+
+from .collate import stack_pairs
 
 __all__ = ['OfflineNegativesDataset', 'fingerprint', 'pairs_then_negatives']
 
@@ -118,4 +119,4 @@ class OfflineNegativesDataset(Dataset):
 @FUNCTIONS.register_module()
 def pairs_then_negatives(batch: Sequence[tuple[dict, ...]]) -> dict:
     """Collate B pairs, followed by the B mined samples and, if any, their B owners."""
-    return pseudo_collate([sample for group in zip(*batch) for sample in group])
+    return stack_pairs([sample for group in zip(*batch) for sample in group])

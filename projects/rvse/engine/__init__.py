@@ -6,6 +6,7 @@ from .co_train_loop import CoTrainLoop
 from .gradient_norm_hook import GradientNormHook
 from .loss_warm_up_hook import LossWarmUpHook
 from .offline_mining_hook import OfflineMiningHook
+from .tokenize_hook import TokenizeInLoaderHook
 from .visualization_hook import MatchingVisualizationHook
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     'LossWarmUpHook',
     'MatchingVisualizationHook',
     'OfflineMiningHook',
+    'TokenizeInLoaderHook',
 ]

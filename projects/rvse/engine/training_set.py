@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from mmengine import dist
-from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from projects.common.build import unwrapped
+from projects.rvse.datasets import stack_pairs
 from projects.rvse.models import CoTrainedMatcher
 
 __all__ = ['pair_loader', 'pair_losses', 'training_batches']
@@ -33,7 +33,7 @@ def pair_loader(
         Subset(dataset, rows),
         batch_size=batch_size or train.batch_size,
         num_workers=train.num_workers,
-        collate_fn=pseudo_collate,
+        collate_fn=stack_pairs,
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .sequences import l2norm, length_mask
+from .sequences import l2norm, length_mask, pad_ids
 from .size_augmentation import augment_words
 
 _SPECIAL = re.compile(r'\[.+\]$')
@@ -42,7 +44,7 @@ class BERTCaptionEncoder(BaseModule):
         self.linear = nn.Linear(self.encoder.out_channels, channels)
         self.gpool = MODELS.build(pool) if pool else None
         self.mask_rate = mask_rate
-        self._augmented: list[str] | None = None
+        self._table: _TokenTable | None = None
 
     # Interface of projects.common.text.LearnVocabularyHook.
     @property
@@ -59,14 +61,29 @@ class BERTCaptionEncoder(BaseModule):
         """Set the tokenizer, as in :class:`projects.common.text.BERTTextEncoder`."""
         self.encoder.set_tokenizer(tokenizer)
 
-    def tokenize(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+    def caption_tokenizer(self) -> Callable[[str], list[int]]:
+        """Return a function that maps a caption to its ids, for the workers of a data loader.
+
+        Raises:
+            RuntimeError: There is no vocabulary yet.
+        """
+        return partial(self.encoder.needed_tokenizer().encode, max_length=self.encoder.max_tokens)
+
+    def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return ids (B, L) and lengths (B,) on the model's device.
 
         L is the length of the longest caption.
         """
-        ids, mask = self.encoder.tokenize(captions)
-        lengths = mask.sum(dim=1)
-        return ids[:, : int(lengths.max())], lengths
+        return self.pad(list(map(self.caption_tokenizer(), captions)))
+
+    def pad(self, token_ids: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """Return ids (B, L), padded with [PAD], and lengths (B,) of captions' ids."""
+        padding = self.encoder.needed_tokenizer().pad_id
+        return pad_ids(token_ids, padding, self.linear.weight.device)
+
+    def unknown_words(self, caption: str) -> list[str]:
+        """Return the words of a caption that become [UNK]."""
+        return self.encoder.tokenizer.unknown_words(caption)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch of captions.
@@ -90,23 +107,33 @@ class BERTCaptionEncoder(BaseModule):
 
     def _augment(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self.encoder.tokenizer.vocabulary
-        if self._augmented is not tokens:  # first call, or a new tokenizer
-            self._augmented = tokens
-            self._continues = torch.tensor([token.startswith('##') for token in tokens])
-            # no special tokens such as [CLS] or [unused7], no word endings
-            real = ~self._continues & torch.tensor([not _SPECIAL.match(token) for token in tokens])
-            self._replacements = real.nonzero()[:, 0]
-        continues = self._continues.to(ids.device)
-        special = [tokens.index(token) for token in ('[CLS]', '[SEP]', '[PAD]')]
-        exempt = torch.isin(ids, torch.tensor(special, device=ids.device))
+        table = self._table
+        if table is None or table.tokens is not tokens or table.continues.device != ids.device:
+            table = self._table = _TokenTable(tokens, ids.device)
+        exempt = table.exempt[ids]
         # tokens of one word share the index of its first token
-        words = (~continues[ids] | exempt).long().cumsum(dim=1) - 1
+        words = (~table.continues[ids] | exempt).long().cumsum(dim=1) - 1
         return augment_words(
             ids,
             lengths,
-            tokens.index('[MASK]'),
-            self._replacements,
+            table.mask_id,
+            table.replacements,
             self.mask_rate,
             words.clamp(min=0),
             exempt,
         )
+
+
+class _TokenTable:
+    """Hold what the augmentation asks of each token of a vocabulary, on the model's device."""
+
+    def __init__(self, tokens: Sequence[str], device: torch.device) -> None:
+        self.tokens = tokens
+        self.mask_id = tokens.index('[MASK]')
+        continues = torch.tensor([token.startswith('##') for token in tokens])
+        # no special tokens such as [CLS] or [unused7], no word endings
+        real = ~continues & torch.tensor([not _SPECIAL.match(token) for token in tokens])
+        self.continues = continues.to(device)
+        exempt = torch.tensor([token in ('[CLS]', '[SEP]', '[PAD]') for token in tokens])
+        self.exempt = exempt.to(device)
+        self.replacements = real.nonzero()[:, 0].to(device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from mmengine.model import BaseModule
@@ -13,7 +13,7 @@ from projects.common.errors import InputError
 from projects.rvse.text import Vocabulary
 
 from .gru import run_gru
-from .sequences import l2norm, length_mask
+from .sequences import l2norm, length_mask, pad_ids
 from .size_augmentation import augment_words
 
 
@@ -88,8 +88,8 @@ class BiGRUTextEncoder(BaseModule):
             )
         self.vocabulary = vocabulary
 
-    def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return ids (B, L), zero-padded, and lengths (B,) on the model's device.
+    def caption_tokenizer(self) -> Callable[[str], list[int]]:
+        """Return a function that maps a caption to its ids, for the workers of a data loader.
 
         Raises:
             RuntimeError: There is no vocabulary yet.
@@ -98,9 +98,23 @@ class BiGRUTextEncoder(BaseModule):
             raise RuntimeError(
                 'text_encoder has no vocabulary: set vocab_file or load a checkpoint that has one'
             )
-        ids, lengths = self.vocabulary(captions)
-        device = self.embed.weight.device
-        return ids.to(device), lengths.to(device)
+        return self.vocabulary.encode
+
+    def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return ids (B, L), zero-padded, and lengths (B,) on the model's device.
+
+        Raises:
+            RuntimeError: There is no vocabulary yet.
+        """
+        return self.pad(list(map(self.caption_tokenizer(), captions)))
+
+    def pad(self, token_ids: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """Return ids (B, L), zero-padded, and lengths (B,) of captions' ids."""
+        return pad_ids(token_ids, Vocabulary.pad_id, self.embed.weight.device)
+
+    def unknown_words(self, caption: str) -> list[str]:
+        """Return the words of a caption that become ``<unk>``."""
+        return self.vocabulary.unknown_words(caption) if self.vocabulary else []
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch of captions.

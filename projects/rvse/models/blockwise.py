@@ -71,17 +71,18 @@ class BlockwiseSimilarity(nn.Module):
             workspace = self.workspace or (2**21 if images.device.type == 'cpu' else 2**25)
             images = _zero_pads(images, image_lengths)
             terms = self.image_terms(images)
-            columns, order = [], []
-            for group, words in self._groups(images, caption_lengths, captions.shape[2], workspace):
-                order += group
-                chosen = torch.tensor(group, device=captions.device)
+            groups = list(self._groups(images, caption_lengths, captions.shape[2], workspace))
+            order = torch.tensor([i for group, _ in groups for i in group])
+            indices = order.to(captions.device).split([len(group) for group, _ in groups])
+            columns = []
+            for (group, words), chosen in zip(groups, indices, strict=True):
                 lengths = caption_lengths[chosen]
                 block = _zero_pads(captions[chosen, :words], lengths), lengths
                 one = len(group) * self.pair_elements(images.shape[1], words, captions.shape[2])
                 rows = max(1, workspace // one)
                 parts = zip(images.split(rows), image_lengths.split(rows), terms.split(rows))
                 columns.append(torch.cat([self.score_block(*part, *block) for part in parts]))
-            inverse = torch.tensor(order, device=images.device).argsort()
+            inverse = order.argsort().to(images.device)
             return torch.cat(columns, dim=1)[:, inverse]
 
     def _groups(

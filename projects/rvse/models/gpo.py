@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from mmengine.registry import MODELS
@@ -41,6 +42,7 @@ class GPO(nn.Module):
         self.temperature = temperature
         self.gru = nn.GRU(d_pe, d_hidden, batch_first=True, bidirectional=True)
         self.linear = nn.Linear(d_hidden, 1, bias=False)
+        self._table: Tensor | None = None  # not a buffer: checkpoints have none
 
     def pool_weights(self, lengths: Tensor, size: int) -> Tensor:
         """Compute weights (B, size) of the ranks for sets of ``lengths`` (B,).
@@ -51,7 +53,7 @@ class GPO(nn.Module):
             sizes, row = lengths, torch.arange(len(lengths), device=lengths.device)
         else:
             sizes, row = lengths.unique(return_inverse=True)
-        encoding = sinusoids(size, self.d_pe).to(next(self.gru.parameters()))
+        encoding = self._encoding(size)
         hidden = run_gru(self.gru, encoding.expand(len(sizes), -1, -1), sizes)
         forward, backward = hidden.chunk(2, dim=-1)
         scores = self.linear((forward + backward) / 2).squeeze(-1)
@@ -59,6 +61,14 @@ class GPO(nn.Module):
         scores = scores if scores.dtype == torch.float64 else scores.float()
         scores = scores.masked_fill(~length_mask(sizes, size), -torch.inf)
         return torch.softmax(scores / self.temperature, dim=1)[row]
+
+    def _encoding(self, size: int) -> Tensor:
+        """Return the encodings of ranks (size, d_pe) from a table that grows when it has to."""
+        weight: Any = self.gru.weight_ih_l0
+        table = self._table
+        if table is None or len(table) < size or table.device != weight.device:
+            table = self._table = sinusoids(max(size, 64), self.d_pe).to(weight.device)
+        return table[:size].to(weight.dtype)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Pool a batch of sets.

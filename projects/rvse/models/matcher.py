@@ -108,9 +108,18 @@ class ImageTextMatcher(BaseModel):
             inputs = self.grid_features(inputs)
         return self.image_encoder(*pad_sets(inputs))
 
-    def encode_captions(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Compute embeddings of captions and their numbers of words (T,)."""
-        return self.text_encoder(*self.text_encoder.tokenize(captions))
+    def encode_captions(
+        self, captions: Sequence[str], token_ids: Sequence[list[int]] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute embeddings of captions and their numbers of words (T,).
+
+        Args:
+            captions: The captions.
+            token_ids: Their ids, if a data loader has tokenized them.
+        """
+        if token_ids is None:
+            return self.text_encoder(*self.text_encoder.tokenize(captions))
+        return self.text_encoder(*self.text_encoder.pad(token_ids))
 
     def extract_feat(
         self,
@@ -128,7 +137,9 @@ class ImageTextMatcher(BaseModel):
             features['image_feat'], features['image_lengths'] = self.encode_images(inputs)
         if data_samples is not None:
             captions = [text for sample in data_samples for text in captions_of(sample)]
-            features['text_feat'], features['text_lengths'] = self.encode_captions(captions)
+            features['text_feat'], features['text_lengths'] = self.encode_captions(
+                captions, _token_ids(data_samples)
+            )
         return features
 
     def score(self, features: Features) -> Tensor:
@@ -268,7 +279,7 @@ def _owners(data_samples: Sequence[DataSample]) -> Tensor:
                 'list of captions'
             )
         counts.append(len(texts))
-    return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return torch.tensor([i for i, count in enumerate(counts) for _ in range(count)])
 
 
 def _image_ids(data_samples: Sequence[DataSample]) -> list[Any]:
@@ -276,6 +287,13 @@ def _image_ids(data_samples: Sequence[DataSample]) -> list[Any]:
     if None in ids:
         raise InputError(f'data_samples[{ids.index(None)}]: mask_repeats needs image_id')
     return ids
+
+
+def _token_ids(data_samples: Sequence[DataSample]) -> list[list[int]] | None:
+    """Return the ids of all captions if every sample has those of its captions."""
+    if not all('token_ids' in sample for sample in data_samples):
+        return None
+    return [ids for sample in data_samples for ids in sample.token_ids]
 
 
 def _places(sample: DataSample) -> range:

@@ -46,3 +46,21 @@ def pad_sets(sets: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     if isinstance(sets, Tensor):
         return sets, sizes
     return torch.nn.utils.rnn.pad_sequence(list(sets), batch_first=True), sizes
+
+
+def pad_ids(
+    ids: Sequence[list[int]], padding: int, device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """Return ids (B, L) and lengths (B,), both int64, which reach a GPU in one asynchronous copy.
+
+    Args:
+        ids: B lists.
+        padding: Value beyond the end of a list.
+        device: Device of the result.
+    """
+    size = max(map(len, ids))
+    rows = torch.tensor([[len(row), *row, *[padding] * (size - len(row))] for row in ids])
+    if torch.device(device).type == 'cuda':
+        rows = rows.pin_memory()
+    rows = rows.to(device, non_blocking=True)
+    return rows[:, 1:], rows[:, 0]
