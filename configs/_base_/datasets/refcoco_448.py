@@ -25,13 +25,7 @@ train_pipeline = [
         type='RandomApply',
         prob=0.8,
         transforms=[
-            dict(
-                type='mmpretrain.ColorJitter',
-                brightness=0.4,
-                contrast=0.4,
-                saturation=0.4,
-                backend='cv2',
-            )
+            dict(type='LookupColorJitter', brightness=0.4, contrast=0.4, saturation=0.4)
         ],
     ),
     dict(type='mmdet.PackDetInputs', meta_keys=meta_keys),
