@@ -17,6 +17,7 @@ from projects.pdsl import WeakInstanceInferencer
 from projects.plvl import GroundingInferencer
 from projects.rvse import RetrievalInferencer
 from projects.rvse.retrieval import Hit, VectorStore
+from projects.rvse.retrieval.results import is_gone
 from projects.search_and_ground import SearchAndGround, draw_hits
 
 from .uploads import read_sentence
@@ -24,6 +25,7 @@ from .uploads import read_sentence
 __all__ = ['MAX_HITS', 'Answers', 'Gallery']
 
 MAX_HITS = 10
+GONE = 'An image has gone since the folder was indexed; start the page again.'
 
 
 class Gallery:
@@ -104,11 +106,22 @@ class Answers:
         return result['visualization'][0], result['predictions'][0]
 
     def images(self, sentence: str, count: int) -> list[Hit]:
-        """Return the images in the gallery that match a sentence best."""
+        """Return the images in the gallery that match a sentence best.
+
+        Raises:
+            InputError: An image has been removed since it was indexed.
+        """
         sentence, count = read_sentence(sentence), _read_count(count)
         with self._lock:
             vectors = self._search.encode_sentences(sentence)
-            return self._search.find(vectors, self.gallery.images, count)[0]
+            hits = self._search.find(vectors, self.gallery.images, count)[0]
+        if any(is_gone(hit.name) for hit in hits):
+            raise InputError(GONE)
+        return hits
+
+    def unknown_words(self, sentence: str) -> list[str]:
+        """Return the words of a sentence that the model that searches does not know."""
+        return self._search.unknown_words(read_sentence(sentence))
 
     def captions(self, image: Image.Image, count: int) -> list[Hit]:
         """Return the captions in the gallery that match an image best."""
@@ -130,9 +143,7 @@ class Answers:
                 prediction = find(sentence, self.gallery.images, count)['predictions'][0]
                 sheet = draw_hits(prediction, columns=3)
         except FileNotFoundError as error:
-            raise InputError(
-                'An image has gone since the folder was indexed; start the page again.'
-            ) from error
+            raise InputError(GONE) from error
         for hit in prediction['hits']:  # do not reveal the server's paths
             hit['name'] = hit['grounding']['image'] = printable(Path(hit['name']).name)
         return sheet, prediction

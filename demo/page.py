@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import html
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def _weak_tab(answers: Answers, scenes: ExampleScenes) -> None:
 def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
     def images(sentence: str, count: int) -> tuple:
         hits = answers.images(sentence, count)
+        _warn_of_unknown_words(answers.unknown_words(sentence))
         names = [printable(Path(h.name).name) for h in hits]
         shown = [(_thumbnail(h.name), f'{h.score:.3f} · {n}') for h, n in zip(hits, names)]
         return shown, [dict(name=n, score=h.score) for h, n in zip(hits, names)]
@@ -99,7 +101,7 @@ def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
     def captions(picture: Image.Image, count: int) -> tuple:
         hits = answers.captions(picture, count)
         rows = [[f'{hit.score:.3f}', hit.name] for hit in hits]
-        return table(['Cosine', 'Caption'], rows), [vars(hit) for hit in hits]
+        return table(['Cosine', 'Caption'], rows), [hit.as_dict() for hit in hits]
 
     gallery = answers.gallery
     gr.Markdown(texts.SEARCH_HELP)
@@ -133,6 +135,7 @@ def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
 def _both_tab(answers: Answers, scenes: ExampleScenes) -> None:
     def ask(sentence: str, count: int) -> tuple:
         sheet, prediction = answers.search_and_ground(sentence, count)
+        _warn_of_unknown_words(answers.unknown_words(sentence))
         rows = [
             [
                 hit['name'],
@@ -251,6 +254,12 @@ def _json(note: str = ' (masks in COCO run-length encoding)') -> gr.JSON:
 
 def _box(prediction: dict) -> str:
     return ', '.join(f'{value:.0f}' for value in prediction.get('bbox', ()))
+
+
+def _warn_of_unknown_words(words: list[str]) -> None:
+    if words:
+        listed = html.escape(', '.join(words))
+        gr.Warning(f'The model does not know: {listed}. It answers as well as it can without.')
 
 
 def _thumbnail(path: str) -> Image.Image:

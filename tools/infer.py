@@ -4,6 +4,7 @@
     python tools/infer.py weak street.jpg --weights best.pth
     python tools/infer.py retrieval index photos/ --store work_dirs/photos --weights best.pth
     python tools/infer.py retrieval search 'a dog' --store work_dirs/photos --weights best.pth
+    python tools/infer.py retrieval list --store work_dirs/photos
     python tools/infer.py search-and-ground 'a dog' --store work_dirs/photos \\
         --search-weights rvse.pth --ground-weights plvl.pth
     python tools/infer.py models 'plvl_*refcoco*'
@@ -13,15 +14,25 @@ There is one subcommand per task; `models` lists the config names that --model a
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(
     0, str(Path(__file__).resolve().parents[1])
 )  # for `projects`, from any working directory
 
-from projects.common.cli.options import add_trust_option
+from projects.common.cli.inference import (
+    add_device,
+    add_model_options,
+    add_outputs,
+    add_skip_options,
+    add_source,
+    build,
+    check_outputs,
+)
 from projects.common.cli.report import report_user_errors
-from projects.common.files.atomic import check_output_file, check_writable
+from projects.common.files.atomic import check_output_file
 
 
 def add_grounding(tasks: argparse._SubParsersAction) -> None:
@@ -33,7 +44,8 @@ def add_grounding(tasks: argparse._SubParsersAction) -> None:
     )
     parser.add_argument('image', help='an image, or a folder of images')
     parser.add_argument('sentences', nargs='+', metavar='SENTENCE', help='asked of every image')
-    add_common(parser)
+    add_model_options(parser)
+    add_outputs(parser)
     parser.set_defaults(run=run_grounding)
 
 
@@ -66,79 +78,9 @@ def add_weak(tasks: argparse._SubParsersAction) -> None:
         default=0.3,
         help='least score of what is drawn and printed; the JSON has all (default: %(default)s)',
     )
-    add_common(parser)
-    parser.set_defaults(run=run_weak)
-
-
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """Add the options shared by the subcommands that answer for each image."""
     add_model_options(parser)
     add_outputs(parser)
-
-
-def add_outputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--out-dir', default='work_dirs/infer', help='default: %(default)s')
-    parser.add_argument('--batch-size', type=int, default=1, help='images at once')
-    parser.add_argument('--no-save-vis', action='store_true', help='draw no images')
-    parser.add_argument('--no-save-pred', action='store_true', help='write no JSON')
-    add_skip_options(parser)
-
-
-def check_outputs(args: argparse.Namespace) -> None:
-    """Check that there is a place for the outputs, before a model is loaded."""
-    if not (args.no_save_vis and args.no_save_pred):
-        check_writable(args.out_dir)
-
-
-def add_skip_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        '--skip-damaged',
-        action='store_true',
-        help='leave out images that cannot be read, count them by reason, and list them',
-    )
-    parser.add_argument(
-        '--skipped-file',
-        metavar='FILE',
-        default='work_dirs/skipped_images.tsv',
-        help='where --skip-damaged lists what it leaves out, with reasons (default: %(default)s)',
-    )
-
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for the model, its weights and the device."""
-    add_source(parser)
-    add_device(parser)
-
-
-def add_source(parser: argparse.ArgumentParser, part: str = '', whose: str = '') -> None:
-    """Add the options that select a model: that of ``part`` if there are several."""
-    parser.add_argument(
-        f'--{part}model',
-        help=f'config file or name (`models` lists them){whose}; default: that in the weights',
-    )
-    parser.add_argument(
-        f'--{part}weights',
-        help=f'checkpoint{whose}, or the folder or Hugging Face hub id of a published model; '
-        'without it the model is random',
-    )
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--device', help='such as cpu or cuda:0; default: the fastest there is')
-    add_trust_option(parser)
-
-
-def build(inferencer: type, args: argparse.Namespace, part: str = '', **options):
-    """Build the inferencer from the options of :func:`add_source` and :func:`add_device`."""
-    from projects.common.errors import InputError
-
-    given = vars(args)
-    model, weights = (given[f'{part}{name}'.replace('-', '_')] for name in ('model', 'weights'))
-    if not model and not weights:
-        raise InputError(f'neither --{part}weights nor --{part}model: give a checkpoint')
-    return inferencer(
-        model, weights, args.device, trust_checkpoint=args.trust_checkpoint, **options
-    )
+    parser.set_defaults(run=run_weak)
 
 
 def run_grounding(args: argparse.Namespace) -> None:
@@ -204,7 +146,9 @@ def add_retrieval(tasks: argparse._SubParsersAction) -> None:
         'milvus:FILE.db (Milvus Lite) or milvus:http://HOST:19530 (a server or cluster).',
     )
     actions = parser.add_subparsers(metavar='ACTION', required=True)
-    index = actions.add_parser('index', help='add images or sentences to a store')
+    index = actions.add_parser(
+        'index', help='add images or sentences to a store, unless they are there unchanged'
+    )
     index.add_argument(
         'gallery', help='folder of images, an image, or a .txt file with a sentence a line'
     )
@@ -220,11 +164,35 @@ def add_retrieval(tasks: argparse._SubParsersAction) -> None:
         'queries', nargs='+', metavar='QUERY', help='a sentence, or the path of an image'
     )
     search.add_argument('--top-k', type=int, default=5, help='entries to find (default: 5)')
+    search.add_argument('--min-similarity', type=float, help='least cosine of query and entry')
+    search.add_argument(
+        '--fold-duplicates',
+        type=float,
+        nargs='?',
+        const=0.98,
+        metavar='COSINE',
+        help='show entries that resemble a better one as much as this only as its number of '
+        'near-duplicates (default without a value: %(const)s)',
+    )
+    search.add_argument(
+        '--rerank', type=int, default=50, help='entries that --rerank-weights sorts (default: 50)'
+    )
+    add_source(search, 'rerank-', ' of a model such as SCAN that puts the first entries in order')
     search.add_argument('--out', metavar='FILE', help='write the hits as JSON, too')
-    for action in (index, search):
+    for action, run in ((index, run_index), (search, run_search)):
+        action.add_argument(
+            '--prune', action='store_true', help='remove entries whose images are gone, too'
+        )
         add_store(action)
         add_model_options(action)
-        action.set_defaults(run=run_retrieval, action='index' if action is index else 'search')
+        action.set_defaults(run=run)
+    entries = actions.add_parser('list', help='print the entries of a store')
+    entries.add_argument('--gone', action='store_true', help='only those whose images are gone')
+    remove = actions.add_parser('remove', help='remove entries from a store')
+    remove.add_argument('names', nargs='+', metavar='NAME', help='as `list` prints it')
+    for action, run in ((entries, run_list), (remove, run_remove)):
+        add_store(action)
+        action.set_defaults(run=run)
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -241,7 +209,7 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_store(inferencer, args: argparse.Namespace, create: bool):
+def open_store(open_uri: Callable, args: argparse.Namespace, create: bool):
     """Open the store given by the options of :func:`add_store`."""
     from projects.common.errors import InputError
 
@@ -250,43 +218,89 @@ def open_store(inferencer, args: argparse.Namespace, create: bool):
     except ValueError:
         raise InputError(f'--store-options {args.store_options}: expected KEY=VALUE') from None
     try:
-        return inferencer.open_store(args.store, create=create, **options)
+        return open_uri(args.store, create=create, **options)
     except TypeError as error:
         raise InputError(f'--store-options: {error}') from None
     except ModuleNotFoundError as error:  # an optional engine
         raise InputError(str(error)) from error
 
 
-def run_retrieval(args: argparse.Namespace) -> None:
+def open_any_store(args: argparse.Namespace):
+    """Open an existing store without its model."""
+    from projects.rvse.retrieval import open_store as open_uri
+
+    return open_store(partial(open_uri, space=None), args, create=False)
+
+
+def run_list(args: argparse.Namespace) -> None:
+    from projects.rvse.retrieval import gone_entries
+
+    with open_any_store(args) as store:
+        for name in gone_entries(store) if args.gone else store.names():
+            print(name)
+
+
+def run_remove(args: argparse.Namespace) -> None:
+    with open_any_store(args) as store:
+        before = len(store)
+        store.remove(args.names)
+        store.save()
+        print(f'{args.store}: {before - len(store)} entries removed, {len(store)} left')
+
+
+def prune_store(store, args: argparse.Namespace) -> None:
+    from projects.rvse.retrieval import prune
+
+    if args.prune and len(store):
+        print(f'{args.store}: {len(prune(store))} entries removed, whose images are gone')
+
+
+def run_index(args: argparse.Namespace) -> None:
     from projects.rvse import RetrievalInferencer
 
-    if args.action == 'search' and args.out:
+    inferencer = build(RetrievalInferencer, args, cache_dir=args.cache_dir)
+    with open_store(inferencer.open_store, args, create=True) as store:
+        added = inferencer.index(
+            args.gallery,
+            store,
+            args.batch_size,
+            skip_damaged=args.skip_damaged,
+            skipped_file=args.skipped_file,
+        )
+        prune_store(store, args)
+        print(f'{args.store}: {added} entries added or replaced, {len(store)} in all')
+
+
+def run_search(args: argparse.Namespace) -> None:
+    from projects.common.inferencer import write_predictions
+    from projects.rvse import Reranker, RetrievalInferencer
+
+    if args.out:
         check_output_file(args.out)
-    cache_dir = args.cache_dir if args.action == 'index' else None
-    inferencer = build(RetrievalInferencer, args, cache_dir=cache_dir)
-    with open_store(inferencer, args, create=args.action == 'index') as store:
-        if args.action == 'index':
-            added = inferencer.index(
-                args.gallery,
-                store,
-                args.batch_size,
-                skip_damaged=args.skip_damaged,
-                skipped_file=args.skipped_file,
-            )
-            print(f'{args.store}: {added} entries added or replaced, {len(store)} in all')
-            return
-        found = inferencer(args.queries, store, args.top_k)
+    reranked = args.rerank_weights or args.rerank_model
+    reranker = build(Reranker, args, 'rerank-') if reranked else None
+    inferencer = build(RetrievalInferencer, args)
+    with open_store(inferencer.open_store, args, create=False) as store:
+        prune_store(store, args)
+        found = inferencer(
+            args.queries,
+            store,
+            args.top_k,
+            args.min_similarity,
+            args.fold_duplicates,
+            reranker,
+            args.rerank,
+        )
     for query, hits in zip(args.queries, found, strict=True):
-        print(query)
+        print(query if hits else f'{query}: nothing is similar enough')
         for hit in hits:
-            print(f'    {hit.score:.3f}  {hit.name}')
+            near = f' (and {len(hit.duplicates)} like it)' if hit.duplicates else ''
+            print(f'    {hit.score:.3f}  {hit.name}{near}')
     if args.out:
         rows = [
-            dict(query=query, hits=[vars(hit) for hit in hits])
+            dict(query=query, hits=[hit.as_dict() for hit in hits])
             for query, hits in zip(args.queries, found, strict=True)
         ]
-        from projects.common.inferencer import write_predictions
-
         write_predictions(Path(args.out), rows)
         print(f'written to {args.out}')
 
@@ -329,7 +343,7 @@ def run_search_and_ground(args: argparse.Namespace) -> None:
         if Path(sentence).is_file():  # the same as `retrieval search`
             raise InputError(f'{sentence}: an image; what is searched and grounded is a sentence')
     search = build(RetrievalInferencer, args, 'search-')
-    with open_store(search, args, create=False) as store:
+    with open_store(search.open_store, args, create=False) as store:
         results = SearchAndGround(search, build(GroundingInferencer, args, 'ground-'))(
             args.sentences,
             store,

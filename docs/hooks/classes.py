@@ -13,7 +13,8 @@ import griffe
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = (
-    '__call__', 'index', 'find', 'open_store', 'encode_images', 'encode_sentences',
+    '__call__', 'index', 'remove', 'prune', 'find', 'open_store', 'encode_images',
+    'encode_sentences', 'unknown_words',
 )  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def classes_of(project: str) -> str:
 def inferencers() -> str:
     """Sections of the inferencers, with the methods that their users call."""
     options = f'    options: {{heading_level: 2, members: [{", ".join(METHODS)}]}}'
-    found = [each for each in definitions() if each.module.endswith('.inferencer')]
+    found = [each for each in definitions() if each.module.endswith(('.inferencer', '.reranker'))]
     found.sort(key=lambda each: each.project == 'common')  # the base last
     return '\n\n'.join(f'::: {each.path}\n{options}' for each in found)
 

@@ -194,6 +194,12 @@ class ImageInferencer(BaseInferencer):
             path = os.fspath(image)
             refuse_url('image', path, 'the image')
             image = read_content(path)
+        return self._load_content(image, path, **fields)
+
+    def _load_content(
+        self, image: bytes | np.ndarray | Image.Image, path: str | None, **fields: Any
+    ) -> tuple[np.ndarray, dict]:
+        """Do the same as :meth:`_load` for an image whose file, if any, has been read."""
         results = self._array_loader(dict(img=self._decode(image, path or 'given')))
         results['img_path'] = path
         picture = results['img']

@@ -6,14 +6,15 @@ MMEngine by :mod:`projects.rvse.register`.
 
 from typing import Any
 
-__all__ = ['RetrievalInferencer']
+__all__ = ['Reranker', 'RetrievalInferencer']
 
 
 def __getattr__(name: str) -> Any:
-    """Import the inferencer and its dependencies on first access."""
-    if name == 'RetrievalInferencer':
+    """Import an inferencer and its dependencies on first access."""
+    if name in __all__:
         from . import register  # noqa: F401  imported first to silence the libraries
         from .inferencer import RetrievalInferencer
+        from .retrieval.reranker import Reranker
 
-        return RetrievalInferencer
+        return {'Reranker': Reranker, 'RetrievalInferencer': RetrievalInferencer}[name]
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

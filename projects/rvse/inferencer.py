@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,21 +13,24 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import is_utf8, read_lines
-from projects.common.files.image_reader import content_key, read_content
+from projects.common.files.annotation_files import read_lines
 from projects.common.files.images import IMAGE_SUFFIXES
-from projects.common.inferencer import ImageInferencer, ImageInput
+from projects.common.inferencer import ImageInput
 
-from . import register  # noqa: F401
-from .models import CosineSimilarity, ImageTextMatcher
-from .retrieval import EmbeddingCache, Hit, VectorStore, index_images, open_store
+from .models import CosineSimilarity
+from .retrieval import EmbeddingCache, Hit, VectorStore, open_store
 from .retrieval.embedding import embed
+from .retrieval.image_stream import ImageStream
+from .retrieval.indexing import index_images
+from .retrieval.matcher_inferencer import MatcherInferencer
+from .retrieval.reranker import Reranker, rerank_hits
+from .retrieval.results import Search, prune, warn_of_gone
 from .retrieval.space import embedding_space
 
 __all__ = ['RetrievalInferencer']
 
 
-class RetrievalInferencer(ImageInferencer):
+class RetrievalInferencer(MatcherInferencer):
     """Find images for sentences and sentences for images.
 
     Args:
@@ -65,43 +69,18 @@ class RetrievalInferencer(ImageInferencer):
         super().__init__(model, weights, device, show_progress, trust_checkpoint)
         # A model of regions has no pipeline.
         steps = [] if self.pipeline is None else [self._file_loader, *self.pipeline.transforms]
+        steps += ['large JPEGs are reduced'] if self.resized is not None else []
         self.space = embedding_space(self.cfg.model, self.model, steps)
         self.cache = EmbeddingCache(cache_dir, self.space) if cache_dir is not None else None
 
-    def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
-        """Clear missing paths: the checkpoint contains the vocabulary and the weights."""
-        text = model.get('text_encoder', {})
-        bert = text.get('encoder') or {}
-        for part in (text, bert):
-            for source in ('pretrained', 'vocab_file'):
-                if part.get(source) and not os.path.exists(part[source]):
-                    part[source] = None
-        embedding = self._weights.get('text_encoder.embed.weight')
-        if embedding is not None:
-            text['vocab_size'] = len(embedding)
-
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
         """Raise ``ValueError`` unless the model has a vocabulary and one embedding per image."""
-        if not isinstance(model, ImageTextMatcher):
-            raise InputError(f'{type(model).__name__}: expected an ImageTextMatcher')
+        super().check_model(model, weights)
         if not isinstance(model.similarity, CosineSimilarity):
             raise InputError(
                 f'{type(model.similarity).__name__}: it compares every region with every word; '
                 'an index needs a model with one embedding an image (CosineSimilarity)'
             )
-        encoder = model.text_encoder
-        known = getattr(encoder, 'vocabulary', None) or getattr(
-            getattr(encoder, 'encoder', None), 'tokenizer', None
-        )
-        if known is None:
-            raise InputError(
-                f'weights {weights}: hold no vocabulary, and text_encoder of the config names none'
-            )
-
-    def _init_pipeline(self, cfg: Config):
-        if cfg.model.get('backbone') is None:
-            return None  # a model of regions cannot load images
-        return super()._init_pipeline(cfg)
 
     # --------------------------------------------------------------------------- embeddings
 
@@ -118,21 +97,16 @@ class RetrievalInferencer(ImageInferencer):
             FileNotFoundError: An image does not exist.
             ValueError: An image cannot be read, or the model reads precomputed regions.
         """
-        if self.model.backbone is None:
-            raise InputError(
-                'this model was trained on precomputed regions and cannot read images; use one '
-                'with an image backbone (the setting `backbone` of its config)'
-            )
         images = self._inputs_to_list(inputs)
+        return self._stream(batch_size).encode_all(images, self.show_progress)
 
-        def encode(part: Sequence[ImageInput]) -> torch.Tensor:
-            loaded = [self._load(image)[1] for image in part]
-            batch = {key: [each[key] for each in loaded] for key in ('inputs', 'data_samples')}
-            data = self.model.data_preprocessor(batch, False)
-            return self.model.encode_images(data['inputs'])[0]
-
-        return embed(
-            images, encode, _image_bytes, 'images', batch_size, self.cache, self.show_progress
+    def _stream(self, batch_size: int) -> ImageStream:
+        self.check_images()
+        return ImageStream(
+            self._load_sample,
+            lambda samples: self._encode_samples(samples)[0],
+            self.cache,
+            batch_size,
         )
 
     def encode_sentences(self, sentences: str | Sequence[str], batch_size: int = 256) -> np.ndarray:
@@ -141,23 +115,24 @@ class RetrievalInferencer(ImageInferencer):
         Raises:
             ValueError: A sentence is empty.
         """
-        sentences = [sentences] if isinstance(sentences, str) else list(sentences)
-        for sentence in sentences:
-            if not isinstance(sentence, str) or not sentence.strip() or not is_utf8(sentence):
-                raise InputError(f'sentence {sentence!r}: expected words in UTF-8')
-
-        def encode(part: Sequence[str]) -> torch.Tensor:
-            return self.model.encode_captions(part)[0]
-
         return embed(
-            sentences, encode, str.encode, 'sentences', batch_size, self.cache, self.show_progress
-        )
+            self._sentences(sentences), self._encode_sentences, str.encode, 'sentences',
+            batch_size, self.cache, self.show_progress,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------------------ gallery
 
     def open_store(self, uri: str | os.PathLike, **kwargs: Any) -> VectorStore:
         """Open the store at a URI; see :func:`projects.rvse.retrieval.open_store`."""
         return open_store(uri, self.space, **kwargs)
+
+    def _opened(
+        self, store: str | os.PathLike | VectorStore, create: bool = False
+    ) -> contextlib.AbstractContextManager[VectorStore]:
+        """Open a store for a block, unless it is open already."""
+        if isinstance(store, VectorStore):
+            return contextlib.nullcontext(store)
+        return self.open_store(store, create=create)
 
     def index(
         self,
@@ -169,8 +144,9 @@ class RetrievalInferencer(ImageInferencer):
     ) -> int:
         """Add images or sentences to a store, replacing entries of the same name.
 
-        The store is saved while it grows: if this method is interrupted or raises, the store has
-        what was encoded so far.
+        Images that have not changed since they were indexed are not read again. The store is saved
+        while it grows: if this method is interrupted or raises, the store has what was encoded so
+        far.
 
         Args:
             gallery: A folder of images (and of folders of images), paths of images, a text file
@@ -183,75 +159,120 @@ class RetrievalInferencer(ImageInferencer):
             skipped_file: File to write the skipped images to, with the reason of each.
 
         Returns:
-            The number of entries added.
+            The number of entries added or replaced.
 
         Raises:
             FileNotFoundError: An image, the folder or the file does not exist.
             ValueError: An image cannot be read, or the store was made by another model.
         """
-        names, pictures = _gallery(gallery, self._inputs_to_list)
-        opened = store if isinstance(store, VectorStore) else self.open_store(store)
-        try:
-            opened.check_names(names)  # before hours of encoding
-            if pictures:
+        names, images = _gallery(gallery, self._inputs_to_list)
+        with self._opened(store, create=True) as opened:
+            if images:
                 options = dict(show_progress=self.show_progress, skip_damaged=skip_damaged)
                 return index_images(
-                    names, opened, self.encode_images, batch_size, skipped_file, **options
+                    names, opened, self._stream(batch_size), skipped_file, **options
                 )
+            opened.check_names(names)  # before they are encoded
             opened.add(names, self.encode_sentences(names))
             opened.save()
-        finally:
-            if opened is not store:
-                opened.close()
         return len(names)
+
+    def remove(self, names: str | Sequence[str], store: str | os.PathLike | VectorStore) -> None:
+        """Remove entries from a store.
+
+        Raises:
+            FileNotFoundError: The store does not exist.
+            ValueError: A name is not in the store, or the store cannot remove entries.
+        """
+        with self._opened(store) as opened:
+            opened.remove([names] if isinstance(names, str) else list(names))
+            opened.save()
+
+    def prune(self, store: str | os.PathLike | VectorStore) -> list[str]:
+        """Remove the entries whose image files do not exist any more, and return them.
+
+        Raises:
+            FileNotFoundError: The store does not exist.
+            ValueError: All images are gone, or the store cannot remove entries.
+        """
+        with self._opened(store) as opened:
+            return prune(opened)
 
     def __call__(
         self,
         queries: str | ImageInput | Sequence[str | ImageInput],
         store: str | os.PathLike | VectorStore,
         top_k: int = 5,
+        min_similarity: float | None = None,
+        fold_duplicates: float | None = None,
+        reranker: Reranker | None = None,
+        rerank: int = 50,
     ) -> list[list[Hit]]:
         """Search a store for the best matches of each query.
+
+        A line of the log names the words of a sentence that the model does not know, and the images
+        found whose files no longer exist.
 
         Args:
             queries: One or several queries. Arrays, PIL images and paths of existing files are
                 images; any other text is a sentence.
             store: A URI or an open store.
             top_k: Number of entries to return per query.
+            min_similarity: Leave out entries whose cosine similarity is lower. None keeps all.
+            fold_duplicates: Fold entries into a better one if their embeddings have at least this
+                cosine similarity, for example 0.98. None keeps all.
+            reranker: Model that scores the first entries anew and sorts them by its score.
+            rerank: Number of entries that it scores.
 
         Returns:
-            The best entries for each query, best first. The score is the cosine similarity.
+            The best entries for each query, best first. The score is the cosine similarity, or that
+            of the reranker.
 
         Raises:
             FileNotFoundError: The store does not exist.
             ValueError: The store is empty or was made by another model.
         """
         asked: list[Any] = list(queries) if isinstance(queries, (list, tuple)) else [queries]
-        vectors = [
-            self.encode_images([q])[0] if _is_image(q) else self.encode_sentences(q)[0]
-            for q in asked
-        ]
-        return self.find(np.stack(vectors), store, top_k)
+        for query in asked:
+            if not _is_image(query):
+                self.warn_of_unknown_words(query)
+        vectors = np.concatenate(
+            [self.encode_images([q]) if _is_image(q) else self.encode_sentences(q) for q in asked]
+        )
+        limits: dict[str, Any] = dict(
+            min_similarity=min_similarity, fold_duplicates=fold_duplicates
+        )
+        with self._opened(store) as opened:
+            if reranker is None:
+                found = self.find(vectors, opened, top_k, **limits)
+            else:
+                found = rerank_hits(
+                    reranker, asked, [_is_image(query) for query in asked], vectors, opened,
+                    Search(top_k, **limits), rerank,
+                )  # fmt: skip
+        warn_of_gone(hit.name for hits in found for hit in hits)
+        return found
 
     def find(
-        self, vectors: np.ndarray, store: str | os.PathLike | VectorStore, top_k: int = 5
+        self,
+        vectors: np.ndarray,
+        store: str | os.PathLike | VectorStore,
+        top_k: int = 5,
+        min_similarity: float | None = None,
+        fold_duplicates: float | None = None,
     ) -> list[list[Hit]]:
         """Search a store with embeddings (N, C).
 
-        Unlike :meth:`__call__`, this never interprets untrusted text as a path.
+        Unlike :meth:`__call__`, this never interprets untrusted text as a path. For the other
+        arguments, see there.
 
         Raises:
             FileNotFoundError: The store does not exist.
             ValueError: The store is empty or was made by another model.
         """
-        if top_k < 1:
-            raise InputError(f'top_k={top_k}: expected at least 1')
-        opened = store if isinstance(store, VectorStore) else self.open_store(store, create=False)
-        try:
-            return opened.search(vectors, top_k)
-        finally:
-            if opened is not store:
-                opened.close()
+        search = Search(top_k, min_similarity, fold_duplicates)
+        with self._opened(store) as opened:
+            return search(vectors, opened)
 
 
 def _is_image(query: object) -> bool:
@@ -261,13 +282,6 @@ def _is_image(query: object) -> bool:
         return os.path.isfile(query)
     except (OSError, ValueError):
         return False
-
-
-def _image_bytes(image: ImageInput) -> bytes | None:
-    """Return what identifies an image file, or None for inputs that are not files."""
-    if isinstance(image, (str, os.PathLike)) and os.path.isfile(image):
-        return content_key(read_content(image))
-    return content_key(image) if isinstance(image, bytes) else None
 
 
 def _gallery(gallery: Any, list_images) -> tuple[list[str], bool]:

@@ -90,6 +90,8 @@ class SearchAndGround:
                 or a sentence has no words.
         """
         sentences = [sentences] if isinstance(sentences, str) else list(sentences)
+        for sentence in sentences:
+            self.search.warn_of_unknown_words(sentence)
         vectors = self.search.encode_sentences(sentences)
         found = [
             [hit for hit in hits if _reaches(hit.score, min_image_score)]
@@ -101,7 +103,8 @@ class SearchAndGround:
                 if not skip_damaged and not os.path.isfile(hit.name):
                     raise FileNotFoundError(
                         f'{hit.name}: in the index, but no such image (found for {sentence!r}); '
-                        'put it back, work in the folder in which it was indexed, or index anew'
+                        'put it back, work in the folder in which it was indexed, or `prune` the '
+                        'store'
                     )
                 if sentence not in asked.setdefault(hit.name, []):
                     asked[hit.name].append(sentence)
@@ -116,7 +119,7 @@ class SearchAndGround:
         predictions = []
         for sentence, hits in zip(sentences, found, strict=True):
             both = [
-                dict(vars(hit), grounding=groundings[hit.name, sentence])
+                dict(hit.as_dict(), grounding=groundings[hit.name, sentence])
                 for hit in hits
                 if (hit.name, sentence) in groundings  # not of an image that was left out
             ]

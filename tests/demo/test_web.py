@@ -91,6 +91,16 @@ def test_a_picture_that_has_gone(models, photos, tmp_path):
     shutil.rmtree(tmp_path / 'p')
     with pytest.raises(InputError, match='An image has gone since the folder was indexed'):
         answers.search_and_ground(SENTENCES[0], 2)
+    with pytest.raises(InputError, match='An image has gone since the folder was indexed'):
+        answers.images(SENTENCES[0], 2)
+
+
+def test_words_that_the_model_does_not_know(answers, models, client):
+    known = models.search.model.text_encoder.vocabulary.words
+    sentence = f'{known[-1]} Zebra, qwx.'
+    assert answers.unknown_words(sentence) == ['zebra', 'qwx']
+    assert answers.unknown_words(known[-1]) == []
+    assert len(client.predict(sentence, 2, api_name='/find_pictures')[1]) == 2
 
 
 def test_a_name_of_a_file_is_a_sentence(answers, photos, monkeypatch):
@@ -193,7 +203,7 @@ def test_every_tab_by_its_client(client, models, photos, answers):
     assert [f['caption'] for f in found] == [f'{h.score:.3f} · {Path(h.name).name}' for h in hits]
     assert plain == [dict(name=Path(h.name).name, score=h.score) for h in hits]
     _, plain = client.predict(handle_file(path), 3, api_name='/find_captions')
-    assert plain == [vars(hit) for hit in answers.captions(Image.open(path), 3)]
+    assert plain == [hit.as_dict() for hit in answers.captions(Image.open(path), 3)]
     _, _, prediction = client.predict(SENTENCES[0], 2, api_name='/search_and_ground')
     assert prediction == json.loads(json.dumps(answers.search_and_ground(SENTENCES[0], 2)[1]))
 

@@ -27,6 +27,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 import projects.pdsl.register
+import projects.plvl.register
 import projects.rvse.register  # noqa: F401
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import FLAG, check_fields, iter_json_list
@@ -34,6 +35,7 @@ from projects.common.files.unpickle import UntrustedPickleError, load_legacy_tor
 from projects.pdsl.evaluation import InstanceCocoMetric
 from projects.pdsl.proposals import ProposalStore, write_store
 from projects.pdsl.pseudo_label_export import LabelParts
+from projects.plvl.evaluation import GroundingMetric
 from projects.rvse.datasets.butd import butd_offsets, read_butd_at
 
 HALF_EMOJI = '\ud83d'
@@ -319,6 +321,32 @@ def _(field) -> None:
     assert found['coco/bbox_mAP'] == 1
 
 
+@case('COCO', 'a size that the image does not have, or a cut image', 'verify_data.py: one line')
+def _(field) -> None:
+    config = """
+default_scope = 'mmdet'
+custom_imports = dict(imports=['projects.pdsl.register'], allow_failed_imports=False)
+test_dataloader = dict(dataset=dict(
+    type='COCOInstanceDataset', ann_file='a.json', data_prefix=dict(img=''),
+    metainfo=dict(classes=('dog', 'cat')), pipeline=[]))
+"""
+    Path('c.py').write_text(config)
+    for own in ('', "ann_file='a.json', "):
+        metric = f"test_evaluator = dict(type='InstanceCocoMetric', {own}metric=['bbox', 'segm'])\n"
+        Path('m.py').write_text(config + metric)
+        coco('a.json')
+        for name in ('c.py', 'm.py'):
+            assert field.run('misc/verify_data.py', name).out.endswith('complete\n')
+        coco('a.json', image=dict(height=16, width=12))
+        assert field.run('misc/verify_data.py', 'c.py').out.endswith('complete\n')  # boxes only
+        out = field.run('misc/verify_data.py', 'm.py', rc=1).out
+        assert '7.png: ' in out and '(12, 16)' in out and '(16, 12)' in out and '2 images' in out
+    coco('a.json')
+    Path('8.png').write_bytes(Path('8.png').read_bytes()[:50])
+    out = field.run('misc/verify_data.py', 'c.py', rc=1).out
+    assert 'MISSING  8.png: broken image: ' in out and '(1 images in all)' in out
+
+
 @case('COCO', 'a test file without areas, or with a broken box', 'verify_data.py: one line each')
 def _(field) -> None:
     for fields, words in (
@@ -347,6 +375,148 @@ def _(field) -> None:
         done = field.run('misc/verify_data.py', 'c.py', rc=1)  # mmdet's errors do not name files
         assert 'Traceback' not in done.err
         assert 'MISSING  mmdet.CocoDataset: a.json' in done.out or words in done.out
+
+
+# --------------------------------------------------------------------------------- grounding data
+
+
+def refer(ann: dict | None = None, sentences: list | None = None, **image) -> None:
+    """Write the refer layout of a cat in the image 7.png, with one reference in the split val."""
+    coco('r.json', ann=ann, image=image)
+    sentences = sentences or [dict(sent_id=5, sent='the cat')]
+    ref = dict(ref_id=1, ann_id=1, image_id=7, split='val', sentences=sentences)
+    Path('refs(x).p').write_bytes(pickle.dumps([ref]))
+
+
+def grounding(**options) -> list[dict]:
+    """Return the samples of :func:`refer`, after the pipeline if there is one."""
+    names = dict(ann_file='r.json', split_file='refs(x).p', split='val')
+    dataset = build('ReferGroundingDataset', **names, **options)
+    return [dataset.get_data_info(i) for i in range(len(dataset))]
+
+
+def seqtr(**fields) -> list[dict]:
+    record = dict(bbox=[1, 2, 8, 7], expressions=['it'], image_id=7, width=16, height=12)
+    Path('s.json').write_text(json.dumps(dict(val=[{**record, **fields}])))
+    dataset = build('SeqTRGroundingDataset', 's.json', split='val', check_images=False)
+    return [dataset.get_data_info(i) for i in range(len(dataset))]
+
+
+@case('grounding', 'iscrowd true and false, ids and sizes such as 3.0, no masks', 'as usual')
+def _(field) -> None:
+    refer()
+    (plain,) = grounding()
+    for crowd, floats in ((False, False), (True, False), (0.0, True)):
+        refer(ann=dict(iscrowd=crowd, segmentation=[]))
+        if floats:
+            Path('r.json').write_text(json.dumps(as_floats(json.loads(Path('r.json').read_text()))))
+        (sample,) = grounding()
+        assert sample['iscrowd'] == int(crowd) and 'mask' not in sample['instances'][0]
+        for key in ('img_id', 'ann_id', 'height', 'width', 'category', 'text'):
+            assert sample[key] == plain[key] and type(sample[key]) is type(plain[key])
+    (sample,) = seqtr(image_id=7.0, width=16.0, iscrowd=True, ann_id=2.0, mask=[], sent_ids=[4.0])
+    assert (sample['img_id'], sample['ann_id'], sample['sent_id']) == (7, 2, 4)
+    assert Path(sample['img_path']).name == 'COCO_train2014_000000000007.jpg'
+    assert sample['iscrowd'] == 1 and type(sample['width']) is int
+    for fields in (dict(image_id=7.5), dict(image_id=True), dict(width=16.5)):
+        with pytest.raises(InputError, match=rf's.json: val\[0\].*found {[*fields.values()][0]}'):
+            seqtr(**fields)
+    line = dict(image='7.png', sentence='a', bbox=[1, 2, 9, 9], mask=[], width=16.0, height=12.0)
+    Path('j.jsonl').write_bytes(codecs.BOM_UTF8 + json.dumps(dict(line, object_id=2.0)).encode())
+    sample = build('JSONLinesGroundingDataset', 'j.jsonl').get_data_info(0)
+    assert (sample['ann_id'], sample['height']) == (2, 12) and type(sample['ann_id']) is int
+
+
+@case(
+    'grounding', 'half an emoji in a sentence or a category', 'named before training, or left out'
+)
+def _(field) -> None:
+    half = f'cat {HALF_EMOJI}'
+    refer(sentences=[dict(sent_id=5, sent=half), dict(sent_id=6, sent='a whole 😀')])
+    with pytest.raises(
+        InputError, match=r'ref_id 1, ann_id 1: half a character: sent_id 5: .*d83d'
+    ):
+        grounding()
+    assert [sample['sent_id'] for sample in grounding(skip_invalid=True)] == [6]
+    with pytest.raises(InputError, match=r's.json: val\[0\].*: half a character: category'):
+        seqtr(category=half)
+    with pytest.raises(InputError, match=r's.json: val\[0\].*: half a character: kind'):
+        seqtr(kinds=[half])
+    images = [dict(image_id=1, url='x/V/1.jpg', width=16, height=12, coco_id=None, flickr_id=None)]
+    region = dict(image_id=1, region_id=3, x=1, y=2, width=8, height=7, phrase=half)
+    Path('i.json').write_text(json.dumps(images))
+    Path('g.json').write_text(json.dumps([dict(id=1, regions=[region])]))
+    with pytest.raises(InputError, match='g.json: entry 0: region_id 3: half a character'):
+        build('VisualGenomeRegionDataset', 'g.json', vg_image_data='i.json', check_images=False)
+
+
+@case('grounding', 'sentences of one text and one sent_id', 'each counts')
+def _(field) -> None:
+    refer(sentences=[dict(sent_id=5, sent='the cat')] * 3)
+    samples = grounding()
+    assert [sample['sent_id'] for sample in samples] == [5, '5#2', '5#3']
+    metric = GroundingMetric()
+    for sample, x2 in zip(samples, (9, 5, 1.001)):
+        truth = dict(bboxes=torch.tensor([[1.0, 2, 9, 9]]))
+        found = dict(bboxes=torch.tensor([[1.0, 2, x2, 9]]), scores=torch.ones(1))
+        metric.process({}, [dict(sample, gt_instances=truth, pred_instances=found)])
+    assert metric.evaluate(3)['grounding/rec_acc50'] == pytest.approx(200 / 3)
+
+
+@case('grounding', 'skip_invalid in testing', 'leaves out and counts what would stop it')
+def _(field) -> None:
+    masks = {'small': np.ones((9, 9)), 'zero': np.zeros((12, 16)), 'fine': np.ones((12, 16))}
+    draw('a.png', 'cut.png', 'turned.png')
+    for name, mask in masks.items():
+        Image.fromarray((255 * mask).astype(np.uint8)).save(f'{name}.png')
+    Path('bad.png').write_text('no image')
+    Path('cut.png').write_bytes(Path('cut.png').read_bytes()[:50])
+    size = dict(height=16, width=12)
+    box = dict(sentence='it', bbox=[1, 2, 9, 9])
+    bad = [
+        dict(box, image='gone.png'), dict(box, image='cut.png'), dict(box, image='bad.png'),
+        dict(box, image='turned.png', **size), dict(box, image='a.png', bbox=[1, 2, 90, 9]),
+        dict(box, image='a.png', mask=[[90, 90, 99, 90, 99, 99]]),
+        *[dict(box, image='a.png', mask=f'{name}.png') for name in ('small', 'zero', 'bad')],
+    ]  # fmt: skip
+    good = [dict(box, image='a.png'), dict(box, image='a.png', mask='fine.png')]
+    Path('j.jsonl').write_text('\n'.join(map(json.dumps, bad + good)))
+    load = [dict(type='LoadImageFromFile'), dict(type='LoadGroundingAnnotations')]
+    options = dict(type='JSONLinesGroundingDataset', ann_file='j.jsonl', pipeline=load)
+    dataset = DATASETS.build(dict(options, skip_invalid=True, test_mode=True))
+    assert [dataset[i]['with_mask'] for i in range(len(dataset))] == [False, True]
+    counts = {reason: count for reason, (count, _) in dataset.left_out.items()}
+    assert counts == {
+        'missing image': 1, 'broken image': 2, 'wrong image size': 1, 'degenerate box': 1,
+        'invalid mask': 4,
+    }  # fmt: skip
+    # in training another sample takes the place of what turns out to be broken
+    dataset = DATASETS.build(dict(options, skip_invalid=True))
+    assert len(dataset) > 2
+    assert all(Path(dataset[i]['img_path']).name == 'a.png' for i in range(len(dataset)))
+    for line in bad:  # one by one, verify_data.py says what is wrong
+        Path('j.jsonl').write_text(json.dumps(line))
+        Path('c.py').write_text(
+            "default_scope = 'mmdet'\n"
+            "custom_imports = dict(imports=['projects.plvl.register'])\n"
+            "val_dataloader = dict(dataset=dict(type='JSONLinesGroundingDataset',"
+            " ann_file='j.jsonl', pipeline=[]))\n"
+        )
+        out = field.run('misc/verify_data.py', 'c.py', rc=1).out
+        assert 'MISSING  j.jsonl:1: ' in out and 'complete' not in out
+
+
+@case('grounding', '--verify --images', 'finds what training would stop at')
+def _(field) -> None:
+    refer()
+    Path('d').mkdir()
+    for name in ('r.json', 'refs(x).p'):
+        Path(name).rename(Path('d', name.replace('r.json', 'instances.json')))
+    tool = 'dataset_converters/grounding.py', 'd', '--verify', '--images', '.'
+    assert 'nothing to compare with' in field.run(*tool).out
+    Path('7.png').write_bytes(Path('7.png').read_bytes()[:50])
+    out = field.run(*tool, rc=1).out
+    assert 'MISSING  val: ' in out and '1 for broken image (first: ' in out and '7.png' in out
 
 
 # ------------------------------------------------------------------------------------------ text
@@ -421,9 +591,15 @@ def _(field) -> None:
     assert 'all: 1 captions' in field.run(*command, '--skip-invalid-captions').out
 
 
-@case('text', 'half an emoji in a tag', 'named before training')
+@case('text', 'half an emoji in a tag or a category', 'named before training')
 def _(field) -> None:
+    coco('c.json', categories=[dict(id=9, name='dog'), dict(id=4, name=f'cat {HALF_EMOJI}')])
+    for kind in ('COCOTagDataset', 'COCOInstanceDataset'):
+        with pytest.raises(InputError, match=r'c.json: categories: name: found half a character'):
+            build(kind, 'c.json')
     draw('a.jpg')
+    with pytest.raises(InputError, match=r't.json: tag: found half a character'):
+        tags_of('t.json', '{"a.jpg": []}', metainfo=dict(classes=('cat', HALF_EMOJI)))
     Path('t.json').write_text(json.dumps({'a.jpg': [f'cat {HALF_EMOJI}']}))
     with pytest.raises(InputError, match=r"t.json: tag: found half a character .*'cat \\ud83d'"):
         tags_of('t.json')

@@ -35,6 +35,7 @@ from projects.pdsl.proposals import generate_proposals, list_images, selective_s
 from projects.plvl import GroundingInferencer
 from projects.rvse import RetrievalInferencer
 from projects.rvse.retrieval import FaissStore, indexing
+from projects.rvse.retrieval.image_stream import ReadImage
 from projects.rvse.text import Vocabulary
 from projects.rvse.visualization import RetrievalVisualizer
 from projects.search_and_ground import draw_hits
@@ -604,33 +605,33 @@ def test_without_the_option_the_first_one_stops_with_what_is_done(
 def test_an_image_that_vanishes_is_no_sentence(search, tmp_path) -> None:
     Image.fromarray(RGB).save(tmp_path / 'a.png')
     names = [str(tmp_path / name) for name in ('a.png', 'gone.png')]
-    for listed in (names, names[1:]):
+    for listed in (names[1:], names):
         with pytest.raises(FileNotFoundError, match='gone.png: no such file'):
             search['cv2'].index(listed, tmp_path / 's')
-    assert search['cv2'].index(names, tmp_path / 's', skip_damaged=True) == 1
+    assert search['cv2'].index(names, tmp_path / 't', skip_damaged=True) == 1
     with pytest.raises(FileNotFoundError, match='gone.png: no such file'):
-        search['cv2'](names[1], tmp_path / 's')
+        search['cv2'](names[1], tmp_path / 't')
 
 
 def test_an_interrupted_index_has_what_was_encoded(search, tmp_path, monkeypatch) -> None:
     paths = [tmp_path / f'{i}.png' for i in range(6)]
-    for path in paths:
-        Image.fromarray(RGB).save(path)
-    encode, calls = RetrievalInferencer.encode_images, []
+    for i, path in enumerate(paths):
+        Image.fromarray(RGB // (i + 1)).save(path)
+    encode, calls = search['cv2'].model.encode_images, []
     opened = search['cv2'].open_store(tmp_path / 's')
 
-    def interrupted(self, part, batch_size=32):
-        calls.append((list(part), len(opened)))
+    def interrupted(inputs):
+        calls.append((len(inputs), len(opened)))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return encode(self, part, batch_size)
+        return encode(inputs)
 
-    monkeypatch.setattr(RetrievalInferencer, 'encode_images', interrupted)
+    monkeypatch.setattr(search['cv2'].model, 'encode_images', interrupted)
     monkeypatch.setattr(indexing, '_SAVE_INTERVAL', 0.0)
     monkeypatch.setattr(indexing, '_SAVE_SHARE', 1e9)
     with pytest.raises(KeyboardInterrupt):
         search['cv2'].index(paths, opened, batch_size=2)
-    assert [done for _, done in calls] == [0, 2, 4]  # saved as it grew
+    assert calls == [(2, 0), (2, 2), (2, 4)]  # saved as it grew
     with search['cv2'].open_store(tmp_path / 's', create=False) as store:
         assert len(store) == 4
 
@@ -643,13 +644,15 @@ def test_an_index_that_is_trained_gets_its_entries_at_once(
     monkeypatch.setattr(indexing, '_SAVE_SHARE', 1e9)
     added = []
     add = FaissStore.add
-    monkeypatch.setattr(FaissStore, 'add', lambda s, n, v: added.append(len(n)) or add(s, n, v))
+    monkeypatch.setattr(
+        FaissStore, 'add', lambda s, n, v, t: added.append(len(n)) or add(s, n, v, t)
+    )
     store = FaissStore(tmp_path / 's', 'x', factory=factory)
     vectors = np.random.default_rng(0).normal(size=(80, 4)).astype('f4')
     names = [f'{i}' for i in range(80)]
-    encode = lambda part, _: vectors[[int(name) for name in part]]  # noqa: E731
-    assert indexing.index_images(names, store, encode, 20) == 80
-    assert added == ([20] * 4 if parts else [80])
+    stream = lambda part, _: (ReadImage(n, n, vectors[int(n)]) for n in part)  # noqa: E731
+    assert indexing.index_images(names, store, stream) == 80
+    assert added == ([1] * 80 if parts else [80])
 
 
 def test_a_model_that_reads_no_images_skips_nothing(search, tmp_path, monkeypatch) -> None:

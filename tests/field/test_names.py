@@ -548,9 +548,10 @@ def _(field) -> None:
 def _(field) -> None:
     draw(f'photos/{LATIN}.png')
     inferencer = object.__new__(RetrievalInferencer)
-    inferencer.encode_images = lambda *_: pytest.fail('encoded before names were checked')
+    inferencer._stream = lambda _: lambda *_: pytest.fail('encoded before names were checked')
+    inferencer.show_progress = False
     store = object.__new__(MilvusStore)
-    store.place = 'a.db'
+    store.place, store._has_states = 'a.db', False
     with pytest.raises(InputError, match=r"'photos/caf\\udce9.png' is not UTF-8, which Milvus"):
         inferencer.index('photos', store)
 
@@ -789,7 +790,8 @@ def _(field) -> None:
     draw('photos/a.png')
     Path('file').touch()
     inferencer = object.__new__(RetrievalInferencer)
-    inferencer.encode_images = lambda *_: pytest.fail('encoded before the place was checked')
+    inferencer._stream = lambda _: lambda *_: pytest.fail('encoded before the place was checked')
+    inferencer.show_progress = False
     with (
         open_store('file/store', 'a' * 32) as store,
         pytest.raises(InputError, match='file/store: cannot be written to'),

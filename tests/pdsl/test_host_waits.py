@@ -18,7 +18,6 @@ from mmengine.structures import InstanceData
 
 import projects.pdsl.register  # noqa: F401
 from projects.common.build import build_quietly
-from projects.common.hooks.mean_loss_hook import MeanLossHook
 
 init_default_scope('mmdet')
 SIZE = 64
@@ -99,16 +98,3 @@ def test_seven_waits_whatever_the_batch(repo_root, images, changes):
         assert sum(count for name, count in waits.items() if 'new_tensor' in name) == 4
     assert all(type(loss) is OnGPU and torch.isfinite(loss) for loss in losses.values())
     assert losses['loss_mask0'] > 0
-
-
-def test_losses_are_read_at_once(monkeypatch):
-    """By all hooks that log them: one copy instead of one for each loss."""
-    monkeypatch.setattr(OnGPU, 'is_cuda', True, raising=False)
-    outputs = {f'loss{i}': torch.tensor(i / 7).as_subclass(OnGPU) for i in range(19)}
-    waits.clear()
-    MeanLossHook().after_train_iter(None, 0, outputs=outputs)
-    assert sum(waits.values()) == 1
-    assert [value.item() for value in outputs.values()] == [
-        torch.tensor(i / 7).item() for i in range(19)
-    ]
-    assert sum(waits.values()) == 1

@@ -115,7 +115,7 @@ def test_samples_are_those_of_the_file(tmp_path, seed):
     for _ in range(2):  # with the index made, and found
         dataset = build(tmp_path)
         assert found(dataset, tmp_path) == samples
-        assert {r: n for r, (n, _) in dataset._left_out.items()} == left_out
+        assert {r: n for r, (n, _) in dataset.left_out.items()} == left_out
     assert (tmp_path / f'{NAME}.index').is_file()
 
 
@@ -123,13 +123,13 @@ def test_as_the_general_reader_finds_them(tmp_path):
     """What converters read region by region is what training gets at once."""
     write(tmp_path)
     dataset = build(tmp_path)
-    at_once, left_out, keys = found(dataset, tmp_path), dataset._left_out, dataset.image_keys
+    at_once, left_out, keys = found(dataset, tmp_path), dataset.left_out, dataset.image_keys
     other = build(tmp_path, lazy_init=True)
     one_by_one = [s for reference in other.valid_references() for s in reference.samples()]
     for sample in one_by_one:
         sample['img_path'] = os.path.relpath(sample['img_path'], tmp_path)
     assert one_by_one == at_once
-    assert other._left_out == left_out
+    assert other.left_out == left_out
     assert list(other.image_keys.items()) == list(keys.items())
 
 
@@ -144,7 +144,7 @@ def test_missing_images(tmp_path):
     samples, left_out = expected(tmp_path, missing)
     dataset = build(tmp_path, check_images=True)
     assert found(dataset, tmp_path) == samples
-    assert {reason: n for reason, (n, _) in dataset._left_out.items()} == left_out
+    assert {reason: n for reason, (n, _) in dataset.left_out.items()} == left_out
     with pytest.raises(ValueError, match=r'entry \d+: region_id \d+.*skip_invalid=True'):
         build(tmp_path, check_images=True, skip_invalid=False)
 

@@ -319,7 +319,7 @@ def _faiss_store() -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         with open_store(folder, 'space') as store:
-            store.add(['a', 'b'], np.eye(2, 4, dtype=np.float32))
+            store.add(['a', 'b'], np.eye(2, 4, dtype=np.float32), ['1 2 ab', '3 4 cd'])
             store.save()
         files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     for name in files:
@@ -331,6 +331,8 @@ def _faiss_store() -> dict[str, Any]:
 def _read_faiss(folder: Path) -> None:
     with open_store(folder, 'space', create=False) as store:
         store.search(np.ones((1, 4), np.float32), 2)
+        store.vectors(store.names())
+        store.states()
 
 
 def _cache() -> bytes:
@@ -767,6 +769,8 @@ FOUND = [
     ('proposals_store', {'index.json': {'format': 'mmtriad-proposals-1', 'names': [[]]}}),
     ('faiss', {'store.json': []}),
     ('faiss', {'names.1.json': {'0': 'a', '7': 'b'}}),
+    ('faiss', {'states.1.json': {'a': 1}}),
+    ('faiss', {'states.1.json': ['a']}),
     ('vocabulary', {'vocab.json': {'word2idx': [True]}}),
     (
         'proposals_store',

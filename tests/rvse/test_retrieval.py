@@ -83,6 +83,86 @@ def test_store_equals_brute_force(uri):
         open_store(uri, 'b' * 32)
 
 
+ODD = ['a"b', "c'd", 'e\\f', 'g é\n', '%s {x}', '日本', '\ttab\r', 'name in ["a"]']
+
+
+def test_entries_are_listed_read_and_removed(uri):
+    """By names of any kind; what is left is found as by brute force."""
+    names, vectors = [*ODD, *(f'n{i}' for i in range(30))], unit_vectors(38)
+    states = [f's{i}' for i in range(38)]
+    queries = unit_vectors(3, seed=1)
+    with open_store(uri, SPACE) as store:
+        assert store.names() == [] and store.states() == {} and 'n1' not in store
+        with pytest.raises(ValueError, match="no entry 'n1'"):
+            store.remove(['n1'])
+        store.add(names, vectors, states)
+        store.add(['n29'], vectors[:1])  # replaced by one of unknown state
+        store.save()
+    vectors[-1] = vectors[0]
+    with open_store(uri, None) as store:
+        assert store.names() == sorted(names)
+        assert store.states() == dict(zip(names[:-1], states[:-1]))
+        assert all(name in store for name in names)
+        assert 'n30' not in store and None not in store and 'caf\udce9' not in store
+        chosen = [5, 0, 36, 5]
+        assert np.array_equal(store.vectors([names[i] for i in chosen]), vectors[chosen])
+        assert store.vectors([]).shape == (0, 24)
+        for gone in (['n30'], ['n1', 'n30']):
+            with pytest.raises(ValueError, match="no entry 'n30'"):
+                store.remove(gone)
+            with pytest.raises(ValueError, match="no entry 'n30'"):
+                store.vectors(gone)
+        assert len(store) == 38
+        store.remove([])
+        store.remove([*ODD, 'n3', 'n3'])
+        store.save()
+    kept = [i for i in range(8, 38) if i != 11]
+    left = [names[i] for i in kept]
+    with open_store(uri, SPACE) as store:
+        assert store.names() == sorted(left) and len(store) == 29 and 'n3' not in store
+        assert store.states() == {names[i]: states[i] for i in kept[:-1]}
+        check_hits(store.search(queries, 29), brute_force(left, vectors[kept], queries, 29))
+        store.add(['n3'], queries[:1])
+        check_hits(store.search(queries[:1], 1), [[('n3', 1.0)]])
+        store.remove(store.names())
+        store.save()
+        with pytest.raises(ValueError, match='it is empty'):
+            store.search(queries, 3)
+
+
+def test_faiss_indices_without_removal(tmp_path):
+    """Codes and graphs remove nothing and say so; what they hold is read, of codes roughly."""
+    vectors = unit_vectors(200)
+    names = [str(i) for i in range(200)]
+    for factory, tolerance in (('HNSW8', 0), ('IVF4,Flat', 0), ('IVF2,SQ8', 0.02)):
+        store = FaissStore(tmp_path / factory, SPACE, factory=factory)
+        store.add(names, vectors)
+        with pytest.raises(ValueError, match=f"index '{factory}' cannot remove entries"):
+            store.remove(['3'])
+        found = store.vectors(['7', '3'])
+        np.testing.assert_allclose(found, vectors[[7, 3]], atol=tolerance)
+        store.save()
+        with open_store(tmp_path / factory, SPACE, factory=factory) as again:
+            np.testing.assert_allclose(again.vectors(['7']), vectors[[7]], atol=tolerance)
+
+
+def test_a_store_of_an_earlier_version(tmp_path):
+    """Neither states nor a file of them: read, added to, saved."""
+    with open_store(tmp_path / 's', SPACE) as store:
+        store.add(['a'], unit_vectors(1))
+        store.save()
+    (tmp_path / 's/states.1.json').unlink()
+    with open_store(tmp_path / 's', SPACE) as store:
+        assert store.states() == {}
+        store.add(['b'], unit_vectors(1, seed=1), ['x'])
+        store.save()
+    with open_store(tmp_path / 's', SPACE) as store:
+        assert store.states() == {'b': 'x'} and store.names() == ['a', 'b']
+    (tmp_path / 's/states.2.json').write_text('{"c": "x"}')
+    with pytest.raises(ValueError, match='states of entries that it lacks'):
+        open_store(tmp_path / 's', SPACE)
+
+
 def test_milvus_equals_faiss(tmp_path):
     names, vectors = [str(i) for i in range(2500)], unit_vectors(2500)
     queries = unit_vectors(20, seed=2)
@@ -116,7 +196,7 @@ def test_faiss_folder(tmp_path, monkeypatch):
     assert len(again) == 2
     again.add(['d'], vectors[4:5])
     again.save()
-    assert len(list(folder.iterdir())) == 3  # store.json, vectors, names
+    assert len(list(folder.iterdir())) == 4  # store.json, vectors, names, states
     with pytest.raises(ValueError, match="factory='HNSW8', but it has 'Flat'"):
         FaissStore(folder, SPACE, factory='HNSW8')
     near = FaissStore(tmp_path / 'hnsw', SPACE, factory='HNSW8')
@@ -139,6 +219,8 @@ def test_uris_and_missing_engines(tmp_path, monkeypatch):
     for uri in (f'{tmp_path}/typo', f'milvus:{tmp_path}/typo.db'):
         with pytest.raises(FileNotFoundError, match='typo.*does not exist; index something first'):
             open_store(uri, SPACE, create=False)
+        with pytest.raises(FileNotFoundError, match='typo.*does not exist'):
+            open_store(uri, None)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match='expected a file that ends in .db'):
         open_store('milvus:here', SPACE)
@@ -261,7 +343,7 @@ def test_pictures_for_sentences_and_back(files, tmp_path):
     # added to, and the same image again, changed
     shutil.copytree(files / 'photos', tmp_path / 'more')
     shutil.copy(tmp_path / 'more/1.png', tmp_path / 'more/0.png')
-    assert inferencer.index([paths[0]], tmp_path / 's') == 1
+    assert inferencer.index([paths[0]], tmp_path / 's') == 0
     assert inferencer.index(tmp_path / 'more', tmp_path / 's') == 7
     with inferencer.open_store(tmp_path / 's') as opened:
         assert len(opened) == 14
@@ -326,8 +408,9 @@ def test_what_cannot_be(files, tmp_path, log):
     (tmp_path / 'p/2.png').write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match='2.png: not readable'):
         inferencer.index(tmp_path / 'p', tmp_path / 's')
-    assert not (tmp_path / 's/store.json').exists()
-    assert inferencer.index(tmp_path / 'p', tmp_path / 's', skip_damaged=True) == 6
+    with inferencer.open_store(tmp_path / 's', create=False) as store:
+        assert len(store) == 2  # those before it
+    assert inferencer.index(tmp_path / 'p', tmp_path / 's', skip_damaged=True) == 4
     assert sum('left out' in line and '2.png' in line for line in log) == 1
     with pytest.raises(ValueError, match="sentence '': expected words"):
         inferencer('', tmp_path / 's')

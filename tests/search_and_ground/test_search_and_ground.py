@@ -256,5 +256,5 @@ def test_errors_from_the_shell(call_tool, files, tmp_path):
     gone.unlink()
     assert error(*search, *ground, '--store', store) == (
         f"error: {gone}: in the index, but no such image (found for 'a star'); put it back, "
-        'work in the folder in which it was indexed, or index anew'
+        'work in the folder in which it was indexed, or `prune` the store'
     )

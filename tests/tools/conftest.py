@@ -145,6 +145,8 @@ class Tool:
         else:  # the shell scripts take the active environment's Python
             full = {
                 **full,
+                # they start several processes, for which a machine may have too few GPUs
+                'CUDA_VISIBLE_DEVICES': '',
                 'VIRTUAL_ENV': sys.prefix,
                 'PATH': f'{sys.prefix}/bin:{os.environ["PATH"]}',
                 **env,

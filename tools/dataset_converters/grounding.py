@@ -202,7 +202,7 @@ def verify(args: argparse.Namespace, kind: str) -> None:
         if not absent and len(compared) == len(splits):
             problems += compare('total', counts['total'], published['total'])
     if args.images:
-        problems += missing_images(args.images, splits)
+        problems += missing_images(args.images, splits) or damaged(args, kind)
     for problem in problems:
         print(f'MISSING  {problem}')
     if problems:
@@ -228,6 +228,20 @@ def missing_images(images: str, splits: dict[str, list[Reference]]) -> list[str]
             lines.append(
                 f'{split}: {len(absent):,} of {len(names):,} images are not in {images}: {shown}'
             )
+    return lines
+
+
+def damaged(args: argparse.Namespace, kind: str) -> list[str]:
+    """Return what training would stop at, now that the images are there."""
+    options = {**dataset_options(args, kind), 'skip_invalid': True, 'check_content': True}
+    by = args.by if kind == 'refer' else None
+    lines = []
+    for split, dataset in iter_splits(args.source, kind, by=by, images=args.images, **options):
+        if not args.splits or split in args.splits:
+            for _ in dataset.valid_references():
+                pass
+            if dataset.left_out:
+                lines.append(f'{split}: {dataset.left_out}')
     return lines
 
 

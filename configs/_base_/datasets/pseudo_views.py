@@ -28,7 +28,7 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True),
     batch_sampler=dict(type='mmdet.AspectRatioBatchSampler'),
     dataset=dict(
-        type='mmdet.CocoDataset',
+        type='COCOInstanceDataset',
         ann_file='{{$PSEUDO_LABELS:data/pseudo_train.json}}',
         filter_cfg=dict(filter_empty_gt=True),
         pipeline=train_pipeline,

@@ -18,7 +18,7 @@ test_pipeline = [
     ),
 ]
 dataset = dict(
-    type='mmdet.CocoDataset',
+    type='COCOInstanceDataset',
     data_root=data_root,
     data_prefix=dict(img='images/'),
     metainfo=dict(classes=('circle', 'square', 'triangle', 'star', 'cross', 'heart')),

@@ -120,6 +120,10 @@ def build_runner(cfg: Config, allow_partial: bool = False, hooks: Iterable[Any] 
     from ..speed.products import FastProductsHook
     from ..weights.loading import CheckLoadingHook
 
+    if cfg.get('compile'):
+        import torch._dynamo
+
+        torch._dynamo.config.allow_rnn = True  # GRUs run as one operator, without a graph break
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     environment = cfg.get('env_cfg') or {}
     use_tf32(environment.get('tf32'))

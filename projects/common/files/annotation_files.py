@@ -20,6 +20,7 @@ __all__ = [
     'by_id',
     'check_fields',
     'check_text',
+    'has_kind',
     'is_utf8',
     'iter_json_list',
     'json_bytes',
@@ -309,11 +310,28 @@ def read_xml(path: str | os.PathLike) -> ElementTree.Element:
         raise InputError(f'{path}: not readable XML ({error})') from None
 
 
-def check_fields(entry: Any, where: str, /, **kinds: type | tuple[type, ...]) -> None:
-    """Check the types of a record's fields.
+def has_kind(entry: dict[str, Any], field: str, kind: type | tuple[type, ...]) -> bool:
+    """Return whether a field of a record has a type.
 
     A float without a fraction (3.0), as which some exporters write integers, is replaced by the
     integer if the field is one. Booleans are accepted only where ``bool`` is named.
+
+    Args:
+        entry: The record.
+        field: Name of the field. A missing one counts as None.
+        kind: The type, or several of them.
+    """
+    value = entry.get(field)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if isinstance(value, (float, np.floating)) and int in kinds and not isinstance(value, kinds):
+        if not value.is_integer():
+            return False
+        value = entry[field] = int(value)
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+
+def check_fields(entry: Any, where: str, /, **kinds: type | tuple[type, ...]) -> None:
+    """Check the types of a record's fields, as :func:`has_kind` does.
 
     Args:
         entry: The record. It should be a dict with these fields.
@@ -324,21 +342,17 @@ def check_fields(entry: Any, where: str, /, **kinds: type | tuple[type, ...]) ->
     Raises:
         ValueError: The entry is not a dict, or a field is missing or has another type.
     """
-    if not isinstance(entry, Mapping):
+    if not isinstance(entry, dict):
         raise InputError(f'{where}: expected a dict with {", ".join(kinds)}, found {shown(entry)}')
     for field, kind in kinds.items():
-        value = entry.get(field)
-        names = kind if isinstance(kind, tuple) else (kind,)
-        if isinstance(value, names) and (bool in names or not isinstance(value, bool)):
-            continue
-        if int in names and isinstance(value, (float, np.floating)) and value.is_integer():
-            entry[field] = int(value)  # type: ignore[index]
+        if has_kind(entry, field, kind):
             continue
         if field not in entry:
             raise InputError(f'{where}: no field {field!r}')
+        names = kind if isinstance(kind, tuple) else (kind,)
         number = 'a number' if float in names else 'an integer'
         expected = ' or '.join(dict.fromkeys(_NAMES.get(name, number) for name in names))
-        raise InputError(f'{where}: {field}: expected {expected}, found {shown(value)}')
+        raise InputError(f'{where}: {field}: expected {expected}, found {shown(entry[field])}')
 
 
 def by_id(content: Mapping, field: str, where: str, **kinds: Any) -> dict[Any, dict]:

@@ -30,6 +30,7 @@ __all__ = [
     'decode_pil',
     'image_size',
     'open_image',
+    'orientation_is_sideways',
     'read_any_image',
     'read_content',
     'read_image',
@@ -129,6 +130,11 @@ def open_image(source: str | os.PathLike | bytes, formats: Iterable[str] | None 
     return Image.open(file, formats=_formats() if formats is None else tuple(formats))
 
 
+def orientation_is_sideways(image: Image.Image) -> bool:
+    """Return whether width and height of the upright image are those of the file, exchanged."""
+    return image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
+
+
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
     """Read (width, height) in pixels of the upright image from the file header alone.
 
@@ -142,7 +148,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
             width, height = image.size
             if image.format == 'TIFF':  # some versions of Pillow have turned its size already
                 width, height = image.tag_v2[256], image.tag_v2[257]
-            if image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS:
+            if orientation_is_sideways(image):
                 width, height = height, width
     except FileNotFoundError:
         raise

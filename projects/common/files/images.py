@@ -57,18 +57,20 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
             f'of images ({counts}{", ..." if len(others) > 8 else ""})',
             'current',
         )
-    return sorted(files)
+    return sorted(files, key=lambda path: path.parts)  # the order of paths, but faster
 
 
 def _files_below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
     real = os.path.realpath(folder)
     if real in above:  # a link that leads back
         return
-    for path in folder.iterdir():
-        if path.is_dir():
-            yield from _files_below(path, above | {real})
-        else:
-            yield path
+    with os.scandir(folder) as entries:  # knows which ones are folders, without a look at each
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.is_dir():
+                yield from _files_below(path, above | {real})
+            else:
+                yield path
 
 
 def images_in(folder: str | os.PathLike) -> list[Path]:

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from .atomic import check_writable, write_atomically
 from .image_reader import ImageError, MissingImageError
 
-__all__ = ['SkippedImages']
+__all__ = ['SkippedImages', 'printable']
 
 
 class SkippedImages:
@@ -72,7 +72,7 @@ class SkippedImages:
         for path, (reason, _) in self.found.items():
             groups[reason].append(path)
         counts = '; '.join(
-            f'{len(paths):,} of them: {reason} (first: {_printable(paths[0])})'
+            f'{len(paths):,} of them: {reason} (first: {printable(paths[0])})'
             for reason, paths in sorted(groups.items(), key=lambda group: -len(group[1]))
         )
         where = f'; all are listed in {self.file}' if self.file is not None else ''
@@ -80,5 +80,6 @@ class SkippedImages:
         print_log(message, 'current', logging.WARNING)
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
+    """Return a path with escapes for what is not UTF-8."""
     return os.fsencode(path).decode(errors='backslashreplace')

@@ -153,13 +153,18 @@ def _leaves(dataset: Any) -> Iterator[Any]:
 def _category_problems(dataset: Any, loader: str) -> list[str]:
     """Compare the classes of mmdet's ``CocoDataset`` with the categories of its file.
 
-    It numbers classes in the order of the file and ignores those that the file lacks.
+    It numbers classes in the order of the file and ignores those that the file lacks. A subclass
+    that reads the file by a class of its own (``COCOAPI``) numbers them as the config does, and
+    drops blanks around names.
     """
     coco = getattr(sys.modules.get('mmdet.datasets.coco'), 'CocoDataset', None)
     if coco is None or getattr(type(dataset), 'load_data_list', None) is not coco.load_data_list:
         return []
     classes = _classes(dataset) or ()
     names = _category_names(dataset.ann_file)
+    is_own = dataset.COCOAPI is not coco.COCOAPI
+    if is_own:
+        names = [name.strip() for name in names]
     where = f'{loader}: {dataset.ann_file}'
     missing = [name for name in classes if name not in names]
     if names and missing:
@@ -174,7 +179,7 @@ def _category_problems(dataset: Any, loader: str) -> list[str]:
         return [
             f'{where}: two categories have the name {twice!r}; mmdet takes them for two classes'
         ]
-    if known and tuple(known) != classes:
+    if known and tuple(known) != classes and not is_own:
         return [
             f'{where}: its categories are in the order {_shown(known)} and the classes in the '
             f'order {_shown(classes)}; mmdet numbers them as the file does, so that names would be '

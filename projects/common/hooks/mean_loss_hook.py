@@ -1,4 +1,4 @@
-"""Log the loss of the whole batch instead of the first process's share."""
+"""Log the loss of the whole batch instead of the first process's share, read in one piece."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ['MeanLossHook']
 
 @HOOKS.register_module()
 class MeanLossHook(Hook):
-    """Average the losses over all processes, in one small reduction, before they are logged.
+    """Average the losses over all processes before they are logged.
 
-    They are copied to the host together, so that it waits for a GPU once instead of once for each
-    loss and hook that reads them.
+    All losses are averaged in one reduction and copied to the host at once; the hooks that log them
+    would wait for the device once for each.
     """
 
     priority = 'HIGHEST'  # before RuntimeInfoHook records them
@@ -25,16 +25,13 @@ class MeanLossHook(Hook):
     def after_train_iter(
         self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Replace the scalars of ``outputs`` by their means over all processes, in place."""
-        on_gpu = any(
-            isinstance(value, torch.Tensor) and value.is_cuda for value in (outputs or {}).values()
-        )
-        if not outputs or (get_world_size() == 1 and not on_gpu):
+        """Replace the scalars of ``outputs`` by their means over all processes, on the host."""
+        if not outputs:
             return
         with torch.no_grad():
-            values = torch.stack(
-                [torch.as_tensor(value).detach().float().mean() for value in outputs.values()]
-            )
-            all_reduce(values, op='mean')
-            values = values.cpu()
-        outputs.update(zip(outputs, values))
+            values = [torch.as_tensor(value).detach().float().mean() for value in outputs.values()]
+            device = max((value.device for value in values), key=lambda it: it.type != 'cpu')
+            together = torch.stack([value.to(device) for value in values])
+            if get_world_size() > 1:
+                all_reduce(together, op='mean')
+        outputs.update(zip(outputs, together.cpu()))

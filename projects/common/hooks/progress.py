@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sized
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -23,23 +23,30 @@ T = TypeVar('T')
 
 
 class _PlainBar:
-    """Replace tqdm if the output is a file: print a line every `interval` seconds."""
+    """Replace tqdm if the output is a file: print a line every `interval` seconds.
 
-    def __init__(self, total: int, initial: int, desc: str, interval: float) -> None:
+    The first one comes after `first` seconds.
+    """
+
+    def __init__(
+        self, total: int, initial: int, desc: str, interval: float, first: float | None = None
+    ) -> None:
         self.total = total
         self.initial = self.n = initial
         self.desc = desc
         self.postfix = ''
         self.interval = interval
         self.start = self.shown = time.monotonic()
+        if first is not None:
+            self.shown += first - interval
 
-    def update(self) -> None:
-        self.n += 1
+    def update(self, n: int = 1) -> None:
+        self.n += n
         now = time.monotonic()
         if now - self.shown < self.interval:
             return
         self.shown = now
-        seconds = (now - self.start) / (self.n - self.initial) * (self.total - self.n)
+        seconds = (now - self.start) / max(self.n - self.initial, 1) * (self.total - self.n)
         extra = f', {self.postfix}' if self.postfix else ''
         left = timedelta(seconds=round(seconds))
         print(f'{self.desc}: {self.n}/{self.total}, {left} left{extra}', flush=True)
@@ -67,25 +74,31 @@ def progress_bar(
     initial: int = 0,
     style: str = 'auto',
     interval: float = 30.0,
+    first: float | None = None,
     **kwargs: Any,
 ) -> tqdm | _PlainBar:
     """Return a bar on a terminal, or else a line every `interval` seconds.
 
-    Both are context managers.
+    The first line comes after `first` seconds if that is set. Both are context managers.
     """
     if style == 'bar' or (style == 'auto' and sys.stderr.isatty()):
         return tqdm(
             total=total, initial=initial, desc=desc, unit=unit, dynamic_ncols=True, **kwargs
         )
-    return _PlainBar(total, initial, desc, interval)
+    return _PlainBar(total, initial, desc, interval, first)
 
 
-def track(items: Sequence[T], desc: str, unit: str, show: bool = True) -> Iterator[T]:
-    """Iterate over items and, if ``show``, advance a :func:`progress_bar` after each."""
+def track(
+    items: Iterable[T], desc: str, unit: str, show: bool = True, total: int | None = None
+) -> Iterator[T]:
+    """Iterate over items and, if ``show``, advance a :func:`progress_bar` after each.
+
+    ``total`` is the number of items if they have no length.
+    """
     if not show:
         yield from items
         return
-    with progress_bar(len(items), desc, unit) as bar:
+    with progress_bar(len(items) if isinstance(items, Sized) else total or 0, desc, unit) as bar:
         for item in items:
             yield item
             bar.update()

@@ -126,6 +126,17 @@ class WordPieceTokenizer:
         self._tokenizer.no_padding()
         return self._tokenizer.encode(sentence).ids
 
+    def unknown_words(self, sentence: str) -> list[str]:
+        """Return the words of a sentence that become [UNK]."""
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        found = self._tokenizer.encode(sentence)
+        return [
+            sentence[start:end]
+            for token, (start, end) in zip(found.tokens, found.offsets)
+            if token == '[UNK]'
+        ]
+
     def save(self, path: str | Path) -> None:
         """Write a ``vocab.txt`` that :meth:`from_file` can read."""
         Path(path).write_text('\n'.join(self.vocabulary) + '\n', encoding='utf-8')

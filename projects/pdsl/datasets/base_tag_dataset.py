@@ -95,7 +95,8 @@ class BaseTagDataset(BaseDataset):
             raise InputError(f'{self.ann_file}: names no images')
         if self._metainfo.get('classes') is None:
             self._metainfo['classes'] = self.default_classes([tags for _, _, tags in entries])
-        for tag in {tag for _, _, tags in entries for tag in tags}:
+        found = {tag for _, _, tags in entries for tag in tags}
+        for tag in found.union(self._metainfo['classes']):
             check_text(tag, f'{self.ann_file}: tag')
         number = self._number_classes()
         unknown: dict[str, int] = {}

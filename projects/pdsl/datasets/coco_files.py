@@ -21,6 +21,7 @@ from projects.common.files.annotation_files import (
     NUMBER,
     by_id,
     check_fields,
+    check_text,
     read_json,
     shown,
 )
@@ -60,6 +61,7 @@ def read_instances(path: str | os.PathLike, boxes: bool = False) -> dict[str, An
     check_category_names(categories, where)
     for category in categories.values():
         category['name'] = category['name'].strip()
+        check_text(category['name'], f'{where}: categories: name')
     sizes: dict[str, type] = dict(height=int, width=int) if boxes else {}
     images = by_id(content, 'images', where, file_name=str, **sizes)
     for i, annotation in enumerate(content['annotations']):

@@ -12,8 +12,13 @@ from typing import Any
 import numpy as np
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import IDENTIFIER, NUMBER, shown
-from projects.common.files.image_reader import ImageError, image_size
+from projects.common.files.annotation_files import (
+    FLAG,
+    IDENTIFIER,
+    has_kind,
+    is_utf8,
+    shown,
+)
 
 __all__ = [
     'Invalid',
@@ -28,8 +33,8 @@ __all__ = [
     'check_transvg_entry',
     'check_types',
     'expect',
+    'expect_utf8',
     'four_numbers',
-    'read_image_size',
     'xywh_to_xyxy',
 ]
 
@@ -82,7 +87,11 @@ class Invalid(InputError):
 
 # ------------------------------------------------------------------------------- types of fields
 
-_NAMES = {IDENTIFIER: 'a number or a string', NUMBER: 'a number', str: 'a string'}
+_NAMES = {
+    IDENTIFIER: 'a number or a string',
+    FLAG: 'a number, true or false',
+    str: 'a string',
+}
 
 
 def expect(ok: Any, field: str, expected: str, value: Any, reason: str | None = None) -> None:
@@ -92,24 +101,34 @@ def expect(ok: Any, field: str, expected: str, value: Any, reason: str | None = 
 
 
 def check_types(
-    entry: Mapping[str, Any], kind: Any, *fields: str, expected: str = '', optional: bool = False
+    entry: dict[str, Any], kind: Any, *fields: str, expected: str = '', optional: bool = False
 ) -> None:
-    """Check that fields of an entry have a type.
+    """Check that fields of an entry have a type, as :func:`has_kind` does.
 
     Args:
         entry: The entry.
-        kind: A type or a tuple of types. ``bool`` is not accepted as a number.
+        kind: A type or a tuple of types.
         fields: Names of the fields.
-        expected: Description of the type; ``str``, ``IDENTIFIER`` and ``NUMBER`` have one.
+        expected: Description of the type; ``str``, ``IDENTIFIER`` and ``FLAG`` have one.
         optional: Whether the fields may be absent or None.
 
     Raises:
         Invalid: If a field has another type.
     """
     for field in fields:
+        ok = has_kind(entry, field, kind)
         value = entry.get(field)
-        ok = isinstance(value, kind) and not isinstance(value, bool)
         expect(ok or (optional and value is None), field, expected or _NAMES[kind], value)
+
+
+def expect_utf8(entry: Mapping[str, Any], field: str) -> None:
+    """Check that a text, if there is one, has no half of a character, which no file can hold.
+
+    Raises:
+        Invalid: If it has.
+    """
+    text = entry.get(field) or ''
+    expect(is_utf8(text), field, 'text that UTF-8 can encode', text, reason='half a character')
 
 
 # ------------------------------------------------------------------- entries of annotation files
@@ -163,7 +182,7 @@ def check_annotation(ref: dict, images: dict, annotations: dict, file: str) -> N
     try:
         check_types(annotation, IDENTIFIER, 'image_id')
         check_types(annotation, IDENTIFIER, 'category_id', optional=True)
-        check_types(annotation, NUMBER, 'iscrowd', optional=True)
+        check_types(annotation, FLAG, 'iscrowd', optional=True)
     except Invalid as invalid:
         raise invalid.at(file, f'annotation {ref["ann_id"]}') from None
     if annotation['image_id'] != ref['image_id']:
@@ -204,7 +223,7 @@ def check_transvg_entry(entry: Any) -> None:
     )
     expect(isinstance(entry[0], str), 'image', 'a file name', entry[0])
     expect(
-        len(entry) == 3 or isinstance(entry[1], IDENTIFIER),
+        len(entry) == 3 or has_kind(dict(second=entry[1]), 'second', IDENTIFIER),
         'second field',
         "a mask file ('225429.pth') or a collection ('coco', 'flickr', 'vg')",
         entry[1],
@@ -243,13 +262,13 @@ def check_json_line(line: str) -> dict[str, Any]:
         texts = fields['sentences']
         are_texts = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
         expect(texts and are_texts, 'sentences', 'a list of strings', texts)
-    box, mask = fields.get('bbox'), fields.get('mask')
-    expect(box is not None or mask is not None, 'bbox', "a 'bbox' or a 'mask'", sorted(fields))
-    ok = isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box)
-    expect(box is None or ok, 'bbox', '[x1, y1, x2, y2]', box)
     check_types(
         fields, (list, dict, str), 'mask', expected='polygons, an RLE or a path', optional=True
     )
+    box = fields.get('bbox')
+    expect(box is not None or fields.get('mask'), 'bbox', "a 'bbox' or a 'mask'", sorted(fields))
+    ok = isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box)
+    expect(box is None or ok, 'bbox', '[x1, y1, x2, y2]', box)
     check_types(fields, IDENTIFIER, 'object_id', optional=True)
     ok = (fields.get('width') is None) == (fields.get('height') is None)
     expect(ok, 'width', "'width' and 'height' together or neither", sorted(fields))
@@ -284,10 +303,11 @@ def check_text(text: Any, field: str = 'sentence') -> str:
     """Strip surrounding whitespace from a sentence.
 
     Raises:
-        Invalid: If it is not a string or only whitespace.
+        Invalid: If it is not a string, only whitespace, or holds half a character.
     """
     ok = isinstance(text, str) and text.strip()
     expect(ok, field, 'a text', text, reason='empty sentence')
+    expect_utf8({field: text}, field)
     return text.strip()
 
 
@@ -340,20 +360,3 @@ def check_box(box: Any, height: int | None, width: int | None) -> list[float]:
     inside = f'a box inside the image of {width}x{height} pixels'
     expect(ok, 'bbox', inside, numbers, reason='degenerate box')
     return clipped
-
-
-def read_image_size(path: str) -> tuple[int, int]:
-    """Read (height, width) of the image as displayed, from the file header alone.
-
-    EXIF orientation is applied, as mmcv does when it reads the pixels: annotations of a photograph
-    that is stored sideways refer to the upright image.
-
-    Raises:
-        Invalid: If the file is not a readable image.
-    """
-    try:
-        width, height = image_size(path)
-    except (OSError, ImageError) as error:
-        found = str(error).removeprefix('image ')
-        raise Invalid('image', 'a readable image', found, 'broken image') from None
-    return height, width

@@ -18,10 +18,11 @@ from projects.common.errors import InputError
 from projects.common.files.image_reader import read_any_image
 from projects.common.files.images import image_problem
 
-from .checks import Invalid, read_image_size
+from .checks import Invalid
 from .image_identity import ImageFolder, ImageKey, canonical_source, read_vg_images
+from .image_sizes import read_image_size
 from .reference import Reference
-from .wrappers import exclude_images, shuffle_sentences
+from .wrappers import exclude_images, number_equal_sentences, shuffle_sentences
 
 __all__ = ['GroundingDataset', 'Reader']
 
@@ -51,11 +52,13 @@ class GroundingDataset(BaseDataset):
         split_file: A second annotation file, relative to ``data_root``.
         skip_invalid: Skip unusable samples (missing image, no annotation, degenerate box, invalid
             mask, empty sentence) with one warning that counts them by reason, instead of raising.
-            An image that turns out to be broken during training is then replaced by another
-            sample, with one warning per file (from each worker that encounters it). In testing it
-            always raises.
+            An image or a mask that turns out to be broken during training is then replaced by
+            another sample, with one warning per file (from each worker that encounters it).
         check_images: Whether every image must exist. Set it to False to inspect annotations
             without the images.
+        check_content: Whether to decode every image and mask image when the annotations are read,
+            and to compare their sizes with the annotation. None does so in testing with
+            ``skip_invalid``, where no other sample can take the place of a broken one.
         image_source: The collection of the images if the annotations do not name it: 'coco',
             'vg', 'flickr', 'saiapr' (ReferItGame) or a custom name. It determines which images of
             two datasets are the same (:class:`MixedGroundingDataset`). None recognizes COCO images
@@ -98,6 +101,7 @@ class GroundingDataset(BaseDataset):
         split_file: str | None = None,
         skip_invalid: bool = False,
         check_images: bool = True,
+        check_content: bool | None = None,
         sentence_shuffle: str | None = None,
         shuffle_seed: int = 0,
         image_source: str | None = None,
@@ -122,6 +126,7 @@ class GroundingDataset(BaseDataset):
         self.split_file = split_file
         self.skip_invalid = skip_invalid
         self.check_images = check_images
+        self.check_content = check_content
         self.sentence_shuffle = sentence_shuffle
         self.shuffle_seed = shuffle_seed
         self.image_source = canonical_source(image_source) if image_source else self.IMAGE_SOURCE
@@ -132,7 +137,7 @@ class GroundingDataset(BaseDataset):
         self.subset = subset
         self.image_keys: dict[str, tuple[ImageKey, ...]] = {}  # image path -> keys
         self.sentence_counts: Counter[str] = Counter()  # image path -> count before exclusion
-        self._left_out = LeftOut(type(self).__name__, skip_invalid)
+        self.left_out = LeftOut(type(self).__name__, skip_invalid)
         self._broken_files: set[str] = set()
         super().__init__(
             ann_file=ann_file, data_root=data_root or '', data_prefix=data_prefix, **kwargs
@@ -157,7 +162,7 @@ class GroundingDataset(BaseDataset):
         """Load the samples of all valid references, in the order of the annotation file."""
         references = list(self.valid_references())
         if not references:
-            raise InputError(f'{self.ann_file}: no usable sample: {self._left_out}')
+            raise InputError(f'{self.ann_file}: no usable sample: {self.left_out}')
         if self.sentence_shuffle:
             references = shuffle_sentences(references, self.shuffle_seed)
             if not references:
@@ -166,7 +171,9 @@ class GroundingDataset(BaseDataset):
             self.sentence_counts.clear()
             counts = self.sentence_counts
             references = list(exclude_images(references, self.excluded_images, counts))
-        return [sample for reference in references for sample in reference.samples(self.subset)]
+        samples = [sample for ref in references for sample in ref.samples(self.subset)]
+        number_equal_sentences(samples, self.ann_file)
+        return samples
 
     def valid_references(self, read_sizes: bool = False) -> Iterator[Reference]:
         """Yield the usable references of the annotation file, validated.
@@ -184,15 +191,15 @@ class GroundingDataset(BaseDataset):
             if isinstance(reference, Invalid):
                 if reference.image is not None:
                     images.add(reference.image, where=f'{reference.file}: {reference.entry}')
-                self._left_out.add(reference)
+                self.left_out.add(reference)
                 continue
             reference.number(index, num_sentences)
             num_sentences += len(reference.sentences)
             for invalid in reference.check(images):
-                self._left_out.add(invalid)
+                self.left_out.add(invalid)
             if reference.sentences:
                 yield reference
-        self._left_out.warn()
+        self.left_out.warn()
 
     def read(self) -> Iterator[Reference | Invalid]:
         """Yield the references of the annotation file as they are."""
@@ -205,13 +212,17 @@ class GroundingDataset(BaseDataset):
             folders['data_prefix.img'] = self.data_prefix['img']
         files = {name: path for name, path in self.files.items() if name != 'data_root'}
         _check_existence(type(self).__name__, folders, files)
-        self._left_out = LeftOut(type(self).__name__, self.skip_invalid)
+        self.left_out = LeftOut(type(self).__name__, self.skip_invalid)
+        decode = self.check_content
+        if decode is None:
+            decode = self.test_mode and self.skip_invalid
         images = ImageFolder(
             self.data_prefix['img'],
             self.image_source,
             self.source_folders,
             must_exist=self.check_images,
             read_sizes=read_sizes,
+            decode=self.check_images and bool(decode),
             vg_images=self._read_vg_images(),
         )
         self.image_keys = images.keys

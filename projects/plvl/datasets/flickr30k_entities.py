@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, FUNCTIONS
 
+from projects.common.errors import InputError
 from projects.common.files.annotation_files import read_text, read_xml, shown
 
 from .checks import Invalid
@@ -96,15 +97,23 @@ def read_flickr30k_entities(
 def _parse_boxes(root: Element) -> tuple[int, int, dict[int, list[list[float]]]]:
     """Return the width and height of the image and the boxes (XYXY) of each id."""
     boxes: dict[int, list[list[float]]] = {}
-    width, height = (int(root.findtext(f'size/{key}', '')) for key in ('width', 'height'))
+    width, height = (_integer(root.findtext(f'size/{key}', '')) for key in ('width', 'height'))
     for item in root.iterfind('object'):
         box = item.find('bndbox')
         if box is None:
             continue
         x1, y1, x2, y2 = (float(box.findtext(key, '')) for key in ('xmin', 'ymin', 'xmax', 'ymax'))
         for name in item.iterfind('name'):
-            boxes.setdefault(int(name.text or ''), []).append([x1 - 1, y1 - 1, x2, y2])
+            boxes.setdefault(_integer(name.text or ''), []).append([x1 - 1, y1 - 1, x2, y2])
     return width, height, boxes
+
+
+def _integer(text: str) -> int:
+    """Return an integer, which may be written as 3.0."""
+    value = float(text)
+    if not value.is_integer():
+        raise InputError(f'{shown(text)} is no integer')
+    return int(value)
 
 
 def _read_phrases(path: str) -> dict[int, tuple[str, list[str]]]:

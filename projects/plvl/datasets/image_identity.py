@@ -9,9 +9,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from projects.common.errors import InputError
-from projects.common.files.annotation_files import check_fields, read_json, shown
+from projects.common.files.annotation_files import (
+    IDENTIFIER,
+    check_fields,
+    has_kind,
+    read_json,
+    shown,
+)
 
-from .checks import Invalid, read_image_size
+from .checks import Invalid
+from .image_sizes import check_image_size, read_image_size
 
 if TYPE_CHECKING:
     from .reference import Reference
@@ -63,10 +70,13 @@ def image_name(source: str, image_id: Any) -> str:
     if pattern is None:
         expected = f'one of {sorted(_FILE_NAMES)}, or a file_name beside it'
         raise Invalid('data_source', expected, shown(source))
+    fields = dict(image_id=image_id)
     try:
-        return pattern.format(int(image_id))
-    except (TypeError, ValueError, OverflowError):
-        raise Invalid('image_id', 'a number', shown(image_id)) from None
+        if has_kind(fields, 'image_id', IDENTIFIER):
+            return pattern.format(int(fields['image_id']))
+    except ValueError:
+        pass
+    raise Invalid('image_id', 'a number', shown(image_id))
 
 
 def image_keys(
@@ -110,7 +120,10 @@ def image_keys(
 
 @functools.lru_cache(maxsize=256)
 def _real_folder(folder: str) -> str:
-    return os.path.realpath(folder)
+    try:
+        return os.path.realpath(folder)
+    except ValueError:  # a name that no file can have
+        return folder
 
 
 def read_vg_images(path: str) -> dict[int, dict]:
@@ -149,6 +162,8 @@ class ImageFolder:
             ``path`` itself.
         must_exist: Whether an image that does not exist is invalid.
         read_sizes: Whether to read sizes that are not annotated from the images.
+        decode: Whether an image that cannot be decoded, or has another size than annotated, is
+            invalid. Sizes that are not annotated are read.
         vg_images: See :func:`image_keys`.
     """
 
@@ -160,6 +175,7 @@ class ImageFolder:
         *,
         must_exist: bool = True,
         read_sizes: bool = False,
+        decode: bool = False,
         vg_images: dict[int, dict] | None = None,
     ) -> None:
         self.path = path
@@ -167,9 +183,11 @@ class ImageFolder:
         self.source_folders = source_folders or {}
         self.must_exist = must_exist
         self.read_sizes = read_sizes
+        self.decode = decode
         self.vg_images = vg_images
         self.keys: dict[str, tuple[ImageKey, ...]] = {}  # image path -> keys
         self._names: dict[str, set[str]] = {}  # directory -> names of its files
+        self._sizes: dict[str, tuple[int, int] | Invalid] = {}  # image path -> height, width
 
     def locate(self, reference: Reference) -> None:
         """Set ``img_path`` and ``image_keys`` of a reference, and its size if it is to be read.
@@ -177,17 +195,50 @@ class ImageFolder:
         The folder of the image's collection becomes a part of ``image``.
 
         Raises:
-            Invalid: If the image does not exist or its size cannot be read.
+            Invalid: If the image cannot be used; see :meth:`check`.
             ValueError: If the folder of its collection is unknown.
         """
         where = f'{reference.file}: {reference.entry}'
         image, path = self.add(reference.image, reference.source, where)
         reference.image, reference.img_path, reference.image_keys = image, path, self.keys[path]
+        reference.height, reference.width = self.check(path, reference.height, reference.width)
+
+    def check(
+        self, path: str, height: int | None, width: int | None
+    ) -> tuple[int | None, int | None]:
+        """Check an image as far as asked for, and return its height and width, if known.
+
+        Args:
+            path: The image.
+            height: Annotated height in pixels, or None.
+            width: Annotated width in pixels, or None.
+
+        Raises:
+            Invalid: If the image does not exist, or its size is needed and cannot be read; with
+                ``decode`` also if it is damaged or has another size.
+        """
         if self.must_exist and not self.exists(path):
             found = f'that {path} does not exist'
             raise Invalid('image', 'an existing file', found, 'missing image')
-        if self.read_sizes and reference.height is None:
-            reference.height, reference.width = read_image_size(path)
+        unknown = height is None and width is None
+        if self.decode or (self.read_sizes and unknown):
+            size = self._size(path)
+            check_image_size((height, width), size)
+            if unknown:
+                return size
+        return height, width
+
+    def _size(self, path: str) -> tuple[int, int]:
+        """Return height and width of an image, which is read once."""
+        if path not in self._sizes:
+            try:
+                self._sizes[path] = read_image_size(path, self.decode)
+            except Invalid as invalid:
+                self._sizes[path] = invalid
+        size = self._sizes[path]
+        if isinstance(size, Invalid):
+            raise size
+        return size
 
     def add(self, image: str, source: str | None = None, where: str = '') -> tuple[str, str]:
         """Keep the keys of an image.
@@ -224,6 +275,6 @@ class ImageFolder:
             try:
                 with os.scandir(folder) as entries:
                     self._names[folder] = {entry.name for entry in entries}
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a name that no file can have
                 self._names[folder] = set()
         return name in self._names[folder]

@@ -58,7 +58,7 @@ def read_json_lines(
         except Invalid as invalid:
             yield invalid.at(file, number)
             continue
-        box, mask = fields.get('bbox'), fields.get('mask')
+        box, mask = fields.get('bbox'), fields.get('mask') or None
         target = Target(
             box=box,
             box_format='mask' if box is None else 'xyxy',

@@ -110,7 +110,7 @@ def read_refer(
         target = Target(
             box=annotation.get('bbox'),
             box_format='xywh',
-            mask=annotation.get('segmentation'),
+            mask=annotation.get('segmentation') or None,  # [] if there is none
             ann_id=ref['ann_id'],
             category=categories.get(annotation.get('category_id')),
             category_id=annotation.get('category_id'),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from projects.common.files.annotation_files import IDENTIFIER, NUMBER
+from projects.common.files.annotation_files import FLAG, IDENTIFIER
 
 from .checks import (
     Invalid,
@@ -16,6 +16,7 @@ from .checks import (
     check_text,
     check_types,
     expect,
+    expect_utf8,
     four_numbers,
     xywh_to_xyxy,
 )
@@ -65,8 +66,13 @@ class Target:
     bbox: list[float] = field(init=False, default_factory=list)
     """The box inside the image, XYXY in float pixels; set by :meth:`check`."""
 
-    def check(self, height: int | None, width: int | None) -> None:
+    def check(self, height: int | None, width: int | None, read_mask: bool = False) -> None:
         """Validate the box and the mask for an image of this size, and set :attr:`bbox`.
+
+        Args:
+            height: Height of the image in pixels, or None if unknown.
+            width: Width of the image in pixels, or None.
+            read_mask: Whether to read a mask image even if the box is annotated.
 
         Raises:
             Invalid: If the box or the mask cannot be used.
@@ -74,7 +80,8 @@ class Target:
         mask = self.mask
         if isinstance(mask, str):  # read again when the sample is used, to save memory
             check_mask_file(mask)
-            mask = read_mask_file(mask) if self.box_format == 'mask' else None
+            needs_mask = read_mask or self.box_format == 'mask'
+            mask = check_mask(read_mask_file(mask), height, width) if needs_mask else None
         elif mask is not None:
             mask = self.mask = check_mask(mask, height, width)
         if self.box_format == 'mask':
@@ -155,7 +162,7 @@ class Reference:
         sentences are.
 
         Args:
-            images: Where the image is. None does not look for it.
+            images: Where the image is, and whether to decode it. None does not look for it.
 
         Returns:
             What is wrong with the reference or with each dropped sentence.
@@ -167,7 +174,7 @@ class Reference:
             if self.height is not None or self.width is not None:
                 check_size(self.height, self.width)
             for target in self.targets:
-                target.check(self.height, self.width)
+                target.check(self.height, self.width, images is not None and images.decode)
         except Invalid as invalid:
             lost = replace(invalid.at(self.file, self.entry), num_sentences=len(self.sentences))
             self.sentences = []
@@ -195,10 +202,12 @@ class Reference:
         for target in map(vars, self.targets):
             check_types(target, IDENTIFIER, 'ann_id', 'category_id', optional=True)
             check_types(target, str, 'category', optional=True)
-            check_types(target, NUMBER, 'iscrowd', optional=True)
+            check_types(target, FLAG, 'iscrowd', optional=True)
+            expect_utf8(target, 'category')
         for sentence in map(vars, self.sentences):
             check_types(sentence, IDENTIFIER, 'sent_id')
             check_types(sentence, str, 'kind', optional=True)
+            expect_utf8(sentence, 'kind')
 
     def samples(self, subset: str | None = None) -> list[dict]:
         """Return one sample per sentence of a checked reference.

@@ -30,7 +30,7 @@ __all__ = ['RegionIndex', 'open_region_index']
 
 # File layout: region records, image records, the texts of both, a JSON footer, the length of the
 # footer, and _MAGIC. Its number changes whenever the stored data or the checks change.
-_MAGIC = b'MMTRIAD-REGIONS-1\n'
+_MAGIC = b'MMTRIAD-REGIONS-2\n'
 _TAIL = 8 + len(_MAGIC)
 _REGION = np.dtype(
     [

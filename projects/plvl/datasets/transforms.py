@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from projects.common.errors import InputError
 
 from .checks import Invalid, check_box
+from .image_sizes import check_image_size
 from .masks import check_mask_meets_box, read_mask_file
 
 __all__ = [
@@ -64,14 +65,7 @@ class LoadGroundingAnnotations(LoadAnnotations):
                 read.
         """
         height, width = results['ori_shape']
-        annotated = (results.get('height'), results.get('width'))
-        if None not in annotated and annotated != (height, width):
-            raise Invalid(
-                'width, height',
-                f'an image of {annotated[1]}x{annotated[0]} pixels, as annotated',
-                f'one of {width}x{height} pixels (EXIF orientation applied)',
-                'wrong image size',
-            )
+        check_image_size((results.get('height'), results.get('width')), (height, width))
         for instance in results['instances']:
             instance['bbox'] = check_box(instance['bbox'], height, width)
             if isinstance(instance.get('mask'), str):

@@ -89,7 +89,7 @@ def read_transvg(
 
 def _parse_second(second: Any) -> tuple[str | None, int | None]:
     """Return the collection and the annotation id; the field holds at most one of them."""
-    stem = str(second).removesuffix('.pth')
+    stem = str(second).removesuffix('.pth').removesuffix('.0')
     if stem.isdecimal():
         return None, int(stem)
     source = canonical_source(stem)

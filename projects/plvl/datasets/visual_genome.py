@@ -134,21 +134,26 @@ class VisualGenomeRegionDataset(GroundingDataset):
         assert index is not None
         names = [index.image_name(row, in_folders) for row in range(len(index.images))]
         paths = [images.add(name)[1] for name in names]
-        # Reason for skipping each region: 0 if it is kept, the last code for a missing image.
+        # Reason for skipping each region: 0 if it is kept; those of images follow the index's own.
         found, image_of = np.array(index.regions['reason']), index.regions['image']
-        if self.check_images:
-            missing = np.array([not images.exists(path) for path in paths])
-            found[missing[image_of]] = 1 + len(index.reasons)
+        reasons, of_image = list(index.reasons), np.zeros(len(paths), found.dtype)
+        for row, (path, record) in enumerate(zip(paths, index.images)):
+            try:
+                images.check(path, int(record['height']), int(record['width']))
+            except Invalid as error:
+                reasons += [str(error.reason)] * (error.reason not in reasons)
+                of_image[row] = 1 + reasons.index(str(error.reason))
+        found = np.where(of_image[image_of] > 0, of_image[image_of], found)
         codes, firsts, counts = np.unique(found, return_index=True, return_counts=True)
         for i in np.argsort(firsts):
             if codes[i]:  # report or raise the first region of each reason
                 reference = index.reference(int(firsts[i]), self.ann_file, in_folders)
                 for invalid in reference.check(images):
-                    self._left_out.add(replace(invalid, num_sentences=int(counts[i])))
-        self._left_out.warn()
+                    self.left_out.add(replace(invalid, num_sentences=int(counts[i])))
+        self.left_out.warn()
         rows = np.flatnonzero(found == 0).astype(np.int32)
         if not len(rows):
-            raise InputError(f'{self.ann_file}: no usable sample: {self._left_out}')
+            raise InputError(f'{self.ann_file}: no usable sample: {self.left_out}')
         if self.excluded_images:
             numbers = np.bincount(image_of[rows], minlength=len(paths)).tolist()
             self.sentence_counts = Counter(dict(zip(paths, numbers)))

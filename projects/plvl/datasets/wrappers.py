@@ -1,4 +1,4 @@
-"""Wrappers of the references that a reader yields: leak removal and sentence shuffling."""
+"""Wrappers of what a reader yields: leak removal, numbering and shuffling of sentences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from .image_identity import ImageKey
 from .reference import Reference, Sentence
 
-__all__ = ['exclude_images', 'shuffle_sentences']
+__all__ = ['exclude_images', 'number_equal_sentences', 'shuffle_sentences']
 
 
 def exclude_images(
@@ -30,6 +30,27 @@ def exclude_images(
         counts[reference.img_path] += len(reference.sentences)
         if excluded.isdisjoint(reference.image_keys):
             yield reference
+
+
+def number_equal_sentences(samples: Iterable[dict], where: str) -> None:
+    """Number sentences that share their text and all ids, which metrics would take for one.
+
+    Args:
+        samples: The samples of a dataset.
+        where: The annotation file, for the log.
+    """
+    counts: Counter[tuple] = Counter()
+    for sample in samples:
+        key = tuple(sample[k] for k in ('img_path', 'ref_id', 'ann_id', 'sent_id', 'text'))
+        counts[key] += 1
+        if counts[key] > 1:
+            sample['sent_id'] = f'{sample["sent_id"]}#{counts[key]}'
+    if repeated := counts.total() - len(counts):
+        print_log(
+            f'{where}: {repeated} sentences have the ids and the text of an earlier one; each '
+            'counts, and #2, #3, ... is appended to their sent_id',
+            'current',
+        )
 
 
 def shuffle_sentences(references: Sequence[Reference], seed: int = 0) -> list[Reference]:

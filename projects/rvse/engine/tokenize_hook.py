@@ -24,7 +24,7 @@ class TokenizeInLoaderHook(Hook):
 
     def before_train(self, runner) -> None:
         """Give the training set the tokenizer of the model."""
-        encoder = getattr(unwrapped(runner.model), 'text_encoder', None)
+        encoder: Any = getattr(unwrapped(runner.model), 'text_encoder', None)
         if not (hasattr(encoder, 'caption_tokenizer') and hasattr(encoder, 'pad')):
             return
         dataset: Any = runner.train_dataloader.dataset

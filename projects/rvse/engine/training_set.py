@@ -80,7 +80,9 @@ def pair_losses(runner, model: CoTrainedMatcher, seed: int) -> Tensor:
     dataset = runner.train_dataloader.dataset
     generator = torch.Generator().manual_seed(seed + runner.epoch)
     order = torch.randperm(len(dataset), generator=generator)
-    size = min(runner.train_dataloader.batch_size, len(order))
+    rank, world = dist.get_rank(), dist.get_world_size()
+    # the joint batch of all processes, since the loss of a pair depends on the batch
+    size = min(runner.train_dataloader.batch_size * world, len(order))
     # Fill up the last batch: a mean over fewer negatives, in which the pair itself counts as 0,
     # would be lower and look like a match.
     filled = torch.cat([order, order[: -len(order) % size]])
@@ -89,7 +91,6 @@ def pair_losses(runner, model: CoTrainedMatcher, seed: int) -> Tensor:
     training = model.training
     model.share_vocabulary()  # without a warm-up, this is the first use of the networks
     model.eval()
-    rank, world = dist.get_rank(), dist.get_world_size()
     mine = torch.cat(filled.split(size)[rank::world])
     kept = torch.cat(new.split(size)[rank::world]).split(size)
     for (rows, data), keep in zip(training_batches(runner, dataset, mine, size), kept):
@@ -98,6 +99,6 @@ def pair_losses(runner, model: CoTrainedMatcher, seed: int) -> Tensor:
             found = matcher.criterion.pair_losses(scores, positives).cpu().double()
             losses[k, rows[keep]] = found[keep]
     model.train(training)
-    if dist.get_world_size() > 1:
+    if world > 1:
         dist.all_reduce(losses)  # each pair was computed by one process
     return losses

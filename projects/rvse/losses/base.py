@@ -26,7 +26,7 @@ class MatchingLoss(nn.Module):
             ``batch_mean``: the sum over directions of the mean over anchors.
         loss_weight: Factor applied to the result.
         patience: Warn once after this many consecutive calls in which the hardest negatives are as
-            similar as the positives. 0 disables the warning.
+            similar as the positives. 0 disables the warning, and so does ``torch.compile``.
 
     Raises:
         ValueError: ``reduction`` is unknown.
@@ -128,7 +128,8 @@ class MatchingLoss(nn.Module):
         share = torch.cat([self.triplet_branch(anchors) for anchors in directions]).float().mean()
         self.statistics = {'delta_s': mean, 'triplet_share': share}
 
-        if self._warned or not self.patience:
+        # a compiled graph would be compiled again for every count
+        if self._warned or not self.patience or torch.compiler.is_compiling():
             return
         stuck = has_negatives.any() & (mean <= self.plateau_width * self.margin)
         before = 0 if self._stuck is None else self._stuck.to(stuck.device)

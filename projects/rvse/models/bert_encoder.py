@@ -81,6 +81,10 @@ class BERTCaptionEncoder(BaseModule):
         padding = self.encoder.needed_tokenizer().pad_id
         return pad_ids(token_ids, padding, self.linear.weight.device)
 
+    def unknown_words(self, caption: str) -> list[str]:
+        """Return the words of a caption that become [UNK]."""
+        return self.encoder.tokenizer.unknown_words(caption)
+
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch of captions.
 

@@ -112,6 +112,10 @@ class BiGRUTextEncoder(BaseModule):
         """Return ids (B, L), zero-padded, and lengths (B,) of captions' ids."""
         return pad_ids(token_ids, Vocabulary.pad_id, self.embed.weight.device)
 
+    def unknown_words(self, caption: str) -> list[str]:
+        """Return the words of a caption that become ``<unk>``."""
+        return self.vocabulary.unknown_words(caption) if self.vocabulary else []
+
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch of captions.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from mmengine.registry import MODELS
@@ -63,7 +64,7 @@ class GPO(nn.Module):
 
     def _encoding(self, size: int) -> Tensor:
         """Return the encodings of ranks (size, d_pe) from a table that grows when it has to."""
-        weight = self.gru.weight_ih_l0
+        weight: Any = self.gru.weight_ih_l0
         table = self._table
         if table is None or len(table) < size or table.device != weight.device:
             table = self._table = sinusoids(max(size, 64), self.d_pe).to(weight.device)

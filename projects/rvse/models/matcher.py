@@ -279,7 +279,7 @@ def _owners(data_samples: Sequence[DataSample]) -> Tensor:
                 'list of captions'
             )
         counts.append(len(texts))
-    return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return torch.tensor([i for i, count in enumerate(counts) for _ in range(count)])
 
 
 def _image_ids(data_samples: Sequence[DataSample]) -> list[Any]:

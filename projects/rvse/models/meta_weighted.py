@@ -34,8 +34,8 @@ class _Scores(nn.Module):
 class MetaWeightedMatcher(ImageTextMatcher):
     """Train a matcher with :class:`MetaSPNLoss` and teach its network in every step.
 
-    Every other pair of the batch is used for the virtual step, and the remaining pairs evaluate it.
-    The paper does not specify the evaluation batch, and a separate one would need a second loader.
+    The first half of the batch is used for the virtual step, and the second half evaluates it. The
+    paper does not specify the evaluation batch, and a separate one would need a second loader.
     The parameters of the network are part of the model, so the same optimizer updates both. Their
     gradient reaches it through the loss, so that gradient scaling, accumulation and averaging over
     processes apply to it as to all others.
@@ -68,8 +68,11 @@ class MetaWeightedMatcher(ImageTextMatcher):
             raise InputError(
                 f'MetaWeightedMatcher: a batch of {len(data_samples)} pairs, expected 4 or more'
             )
+        # The samplers deal out samples in turn, so that the first halves of the processes' batches
+        # are the first half of the joint batch.
         halves = [
-            (inputs[start : 2 * half : 2], data_samples[start : 2 * half : 2]) for start in (0, 1)
+            (inputs[start : start + half], data_samples[start : start + half])
+            for start in (0, half)
         ]
         # Both gradients are computed here, and autocast would also cast the products of their
         # backward passes: in float16 those of cross attention overflow, small ones become zero.

@@ -13,7 +13,8 @@ def _compact(values: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     order = keep.int().argsort(dim=1, descending=True, stable=True)
     lengths = keep.sum(dim=1)
     # A CPU computes less without the padding; a GPU would have to wait for the lengths.
-    size = int(lengths.max()) if values.device.type == 'cpu' else values.shape[1]
+    shorten = values.device.type == 'cpu' and not torch.compiler.is_compiling()
+    size = int(lengths.max()) if shorten else values.shape[1]
     order = order[:, :size]
     pads = ~length_mask(lengths, size)
     if values.dim() == 3:

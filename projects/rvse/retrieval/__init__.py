@@ -2,9 +2,9 @@
 
 from .embedding_cache import EmbeddingCache
 from .faiss_store import FaissStore
-from .indexing import index_images
 from .milvus_store import MilvusStore
 from .opening import open_store
+from .results import gone_entries, prune
 from .store import Hit, VectorStore
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     'Hit',
     'MilvusStore',
     'VectorStore',
-    'index_images',
+    'gone_entries',
     'open_store',
+    'prune',
 ]

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,8 @@ class EmbeddingCache:
 
     A key is derived from the space (model, weights, preprocessing) and the bytes of the content, so
     a moved file is found again and a changed one is not. The cache is an SQLite file: if a process
-    ends during a write, the write is either complete or absent. Several processes may share it.
+    ends during a write, the write is either complete or absent. Several processes and threads may
+    share it.
 
     Args:
         folder: Folder of ``embeddings.sqlite``, created if necessary.
@@ -32,7 +34,8 @@ class EmbeddingCache:
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.path = Path(folder, 'embeddings.sqlite')
         self.space = space
-        self._file = sqlite3.connect(self.path, timeout=60)
+        self._lock = threading.Lock()
+        self._file = sqlite3.connect(self.path, timeout=60, check_same_thread=False)
         try:
             with self._database() as file:
                 file.execute(
@@ -46,7 +49,7 @@ class EmbeddingCache:
     def _database(self) -> Iterator[sqlite3.Connection]:
         """Open a transaction; errors about a damaged file name it."""
         try:
-            with self._file:
+            with self._lock, self._file:
                 yield self._file
         except sqlite3.OperationalError as error:
             if 'locked' in str(error) or 'full' in str(error):

@@ -19,6 +19,8 @@ from .store import Hit, VectorStore, check_vectors
 
 __all__ = ['FaissStore']
 
+_FILES = (('vectors', 'faiss'), ('names', 'json'), ('states', 'json'))
+
 
 class FaissStore(VectorStore):
     """Store vectors in a faiss index of inner products.
@@ -28,8 +30,8 @@ class FaissStore(VectorStore):
             interruption leaves the previous store intact.
         space, create: See :func:`open_store`.
         factory: faiss's ``index_factory`` string. ``Flat`` is exact and the only one that can
-            replace entries. ``HNSW32`` or ``IVF4096,Flat`` are faster but approximate, which
-            costs recall when searching images with captions.
+            replace and remove entries. ``HNSW32`` or ``IVF4096,Flat`` are faster but approximate,
+            which costs recall when searching images with captions.
 
     Raises:
         FileNotFoundError: The store does not exist and ``create`` is not set.
@@ -40,7 +42,7 @@ class FaissStore(VectorStore):
     def __init__(
         self,
         folder: str | os.PathLike,
-        space: str,
+        space: str | None,
         create: bool = True,
         factory: str = 'Flat',
     ) -> None:
@@ -53,6 +55,7 @@ class FaissStore(VectorStore):
         self.index: Any = None
         self._names: dict[int, str] = {}
         self._ids: dict[str, int] = {}
+        self._states: dict[str, str] = {}
         self._next = 0
         self._generation = 0
         if (self.folder / 'store.json').is_file():
@@ -60,7 +63,7 @@ class FaissStore(VectorStore):
                 self._load()
         elif self.folder.is_dir() and not all(map(_is_ours, self.folder.iterdir())):
             raise InputError(f'store {self.folder}: the folder is not empty and has no store.json')
-        elif not create:
+        elif not create or space is None:
             raise FileNotFoundError(f'store {self.folder}: does not exist; index something first')
 
     def _load(self) -> None:
@@ -73,13 +76,18 @@ class FaissStore(VectorStore):
             entries = read_json(self._file('names', 'json'))
             check_fields(entries, 'names', **dict.fromkeys(entries, str))
             self._names = {int(number): name for number, name in entries.items()}
+            if self._file('states', 'json').is_file():  # not in stores of earlier versions
+                self._states = read_json(self._file('states', 'json'))
+                check_fields(self._states, 'states', **dict.fromkeys(self._states, str))
             self.index = self.faiss.read_index(str(self._file('vectors', 'faiss')))
             numbers = self.faiss.vector_to_array(self.index.id_map)
         except (OSError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
             raise InputError(f'{where}: damaged ({" ".join(str(error).split())})') from None
+        self.space = self.space if self.space is not None else space
         if space != self.space:
             raise InputError(
-                f'{where}: made by another model or other weights; use those, or another store'
+                f'{where}: made by another model or other weights, or by a version that read '
+                'images otherwise; use those, or another store'
             )
         if factory != self.factory:
             raise InputError(f'{where}: factory={self.factory!r}, but it has {factory!r}')
@@ -88,6 +96,8 @@ class FaissStore(VectorStore):
         if not np.array_equal(np.sort(numbers), sorted(self._names)):
             raise InputError(f'{where}: damaged (its vectors have other numbers than its names)')
         self._ids = {name: number for number, name in self._names.items()}
+        if not self._states.keys() <= self._ids.keys():
+            raise InputError(f'{where}: damaged (it has states of entries that it lacks)')
         self._next = max(self._names, default=-1) + 1
 
     def _file(self, name: str, suffix: str) -> Path:
@@ -116,7 +126,9 @@ class FaissStore(VectorStore):
                 'cannot replace it'
             )
 
-    def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
+    def add(
+        self, names: Sequence[str], vectors: np.ndarray, states: Sequence[str] | None = None
+    ) -> None:
         """Add or replace entries; an index that needs training is trained on the first ones.
 
         Raises:
@@ -139,11 +151,7 @@ class FaissStore(VectorStore):
             )
         if not self.index.is_trained:
             self.index.train(vectors)
-        known = [self._ids[name] for name in last if name in self._ids]
-        if known:
-            self.index.remove_ids(np.array(known, dtype=np.int64))
-            for number in known:
-                del self._names[number]
+        self._drop([name for name in last if name in self._ids])
         numbers = np.arange(self._next, self._next + len(last), dtype=np.int64)
         chosen = vectors if len(last) == len(names) else vectors[list(last.values())]
         self.index.add_with_ids(chosen, numbers)
@@ -151,6 +159,59 @@ class FaissStore(VectorStore):
         for name, number in zip(last, numbers.tolist()):
             self._names[number] = name
             self._ids[name] = number
+        if states is not None:
+            self._states.update((name, states[i]) for name, i in last.items())
+
+    def _drop(self, names: Sequence[str]) -> None:
+        """Remove known entries at once, because each removal passes over the whole index."""
+        if not names:
+            return
+        numbers = [self._ids.pop(name) for name in names]
+        self.index.remove_ids(np.array(numbers, dtype=np.int64))
+        for name, number in zip(names, numbers):
+            del self._names[number]
+            self._states.pop(name, None)
+
+    def _check_known(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self._ids:
+                raise InputError(f'store {self.folder}: no entry {name!r}')
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove entries.
+
+        Raises:
+            ValueError: See :meth:`VectorStore.remove`; also if the index cannot remove entries (any
+                but 'Flat').
+        """
+        self._check_known(names)
+        if names and self.factory != 'Flat':
+            raise InputError(
+                f'store {self.folder}: an index {self.factory!r} cannot remove entries; index anew'
+            )
+        self._drop(list(dict.fromkeys(names)))
+
+    def names(self) -> list[str]:
+        """Return the names of all entries, sorted."""
+        return sorted(self._ids)
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is an entry of this name."""
+        return name in self._ids
+
+    def states(self) -> dict[str, str]:
+        """Return the states of the entries that were added with one, by name."""
+        return dict(self._states)
+
+    def vectors(self, names: Sequence[str]) -> np.ndarray:
+        """Return vectors (N, C); those of an index of codes are approximate."""
+        self._check_known(names)
+        if not names:
+            return np.zeros((0, 0 if self.index is None else self.index.d), np.float32)
+        lists = self.faiss.try_extract_index_ivf(self.index)
+        if lists is not None and lists.direct_map.no():
+            lists.make_direct_map()
+        return self.index.reconstruct_batch([self._ids[name] for name in names])
 
     def search(self, queries: np.ndarray, top_k: int) -> list[list[Hit]]:
         """Search exactly, or approximately if the index is; see :meth:`VectorStore.search`."""
@@ -193,6 +254,7 @@ class FaissStore(VectorStore):
     def _write(self) -> None:
         self.faiss.write_index(self.index, str(self._file('vectors', 'faiss')))
         self._file('names', 'json').write_bytes(json_bytes(self._names))
+        self._file('states', 'json').write_bytes(json_bytes(self._states))
         content = dict(
             space=self.space,
             factory=self.factory,
@@ -201,16 +263,17 @@ class FaissStore(VectorStore):
             generation=self._generation,
         )
         write_atomically(self.folder / 'store.json', json.dumps(content, indent=2).encode())
-        current = {self._file('vectors', 'faiss'), self._file('names', 'json')}
         # remove old files and leftovers of interrupted saves
-        for path in [*self.folder.glob('vectors.*.faiss'), *self.folder.glob('names.*.json')]:
-            if path not in current:
-                path.unlink()
+        for name, suffix in _FILES:
+            for path in self.folder.glob(f'{name}.*.{suffix}'):
+                if path != self._file(name, suffix):
+                    path.unlink()
 
 
 def _is_ours(path: Path) -> bool:
     """Return whether a file may be left by an interrupted first :meth:`FaissStore.save`."""
-    return bool(re.fullmatch(r'vectors\.1\.faiss|names\.1\.json|\.store\.json\.partial', path.name))
+    first = [f'{name}.1.{suffix}' for name, suffix in _FILES]
+    return path.name in (*first, '.store.json.partial')
 
 
 def _import_faiss():

@@ -1,18 +1,20 @@
-"""Index images in parts, so that neither a damaged file nor an interruption costs finished work."""
+"""Index images: only what has changed, saved as the store grows, with the damaged ones listed."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import numpy as np
+from mmengine.logging import print_log
 
 from projects.common.errors import InputError
 from projects.common.files.skipped import SkippedImages
 from projects.common.hooks.progress import progress_bar
 
+from .file_states import FileState
+from .image_stream import ReadImage
 from .store import VectorStore
 
 __all__ = ['index_images']
@@ -24,45 +26,60 @@ _SAVE_SHARE = 0.05  # longest share of the time that saving may take
 def index_images(
     names: Sequence[str],
     store: VectorStore,
-    encode: Callable[[Sequence[str], int], np.ndarray],
-    batch_size: int,
+    stream: Callable[[Iterable[str], Collection[str]], Iterator[ReadImage]],
     skipped_file: str | os.PathLike | None = None,
     *,
     skip_damaged: bool = False,
     show_progress: bool = False,
 ) -> int:
-    """Encode images in batches and add them to a store, which is saved as it grows.
+    """Encode images and add them to a store, which is saved as it grows.
+
+    A file of the same size and time of change as when its entry was made is not read. One of the
+    same content, or of the content of another entry, is read but not encoded.
 
     Args:
         names: Paths of the images.
         store: The store.
-        encode: Returns the embeddings (N, C) of N images, given their paths and a batch size.
-        batch_size: Number of images per batch.
+        stream: Reads and encodes images, as :class:`ImageStream` does.
         skipped_file: File for the paths of skipped images, each with a tab and the reason.
         skip_damaged: Skip images that cannot be read, instead of raising an error.
-        show_progress: Whether to show a progress bar if there are several batches.
+        show_progress: Whether to show a progress bar.
 
     Returns:
-        The number of entries added.
+        The number of entries added or replaced.
 
     Raises:
         FileNotFoundError: An image does not exist.
         ValueError: An image cannot be read.
     """
-    if batch_size < 1:
-        raise InputError(f'batch_size={batch_size}: expected at least 1')
     if not names:
         raise InputError('no images are given')
-    parts = [names[start : start + batch_size] for start in range(0, len(names), batch_size)]
-    quiet: dict[str, Any] = (
-        {} if show_progress and len(parts) > 1 else dict(style='lines', interval=float('inf'))
-    )
-    growing = _Growing(store)
+    names = list(dict.fromkeys(names))
+    texts = store.states()
+    before = {
+        name: state for name, text in texts.items() if (state := FileState.parse(text)) is not None
+    }
+    now = {name: FileState.of(name) for name in names}
+    todo = [name for name in names if name not in before or not before[name].is_of(now[name])]
+    store.check_names(todo)  # before hours of encoding
+    if len(todo) < len(names):
+        print_log(
+            f'{len(names) - len(todo):,} of {len(names):,} images have not changed since they '
+            'were indexed',
+            'current',
+        )
+    growing = _Growing(store, before)
+    style = 'auto' if show_progress else 'lines'
+    first = 1.0 if show_progress else float('inf')
     with SkippedImages(skip_damaged, skipped_file) as skipped:
         try:
-            with progress_bar(len(parts), 'images', 'batch', **quiet) as bar:
-                for part in parts:
-                    growing.add(*_encode_readable(part, encode, skipped))
+            with progress_bar(len(todo), 'images', 'image', style=style, first=first) as bar:
+                for read in stream(todo, {state.checksum for state in before.values()}):
+                    name = str(read.image)
+                    with skipped.skipping([name]):
+                        if read.error is not None:
+                            raise read.error
+                        growing.add(name, now[name], read)
                     bar.update()
         finally:
             growing.save()
@@ -70,44 +87,65 @@ def index_images(
 
 
 class _Growing:
-    """Collect entries and pass them on to a store from time to time."""
+    """Collect entries and pass them on to a store from time to time.
 
-    def __init__(self, store: VectorStore) -> None:
+    Args:
+        store: The store.
+        states: The states of its entries.
+    """
+
+    def __init__(self, store: VectorStore, states: dict[str, FileState]) -> None:
         self.store = store
         self.count = 0
-        self._names: list[str] = []
-        self._vectors: list[np.ndarray] = []
+        self._states = states
+        self._by_checksum = {state.checksum: name for name, state in states.items()}
+        self._former: dict[str, np.ndarray] = {}  # by checksum: embeddings that are replaced
+        self._made: dict[str, np.ndarray] = {}
+        self._copied: dict[str, str] = {}  # name -> checksum of content that has an embedding
+        self._new: dict[str, str] = {}  # name -> its state
         self._next_save = time.monotonic() + _SAVE_INTERVAL
 
-    def add(self, names: Sequence[str], vectors: np.ndarray | None) -> None:
-        if vectors is None:
-            return
-        self._names += names
-        self._vectors.append(vectors)
+    def add(self, name: str, seen: FileState | None, read: ReadImage) -> None:
+        checksum = read.checksum or ''
+        old = self._states[name].checksum if name in self._states else None
+        if old not in (None, checksum) and self._by_checksum.get(old) == name:
+            # Another file may have this content now, for example if two were renamed.
+            self._former[old] = self.store.vectors([name])[0]
+            del self._by_checksum[old]
+        if read.vector is None:
+            self._copied[name] = checksum
+        else:
+            self._made[name] = read.vector
+            self._by_checksum[checksum] = name
+        self.count += old != checksum
+        # a file that was missing a moment ago is read anew the next time
+        self._new[name] = str(FileState(seen.size, seen.changed, checksum)) if seen else ''
         if self.store.incremental and time.monotonic() >= self._next_save:
             self.save()
 
     def save(self) -> None:
-        if not self._names:
+        if not self._new:
             return
         start = time.monotonic()
-        self.store.add(self._names, np.concatenate(self._vectors))
+        self._made.update(self._copies())
+        names = list(self._made)
+        vectors = np.stack(list(self._made.values()))
+        self.store.add(names, vectors, [self._new[name] for name in names])
         self.store.save()
-        self.count += len(self._names)
-        self._names, self._vectors = [], []
+        self._made, self._copied, self._new = {}, {}, {}
         end = time.monotonic()
         self._next_save = end + max(_SAVE_INTERVAL, (end - start) / _SAVE_SHARE)
 
-
-def _encode_readable(
-    part: Sequence[str],
-    encode: Callable[[Sequence[str], int], np.ndarray],
-    skipped: SkippedImages,
-) -> tuple[list[str], np.ndarray | None]:
-    """Return the readable images and their embeddings."""
-    rest = list(part)
-    while rest:
-        with skipped.skipping(rest):
-            return rest, encode(rest, len(rest))
-        rest = [name for name in rest if name not in skipped.found]
-    return [], None
+    def _copies(self) -> dict[str, np.ndarray]:
+        """Look up the embeddings of known contents: replaced, new, or in the store."""
+        sources = {
+            name: self._by_checksum[checksum]
+            for name, checksum in self._copied.items()
+            if checksum not in self._former
+        }
+        stored = [source for source in sources.values() if source not in self._made]
+        known = {**dict(zip(stored, self.store.vectors(stored))), **self._made}
+        return {
+            name: known[sources[name]] if name in sources else self._former[checksum]
+            for name, checksum in self._copied.items()
+        }

@@ -13,7 +13,9 @@ from .store import VectorStore
 __all__ = ['open_store']
 
 
-def open_store(uri: str | os.PathLike, space: str, create: bool = True, **kwargs) -> VectorStore:
+def open_store(
+    uri: str | os.PathLike, space: str | None, create: bool = True, **kwargs
+) -> VectorStore:
     """Open the store at a URI.
 
     Args:
@@ -21,7 +23,8 @@ def open_store(uri: str | os.PathLike, space: str, create: bool = True, **kwargs
             ``factory`` says otherwise; ``milvus:FILE.db`` for embedded Milvus Lite; or
             ``milvus:http://HOST:19530`` for a Milvus server or cluster, for galleries that outgrow
             a single machine.
-        space: Identifies the model and weights that compute the vectors.
+        space: Identifies the model and weights that compute the vectors. None opens an existing
+            store of any model, for example to list or remove entries.
         create: Create the store if it does not exist.
         kwargs: Additional arguments of the engine's class.
 

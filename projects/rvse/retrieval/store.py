@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from projects.common.errors import InputError
 
-__all__ = ['Hit', 'VectorStore', 'check_vectors']
+__all__ = ['STATE_BYTES', 'Hit', 'VectorStore', 'check_vectors']
+
+STATE_BYTES = 128
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,18 @@ class Hit:
 
     Attributes:
         name: Name of the entry in the store.
-        score: Inner product with the query.
+        score: Inner product with the query, or the score of the model that reranked the results.
+        duplicates: Names of the near-duplicates that were folded into this result.
     """
 
     name: str
     score: float
+    duplicates: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON, ``duplicates`` only if there are any."""
+        both: dict[str, Any] = dict(name=self.name, score=self.score)
+        return {**both, 'duplicates': list(self.duplicates)} if self.duplicates else both
 
 
 class VectorStore(ABC):
@@ -47,11 +57,48 @@ class VectorStore(ABC):
         """
 
     @abstractmethod
-    def add(self, names: Sequence[str], vectors: np.ndarray) -> None:
+    def add(
+        self, names: Sequence[str], vectors: np.ndarray, states: Sequence[str] | None = None
+    ) -> None:
         """Add vectors (N, C) float32, replacing entries with existing names.
+
+        Args:
+            names: N names.
+            vectors: Their vectors.
+            states: N short texts (at most :data:`STATE_BYTES` bytes) that tell which version of a
+                file an entry was made from; see :meth:`states`.
 
         Raises:
             ValueError: A vector is not finite, or the number of channels differs from the store's.
+        """
+
+    @abstractmethod
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove entries.
+
+        Raises:
+            ValueError: A name is not in the store (nothing is removed then), or the store cannot
+                remove entries.
+        """
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Return the names of all entries, sorted."""
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is an entry of this name."""
+        return name in self.names()
+
+    def states(self) -> dict[str, str]:
+        """Return the states of the entries that were added with one, by name."""
+        return {}
+
+    @abstractmethod
+    def vectors(self, names: Sequence[str]) -> np.ndarray:
+        """Return the vectors (N, C) float32 of entries.
+
+        Raises:
+            ValueError: A name is not in the store, or the store does not keep whole vectors.
         """
 
     @abstractmethod

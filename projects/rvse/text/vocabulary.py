@@ -115,6 +115,10 @@ class Vocabulary:
         }
         Path(path).write_text(json.dumps(content), encoding='utf-8')
 
+    def unknown_words(self, caption: str) -> list[str]:
+        """Return the words of a caption that become ``<unk>``."""
+        return [word for word in word_tokenize(caption.lower()) if word not in self._ids]
+
     def encode(self, caption: str) -> list[int]:
         """Return the ids of a caption's words, enclosed by ``<start>`` and ``<end>``."""
         ids = (self._ids.get(word, self.unk_id) for word in word_tokenize(caption.lower()))
