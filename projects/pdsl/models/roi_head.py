@@ -6,10 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
 
 import torch
-from mmdet.structures import SampleList
+from mmdet.structures import DetDataSample, SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmengine.logging import print_log
 from mmengine.registry import MODELS, TASK_UTILS
@@ -20,7 +19,6 @@ from torch.nn.modules.utils import _pair
 from projects.common.errors import InputError
 
 from .cue_targets import PseudoMasks, select_seeds, start_targets
-from .losses import image_level_scores
 from .pseudo_labels import ImagePredictions, PseudoLabels, find_foreground
 from .roi_prediction import ProposalRoIHead
 
@@ -125,12 +123,15 @@ class PDSLRoIHead(ProposalRoIHead):
             ValueError: Tags are missing or are not classes of this head, or ``pseudo_masks`` is
                 missing although there is a ``loss_mask``.
         """
-        tags = [self._tags(sample, x[0].device) for sample in batch_data_samples]
+        tags = [
+            _tags(sample, self.num_classes).to(x[0].device, non_blocking=True)
+            for sample in batch_data_samples
+        ]
         features = self.proposal_features(x, rpn_results_list)
         sizes = [len(each.bboxes) for each in rpn_results_list]
         scores = self.stream_scores(features, sizes)
         refined = self.bbox_head.refine(features)
-        stages = self._predictions(rpn_results_list, tags, scores, refined)
+        stages = self.stage_predictions(rpn_results_list, tags, scores, refined)
         learns_masks = self.with_mask and not (
             self.loss_mask is None and self.loss_correlation is None
         )
@@ -150,30 +151,6 @@ class PDSLRoIHead(ProposalRoIHead):
         return PseudoLabels(image, truth, self.assigner(image.proposals, truth, self.num_classes))
 
     # -------------------------------------------------------------------------- the three terms
-
-    def _predictions(
-        self,
-        proposals: Sequence[InstanceData],
-        tags: Sequence[Tensor],
-        scores: Sequence[Tensor],
-        refined: Sequence[tuple[Tensor, Tensor | None]],
-    ) -> list[list[ImagePredictions]]:
-        """Return the predictions of the streams and of each refinement head for each image."""
-        boxes = [each.bboxes for each in proposals]
-        sizes = [len(each) for each in boxes]
-        images = [
-            ImagePredictions(each, present, image_level_scores(s0), s0, each)
-            for each, present, s0 in zip(boxes, tags, (s0.detach() for s0 in scores))
-        ]
-        stages = [images]
-        moves = [deltas.detach() for _, deltas in refined if deltas is not None]
-        # of all heads at once: each call copies constants to the device
-        every = torch.cat(boxes).repeat(len(refined), 1)
-        moved = self.bbox_head.decode(every, torch.cat(moves) if moves else None)
-        for (logits, _), of_head in zip(refined, moved.unflatten(0, (len(refined), sum(sizes)))):
-            parts = zip(images, logits.detach().softmax(1).split(sizes), of_head.split(sizes))
-            stages.append([replace(image, scores=p, boxes=b) for image, p, b in parts])
-        return stages
 
     def _labels(
         self, stages: Sequence[Sequence[ImagePredictions]], learns_masks: bool
@@ -273,15 +250,6 @@ class PDSLRoIHead(ProposalRoIHead):
 
     # ----------------------------------------------------------------------- inputs, warnings
 
-    def _tags(self, sample, device: torch.device) -> Tensor:
-        where = f'data sample of {sample.metainfo.get("img_path", "an image")}'
-        if 'tags' not in sample.metainfo:
-            raise InputError(f"{where}: no 'tags' in its metainfo; expected the image's classes")
-        tags = sorted({int(tag) for tag in sample.metainfo['tags']})
-        if tags and not 0 <= tags[0] <= tags[-1] < self.num_classes:
-            raise InputError(f'{where}: tags {tags}; expected 0 to {self.num_classes - 1}')
-        return torch.tensor(tags, dtype=torch.long).to(device, non_blocking=True)
-
     def _count_warnings(self, images: Sequence[ImagePredictions], flat: Sequence[int]) -> None:
         for image, has_flat in zip(images, flat):
             if not len(image.proposals):
@@ -307,3 +275,14 @@ def _build(loss: dict | None) -> nn.Module | None:
 
 def _any_flat(boxes: Tensor) -> Tensor:
     return ((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])).any()
+
+
+def _tags(sample: DetDataSample, num_classes: int) -> Tensor:
+    """Return the classes (k,) that are in the image of a data sample."""
+    where = f'data sample of {sample.metainfo.get("img_path", "an image")}'
+    if 'tags' not in sample.metainfo:
+        raise InputError(f"{where}: no 'tags' in its metainfo; expected the image's classes")
+    tags = sorted({int(tag) for tag in sample.metainfo['tags']})
+    if tags and not 0 <= tags[0] <= tags[-1] < num_classes:
+        raise InputError(f'{where}: tags {tags}; expected 0 to {num_classes - 1}')
+    return torch.tensor(tags, dtype=torch.long)
