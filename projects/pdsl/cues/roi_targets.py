@@ -81,7 +81,8 @@ def crop_window(
     """Crop a mask that is known in a window of an image, as :func:`crop_masks` does.
 
     RoIAlign's mean separates into sums over rows and over columns, of which only the side of one
-    half is needed. A box with a cell so near to it that rounding may decide is given to RoIAlign itself.
+    half is needed. A box with a cell so near to it that rounding may decide is given to RoIAlign
+    itself.
 
     Args:
         mask: Mask (h, w), bool or 0 and 1; the image has none elsewhere.
