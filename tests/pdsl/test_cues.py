@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -18,9 +19,14 @@ from projects.pdsl.cues import (
     MaskStore,
     SegmentFileCue,
     crop_masks,
+    roi_targets,
     threshold_in_roi,
+    windows,
 )
+from projects.pdsl.cues.base import crops_of
 from projects.pdsl.cues.grabcut import grabcut_rectangle
+from projects.pdsl.cues.roi_targets import crop_window
+from projects.pdsl.geometry import pairwise_iou
 
 
 def disc_picture(height=96, width=128, seed=0):
@@ -458,3 +464,134 @@ def test_view_without_its_matrix(tmp_path, changed):
     for cue in (CachedCue(GrabCutCue(), tmp_path / 'cache'), SegmentFileCue(tmp_path)):
         with pytest.raises(ValueError, match="no homography_matrix; add it to PackDetInputs'"):
             cue(image, np.array([[2, 2, 9, 9]]), dict(img_path=str(path), **changed))
+
+
+# ------------------------------------------------------------------------------ crops and threads
+
+
+def whole_crops(masks, nearest, rois, size=28):
+    """RoIAlign of the whole masks, one box after the other."""
+    from mmcv.ops import roi_align
+
+    found = np.zeros((len(rois), size, size), np.float32)
+    for row, (index, roi) in enumerate(zip(nearest, torch.from_numpy(rois).float())):
+        mask = torch.from_numpy(masks[index]).float()[None, None]
+        roi = torch.cat((roi.new_zeros(1), roi))[None]
+        found[row] = roi_align(mask, roi, (size, size), 1.0, 0, 'avg', True)[0, 0] >= 0.5
+    return found
+
+
+def ellipse_segments(count, height, width, seed=0):
+    """Ellipses, of which some are thin, tiny or the same."""
+    ys, xs = np.mgrid[:height, :width] + 0.5
+    segments = []
+    for x1, y1, x2, y2 in random_boxes(count, height, width, seed):
+        middle, radius = ((x1 + x2) / 2, (y1 + y2) / 2), ((x2 - x1) / 2, (y2 - y1) / 2)
+        part = ((xs - middle[0]) / radius[0]) ** 2 + ((ys - middle[1]) / radius[1]) ** 2 <= 1
+        segments.append(part)
+    segments += [segments[0], segments[1] & (ys < ys.mean())]
+    return np.array([each for each in segments if each.any()])
+
+
+@pytest.fixture
+def segment_folder(tmp_path, picture):
+    image, path = picture
+    np.savez(tmp_path / 'disc.npz', masks=ellipse_segments(40, *image.shape[:2]))
+    return tmp_path
+
+
+def old_segment_masks(segments, image, boxes, meta, min_iou):
+    """All segments warped into the whole view, and the nearest box of a mask chosen."""
+    from projects.pdsl.cues.cached import warp_mask
+
+    height, width = image.shape[:2]
+    in_view = np.zeros((len(segments), height, width), bool)
+    for segment, out in zip(segments, in_view):
+        warp_mask(segment, np.array(meta['homography_matrix']), [0, 0, width, height], out)
+    in_view = in_view[in_view.any((1, 2))]
+    extents = []
+    for mask in in_view:
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        extents.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+    overlaps = pairwise_iou(boxes, np.array(extents, float))
+    masks = np.zeros((len(boxes), height, width), bool)
+    for box, out, overlap in zip(boxes, masks, overlaps):
+        x1, y1 = np.clip(box[:2], 0, (width, height)).astype(int)
+        x2, y2 = np.ceil(np.clip(box[2:], 0, (width, height))).astype(int)
+        if overlap.max() >= min_iou:
+            out[y1:y2, x1:x2] = in_view[overlap.argmax(), y1:y2, x1:x2]
+        if not out.any():
+            out[y1:y2, x1:x2] = True
+    return masks
+
+
+@pytest.mark.parametrize('scale', [0.4, 0.75, 1.0, 1.5, 2.3])
+@pytest.mark.parametrize('flip', [False, True])
+def test_segments_are_those_of_whole_warps(picture, segment_folder, scale, flip):
+    image, path = picture
+    meta = view_of(image, path, scale, flip, (int(80 * scale), int(110 * scale)))
+    view = meta['img']
+    segments = np.load(segment_folder / 'disc.npz')['masks']
+    boxes = random_boxes(60, *view.shape[:2], seed=3)
+    for min_iou in (0.0, 0.3, 0.5, 0.9):
+        cue = SegmentFileCue(segment_folder, min_iou)
+        wanted = old_segment_masks(segments, view, boxes, meta, min_iou)
+        assert np.array_equal(cue(view, boxes, meta), wanted)
+
+
+@pytest.mark.parametrize('kind', ['grabcut', 'cached', 'segments', 'callable'])
+def test_crops_are_those_of_whole_masks(picture, segment_folder, kind, monkeypatch):
+    """Bit for bit, also in several threads, for boxes within, around and beyond their seeds."""
+    image, path = picture
+    meta = view_of(image, path, 1.5, True, (120, 165))
+    view = meta['img']
+    height, width = view.shape[:2]
+    boxes = random_boxes(6, height, width, seed=1)
+    boxes[5] = [5, 5, 5, 9]  # without area
+    cue = {
+        'grabcut': lambda: GrabCutCue(iterations=1),
+        'cached': lambda: CachedCue(GrabCutCue(iterations=1), segment_folder / 'cache'),
+        'segments': lambda: SegmentFileCue(segment_folder),
+        'callable': lambda: lambda *given: SegmentFileCue(segment_folder)(*given),
+    }[kind]()
+    rng = np.random.default_rng(0)
+    nearest = rng.integers(0, 6, 40)
+    rois = boxes[nearest] + rng.uniform(-8, 8, (40, 4))
+    rois[:6] = boxes  # ends where the mask ends
+    rois[6:12] = boxes.round()
+    rois[:, 2:] = np.maximum(rois[:, 2:], rois[:, :2])
+    rois = rois.astype(np.float32)
+    crops = getattr(cue, 'crops', None) or partial(crops_of, cue)
+    for threads in (1, 3):
+        monkeypatch.setattr('projects.pdsl.cues.windows.available_cores', lambda n=threads: n)
+        wanted = whole_crops(cue(view, boxes, meta), nearest, rois)
+        assert np.array_equal(crops(view, boxes, meta, rois, nearest, 28), wanted)
+    assert 0.1 < wanted.mean() < 0.9
+    assert crops(view, boxes[:0], meta, rois[:0], nearest[:0], 28).shape == (0, 28, 28)
+
+
+def test_cells_that_are_half_inside_are_roi_aligns(monkeypatch):
+    """Means of exactly one half, on which rounding decides, are left to RoIAlign."""
+    mask = np.zeros((64, 64), bool)
+    mask[:, :32] = True
+    mask[10:20, 40:60] = np.indices((10, 20)).sum(0) % 2 == 0
+    rois = np.array([[4, 4, 60, 60], [3, 3, 61, 59.5], [40, 10, 60, 20]], np.float32)
+    found = crop_window(mask, (0, 0), mask.shape, rois, 28)
+    assert np.array_equal(found, whole_crops(mask[None], [0, 0, 0], rois))
+    asked = []
+    align = roi_targets._align
+    monkeypatch.setattr(
+        roi_targets, '_align', lambda *given: asked.append(len(given[1])) or align(*given)
+    )
+    crop_window(mask, (0, 0), mask.shape, rois, 28)
+    assert sum(asked) >= 1
+    asked.clear()
+    crop_window(mask, (0, 0), mask.shape, np.array([[1, 1, 31, 31]], np.float32), 28)
+    assert not asked
+
+
+def test_threads_are_divided_among_the_processes_of_a_node(monkeypatch):
+    monkeypatch.setattr(windows.os, 'sched_getaffinity', lambda _: set(range(16)), raising=False)
+    for processes, cores in (('', 16), ('1', 16), ('4', 4), ('5', 3), ('64', 1)):
+        monkeypatch.setenv('LOCAL_WORLD_SIZE', processes)
+        assert windows.available_cores() == cores

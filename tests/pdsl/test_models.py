@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import re
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -18,7 +19,9 @@ from torchvision.ops import box_iou
 
 import projects.pdsl.register  # noqa: F401
 from projects.common.build import build_quietly
+from projects.common.errors import InputError
 from projects.pdsl.models import losses as L
+from projects.pdsl.models.cue_targets import select_seeds, start_targets
 from projects.pdsl.models.detections import detections
 from projects.pdsl.models.gradient_masks import threshold_heatmaps
 from projects.pdsl.models.pooled_linear import pooled_linear
@@ -111,7 +114,8 @@ def test_a_seed_is_of_its_own_class(repo_root):
         asked.update(zip(map(tuple, boxes.tolist()), labels.tolist()))
         return torch.ones(len(boxes), SIZE, SIZE, dtype=torch.bool)
 
-    head._cue_targets(0, head.label(image), 28, pseudo_masks)
+    seeds = select_seeds([head.label(image)], head.num_seeds)
+    start_targets(seeds, pseudo_masks, 28, None)()
     assert asked == {(0, 0, 20, 20): 1, (30, 30, 60, 60): 4, (31, 30, 60, 60): 4}
 
 
@@ -502,6 +506,38 @@ def test_image_that_the_cue_sees(repo_root):
     picture = data['inputs'][0].permute(1, 2, 0).numpy()
     model(**model.data_preprocessor(data, True), mode='loss')
     np.testing.assert_array_equal(seen[0], picture)
+
+
+def test_the_cue_runs_beside_the_mask_heads(repo_root):
+    """Each waits for the other to have begun: one after the other, this would not end."""
+    model = tiny(repo_root).train()
+    begun = {'cue': threading.Event(), 'heads': threading.Event()}
+    met = []
+
+    def cue(image, boxes, metainfo):
+        begun['cue'].set()
+        met.append(begun['heads'].wait(20))
+        return ellipses(image, boxes)
+
+    def heads(*_):
+        begun['heads'].set()
+        met.append(begun['cue'].wait(20))
+
+    model.cue = cue
+    model.roi_head.mask_head.register_forward_pre_hook(heads)
+    run_loss(model, sample())
+    assert met == [True, True]
+
+
+def test_an_error_of_the_cue_ends_the_step(repo_root):
+    model = tiny(repo_root).train()
+
+    def cue(image, boxes, metainfo):
+        raise InputError('masks.npz: no such mask')
+
+    model.cue = cue
+    with pytest.raises(InputError, match='no such mask'):
+        run_loss(model, sample())
 
 
 def test_chunks_change_nothing(repo_root):

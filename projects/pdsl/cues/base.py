@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from projects.common.errors import InputError
 
+from .windows import crop_windows
+
 __all__ = [
     'BottomUpCue',
     'check_boxes',
     'clip_to_pixels',
+    'crops_of',
     'fill_box',
     'resize_mask',
     'view_matrix',
@@ -51,6 +54,49 @@ class BottomUpCue(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Return everything but image and box that affects the masks, for the cache key."""
+
+    def crops(
+        self,
+        image: np.ndarray,
+        boxes: np.ndarray,
+        metainfo: Mapping[str, Any] | None,
+        rois: np.ndarray,
+        nearest: np.ndarray,
+        size: int,
+    ) -> np.ndarray:
+        """Compute what training reads of the masks, by default from whole masks.
+
+        A cue that makes masks within their boxes overrides this and returns
+        :func:`.crop_windows` of them.
+
+        Args:
+            image: As for a call, like ``boxes`` and ``metainfo``.
+            boxes: Boxes (s, 4), one for each mask.
+            metainfo: Metainfo of the data sample.
+            rois: Boxes (m, 4), XYXY in pixels, to which the masks are cropped.
+            nearest: Index (m,) of the mask for each of them.
+            size: Height and width of a crop.
+
+        Returns:
+            Crops (m, size, size), float32, of 0 and 1; see :func:`.crop_masks`.
+        """
+        return crops_of(self, image, boxes, metainfo, rois, nearest, size)
+
+
+def crops_of(
+    cue: Callable,
+    image: np.ndarray,
+    boxes: np.ndarray,
+    metainfo: Mapping[str, Any] | None,
+    rois: np.ndarray,
+    nearest: np.ndarray,
+    size: int,
+) -> np.ndarray:
+    """Crop the whole masks of any callable; see :meth:`BottomUpCue.crops`."""
+    masks = np.asarray(cue(image, boxes, metainfo))
+    height, width = image.shape[:2]
+    whole = (0, 0, width, height)
+    return crop_windows(lambda i: (whole, masks[i]), (height, width), rois, nearest, size)
 
 
 def check_boxes(boxes: Any, image: np.ndarray) -> np.ndarray:

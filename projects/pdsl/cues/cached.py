@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import cv2
@@ -14,10 +15,11 @@ from projects.common.errors import InputError
 from projects.common.files.image_reader import content_key, decode_image, read_content
 
 from ..geometry import pairwise_iou, project_boxes
-from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box, view_matrix
+from .base import BottomUpCue, check_boxes, clip_to_pixels, view_matrix
 from .store import Box, MaskStore, content_digest
+from .windows import EMPTY, Window, crop_windows, in_threads
 
-__all__ = ['CachedCue', 'warp_mask']
+__all__ = ['CachedCue', 'shift', 'warp_mask', 'warp_window']
 
 _SAME_BOX = 0.9  # least IoU, in the view, to treat a box as a proposal of the original image
 _CHUNK = 32  # masks per write; at most this many are lost if the process is killed
@@ -71,6 +73,34 @@ class CachedCue(BottomUpCue):
         Raises:
             ValueError: ``img_path`` is missing, or the homography of an augmented view is.
         """
+        boxes, window = self._windows(image, boxes, metainfo)
+        masks = np.zeros((len(boxes), *image.shape[:2]), dtype=bool)
+
+        def paste(index: int) -> None:
+            (x1, y1, x2, y2), mask = window(index)
+            masks[index, y1:y2, x1:x2] = mask
+
+        for _ in in_threads(paste, range(len(boxes))):
+            pass
+        return masks
+
+    def crops(
+        self,
+        image: np.ndarray,
+        boxes: np.ndarray,
+        metainfo: Mapping[str, Any] | None,
+        rois: np.ndarray,
+        nearest: np.ndarray,
+        size: int,
+    ) -> np.ndarray:
+        """Compute crops (m, size, size) from masks within their boxes; see the base class."""
+        _, window = self._windows(image, boxes, metainfo)
+        return crop_windows(window, image.shape[:2], rois, nearest, size)
+
+    def _windows(
+        self, image: np.ndarray, boxes: np.ndarray, metainfo: Mapping[str, Any] | None
+    ) -> tuple[np.ndarray, Callable[[int], Window]]:
+        """Return the checked boxes, and what makes the mask of one of them within the box."""
         boxes = check_boxes(boxes, image)
         if not metainfo or not metainfo.get('img_path'):
             raise InputError(
@@ -80,15 +110,17 @@ class CachedCue(BottomUpCue):
         height, width = image.shape[:2]
         matrix = view_matrix(metainfo, (height, width), metainfo.get('ori_shape'), 'CachedCue')
         originals = _original_boxes(boxes, matrix, metainfo.get('ori_proposals'), height, width)
-        stored = self.fill(metainfo['img_path'], originals)
-        masks = np.zeros((len(boxes), height, width), dtype=bool)
-        for index, (box, original) in enumerate(zip(boxes, originals)):
+        stored = self._find(metainfo['img_path'], originals)
+
+        def window(index: int) -> Window:
+            box = boxes[index]
             if box[2] <= box[0] or box[3] <= box[1]:
-                continue
-            warp_mask(stored[original], matrix, box, masks[index])
-            if not masks[index].any():
-                fill_box(masks[index], box)
-        return masks
+                return EMPTY
+            limits = clip_to_pixels(box, height, width)
+            warped = warp_window(stored[originals[index]](), matrix, limits)
+            return limits, warped if warped.any() else np.ones_like(warped)
+
+        return boxes, window
 
     def fill(
         self, img_path: str | os.PathLike, boxes: Sequence[Box], read: bool = True
@@ -107,11 +139,18 @@ class CachedCue(BottomUpCue):
             FileNotFoundError: The image does not exist.
             ValueError: The image cannot be read.
         """
+        found = self._find(img_path, boxes, read)
+        return {box: mask() for box, mask in found.items()}
+
+    def _find(
+        self, img_path: str | os.PathLike, boxes: Sequence[Box], read: bool = True
+    ) -> dict[Box, Callable[[], np.ndarray]]:
+        """Do what :meth:`fill` does, but return functions that decode or return the masks."""
         img_path = os.fspath(img_path)
         content = read_content(img_path)
         digest = content_digest(content_key(content))
         boxes = list(dict.fromkeys(boxes))
-        found = self.store.read(digest, boxes) if read else {}
+        found = self.store.readers(digest, boxes) if read else {}
         known = found if read else self.store.boxes(digest)
         missing = [box for box in boxes if box not in known]
         if not missing:
@@ -122,7 +161,7 @@ class CachedCue(BottomUpCue):
             masks = dict(zip(chunk, self.cue(image, np.array(chunk), dict(img_path=img_path))))
             self.store.add(digest, masks)
             if read:
-                found.update(masks)
+                found.update({box: partial(np.asarray, mask) for box, mask in masks.items()})
         return found
 
 
@@ -136,17 +175,27 @@ def warp_mask(mask: np.ndarray, matrix: np.ndarray, box: np.ndarray, out: np.nda
         box: XYXY in the view.
         out: Mask (H, W) of the view, bool; its pixels inside the box are set in place.
     """
-    x1, y1, x2, y2 = clip_to_pixels(box, *out.shape)
+    x1, y1, x2, y2 = limits = clip_to_pixels(box, *out.shape)
+    if x2 > x1 and y2 > y1:
+        out[y1:y2, x1:x2] = warp_window(mask, matrix, limits)
+
+
+def warp_window(
+    mask: np.ndarray, matrix: np.ndarray, limits: tuple[int, int, int, int]
+) -> np.ndarray:
+    """Warp a mask as :func:`warp_mask` does, to the pixels ``limits`` (x1, y1, x2, y2) alone."""
+    x1, y1, x2, y2 = limits
     if x2 <= x1 or y2 <= y1:
-        return
+        return np.zeros((max(0, y2 - y1), max(0, x2 - x1)), dtype=bool)
     # OpenCV puts the origin at the centre of the first pixel.
-    matrix = _shift(-x1 - 0.5, -y1 - 0.5) @ matrix @ _shift(0.5, 0.5)
+    matrix = shift(-x1 - 0.5, -y1 - 0.5) @ matrix @ shift(0.5, 0.5)
     source = mask.astype(np.uint8) * 255
     warped = cv2.warpPerspective(source, matrix, (x2 - x1, y2 - y1), flags=cv2.INTER_LINEAR)
-    out[y1:y2, x1:x2] = warped >= 128
+    return warped >= 128
 
 
-def _shift(x: float, y: float) -> np.ndarray:
+def shift(x: float, y: float) -> np.ndarray:
+    """Return the homography that moves by (x, y)."""
     return np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]])
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -15,6 +13,7 @@ from mmengine.registry import MODELS
 from projects.common.errors import InputError
 
 from .base import BottomUpCue, check_boxes, fill_box, resize_mask
+from .windows import in_threads
 
 __all__ = ['GrabCutCue', 'grabcut_rectangle']
 
@@ -47,7 +46,7 @@ class GrabCutCue(BottomUpCue):
         iterations: Iterations of GrabCut; 5 in the released code.
         max_side: Largest longer side, in pixels, of the image passed to GrabCut; 400 in the
             released code. Smaller images are not scaled. None disables scaling.
-        num_threads: Number of threads; None uses all cores available to the process.
+        num_threads: Number of threads; None uses the process's share of the cores.
         seed: Seed of the run.
     """
 
@@ -112,13 +111,8 @@ class GrabCutCue(BottomUpCue):
                 if not masks[index].any():  # no foreground, or lost in scaling
                     fill_box(masks[index], boxes[index])
 
-        threads = min(self.num_threads or _available_cores(), len(boxes_of))
-        if threads > 1:
-            with ThreadPoolExecutor(threads) as pool:  # OpenCV releases the GIL
-                list(pool.map(cut, boxes_of.items()))
-        else:
-            for item in boxes_of.items():
-                cut(item)
+        for _ in in_threads(cut, boxes_of.items(), self.num_threads):  # OpenCV releases the GIL
+            pass
         return masks
 
     def _cut(
@@ -166,9 +160,3 @@ def grabcut_rectangle(
             return None
         return _BORDER, _BORDER, width - 2 * _BORDER, height - 2 * _BORDER
     return x1, y1, x2 - x1, y2 - y1
-
-
-def _available_cores() -> int:
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

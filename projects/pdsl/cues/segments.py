@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from mmengine.registry import MODELS
 
 from projects.common.errors import InputError
 
-from ..geometry import pairwise_iou
 from ..proposals.identity import names_of_image
-from .base import BottomUpCue, check_boxes, clip_to_pixels, fill_box, view_matrix
-from .cached import warp_mask
+from .base import BottomUpCue, check_boxes, clip_to_pixels, view_matrix
+from .segments_in_view import SegmentsInView
 from .store import file_digest
+from .windows import EMPTY, Window, crop_windows
 
 __all__ = ['SegmentFileCue']
 
@@ -62,6 +62,30 @@ class SegmentFileCue(BottomUpCue):
         Raises:
             ValueError: The metainfo has no ``img_path``, or a file has unexpected content.
         """
+        boxes, window = self._windows(image, boxes, metainfo)
+        masks = np.zeros((len(boxes), *image.shape[:2]), dtype=bool)
+        for index, out in enumerate(masks):
+            (x1, y1, x2, y2), mask = window(index)
+            out[y1:y2, x1:x2] = mask
+        return masks
+
+    def crops(
+        self,
+        image: np.ndarray,
+        boxes: np.ndarray,
+        metainfo: Mapping[str, Any] | None,
+        rois: np.ndarray,
+        nearest: np.ndarray,
+        size: int,
+    ) -> np.ndarray:
+        """Compute crops (m, size, size) from masks within their boxes; see the base class."""
+        _, window = self._windows(image, boxes, metainfo)
+        return crop_windows(window, image.shape[:2], rois, nearest, size)
+
+    def _windows(
+        self, image: np.ndarray, boxes: np.ndarray, metainfo: Mapping[str, Any] | None
+    ) -> tuple[np.ndarray, Callable[[int], Window]]:
+        """Return the checked boxes, and what makes the mask of one of them within the box."""
         boxes = check_boxes(boxes, image)
         height, width = image.shape[:2]
         if not metainfo or not metainfo.get('img_path'):
@@ -75,23 +99,20 @@ class SegmentFileCue(BottomUpCue):
             )
         original = segments.shape[1:] if len(segments) else None
         matrix = view_matrix(metainfo, (height, width), original, 'SegmentFileCue')
-        whole = np.array([0, 0, width, height])
-        in_view = np.zeros((len(segments), height, width), dtype=bool)
-        for segment, out in zip(segments, in_view):
-            warp_mask(segment, matrix, whole, out)
-        in_view = in_view[in_view.any(axis=(1, 2))]
-        extents = np.array([_extent(mask) for mask in in_view]).reshape(-1, 4)
-        overlaps = pairwise_iou(boxes, extents)
-        masks = np.zeros((len(boxes), height, width), dtype=bool)
-        for box, out, overlap in zip(boxes, masks, overlaps):
+        view = SegmentsInView(segments, matrix, (height, width))
+        chosen = view.choose(boxes, self.min_iou)
+
+        def window(index: int) -> Window:
+            box = boxes[index]
             if box[2] <= box[0] or box[3] <= box[1]:
-                continue
-            if len(overlap) and overlap.max() >= self.min_iou:
-                x1, y1, x2, y2 = clip_to_pixels(box, height, width)
-                out[y1:y2, x1:x2] = in_view[overlap.argmax(), y1:y2, x1:x2]
-            if not out.any():
-                fill_box(out, box)
-        return masks
+                return EMPTY
+            x1, y1, x2, y2 = limits = clip_to_pixels(box, height, width)
+            mask = np.zeros((max(0, y2 - y1), max(0, x2 - x1)), dtype=bool)
+            if chosen[index] >= 0:
+                mask = view.warped(chosen[index])[y1:y2, x1:x2]
+            return limits, mask if mask.any() else np.ones_like(mask)
+
+        return boxes, window
 
     def _read(self, img_path: str) -> np.ndarray:
         for name in names_of_image(img_path):
@@ -105,7 +126,7 @@ class SegmentFileCue(BottomUpCue):
                 raise InputError(
                     f"{arrays}: field 'masks' has shape {masks.shape}, expected (m, height, width)"
                 )
-            return masks.astype(bool)
+            return masks.astype(bool, copy=False)
         if labels.is_file():
             from PIL import Image
 
@@ -116,8 +137,3 @@ class SegmentFileCue(BottomUpCue):
             numbers = [value for value in np.unique(values) if 0 < value < 255]
             return np.array([values == number for number in numbers]).reshape(-1, *values.shape)
         raise FileNotFoundError(f'{arrays}: does not exist, nor does {labels.name} beside it')
-
-
-def _extent(mask: np.ndarray) -> np.ndarray:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=float)

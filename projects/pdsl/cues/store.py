@@ -7,7 +7,8 @@ import io
 import logging
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +79,12 @@ class MaskStore:
 
     def read(self, image: str, boxes: Sequence[Box]) -> dict[Box, np.ndarray]:
         """Return the stored masks, (H, W) bool, of those boxes that have one."""
+        return {box: read() for box, read in self.readers(image, boxes).items()}
+
+    def readers(self, image: str, boxes: Sequence[Box]) -> dict[Box, Callable[[], np.ndarray]]:
+        """Return functions that decode the masks which :meth:`read` returns, in any thread."""
         entries = self._read(image)
-        return {box: _decode(*entries[box]) for box in boxes if box in entries}
+        return {box: partial(_decode, *entries[box]) for box in boxes if box in entries}
 
     def add(self, image: str, masks: Mapping[Box, np.ndarray]) -> None:
         """Add masks, (H, W) bool, to those already stored for an image."""

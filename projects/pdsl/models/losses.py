@@ -10,16 +10,15 @@ import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmengine.registry import MODELS
-from torch import Tensor, nn
-
-from projects.common.errors import InputError
+from torch import Tensor
 
 from ..cues.roi_targets import threshold_in_roi
 from .pseudo_labels import PseudoLabels
+from .reductions import ReducedLoss
+from .reductions import reduce_images as reduce_images
 
 CLAMP = 1e-6  # how near to 0 and 1 an image-level score may come
 _FROZEN_AFTER = 100  # iterations at the clamp until it is reported
-REDUCTIONS = ('sum', 'mean', 'batch_mean')
 
 
 def wsddn_scores(classification: Tensor, detection: Tensor) -> Tensor:
@@ -108,64 +107,7 @@ def correlation_loss(activation: Tensor, target: Tensor) -> Tensor:
     return (activation - target.detach() + 1e-6).abs()  # the offset of torch's pairwise distance
 
 
-def reduce_images(
-    sums: Sequence[Tensor], counts: Sequence[float | Tensor], reduction: str
-) -> Tensor:
-    """Reduce the images' sums of a loss to one number.
-
-    The result does not grow with the number of images. With the first two reductions, gradient
-    accumulation over images, and processes with one image each, equal a batch of these images.
-
-    Args:
-        sums: The sum of a loss over each image.
-        counts: The number by which a mean divides each image's sum.
-        reduction: 'mean': the images' means, averaged over images. 'sum', as in the paper: the
-            images' sums, averaged over images. 'batch_mean', as in the released code: the mean over
-            the whole batch.
-
-    Raises:
-        ValueError: ``reduction`` is unknown.
-    """
-    total = torch.stack(list(sums))
-    if reduction == 'sum':
-        return total.mean()
-    over = total.new_tensor([float(count) for count in counts])
-    if reduction == 'mean':
-        return (total / over.clamp(min=1)).mean()
-    if reduction == 'batch_mean':
-        return total.sum() / over.sum().clamp(min=1)
-    raise InputError(f'reduction: {reduction!r}; expected one of {REDUCTIONS}')
-
-
 # -------------------------------------------------------------------------------------- modules
-
-
-class ReducedLoss(nn.Module):
-    """Reduce the images' sums of a loss to one number.
-
-    Args:
-        reduction: See :func:`reduce_images`.
-        loss_weight: Factor of the result.
-
-    Raises:
-        ValueError: ``reduction`` is unknown.
-    """
-
-    reductions: Sequence[str] = REDUCTIONS
-
-    def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
-        super().__init__()
-        self._check('reduction', reduction, self.reductions)
-        self.reduction = reduction
-        self.loss_weight = loss_weight
-
-    def reduce(self, sums: Sequence[Tensor], counts: Sequence[float | Tensor]) -> Tensor:
-        """Return the weighted loss of a batch, a scalar; see :func:`reduce_images`."""
-        return self.loss_weight * reduce_images(sums, counts, self.reduction)
-
-    def _check(self, name: str, value: str, expected: Sequence[str]) -> None:
-        if value not in expected:
-            raise InputError(f'{type(self).__name__}: {name}={value!r}, expected one of {expected}')
 
 
 @MODELS.register_module()
@@ -180,7 +122,8 @@ class MILLoss(ReducedLoss):
         loss_weight: Factor of the result.
     """
 
-    _frozen = 0  # iterations in a row
+    _frozen: Tensor | int = 0  # iterations in a row, on the device
+    _at_most = 0  # iterations that there may be, without asking the device
     _warned = False
 
     def forward(self, scores: Sequence[Tensor], tags: Sequence[Tensor]) -> Tensor:
@@ -199,19 +142,25 @@ class MILLoss(ReducedLoss):
             of_class = mil_loss(y, torch.zeros_like(y).scatter_(0, present, 1))
             sums.append(of_class.sum())
             total = each.detach().sum(0)
-            clamped.append(of_class.detach()[(total <= CLAMP) | (total >= 1 - CLAMP)])
+            at_clamp = (total <= CLAMP) | (total >= 1 - CLAMP)
+            clamped.append(of_class.detach() * at_clamp)
         self._watch(sums, clamped)
         return self.reduce(sums, [each.shape[1] for each in scores])
 
     def _watch(self, sums: Sequence[Tensor], clamped: Sequence[Tensor]) -> None:
         """Warn if nearly all of the loss has been at the clamp for many iterations."""
-        total = float(sum(each.detach() for each in sums))
-        if sum(float(each.sum()) for each in clamped) < 0.99 * total and total > 1e-3:
-            self._frozen = 0
+        if self._warned:
+            return
+        total = torch.stack([each.detach() for each in sums]).sum()
+        stuck = sum((each.sum() for each in clamped), torch.zeros_like(total))
+        learns = (stuck < 0.99 * total) & (total > 1e-3)
         # at the clamp a wrong class adds 13.8 and a right one 1e-6; only wrong ones count
-        elif any(bool((each > 1).any()) for each in clamped):
-            self._frozen += 1
-        if self._frozen < _FROZEN_AFTER or self._warned:
+        wrong = sum(((each > 1).any() for each in clamped), torch.zeros_like(learns)) > 0
+        self._frozen = torch.where(learns, 0, self._frozen + wrong.long())
+        self._at_most += 1
+        if self._at_most >= _FROZEN_AFTER:  # the host waits for the device only if it may be time
+            self._at_most = int(self._frozen)
+        if self._at_most < _FROZEN_AFTER:
             return
         self._warned = True
         print_log(

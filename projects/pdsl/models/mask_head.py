@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -79,4 +80,4 @@ def select_class(logits: Tensor, labels: Tensor) -> Tensor:
     """Select each RoI's class, or the only channel, of logits (m, 1 or n_c, h, w): (m, h, w)."""
     if logits.shape[1] == 1:
         return logits[:, 0]
-    return logits[range(len(logits)), labels]
+    return logits[torch.arange(len(logits), device=logits.device), labels]

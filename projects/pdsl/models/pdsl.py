@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from torch import Tensor
 
 from projects.common.errors import InputError
 
+from ..cues.base import crops_of
+from .cue_targets import PseudoMasks, Seeds
 from .gradient_masks import threshold_heatmaps
 
 
@@ -81,18 +85,15 @@ class PDSL(FastRCNN):
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Compute the losses of images (B, 3, H, W); see :class:`PDSLRoIHead`."""
 
-        def pseudo_masks(index: int, boxes: Tensor, labels: Tensor) -> Tensor:
-            image, sample = batch_inputs[index], batch_data_samples[index]
-            height, width = sample.metainfo['img_shape'][:2]
-            image = image[:, :height, :width]
-            if self.learning == 'cascade':
-                return self.detection_masks(image, boxes, labels)
-            masks = self.cue(self._picture(image), boxes.cpu().numpy(), sample.metainfo)
-            return torch.as_tensor(np.asarray(masks))
-
         proposals = self._proposals(batch_data_samples)
+        masks: PseudoMasks | None = None
+        if self.learning == 'cascade':
+            masks = _MasksOfDetections(self, batch_inputs, batch_data_samples)
+        elif self.cue is not None and self.roi_head.loss_mask is not None:
+            # before the network, which it would otherwise wait for
+            masks = _MasksOfCue(self.cue, self._pictures(batch_inputs), batch_data_samples)
         features = self.extract_feat(batch_inputs)
-        return self.roi_head.loss(features, proposals, batch_data_samples, pseudo_masks)
+        return self.roi_head.loss(features, proposals, batch_data_samples, masks)
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
@@ -105,14 +106,15 @@ class PDSL(FastRCNN):
         self._proposals(batch_data_samples)
         return super()._forward(batch_inputs, batch_data_samples)
 
-    def _picture(self, image: Tensor) -> np.ndarray:
-        """Undo the data preprocessor: return the image as (H, W, 3), uint8 BGR."""
+    def _pictures(self, images: Tensor) -> np.ndarray:
+        """Undo the data preprocessor: return images as (B, H, W, 3), uint8 BGR."""
         processor = self.data_preprocessor
         if getattr(processor, '_enable_normalize', False):
-            image = image * processor.std + processor.mean
+            images = images * processor.std + processor.mean
         if getattr(processor, '_channel_conversion', False):
-            image = image.flip(0)
-        return image.round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().cpu().numpy()
+            images = images.flip(1)
+        pixels = images.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+        return pixels.contiguous().cpu().numpy()
 
     def detection_masks(self, image: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         """Pseudo masks of cascade learning.
@@ -136,3 +138,44 @@ class PDSL(FastRCNN):
                 heat.append(gradient[0].abs().amax(0))
         self.train(training)
         return threshold_heatmaps(torch.stack(heat), boxes)
+
+
+@dataclass
+class _MasksOfDetections:
+    """Make masks of seeds from the gradients of their scores."""
+
+    model: PDSL
+    images: Tensor
+    samples: SampleList
+
+    def __call__(self, index: int, boxes: Tensor, labels: Tensor) -> Tensor:
+        height, width = self.samples[index].metainfo['img_shape'][:2]
+        image = self.images[index, :, :height, :width]
+        return self.model.detection_masks(image, boxes.to(image.device), labels)
+
+
+@dataclass
+class _MasksOfCue:
+    """Make masks of seeds from pictures (B, H, W, 3), or only what is learnt of them."""
+
+    cue: Callable
+    pictures: np.ndarray
+    samples: SampleList
+
+    def __call__(self, index: int, boxes: Tensor, labels: Tensor) -> Tensor:
+        picture, metainfo = self._inputs(index)
+        return torch.as_tensor(np.asarray(self.cue(picture, boxes.numpy(), metainfo)))
+
+    def crops(self, index: int, seeds: Seeds, size: int) -> Tensor:
+        """Make targets (m, size, size); runs in another thread than the network."""
+        if not len(seeds.rois):
+            return seeds.rois.new_zeros(0, size, size)
+        crops = getattr(self.cue, 'crops', None) or partial(crops_of, self.cue)
+        boxes, rois, nearest = (each.numpy() for each in (seeds.boxes, seeds.rois, seeds.nearest))
+        picture, metainfo = self._inputs(index)
+        return torch.from_numpy(crops(picture, boxes, metainfo, rois, nearest, size))
+
+    def _inputs(self, index: int) -> tuple[np.ndarray, dict]:
+        metainfo = self.samples[index].metainfo
+        height, width = metainfo['img_shape'][:2]
+        return np.ascontiguousarray(self.pictures[index, :height, :width]), metainfo

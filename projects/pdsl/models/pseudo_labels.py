@@ -8,15 +8,17 @@ to write another one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from mmdet.structures.bbox import bbox_overlaps
 from mmengine.registry import TASK_UTILS
 from torch import Tensor
 from torchvision.ops import nms
 
 from projects.common.errors import InputError
+
+from ..geometry import box_overlaps
 
 
 @dataclass
@@ -58,24 +60,64 @@ class PseudoGroundTruth:
     source: Tensor
 
 
-@dataclass
 class Assignment:
     """Hold the pseudo ground truth that each of the n proposals of an image learns from.
 
-    Attributes:
+    Args:
         labels: (n,), class, or the number of classes for background.
         weights: (n,), y of the nearest pseudo ground truth, for background as well; 0 if there is
             none.
         matched: (n,), index of the nearest pseudo ground truth; 0 if there is none.
         ious: (k, n), overlaps.
-        foreground: (m,), indices of the proposals that are not background.
+        foreground: (m,), indices of the proposals that are not background. Without it, they are
+            found when they are first asked for, or by :func:`find_foreground`.
+        background: The label of background, which is not read if ``foreground`` is given.
     """
 
-    labels: Tensor
-    weights: Tensor
-    matched: Tensor
-    ious: Tensor
-    foreground: Tensor
+    def __init__(
+        self,
+        labels: Tensor,
+        weights: Tensor,
+        matched: Tensor,
+        ious: Tensor,
+        foreground: Tensor | None = None,
+        background: int = -1,
+    ) -> None:
+        self.labels = labels
+        self.weights = weights
+        self.matched = matched
+        self.ious = ious
+        self.background = background
+        self._foreground = foreground
+
+    @property
+    def foreground(self) -> Tensor:
+        """Return the indices (m,) of the proposals that are not background."""
+        if self._foreground is None:
+            self._foreground = torch.ne(self.labels, self.background).nonzero()[:, 0]
+        return self._foreground
+
+
+def find_foreground(assignments: Sequence[Assignment], *facts: Tensor) -> list[int]:
+    """Find the foreground of many assignments at once, so that the host waits for a GPU only once.
+
+    Args:
+        assignments: Assignments on one device.
+        facts: Numbers or truth values on the same device.
+
+    Returns:
+        The facts as numbers.
+    """
+    unknown = [each for each in assignments if each._foreground is None]
+    masks = [torch.ne(each.labels, each.background) for each in unknown]
+    numbers = [*(mask.sum() for mask in masks), *facts]
+    if not numbers:
+        return []
+    counts = torch.stack([each.long() for each in numbers]).tolist()
+    for each, mask, count in zip(unknown, masks, counts):
+        # a stable sort puts the foreground first and keeps its order; nonzero would wait again
+        each._foreground = mask.byte().argsort(descending=True, stable=True)[:count]
+    return counts[len(unknown) :]
 
 
 @dataclass
@@ -244,7 +286,7 @@ def assign(
         num_classes: n_c, the label of background.
         iou_thr: Least overlap of a foreground proposal.
     """
-    ious = bbox_overlaps(truth.boxes, proposals)
+    ious = box_overlaps(truth.boxes, proposals)
     labels = torch.full((len(proposals),), num_classes, device=proposals.device)
     matched = torch.zeros_like(labels)
     weights = proposals.new_zeros(len(proposals))
@@ -252,8 +294,7 @@ def assign(
         nearest, matched = ious.max(0)
         labels = torch.where(nearest >= iou_thr, truth.labels[matched], labels)
         weights = truth.weights[matched]
-    foreground = (labels < num_classes).nonzero()[:, 0]
-    return Assignment(labels, weights, matched, ious, foreground)
+    return Assignment(labels, weights, matched, ious, background=num_classes)
 
 
 @TASK_UTILS.register_module()
@@ -287,5 +328,9 @@ def sample_seeds(assignment: Assignment, num_seeds: int) -> Tensor:
         foreground proposals also chooses those of other classes.
     """
     overlaps = assignment.ious[:, assignment.foreground]
-    order = overlaps.argsort(dim=1, descending=True, stable=True)[:, :num_seeds]
-    return assignment.foreground[order.flatten()]
+    return assignment.foreground[nearest_columns(overlaps, num_seeds)]
+
+
+def nearest_columns(overlaps: Tensor, num_seeds: int) -> Tensor:
+    """Return the columns (s,) with the largest overlaps of each row of (k, m), one row after it."""
+    return overlaps.argsort(dim=1, descending=True, stable=True)[:, :num_seeds].flatten()

@@ -5,26 +5,22 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import torch
-from mmdet.structures import SampleList
-from mmdet.structures.bbox import bbox2roi, bbox_overlaps
+from mmdet.structures import DetDataSample, SampleList
+from mmdet.structures.bbox import bbox2roi
 from mmengine.logging import print_log
 from mmengine.registry import MODELS, TASK_UTILS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 
 from projects.common.errors import InputError
 
-from ..cues.roi_targets import crop_masks
-from .losses import image_level_scores
-from .pseudo_labels import ImagePredictions, PseudoLabels, sample_seeds
+from .cue_targets import PseudoMasks, select_seeds, start_targets
+from .pseudo_labels import ImagePredictions, PseudoLabels, find_foreground
 from .roi_prediction import ProposalRoIHead
-
-#: Masks (s, H, W) for the s seeds of an image, given its index in the batch, the seeds' boxes
-#: (s, 4) and their classes (s,).
-PseudoMasks = Callable[[int, Tensor, Tensor], Tensor]
 
 
 @MODELS.register_module()
@@ -127,14 +123,26 @@ class PDSLRoIHead(ProposalRoIHead):
             ValueError: Tags are missing or are not classes of this head, or ``pseudo_masks`` is
                 missing although there is a ``loss_mask``.
         """
-        tags = [self._tags(sample, x[0].device) for sample in batch_data_samples]
-        self._count_warnings([each.bboxes for each in rpn_results_list], tags)
-        losses, images = self._detection_losses(x, rpn_results_list, tags)  # L_OD
-        if self.with_mask and not (self.loss_mask is None and self.loss_correlation is None):
-            labels = [self.label(image) for image in images]  # t^{n_r}
-            logits = self._mask_logits(x, labels)
-            losses |= self._segmentation_losses(logits, labels, pseudo_masks)  # L_IS
-            losses |= self._correlation_losses(logits, labels)  # L_CL
+        tags = [
+            _tags(sample, self.num_classes).to(x[0].device, non_blocking=True)
+            for sample in batch_data_samples
+        ]
+        features = self.proposal_features(x, rpn_results_list)
+        sizes = [len(each.bboxes) for each in rpn_results_list]
+        scores = self.stream_scores(features, sizes)
+        refined = self.bbox_head.refine(features)
+        stages = self.stage_predictions(rpn_results_list, tags, scores, refined)
+        learns_masks = self.with_mask and not (
+            self.loss_mask is None and self.loss_correlation is None
+        )
+        labels = self._labels(stages, learns_masks)
+        losses = self._detection_losses(scores, tags, refined, labels)  # L_OD
+        if learns_masks:
+            with ThreadPoolExecutor(1) as background:
+                cue = self._start_cue(labels[-1], pseudo_masks, background)
+                logits = self._mask_logits(x, labels[-1])
+                losses |= self._segmentation_losses(logits, labels[-1], cue)  # L_IS
+            losses |= self._correlation_losses(logits, labels[-1])  # L_CL
         return losses
 
     def label(self, image: ImagePredictions) -> PseudoLabels:
@@ -144,58 +152,79 @@ class PDSLRoIHead(ProposalRoIHead):
 
     # -------------------------------------------------------------------------- the three terms
 
+    def _labels(
+        self, stages: Sequence[Sequence[ImagePredictions]], learns_masks: bool
+    ) -> list[list[PseudoLabels]]:
+        """Return the labels that each head gives, the last one's if masks are learnt."""
+        images, last = stages[0], stages[-1:] if learns_masks else []
+        stages = [*(stages[:-1] if self.loss_refine is not None else ()), *last]
+        labels = [[self.label(image) for image in of_stage] for of_stage in stages]
+        flat = [_any_flat(image.proposals) for image in images]
+        found = find_foreground([each.assignment for of in labels for each in of], *flat)
+        self._count_warnings(images, found)
+        return labels
+
     def _detection_losses(
-        self, x: Sequence[Tensor], proposals: Sequence[InstanceData], tags: Sequence[Tensor]
-    ) -> tuple[dict[str, Tensor], list[ImagePredictions]]:
-        """Compute the terms of L_OD (Eq. 4) and the predictions of the last head."""
+        self,
+        scores: Sequence[Tensor],
+        tags: Sequence[Tensor],
+        refined: Sequence[tuple[Tensor, Tensor | None]],
+        labels: Sequence[Sequence[PseudoLabels]],
+    ) -> dict[str, Tensor]:
+        """Compute the terms of L_OD (Eq. 4)."""
         losses = {}
-        sizes = [len(each.bboxes) for each in proposals]
-        features = self.proposal_features(x, proposals)
-        scores = self.stream_scores(features, sizes)
         if self.loss_mil is not None:
             losses['loss_mil'] = self.loss_mil(scores, tags)
-        images = [
-            ImagePredictions(each.bboxes, present, image_level_scores(s0), s0, each.bboxes)
-            for each, present, s0 in zip(proposals, tags, (s0.detach() for s0 in scores))
-        ]
-        for r, (logits, deltas) in enumerate(self.bbox_head.refine(features), 1):
-            logits = logits.split(sizes)
-            deltas = None if deltas is None else deltas.split(sizes)
-            if self.loss_refine is not None:
-                labels = [self.label(image) for image in images]
-                targets = None if deltas is None else [self._box_targets(each) for each in labels]
-                terms = self.loss_refine(logits, deltas, labels, targets)
-                losses.update({f'loss_refine{r}_{name}': loss for name, loss in terms.items()})
-            moves = [None] * len(sizes) if deltas is None else deltas
-            images = [self._refined(*each) for each in zip(images, logits, moves)]
-        return losses, images
+        if self.loss_refine is None:
+            return losses
+        sizes = [len(each) for each in scores]
+        targets = self._box_targets(labels[: len(refined)]) if self.bbox_head.with_reg else None
+        for r, (logits, deltas) in enumerate(refined):
+            terms = self.loss_refine(
+                logits.split(sizes),
+                None if deltas is None else deltas.split(sizes),
+                labels[r],
+                None if targets is None else targets[r],
+            )
+            losses.update({f'loss_refine{r + 1}_{name}': loss for name, loss in terms.items()})
+        return losses
 
-    def _refined(
-        self, image: ImagePredictions, logits: Tensor, deltas: Tensor | None
-    ) -> ImagePredictions:
-        """Return the predictions of a refinement head, without gradient."""
-        deltas = None if deltas is None else deltas.detach()
-        boxes = self.bbox_head.decode(image.proposals, deltas)
-        return replace(image, scores=logits.detach().softmax(1), boxes=boxes)
+    def _box_targets(self, labels: Sequence[Sequence[PseudoLabels]]) -> list[list[Tensor]]:
+        """Encode the pseudo ground truth of the foreground proposals of each image: (m, 4)."""
+        flat = [each for of_head in labels for each in of_head]
+        if not flat:
+            return []
+        pairs = ((each.foreground_proposals, each.matched_boxes) for each in flat)
+        encoded = self.bbox_head.bbox_coder.encode(*map(torch.cat, zip(*pairs)))
+        parts = iter(encoded.split([len(each.foreground) for each in flat]))
+        return [[next(parts) for _ in of_head] for of_head in labels]
 
-    def _box_targets(self, labels: PseudoLabels) -> Tensor:
-        """Encode the pseudo ground truth of the foreground proposals: (m, 4)."""
-        return self.bbox_head.bbox_coder.encode(labels.foreground_proposals, labels.matched_boxes)
+    def _start_cue(
+        self,
+        labels: Sequence[PseudoLabels],
+        pseudo_masks: PseudoMasks | None,
+        background: Executor,
+    ) -> Callable[[], list[Tensor]]:
+        """Choose the seeds, and start to make M-hat^0 (m, s, s) of each image where it can be."""
+        if self.loss_mask is None:
+            return list
+        if pseudo_masks is None:
+            raise InputError('roi_head.loss: no pseudo_masks, which the mask head learns from')
+        size = _pair(self.mask_roi_extractor.roi_layers[0].output_size)[0] * 2
+        seeds = select_seeds(labels, self.num_seeds)
+        return start_targets(seeds, pseudo_masks, size, background)
 
     def _segmentation_losses(
         self,
         logits: Sequence[Tensor],
         labels: Sequence[PseudoLabels],
-        pseudo_masks: PseudoMasks | None,
+        cue: Callable[[], list[Tensor]],
     ) -> dict[str, Tensor]:
         """Compute the terms of L_IS (Eq. 5)."""
         if self.loss_mask is None:
             return {}
-        if pseudo_masks is None:
-            raise InputError('roi_head.loss: no pseudo_masks, which the mask head learns from')
-        size = logits[0].shape[-1]
-        cue = [self._cue_targets(i, each, size, pseudo_masks) for i, each in enumerate(labels)]
-        terms = self.loss_mask(logits, torch.cat(cue), labels)
+        target = torch.cat(cue()).to(logits[0], non_blocking=True)
+        terms = self.loss_mask(logits, target, labels)
         return {f'loss_mask{m}': loss for m, loss in terms.items()}
 
     def _correlation_losses(
@@ -219,39 +248,15 @@ class PDSLRoIHead(ProposalRoIHead):
         rois = bbox2roi([each.foreground_proposals for each in labels])
         return self._in_chunks(select, rois, torch.cat([each.foreground_labels for each in labels]))
 
-    def _cue_targets(
-        self, index: int, labels: PseudoLabels, size: int, pseudo_masks: PseudoMasks
-    ) -> Tensor:
-        """Return M-hat^0 (m, size, size): foreground proposals take their nearest seed's mask."""
-        proposals = labels.predictions.proposals
-        if not len(labels.foreground):
-            return proposals.new_zeros(0, size, size)
-        # a proposal that two pseudo ground truths chose needs one mask
-        seeds = sample_seeds(labels.assignment, self.num_seeds).unique()
-        masks = pseudo_masks(index, proposals[seeds], labels.assignment.labels[seeds])
-        boxes = labels.foreground_proposals
-        nearest = bbox_overlaps(proposals[seeds], boxes).argmax(0)
-        return crop_masks(masks.to(boxes.device), nearest, boxes, size).to(proposals.dtype)
-
     # ----------------------------------------------------------------------- inputs, warnings
 
-    def _tags(self, sample, device: torch.device) -> Tensor:
-        where = f'data sample of {sample.metainfo.get("img_path", "an image")}'
-        if 'tags' not in sample.metainfo:
-            raise InputError(f"{where}: no 'tags' in its metainfo; expected the image's classes")
-        tags = sorted({int(tag) for tag in sample.metainfo['tags']})
-        if tags and not 0 <= tags[0] <= tags[-1] < self.num_classes:
-            raise InputError(f'{where}: tags {tags}; expected 0 to {self.num_classes - 1}')
-        return torch.tensor(tags, dtype=torch.long, device=device)
-
-    def _count_warnings(self, proposals: Sequence[Tensor], tags: Sequence[Tensor]) -> None:
-        for boxes, present in zip(proposals, tags):
-            if not len(boxes):
+    def _count_warnings(self, images: Sequence[ImagePredictions], flat: Sequence[int]) -> None:
+        for image, has_flat in zip(images, flat):
+            if not len(image.proposals):
                 self._warn('images without proposals', 'they are not learnt from')
-            if not len(present):
+            if not len(image.tags):
                 self._warn('images without tags', 'they say that no class is there')
-            flat = ((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])).any()
-            if bool(flat):
+            if has_flat:
                 self._warn('images with proposals without area', 'these count as background')
 
     def _warn(self, what: str, consequence: str) -> None:
@@ -266,3 +271,18 @@ class PDSLRoIHead(ProposalRoIHead):
 
 def _build(loss: dict | None) -> nn.Module | None:
     return None if loss is None else MODELS.build(loss)
+
+
+def _any_flat(boxes: Tensor) -> Tensor:
+    return ((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])).any()
+
+
+def _tags(sample: DetDataSample, num_classes: int) -> Tensor:
+    """Return the classes (k,) that are in the image of a data sample."""
+    where = f'data sample of {sample.metainfo.get("img_path", "an image")}'
+    if 'tags' not in sample.metainfo:
+        raise InputError(f"{where}: no 'tags' in its metainfo; expected the image's classes")
+    tags = sorted({int(tag) for tag in sample.metainfo['tags']})
+    if tags and not 0 <= tags[0] <= tags[-1] < num_classes:
+        raise InputError(f'{where}: tags {tags}; expected 0 to {num_classes - 1}')
+    return torch.tensor(tags, dtype=torch.long)

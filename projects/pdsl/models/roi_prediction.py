@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from .detections import detections, known_tags
 from .losses import image_level_scores, wsddn_scores
 from .pooled_linear import pooled_linear
+from .pseudo_labels import ImagePredictions
 
 
 class ProposalRoIHead(StandardRoIHead):
@@ -82,6 +84,30 @@ class ProposalRoIHead(StandardRoIHead):
         """Return S^0 (n, n_c) of each image, given features (N, D) and numbers of proposals."""
         streams = (part.split(list(sizes)) for part in self.bbox_head.streams(features))
         return [wsddn_scores(*pair) for pair in zip(*streams)]
+
+    def stage_predictions(
+        self,
+        proposals: Sequence[InstanceData],
+        tags: Sequence[Tensor],
+        scores: Sequence[Tensor],
+        refined: Sequence[tuple[Tensor, Tensor | None]],
+    ) -> list[list[ImagePredictions]]:
+        """Return the predictions of the streams and of each refinement head for each image."""
+        boxes = [each.bboxes for each in proposals]
+        sizes = [len(each) for each in boxes]
+        images = [
+            ImagePredictions(each, present, image_level_scores(s0), s0, each)
+            for each, present, s0 in zip(boxes, tags, (s0.detach() for s0 in scores))
+        ]
+        stages = [images]
+        moves = [deltas.detach() for _, deltas in refined if deltas is not None]
+        # of all heads at once: each call copies constants to the device
+        every = torch.cat(boxes).repeat(len(refined), 1)
+        moved = self.bbox_head.decode(every, torch.cat(moves) if moves else None)
+        for (logits, _), of_head in zip(refined, moved.unflatten(0, (len(refined), sum(sizes)))):
+            parts = zip(images, logits.detach().softmax(1).split(sizes), of_head.split(sizes))
+            stages.append([replace(image, scores=p, boxes=b) for image, p, b in parts])
+        return stages
 
     def _mask_features(self, x: Sequence[Tensor], rois: Tensor) -> Tensor:
         return self.mask_roi_extractor(x[: self.mask_roi_extractor.num_inputs], rois)
