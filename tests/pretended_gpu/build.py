@@ -47,7 +47,7 @@ def library() -> Path:
     sources = b''.join(path.read_bytes() for path in files)
     version = importlib.metadata.version('torch')
     key = hashlib.sha256(sources + version.encode()).hexdigest()[:16]
-    cache = Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache'), 'mmtriad')
+    cache = Path(os.environ.get('MMTRIAD_CACHE') or Path.home() / '.cache' / 'mmtriad')
     target = cache / f'pretended-gpu-{key}' / 'libcuda.so.1'
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
