@@ -227,3 +227,24 @@ def test_no_thread_of_the_process_group_outlives_it() -> None:
     """One that frees a tensor while the interpreter exits aborts the finished process."""
     done = subprocess.run([sys.executable, '-c', LEAVE], capture_output=True, text=True)
     assert done.stdout.split() == ['True', '0'], done.stderr
+
+
+def test_a_closed_output_ends_quietly():
+    """As with ``tool | head -1``."""
+    code = (
+        'import sys; sys.path.insert(0, ".")\n'
+        'from projects.common.cli.report import report_user_errors\n'
+        'with report_user_errors():\n'
+        '    for i in range(10**6): print(i)\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, '-c', code],
+        cwd=Path(__file__).resolve().parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == '0\n'
+    process.stdout.close()
+    assert process.wait(60) == 1
+    assert process.stderr.read() == ''

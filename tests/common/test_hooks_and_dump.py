@@ -68,8 +68,11 @@ def test_unknown_style_is_refused() -> None:
 
 def test_mean_loss_is_over_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = {'loss': torch.tensor(3.0), 'loss_mask': torch.tensor([1.0, 2.0])}
-    MeanLossHook().after_train_iter(None, 0, outputs=outputs)  # one process: untouched
-    assert outputs['loss_mask'].shape == (2,)
+    MeanLossHook().after_train_iter(None, 0, outputs=outputs)  # of one process
+    assert [float(v) for v in outputs.values()] == [3.0, 1.5]
+    # one copy to the host, which the hooks that read them need not wait for again
+    assert len({v.untyped_storage().data_ptr() for v in outputs.values()}) == 1
+    outputs = {'loss': torch.tensor(3.0), 'loss_mask': torch.tensor([1.0, 2.0])}
     module = 'projects.common.hooks.mean_loss_hook'
     monkeypatch.setattr(f'{module}.get_world_size', lambda: 2)
     other = torch.tensor([5.0, 2.5])  # what the second process has

@@ -202,7 +202,6 @@ BAD_MASKS = {
     'nested': ([[[1, 2], [3, 4], [5, 6]]], 'flat list'),
     'nan': ([[1, 2, 3, float('nan'), 5, 6]], 'flat list'),
     'short': ([[1, 2, 3, 4]], 'three points'),
-    'none': ([], 'three points'),
     'flat': ([10, 10, 20, 10, 20, 20], 'flat list'),
     'outside': ([[500, 500, 510, 500, 510, 510]], 'no pixel'),
     'number': (3, 'int'),

@@ -347,7 +347,8 @@ def test_learning_rates(repo_root, name: str) -> None:
     model = empty_model(cfg)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     names = {id(parameter): key for key, parameter in model.named_parameters()}
-    found = {names[id(g['params'][0])]: g['lr'] for g in wrapper.optimizer.param_groups}
+    groups = wrapper.optimizer.param_groups
+    found = {names[id(p)]: group['lr'] for group in groups for p in group['params']}
     assert len(found) == len(names)
     rest = {True: 2.5e-5, False: 1e-5}['paper' in name]
     seen = set()

@@ -85,6 +85,89 @@ def test_mmcv_is_built_once_and_kept(env, monkeypatch) -> None:
     assert [p.name for p in wheel.parent.iterdir() if p.suffix == '.whl'] == [wheel.name]
 
 
+@pytest.mark.parametrize(
+    ('gpu', 'nvcc', 'forced', 'folder', 'said'),
+    [
+        (
+            '0',
+            '0',
+            '',
+            '',
+            'no usable GPU here: mmcv without CUDA operators; on a GPU, torchvision',
+        ),
+        ('0', '1', '', '', 'no usable GPU here: mmcv without CUDA'),
+        ('1', '0', '', '', 'a GPU but no nvcc: mmcv without CUDA'),
+        ('1', '1', '', '-cuda', '20 more with CUDA'),
+        ('0', '1', '1', '-cuda', '20 more with CUDA'),
+    ],
+)
+def test_mmcvs_cuda_operators(env, monkeypatch, capsys, gpu, nvcc, forced, folder, said) -> None:
+    """Built with a GPU and a compiler, or on demand; what is used instead is said."""
+    calls = fake_build(env, monkeypatch)
+    monkeypatch.setattr(env, 'probe', lambda python, code: f'2.11.0 cp311 {gpu} {nvcc}')
+    monkeypatch.setenv('FORCE_CUDA', forced)
+    assert env.mmcv_wheel().parent.name == f'torch2.11.0-cp311{folder}'
+    assert said in capsys.readouterr().out
+    assert calls[0][1].get('CUDA_VISIBLE_DEVICES') == (None if folder else '')
+
+
+def test_forced_operators_need_a_compiler(env, monkeypatch) -> None:
+    fake_build(env, monkeypatch)
+    monkeypatch.setenv('FORCE_CUDA', '1')
+    with pytest.raises(env.SetupError, match='FORCE_CUDA=1, but no nvcc was found'):
+        env.mmcv_wheel()
+
+
+def test_forced_operators_are_built_in_a_ready_environment(env, monkeypatch) -> None:
+    monkeypatch.setattr(env, 'STAMP', env.VENV / 'stamp')
+    monkeypatch.setattr(env, 'probe', lambda python, code: '3 11')
+    for operators, forced, current in (
+        ('cpu', '', True),
+        ('cpu', '1', False),
+        ('cuda', '1', True),
+        ('cuda', '', True),
+    ):
+        env.STAMP.write_text(f'{env.fingerprint((3, 11))} {operators}\n')
+        monkeypatch.setenv('FORCE_CUDA', forced)
+        assert env.is_current() == current
+
+
+@pytest.mark.parametrize(
+    ('error', 'said'),
+    [
+        (
+            'The NVIDIA driver on your system is too old (found version 11040). Please update',
+            'cannot be used: The NVIDIA driver on your system is too old (found version 11040). '
+            'This PyTorch needs a driver for CUDA 13.0',
+        ),
+        ('Found no NVIDIA driver on your system. Please check', 'no GPU here: everything runs on'),
+        ('No CUDA GPUs are available', 'no GPU here: everything runs on the CPU'),
+        (None, "GPU: Some GPU (CUDA 13.0). Operators: torchvision's, because mmcv was built"),
+    ],
+)
+def test_the_check_says_what_a_gpu_would_use(repo_root, monkeypatch, error, said) -> None:
+    import torch
+
+    path = repo_root / 'tools/misc/check_env.py'
+    spec = importlib.util.spec_from_file_location('check_env', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def init():
+        if error is not None:
+            raise RuntimeError(error)
+
+    monkeypatch.setattr(torch.version, 'cuda', '13.0')
+    monkeypatch.setattr(torch.cuda, 'init', init)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda index: 'Some GPU')
+    for version, others in (('not available', True), ('13.0', False)):
+        monkeypatch.setattr('mmcv.ops.get_compiling_cuda_version', lambda found=version: found)
+        text = module.describe_gpu()
+        assert said in text or not others
+        assert 'too old' in text or ("mmcv's, for CUDA 13.0" in text) != others
+
+
 def test_an_interrupted_build_leaves_no_wheel(env, monkeypatch) -> None:
     fake_build(env, monkeypatch, fails=True)
     with pytest.raises(env.SetupError):

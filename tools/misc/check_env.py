@@ -1,4 +1,4 @@
-"""Check that the environment works: versions, one cv2, mmcv's operators, a BERT forward.
+"""Check that the environment works: versions, GPU, one cv2, mmcv's operators, a BERT forward.
 
 python tools/misc/check_env.py
 """
@@ -22,6 +22,34 @@ def check_one_cv2() -> str:
     return found[0]
 
 
+def describe_gpu() -> str:
+    """Return which device is used, and whose operators on a GPU."""
+    import torch
+    from mmcv.ops import get_compiling_cuda_version
+
+    compiled = get_compiling_cuda_version()
+    operators = f"mmcv's, for CUDA {compiled}"
+    if compiled == 'not available':
+        operators = (
+            "torchvision's, because mmcv was built without CUDA; FORCE_CUDA=1 make env builds it "
+            'with CUDA (docs/installation.md)'
+        )
+    if torch.version.cuda is None:
+        return 'no GPU: this PyTorch was built without CUDA; everything runs on the CPU'
+    try:
+        torch.cuda.init()
+    except RuntimeError as error:
+        problem = ' '.join(str(error).split()).split('. ')[0]
+        if problem.startswith(('Found no NVIDIA driver', 'No CUDA GPUs')):
+            return f'no GPU here: everything runs on the CPU. Operators on a GPU: {operators}'
+        return (
+            f'the GPU cannot be used: {problem}. This PyTorch needs a driver for CUDA '
+            f'{torch.version.cuda}; until it is installed everything runs on the CPU'
+        )
+    names = ', '.join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return f'GPU: {names} (CUDA {torch.version.cuda}). Operators: {operators}'
+
+
 def main() -> int:
     import cv2
     import mmcv
@@ -38,10 +66,7 @@ def main() -> int:
     print(f'  python {sys.version.split()[0]}  ({sys.prefix})')
     for module in (torch, torchvision, mmengine, mmcv, mmdet, mmpretrain, transformers, np, cv2):
         print(f'  {module.__name__} {module.__version__}')
-    has_gpu = torch.cuda.is_available()
-    print(
-        f'  cuda {torch.version.cuda if has_gpu else "not available: everything runs on the CPU"}'
-    )
+    print(f'  {describe_gpu()}')
 
     distribution = check_one_cv2()
     if not hasattr(cv2, 'ximgproc'):

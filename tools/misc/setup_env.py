@@ -163,12 +163,20 @@ def fingerprint(version: tuple[int, int]) -> str:
     return digest.hexdigest()
 
 
+def forces_cuda() -> bool:
+    """Return whether mmcv shall have CUDA operators although this machine has no GPU."""
+    return os.environ.get('FORCE_CUDA') == '1'
+
+
 def is_current() -> bool:
     """Return whether the stamp matches and the packages are in place (takes half a second)."""
     if not STAMP.is_file():
         return False
     version = python_version(PYTHON)
-    if version is None or STAMP.read_text().strip() != fingerprint(version):
+    if version is None:
+        return False
+    stamp, _, operators = STAMP.read_text().strip().partition(' ')
+    if stamp != fingerprint(version) or (forces_cuda() and operators != 'cuda'):
         return False
     parents = sorted({name.split('.')[0] for name in MUST_IMPORT})
     return (
@@ -225,9 +233,17 @@ def mmcv_wheel() -> Path:
             f'torch does not import in {VENV}; remove that folder and run `make env` again'
         )
     torch_version, python_tag, has_gpu, has_nvcc = facts.split()
-    cuda = os.environ.get('FORCE_CUDA') == '1' or (has_gpu == '1' and has_nvcc == '1')
-    if has_gpu == '1' and not cuda:
-        say('a GPU but no nvcc: building mmcv without CUDA operators. Set CUDA_HOME for them.')
+    if forces_cuda() and has_nvcc == '0':
+        raise SetupError(
+            'FORCE_CUDA=1, but no nvcc was found: install the CUDA toolkit, or set CUDA_HOME to it'
+        )
+    cuda = has_nvcc == '1' and (forces_cuda() or has_gpu == '1')
+    if not cuda:
+        why = 'no usable GPU here' if has_gpu == '0' else 'a GPU but no nvcc'
+        say(
+            f"{why}: mmcv without CUDA operators; on a GPU, torchvision's are used instead. For "
+            "mmcv's, install the CUDA toolkit and run FORCE_CUDA=1 make env (docs/installation.md)"
+        )
     folder = CACHE / f'torch{torch_version.split("+")[0]}-{python_tag}{"-cuda" if cuda else ""}'
     requirement = next(line for line in pins('mminstall.txt') if line.startswith('onedl-mmcv=='))
     pattern = f'onedl_mmcv-{requirement.split("==")[1]}-*.whl'
@@ -314,7 +330,8 @@ def build() -> None:
     pip('torch', *install, '-r', REQUIREMENTS / 'build.txt')
     say('3/5 mmcv')
     wheel = mmcv_wheel()
-    pip('mmcv', 'install', '--no-deps', wheel)
+    # pip would keep an mmcv of the same version without CUDA operators
+    pip('mmcv', 'install', '--no-deps', '--force-reinstall', wheel)
     say('4/5 the OpenMM stack and everything else (two minutes)')
     pip(
         'OpenMM packages',
@@ -347,7 +364,8 @@ def build() -> None:
             f'the check above failed. If it says nothing useful, remove {VENV} and run `make env` '
             'again'
         )
-    STAMP.write_text(fingerprint(version) + '\n')
+    operators = 'cuda' if wheel.parent.name.endswith('-cuda') else 'cpu'
+    STAMP.write_text(f'{fingerprint(version)} {operators}\n')
     say('ready')
 
 

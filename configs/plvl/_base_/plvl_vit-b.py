@@ -8,7 +8,7 @@ import os
 model = dict(
     type='PLVL',
     data_preprocessor=dict(
-        type='mmdet.DetDataPreprocessor',
+        type='GroundingDataPreprocessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,

@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import re
+import select
 import sys
 from collections.abc import Iterator
 
@@ -39,13 +40,18 @@ def report_user_errors() -> Iterator[None]:
     """Exit a tool with a one-line message on errors that the user can fix.
 
     All other exceptions keep their traceback. Set `MMTRIAD_TRACEBACK=1` to show the traceback of
-    every error. Names that are not UTF-8 are printed with escapes.
+    every error. Names that are not UTF-8 are printed with escapes. If whoever reads the output,
+    such as ``head``, has closed it, the tool ends quietly with exit status 1.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
         yield
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            # what is left in the buffer goes nowhere, also at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         line = None if os.environ.get('MMTRIAD_TRACEBACK') == '1' else user_message(error)
         if line is None:
             raise
@@ -53,6 +59,16 @@ def report_user_errors() -> Iterator[None]:
         sys.stdout.flush()
         print(f'{rank}error: {line}', file=sys.stderr, flush=True)
         sys.exit(1)
+
+
+def _output_is_closed() -> bool:
+    """Return whether the standard output is a pipe that nobody reads any more."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no poll, or no file behind the output
+        return False
 
 
 def user_message(error: BaseException) -> str | None:

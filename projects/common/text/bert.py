@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from ..errors import InputError
+from ..speed.transfer import to_device
 from ..weights.loading import record_loading
 from ..weights.matching import Match
 from .wordpiece import WordPieceTokenizer
@@ -116,16 +117,19 @@ class BERTTextEncoder(BaseModule):
             RuntimeError: There is no vocabulary yet.
         """
         tokenizer = self.needed_tokenizer()
-        device = next(self.parameters()).device
-        ids, mask = tokenizer(sentences, self.max_tokens)
-        return ids.to(device), mask.to(device)
+        both = torch.stack(tokenizer(sentences, self.max_tokens))
+        ids, mask = to_device(both, next(self.parameters()).device)
+        return ids, mask
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Compute the last layer's features (B, L, C) of tokens (B, L).
 
         ``attention_mask`` is 0 on padding.
         """
-        return self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        # A mask for every query. transformers would read one of two dimensions on the host, to drop
+        # it where nothing is padded.
+        mask = attention_mask[:, None].expand(-1, input_ids.shape[1], -1)
+        return self.bert(input_ids=input_ids, attention_mask=mask).last_hidden_state
 
     def init_weights(self) -> None:
         """Initialize from ``init_cfg`` if set; transformers has already initialized the weights."""

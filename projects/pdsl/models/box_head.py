@@ -108,12 +108,15 @@ class PDSLBoxHead(BaseModule):
 
     def streams(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the logits (n, n_c) of the classification and of the detection stream."""
-        return self.classification(features), self.detection(features)
+        return in_float32(self.classification(features)), in_float32(self.detection(features))
 
     def refine(self, features: Tensor) -> list[tuple[Tensor, Tensor | None]]:
         """Compute each refinement head's logits (n, n_c + 1) and deltas (n, 4 n_c) or None."""
         return [
-            (head['cls'](features), head['reg'](features) if self.with_reg else None)
+            (
+                in_float32(head['cls'](features)),
+                in_float32(head['reg'](features)) if self.with_reg else None,
+            )
             for head in self.refinements
         ]
 
@@ -142,3 +145,11 @@ class PDSLBoxHead(BaseModule):
         probs = torch.stack([logits.softmax(1) for logits, _ in refined]).mean(0)
         moves = [deltas for _, deltas in refined if deltas is not None]
         return probs, self.decode(proposals, torch.stack(moves).mean(0) if moves else None)
+
+
+def in_float32(outputs: Tensor) -> Tensor:
+    """Convert what a layer returned under autocast to float32, before scores, boxes and losses.
+
+    A score in bfloat16 cannot be between 0.996 and 1, and the loss of y = 1 is infinite.
+    """
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))

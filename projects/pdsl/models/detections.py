@@ -10,6 +10,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from projects.common.errors import InputError
+from projects.common.operators import nms_config
 
 
 def known_tags(meta: Mapping, test_cfg: Mapping) -> Sequence[int] | None:
@@ -69,7 +70,7 @@ def detections(
         boxes.flatten(1),
         ranks,
         test_cfg['score_thr'],
-        test_cfg['nms'],
+        nms_config(test_cfg['nms'], boxes),
         max(test_cfg['max_per_img'], len(tags or ())),
         return_inds=True,
     )

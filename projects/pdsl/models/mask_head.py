@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from projects.common.errors import InputError
 
+from .box_head import in_float32
+
 
 @MODELS.register_module()
 class PDSLMaskHead(FCNMaskHead):
@@ -63,14 +65,14 @@ class PDSLMaskHead(FCNMaskHead):
 
     def select(self, x: Tensor, labels: Tensor) -> list[Tensor]:
         """Compute the logits (m, 2s, 2s) of each RoI's class ``labels`` (m,) in every layer."""
-        return [select_class(logits, labels) for logits in self(x)]
+        return [in_float32(select_class(logits, labels)) for logits in self(x)]
 
     def predict_logits(self, x: Tensor) -> Tensor:
         """Average the class-specific logits, (m, n_c, 2s, 2s); M^0's if there are none."""
-        logits = self(x)
+        logits = [in_float32(each) for each in self(x)]
         if len(logits) == 1:
             return logits[0].expand(-1, self.num_classes, -1, -1)
-        return sum(logits[1:]) / (len(logits) - 1)
+        return sum(logits[2:], logits[1]) / (len(logits) - 1)
 
 
 def select_class(logits: Tensor, labels: Tensor) -> Tensor:

@@ -60,20 +60,22 @@ class ProposalRoIHead(StandardRoIHead):
     def proposal_features(self, x: Sequence[Tensor], proposals: Sequence[InstanceData]) -> Tensor:
         """Return the features (N, D) of all proposals of a batch."""
         rois = bbox2roi([each.bboxes for each in proposals])
-        factor = rois.new_ones(len(rois))
+        rows: tuple[Tensor, ...] = (rois,)
         if self.objectness_factor:
-            factor = 1 + torch.cat([each.scores for each in proposals])
+            rows += (1 + torch.cat([each.scores for each in proposals]),)
 
-        def pool(maps: Sequence[Tensor], rois: Tensor, factor: Tensor) -> Tensor:
+        def pool(maps: Sequence[Tensor], rois: Tensor, factor: Tensor | None = None) -> Tensor:
             pooled = self.bbox_roi_extractor(maps, rois)
-            return (pooled * factor[:, None, None, None]).flatten(1)
+            if factor is not None:
+                pooled = pooled * factor[:, None, None, None]
+            return pooled.flatten(1)
 
         maps = x[: self.bbox_roi_extractor.num_inputs]
         if not self.chunk_size or len(rois) <= self.chunk_size or not len(self.bbox_head.fcs):
-            return self.bbox_head.extract(pool(maps, rois, factor))
+            return self.bbox_head.extract(pool(maps, *rows))
         first = self.bbox_head.fcs[0]
         size = self.chunk_size
-        features = pooled_linear(pool, maps, (rois, factor), first.weight, first.bias, size)
+        features = pooled_linear(pool, maps, rows, first.weight, first.bias, size)
         return self.bbox_head.after_first(features)
 
     def stream_scores(self, features: Tensor, sizes: Sequence[int]) -> list[Tensor]:

@@ -4,6 +4,7 @@ import projects.common.stack  # noqa: F401  first, to silence the libraries
 
 from .center_targets import center_heatmaps, gaussian_radius
 from .collaborative_head import CollaborativeHead
+from .data_preprocessor import GroundingDataPreprocessor
 from .eevg import EEVG
 from .elimination_decoder import KeptTokens, TokenEliminationDecoder
 from .fusion_decoder import LanguageFusionDecoder
@@ -21,6 +22,7 @@ __all__ = [
     'CenterFocalLoss',
     'CollaborativeHead',
     'DoubleSigmoidFocalLoss',
+    'GroundingDataPreprocessor',
     'GroundingDetector',
     'KeptTokens',
     'LanguageFreeBackbone',

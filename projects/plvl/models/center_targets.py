@@ -51,19 +51,20 @@ def center_heatmaps(
         (B, h, w) float32 in [0, 1].
     """
     boxes = boxes_cxcywh_norm.float()
-    size = boxes.new_tensor([grid[1], grid[0]])
-    center = (boxes[:, :2] * size).round()  # rounds half to even
-    if clamp_center:
-        center = torch.minimum(center, size - 1)
-    extent = boxes[:, 2:] * size
-    radius = gaussian_radius(extent[:, 0], extent[:, 1]).floor().clamp(min=0)
+    # One axis at a time, because a tensor of the two sizes would be a copy to the device.
+    centers, extents = [], []
+    for axis, cells in enumerate((grid[1], grid[0])):
+        center = (boxes[:, axis] * cells).round()  # rounds half to even
+        centers.append(center.clamp(max=cells - 1) if clamp_center else center)
+        extents.append(boxes[:, 2 + axis] * cells)
+    radius = gaussian_radius(extents[0], extents[1]).floor().clamp(min=0)
     sigma = (2 * radius + 1) / 6
 
     def squared_distance(cells: int, at: Tensor) -> tuple[Tensor, Tensor]:
         offset = torch.arange(cells, device=boxes.device) - at[:, None]
         return offset**2, offset.abs() <= radius[:, None]
 
-    dx2, near_x = squared_distance(grid[1], center[:, 0])
-    dy2, near_y = squared_distance(grid[0], center[:, 1])
+    dx2, near_x = squared_distance(grid[1], centers[0])
+    dy2, near_y = squared_distance(grid[0], centers[1])
     heat = torch.exp(-(dy2[:, :, None] + dx2[:, None, :]) / (2 * sigma**2)[:, None, None])
     return heat * (near_y[:, :, None] & near_x[:, None, :])

@@ -178,9 +178,9 @@ class CollaborativeHead(BaseModule):
         at = cells[:, None, None].expand(-1, 2, 1)
         offset = outputs['offset'].flatten(2).gather(2, at)[..., 0]
         size = _probability(outputs['size'].flatten(2).gather(2, at)[..., 0])
-        cell_xy = torch.stack((cells % width, cells.div(width, rounding_mode='floor')), dim=1)
-        center = (cell_xy + offset) / offset.new_tensor([width, height])
-        return torch.cat((center, size), dim=1), score
+        center_x = (cells % width + offset[:, 0]) / width
+        center_y = (cells.div(width, rounding_mode='floor') + offset[:, 1]) / height
+        return torch.cat((torch.stack((center_x, center_y), dim=1), size), dim=1), score
 
     def predict(self, features: Tensor) -> dict[str, Tensor]:
         """Predict boxes, scores and mask probabilities from a feature map.

@@ -15,6 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from projects.common.errors import InputError
+from projects.common.speed.transfer import to_device
 
 
 class GroundingDetector(BaseDetector):
@@ -76,21 +77,31 @@ class GroundingDetector(BaseDetector):
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Compute the head's losses for images (B, 3, H, W)."""
-        features = self.extract_feat(batch_inputs, *self._tokenize(batch_data_samples))
-        height, width = batch_inputs.shape[2:]
-        instances = [sample.gt_instances for sample in batch_data_samples]
+        (height, width), device = batch_inputs.shape[2:], batch_inputs.device
+        tokens, targets = self._read_samples(batch_data_samples, height, width, device)
+        return self.head.loss(self.extract_feat(batch_inputs, *tokens), *targets)
+
+    @torch.compiler.disable
+    def _read_samples(
+        self, samples: SampleList, height: int, width: int, device: torch.device
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor | None, Tensor | None]]:
+        """Copy tokens and targets to the device, each in one piece.
+
+        Returns:
+            The ids and mask of the tokens, and the targets of the head's loss. Which masks are
+            known stays on the host.
+        """
+        instances = [sample.gt_instances for sample in samples]
         boxes = torch.cat([get_box_tensor(instance.bboxes)[:1] for instance in instances])
-        boxes = boxes / boxes.new_tensor([width, height, width, height])
+        boxes = to_device(boxes / boxes.new_tensor([width, height, width, height]), device)
         masks = with_mask = None
         if self.head.predicts_masks:
-            masks = torch.stack(
-                [instance.masks.to_tensor(torch.uint8, boxes.device)[0] for instance in instances]
+            masks = to_device(
+                torch.stack([i.masks.to_tensor(torch.uint8, 'cpu')[0] for i in instances]), device
             )
-            with_mask = torch.tensor(
-                [sample.get('with_mask', True) for sample in batch_data_samples],
-                device=boxes.device,
-            )
-        return self.head.loss(features, boxes, masks, with_mask)
+            known = torch.tensor([sample.get('with_mask', True) for sample in samples])
+            with_mask = None if known.all() else known
+        return self._tokenize(samples), (boxes, masks, with_mask)
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True

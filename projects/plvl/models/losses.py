@@ -11,6 +11,8 @@ from mmengine.dist import get_world_size
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from projects.common.speed.transfer import to_device
+
 
 def center_focal_loss(
     prob: Tensor, target: Tensor, alpha: float = 2.0, beta: float = 4.0, eps: float = 1e-5
@@ -96,7 +98,8 @@ def mask_losses(
     Args:
         logits: (B, 1, h, w).
         masks: (B, H, W), 0 or 1; resized to h x w if the head predicts a coarser mask.
-        with_mask: (B,) bool, False for samples whose mask is unknown; None if all are known.
+        with_mask: (B,) bool, False for samples whose mask is unknown; None if all are known. The
+            host reads it, so it had better lie there.
         loss_mask: Pixel loss of the logits.
         loss_dice: Overlap loss of the logits.
         weight: lambda_seg of Eq. 7.
@@ -108,11 +111,12 @@ def mask_losses(
     if masks.shape[1:] != logits.shape[1:]:
         resized = F.interpolate(masks[:, None], logits.shape[1:], mode='area')
         masks = (resized[:, 0] >= 0.5).to(logits.dtype)
-    if with_mask is not None and not with_mask.all():
-        if not with_mask.any():  # keep every parameter in the graph for DDP
+    if with_mask is not None:
+        known = to_device(with_mask.nonzero()[:, 0], logits.device)
+        if not len(known):  # keep every parameter in the graph for DDP
             zero = logits.sum() * 0
             return {'loss_mask': zero, 'loss_dice': zero}
-        logits, masks = logits[with_mask], masks[with_mask]
+        logits, masks = logits[known], masks[known]
     return {
         'loss_mask': weight * loss_mask(logits, masks),
         'loss_dice': weight * loss_dice(logits, masks),

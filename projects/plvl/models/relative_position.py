@@ -3,10 +3,49 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def _make_matrix(mode: str, old: int, new: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # the columns are what PyTorch makes of unit vectors
+    if mode == 'linear':
+        unit = torch.eye(old, dtype=dtype, device=device)[None]
+        return F.interpolate(unit, size=new, mode='linear')[0].T
+    unit = torch.eye(old, dtype=dtype, device=device)[None, :, :, None]
+    return F.interpolate(unit, size=(new, 1), mode='bicubic', align_corners=False)[0, ..., 0].T
+
+
+@lru_cache(maxsize=64)
+def _cached_matrix(*key: Any) -> Tensor:
+    # Training may follow inference, whose tensors it cannot use.
+    with torch.inference_mode(False), torch.no_grad():
+        return _make_matrix(*key)
+
+
+def stretch(table: Tensor, size: int, mode: str) -> Tensor:
+    """Interpolate the first axis of a table like ``F.interpolate``, by a fixed matrix.
+
+    The gradients of ``F.interpolate`` have no deterministic CUDA kernel; those of a product do.
+
+    Args:
+        table: (L, C).
+        size: New length.
+        mode: 'linear' or 'bicubic', without aligned corners.
+
+    Returns:
+        (size, C). Autocast does not apply.
+    """
+    dtype = torch.promote_types(table.dtype, torch.float32)
+    # A graph under construction makes its own, which is then a constant of the graph.
+    make = _make_matrix if torch.compiler.is_compiling() else _cached_matrix
+    matrix = make(mode, table.shape[0], size, dtype, table.device)
+    with torch.autocast(table.device.type, enabled=False):
+        return (matrix @ table.to(dtype)).to(table.dtype)
 
 
 def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
@@ -22,7 +61,7 @@ def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
     """
     length = 2 * size - 1
     if rel_pos.shape[0] != length:
-        rel_pos = F.interpolate(rel_pos.T[None], size=length, mode='linear')[0].T
+        rel_pos = stretch(rel_pos, length, 'linear')
     index = torch.arange(size, device=rel_pos.device)
     return rel_pos[index[:, None] - index[None, :] + size - 1]
 
@@ -95,8 +134,9 @@ def resize_position_embedding(pos_embed: Tensor, size: tuple[int, int]) -> Tenso
     grid = pos_embed[:, 1:]
     side = math.isqrt(int(grid.shape[1]))
     grid = grid.unflatten(1, (side, side))
-    if (side, side) != tuple(size):
-        grid = F.interpolate(
-            grid.permute(0, 3, 1, 2), size=size, mode='bicubic', align_corners=False
-        ).permute(0, 2, 3, 1)
+    for axis, new in enumerate(size, 1):
+        if new != side:
+            lines = grid.transpose(0, axis)
+            lines = stretch(lines.flatten(1), new, 'bicubic').unflatten(1, lines.shape[1:])
+            grid = lines.transpose(0, axis)
     return grid
