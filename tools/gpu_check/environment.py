@@ -25,7 +25,10 @@ def driver(context: Context) -> Iterator[Finding]:
     yield Finding('free memory in GiB', free / 2**30, 2.0, advice, least=True)
 
 
-@check('environment/products', 'install a PyTorch that has kernels for this GPU; does nvidia-smi report errors?')
+@check(
+    'environment/products',
+    'install a PyTorch that has kernels for this GPU; does nvidia-smi report errors?',
+)
 def products(context: Context) -> Iterator[Finding]:
     a, b = (torch.randn(64, 64, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
     found = (a.cuda() @ b.cuda()).cpu()

@@ -15,7 +15,8 @@ from projects.common.errors import InputError
 from projects.common.weights.checkpoint import use_safe_checkpoint_loading
 
 # In the order in which they run
-from . import environment, parity, precision, processes, repeat, report  # noqa: F401
+from . import environment, parity, precision, repeat, processes, speed, compiled  # noqa: F401, I001
+from . import report
 from .processes import one_process
 from .report import FAIL, SKIPPED, Context, chosen, is_pretended
 

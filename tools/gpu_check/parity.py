@@ -38,7 +38,7 @@ def compare(project: str, context: Context) -> Iterator[Finding]:
 
     test = samples.batch(project, context.work_dir, 'test')
     found, expected = (predictions(models[device], test) for device in ('cuda', 'cpu'))
-    yield Finding('predictions', difference(found, expected), 0.1)
+    yield Finding('predictions', difference(found, expected), 0.25)  # an untrained model's ties
 
     trained = {device: three_steps(model, data) for device, model in models.items()}
     (found, last), (expected, last_on_cpu) = trained['cuda'], trained['cpu']

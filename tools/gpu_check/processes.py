@@ -36,7 +36,8 @@ def matching(context: Context, rank: int, world: int) -> dict:
     data = samples.batch('rvse', context.work_dir)
     count = len(data['inputs']) // world
     own = {key: value[rank * count : (rank + 1) * count] for key, value in data.items()}
-    losses = samples.losses_of(model, own) if world == 1 else _losses(wrapped(model).train(), own)
+    joint = wrapped(model) if world > 1 else model
+    losses = samples.losses_of(joint.train(), own)
     samples.total(losses).backward()
     values = {key: float(value.detach()) for key, value in losses.items()}
     return dict(losses=values, gradients=samples.gradients(model))
@@ -54,7 +55,7 @@ def instances(context: Context, rank: int, world: int) -> dict:
         if step and not rank:
             sample = own['data_samples'][0]
             sample.proposals = sample.proposals[:0]
-        loss = samples.total(_losses(joint.train(), own))
+        loss = samples.total(samples.losses_of(joint.train(), own))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -91,7 +92,9 @@ def norms(context: Context, rank: int, world: int) -> dict:
     count = len(data) // world
     found = layer(data[rank * count :][:count].cuda())
     (found * data[rank * count :][:count].cuda().roll(1, 1)).sum().mul(world).backward()
-    return dict(output=found.detach().cpu(), gradients=samples.gradients(getattr(layer, 'module', layer)))
+    return dict(
+        output=found.detach().cpu(), gradients=samples.gradients(getattr(layer, 'module', layer))
+    )
 
 
 PARTS = dict(matching=matching, metrics=metrics, norms=norms, instances=instances)
@@ -109,14 +112,6 @@ def wrapped(model: nn.Module) -> nn.Module:
     model = model.cuda()
     device = torch.cuda.current_device()
     return MMDistributedDataParallel(model, device_ids=[device], broadcast_buffers=False)
-
-
-def _losses(model: nn.Module, data: dict) -> dict:
-    """Return the losses of a wrapped model as :func:`samples.losses_of` does of others."""
-    samples.seed_everything(2)
-    prepared = getattr(model, 'module', model).data_preprocessor(data, True)
-    found = model(**prepared, mode='loss')
-    return {key: sum(value) if isinstance(value, list) else value for key, value in found.items()}
 
 
 def one_process(context: Context, rank: int, world: int, folder: Path) -> int:
@@ -147,9 +142,7 @@ def _launched(work_dir: Path, command: tuple[str, ...], world: int) -> tuple[Pat
     for rank in range(world):
         options = ['--work-dir', work_dir, '--process', rank, world, folder]
         with open(folder / f'{rank}.log', 'w') as log:
-            started.append(
-                subprocess.Popen([*command, *map(str, options)], stdout=log, stderr=log)
-            )
+            started.append(subprocess.Popen([*command, *map(str, options)], stdout=log, stderr=log))
     try:
         codes = [process.wait(timeout=SECONDS * 4) for process in started]
     except subprocess.TimeoutExpired:
@@ -180,7 +173,7 @@ def found_by(part: str, context: Context) -> tuple[dict, list[dict]]:
 
 @check(
     'processes/matching',
-    "each process must take its negatives from all (docs/distributed.md): see gather_negatives, "
+    'each process must take its negatives from all (docs/distributed.md): see gather_negatives, '
     'then compare the similarities of each process with those of one',
 )
 def joint_batch(context: Context) -> Iterator[Finding]:

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS, FUNCTIONS, DefaultScope
 from torch import Tensor, nn
 
 from projects.common.build import build_quietly
@@ -126,12 +125,24 @@ def _batch(project: str, work_dir: Path, part: str) -> dict:
     count = min(SAMPLES[project], len(dataset))
     step = max(1, len(dataset) // count)  # different images
     found = [dataset[i * step] for i in range(count)]
-    return pseudo_collate(found)
+    collate = loader.get('collate_fn', dict(type='pseudo_collate'))['type']
+    return FUNCTIONS.get(collate)(found)
 
 
 def batch(project: str, work_dir: Path, part: str = 'train') -> dict:
     """Return a batch as a data loader gives it, the same every time."""
     return copy.deepcopy(_batch(project, work_dir, part))
+
+
+def tokenized(model: nn.Module, data: dict) -> dict:
+    """Tokenize the captions of a batch as the workers of a loader do, if the model lets them."""
+    encoder: Any = getattr(model, 'text_encoder', None)
+    if hasattr(encoder, 'caption_tokenizer'):
+        tokenize = encoder.caption_tokenizer()
+        for sample in data['data_samples']:
+            texts = [sample.text] if isinstance(sample.text, str) else sample.text
+            sample.token_ids = [tokenize(text) for text in texts]
+    return data
 
 
 def wrapper_of(cfg: Config, model: nn.Module, **changes: Any) -> Any:
@@ -144,7 +155,8 @@ def wrapper_of(cfg: Config, model: nn.Module, **changes: Any) -> Any:
 def losses_of(model: nn.Module, data: dict) -> dict[str, Tensor]:
     """Return the losses of a batch; the seeds of what is drawn are the same every time."""
     seed_everything(2)
-    prepared = model.data_preprocessor(copy.deepcopy(data), True)
+    inside = getattr(model, 'module', model)  # of a wrapper
+    prepared = inside.data_preprocessor(copy.deepcopy(data), True)
     found = model(**prepared, mode='loss')
     return {key: sum(value) if isinstance(value, list) else value for key, value in found.items()}
 
