@@ -20,13 +20,29 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # Driver functions that PyTorch looks up by name when it starts a context.
-DRIVER = (
-    'cuCtxGetCurrent cuCtxSetCurrent cuDeviceGet cuDeviceGetAttribute cuDevicePrimaryCtxRetain '
-    'cuFuncGetAttribute cuFuncSetAttribute cuFuncSetCacheConfig cuLaunchCooperativeKernel '
-    'cuLaunchKernel cuLinkAddData_v2 cuLinkComplete cuLinkCreate_v2 cuModuleGetFunction '
-    'cuModuleLoad cuModuleLoadData cuModuleLoadDataEx cuModuleUnload '
-    'cuOccupancyMaxActiveBlocksPerMultiprocessor cuPointerGetAttribute cuTensorMapEncodeTiled'
-).split()
+DRIVER = [
+    'cuCtxGetCurrent',
+    'cuCtxSetCurrent',
+    'cuDeviceGet',
+    'cuDeviceGetAttribute',
+    'cuDevicePrimaryCtxRetain',
+    'cuFuncGetAttribute',
+    'cuFuncSetAttribute',
+    'cuFuncSetCacheConfig',
+    'cuLaunchCooperativeKernel',
+    'cuLaunchKernel',
+    'cuLinkAddData_v2',
+    'cuLinkComplete',
+    'cuLinkCreate_v2',
+    'cuModuleGetFunction',
+    'cuModuleLoad',
+    'cuModuleLoadData',
+    'cuModuleLoadDataEx',
+    'cuModuleUnload',
+    'cuOccupancyMaxActiveBlocksPerMultiprocessor',
+    'cuPointerGetAttribute',
+    'cuTensorMapEncodeTiled',
+]
 
 
 def why_not() -> str | None:

@@ -164,7 +164,7 @@ class Values(TorchDispatchMode):
 
 
 def without_device(kwargs: dict) -> dict:
-    """Return keyword arguments for the CPU: its device, its generator, memory that is not pinned."""
+    """Return keyword arguments for the CPU: its device and generator, memory that is not pinned."""
     changes = dict(device=torch.device('cpu'), generator=None, pin_memory=None)
     return {k: value if value is None else changes.get(k, value) for k, value in kwargs.items()}
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
+import torch._dynamo
 from torch.utils._python_dispatch import _disable_current_modes
 
 from . import samples
@@ -21,8 +22,6 @@ def losses(project: str, context: Context) -> Iterator[Finding]:
     They do not depend on the device: on the pretended GPU, whose values no compiler sees, this runs
     on the CPU, without a backend.
     """
-    import torch._dynamo
-
     torch._dynamo.reset()
     torch._dynamo.config.allow_rnn = True  # as tools/train.py does
     modes = _disable_current_modes() if context.pretended else contextlib.nullcontext()

@@ -30,7 +30,7 @@ def compare(project: str, context: Context) -> Iterator[Finding]:
         for key, value in losses['cpu'].items()
     )
     yield Finding('losses', worst, 1e-4)
-    for device, model in models.items():
+    for device in models:
         samples.total(losses[device]).backward()
     found, expected = (samples.gradients(models[device]) for device in ('cuda', 'cpu'))
     yield Finding('every parameter has a gradient', found.keys() == expected.keys(), True)

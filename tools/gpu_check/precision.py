@@ -1,4 +1,4 @@
-"""Half precision: losses near those of float32, and overflows that leave the weights as they are."""
+"""Half precision: losses near those of float32; overflows that leave the weights as they are."""
 
 from __future__ import annotations
 

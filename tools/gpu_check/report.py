@@ -15,7 +15,11 @@ from pathlib import Path
 
 import torch
 
+from projects.common.errors import InputError
+
 OK, FAIL, SKIPPED = 'ok', 'FAIL', 'skipped'
+# In the order in which they run
+SECTIONS = ('environment', 'parity', 'precision', 'deterministic', 'processes', 'speed', 'compile')
 
 
 class Skipped(Exception):
@@ -106,8 +110,16 @@ def is_pretended() -> bool:
 
 
 def chosen(only: list[str]) -> list[Check]:
-    """Return the checks whose names begin with one of ``only``; all if it is empty."""
-    return [c for c in CHECKS if not only or any(_begins(c.name, prefix) for prefix in only)]
+    """Return the checks whose names begin with one of ``only``; all if it is empty.
+
+    Raises:
+        InputError: A name fits no check.
+    """
+    for prefix in only:
+        if not any(_begins(c.name, prefix) for c in CHECKS):
+            raise InputError(f'--only: found {prefix}; expected a name that --list prints')
+    found = [c for c in CHECKS if not only or any(_begins(c.name, prefix) for prefix in only)]
+    return sorted(found, key=lambda c: SECTIONS.index(c.name.split('/')[0]))
 
 
 def _begins(name: str, prefix: str) -> bool:

@@ -18,7 +18,7 @@ from .report import Context, Finding, Skipped, check
 # The largest counts of a training step of the small models, and of its optimizer's part. Those of
 # PDSL are for each image, waits and launches of the optimizer for all.
 LIMITS = {
-    'plvl': dict(waits=10, copies=12, pageable=0, optimizer_waits=1, optimizer_launches=400),
+    'plvl': dict(waits=10, copies=12, pageable=4, optimizer_waits=1, optimizer_launches=400),
     'pdsl': dict(waits=10, copies=24, pageable=24, optimizer_waits=1, optimizer_launches=400),
     'rvse': dict(waits=10, copies=12, pageable=0, optimizer_waits=1, optimizer_launches=400),
 }
