@@ -14,7 +14,12 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from projects.plvl.models.relative_position import resize_position_embedding, stretch
+from projects.plvl.models import language_guided_block
+from projects.plvl.models.relative_position import (
+    relative_position_bias,
+    resize_position_embedding,
+    stretch,
+)
 
 from .test_eevg import tiny_model as tiny_eevg
 from .test_models import batch, run, tiny_model
@@ -203,3 +208,55 @@ def test_the_losses_compile_to_one_graph(repo_root):
     torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-6)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5 + 1e-4 * other.abs().max())
+
+
+# -------------------------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize(('height', 'width', 'stride'), [(7, 9, 64), (14, 14, 200), (4, 8, 32)])
+def test_the_bias_lies_in_aligned_rows(height, width, stride):
+    """Where CUDA kernels take it without a copy, with the same values and gradients."""
+    torch.manual_seed(0)
+    shapes = ((2, 3, height * width, 8), (height, height, 8), (width, width, 8))
+    parts = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    plain, aligned = (relative_position_bias(*parts, alignment) for alignment in (1, 8))
+    assert torch.equal(plain, aligned)
+    tokens = height * width
+    assert aligned.stride() == (3 * tokens * stride, tokens * stride, stride, 1)
+    weight = torch.randn_like(plain)
+    gradients = [torch.autograd.grad((bias * weight).sum(), parts) for bias in (plain, aligned)]
+    torch.testing.assert_close(*gradients)
+
+
+def saved_sizes(model, data):
+    """The gradients of a step, and the entries of everything kept for its backward pass."""
+    sizes = []
+    torch.manual_seed(1)
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: (sizes.append(t.numel()), t)[1], lambda t: t
+    ):
+        loss = sum(model(**data, mode='loss').values())
+    return torch.autograd.grad(loss, list(model.parameters())), sizes
+
+
+def test_a_gpu_keeps_neither_bias_nor_gelu(repo_root, monkeypatch):
+    """What is computed anew in the backward pass has the same gradients."""
+    model = tiny_model(repo_root).train()
+    data = model.data_preprocessor(batch(), training=True)
+    expected, all_sizes = saved_sizes(model, data)
+    monkeypatch.setattr(language_guided_block, 'recomputes', lambda x: torch.is_grad_enabled())
+    found, sizes = saved_sizes(model, data)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    images, heads, tokens, hidden = 2, 4, 64, 3 * 128
+    for entries in (images * heads * tokens * tokens, images * tokens * hidden):
+        blocks = len(model.backbone.blocks)
+        assert all_sizes.count(entries) - sizes.count(entries) >= blocks, entries
+
+
+def test_a_gpu_recomputes_only_to_train():
+    x = torch.zeros(1, device='meta')
+    assert language_guided_block.recomputes(x)
+    assert not language_guided_block.recomputes(torch.zeros(1))
+    with torch.no_grad():
+        assert not language_guided_block.recomputes(x)

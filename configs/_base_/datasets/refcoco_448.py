@@ -24,15 +24,7 @@ train_pipeline = [
     dict(
         type='RandomApply',
         prob=0.8,
-        transforms=[
-            dict(
-                type='mmpretrain.ColorJitter',
-                brightness=0.4,
-                contrast=0.4,
-                saturation=0.4,
-                backend='cv2',
-            )
-        ],
+        transforms=[dict(type='LookupColorJitter', brightness=0.4, contrast=0.4, saturation=0.4)],
     ),
     dict(type='mmdet.PackDetInputs', meta_keys=meta_keys),
 ]

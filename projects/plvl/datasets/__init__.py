@@ -3,6 +3,7 @@
 import projects.common.stack  # noqa: F401  first, to silence the libraries
 
 from .checks import Invalid
+from .color_jitter import LookupColorJitter
 from .dataset import GroundingDataset
 from .flickr30k_entities import Flickr30kEntitiesDataset
 from .json_lines import JSONLinesGroundingDataset
@@ -26,6 +27,7 @@ __all__ = [
     'Invalid',
     'JSONLinesGroundingDataset',
     'LoadGroundingAnnotations',
+    'LookupColorJitter',
     'MixedGroundingDataset',
     'RandomFlipWithWords',
     'RandomSafeCrop',

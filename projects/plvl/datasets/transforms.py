@@ -90,6 +90,21 @@ class LoadGroundingAnnotations(LoadAnnotations):
             results['gt_masks'] = BitmapMasks(empty, height, width)
 
 
+def _contiguous(img: np.ndarray) -> np.ndarray:
+    """Copy an image (H, W, 3) if it is a view with reversed columns or channels.
+
+    Decoding with Pillow and flipping leave such views, which OpenCV copies faster than NumPy.
+    """
+    if img.ndim != 3 or img.shape[2] != 3:
+        return img
+    mirrored, swapped = img.strides[1] < 0, img.strides[2] < 0
+    if mirrored:
+        img = img[:, ::-1]
+    if swapped:
+        img = cv2.cvtColor(img[..., ::-1], cv2.COLOR_RGB2BGR)
+    return cv2.flip(img, 1) if mirrored else img
+
+
 @TRANSFORMS.register_module()
 class GroundingResize(Resize):
     """Resize like ``mmdet.Resize``, but keep masks exactly aligned with their objects.
@@ -129,6 +144,7 @@ class GroundingResize(Resize):
             )
 
     def _resize_img(self, results: dict) -> None:
+        results['img'] = _contiguous(results['img'])
         if not self.align_corners:
             super()._resize_img(results)
             return
@@ -314,12 +330,12 @@ class RandomSafeCrop(BaseTransform):
             results = self.resize(results)
         boxes, masks = results['gt_bboxes'], results['gt_masks']
         # Include the mask, which may extend beyond the annotated box.
-        _, rows, columns = np.nonzero(masks.masks)
+        extents = [cv2.boundingRect(mask) for mask in masks.masks if mask.any()]
         x1, y1 = boxes.tensor[:, :2].amin(dim=0).tolist()
         x2, y2 = boxes.tensor[:, 2:].amax(dim=0).tolist()
-        if len(rows):
-            x1, x2 = min(x1, columns.min()), max(x2, columns.max() + 1)
-            y1, y2 = min(y1, rows.min()), max(y2, rows.max() + 1)
+        for left, top, width, height in extents:
+            x1, x2 = min(x1, left), max(x2, left + width)
+            y1, y2 = min(y1, top), max(y2, top + height)
         height, width = results['img'].shape[:2]
         left, right = self._random_window(width, x1, x2)
         top, bottom = self._random_window(height, y1, y2)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .relative_position import (
+    attention,
     folded_attention,
-    relative_position_bias,
     relative_position_table,
 )
 
@@ -21,6 +25,25 @@ __all__ = [
 ]
 
 LAYER_NORM_EPS = 1e-6
+
+
+def recomputes(x: Tensor) -> bool:
+    """Return whether a GPU trains on ``x`` in eager mode; compilers recompute as they see fit."""
+    return x.device.type != 'cpu' and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def recomputed(function: Callable[..., Tensor], x: Tensor, *others: Any) -> Tensor:
+    """Call a function whose intermediate results cost more memory than time on a GPU.
+
+    In training they are computed anew in the backward pass: the bias of the attention, which is by
+    far the largest, with the attention (2 % of the arithmetic of a step), and the output of GELU.
+    Unlike ``with_cp``, this repeats no product with weights.
+    """
+    if not recomputes(x):
+        return function(x, *others)
+    return cast(
+        Tensor, checkpoint(function, x, *others, use_reentrant=False, preserve_rng_state=False)
+    )
 
 
 class RelativePositionAttention(nn.Module):
@@ -52,8 +75,9 @@ class RelativePositionAttention(nn.Module):
         if q.dtype == torch.bfloat16 and q.device.type == 'cpu' and not torch.is_grad_enabled():
             x = folded_attention(q, k, v, rel_h, rel_w)
         else:
-            bias = relative_position_bias(q, rel_h, rel_w)
-            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+            # On a GPU, PyTorch would copy a bias with other rows into one with such rows.
+            alignment = 1 if q.device.type == 'cpu' or torch.compiler.is_compiling() else 8
+            x = recomputed(attention, q, k, v, rel_h, rel_w, alignment)
         return self.proj(x.transpose(1, 2).flatten(2).unflatten(1, (height, width)))
 
 
@@ -188,7 +212,8 @@ class LanguageGuidedBlock(nn.Module):
             words = self.adapter(text)
             update = self.cross_attn(x.flatten(1, 2), words, text_padding)
             x = x + self.drop_path(update.view_as(x))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        hidden = self.mlp[0](self.norm2(x))
+        return x + self.drop_path(recomputed(self.mlp[1:], hidden))
 
     def _self_attention(self, x: Tensor) -> Tensor:
         side = self.window_size

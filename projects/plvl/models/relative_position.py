@@ -78,21 +78,64 @@ def _products_with_positions(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> tuple[T
     return bias_h, bias_w
 
 
-def relative_position_bias(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+class _AlignedSums(torch.autograd.Function):
+    """Add (..., H) and (..., W) for all pairs: (..., H*W), with rows ``alignment`` entries apart.
+
+    Or a multiple of it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, columns: Tensor, alignment: int) -> Tensor:
+        ctx.sizes = height, width = rows.shape[-1], columns.shape[-1]
+        length = height * width
+        aligned = rows.new_empty(*rows.shape[:-1], length + -length % alignment)[..., :length]
+        torch.add(rows[..., None], columns[..., None, :], out=aligned.unflatten(-1, ctx.sizes))
+        return aligned
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad = grad.unflatten(-1, ctx.sizes)
+        return grad.sum(-1), grad.sum(-2), None
+
+
+def relative_position_bias(q: Tensor, rel_h: Tensor, rel_w: Tensor, alignment: int = 1) -> Tensor:
     """Compute the bias that decomposed relative positions add to the attention logits.
 
     Args:
         q: (B, heads, H*W, C) queries, not scaled.
         rel_h: (H, H, C) from :func:`relative_position_table`.
         rel_w: (W, W, C).
+        alignment: In memory, rows begin at multiples of this many entries.
 
     Returns:
         (B, heads, H*W, H*W).
     """
     # The terms must be contiguous; otherwise their large sum is not, and flattening copies it.
     bias_h, bias_w = _products_with_positions(q, rel_h, rel_w)
+    if alignment > 1:
+        return _AlignedSums.apply(bias_h, bias_w, alignment).flatten(2, 3)
     bias = bias_h[..., :, None] + bias_w[..., None, :]
     return bias.flatten(4, 5).flatten(2, 3)
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, alignment: int = 1
+) -> Tensor:
+    """Compute attention with decomposed relative positions.
+
+    Args:
+        q: (B, heads, H*W, C) queries, not scaled.
+        k: (B, heads, H*W, C).
+        v: (B, heads, H*W, C).
+        rel_h: (H, H, C) from :func:`relative_position_table`.
+        rel_w: (W, W, C).
+        alignment: See :func:`relative_position_bias`.
+
+    Returns:
+        (B, heads, H*W, C).
+    """
+    bias = relative_position_bias(q, rel_h, rel_w, alignment)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
 def folded_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from projects.common.errors import InputError
+from projects.common.speed.transfer import to_device
 
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
@@ -60,7 +61,5 @@ def pad_ids(
     """
     size = max(map(len, ids))
     rows = torch.tensor([[len(row), *row, *[padding] * (size - len(row))] for row in ids])
-    if torch.device(device).type == 'cuda':
-        rows = rows.pin_memory()
-    rows = rows.to(device, non_blocking=True)
+    rows = to_device(rows, device)
     return rows[:, 1:], rows[:, 0]
