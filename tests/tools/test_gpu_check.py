@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -30,6 +32,14 @@ def folder(tmp_path_factory) -> Path:
     if (reason := load('build').why_not()) is not None:
         pytest.skip(reason)
     return tmp_path_factory.mktemp('gpu_check')
+
+
+@pytest.fixture
+def taken_port() -> Iterator[str]:
+    with socket.socket() as other:
+        other.bind(('', 0))
+        other.listen()
+        yield str(other.getsockname()[1])
 
 
 def check(folder: Path, *only: str, defect: str = '', gpus: int = 1) -> dict[str, dict]:
@@ -91,6 +101,16 @@ def test_an_operator_that_is_not_deterministic(folder):
     lines = failed(check(folder, 'deterministic/plvl', defect='bicubic_position_tables'))
     assert list(lines) == ['deterministic/plvl']
     assert 'upsample_bicubic2d_backward' in lines['deterministic/plvl']['advice']
+
+
+def test_two_processes_where_there_is_one_gpu(folder, toy_config, tool, taken_port):
+    """Tests that start two processes hide the GPUs: what fails next is the port."""
+    library = str(load('build').library())
+    done = tool('dist_train.sh', toy_config(), '2', PORT=taken_port, LD_PRELOAD=library)
+    assert done.returncode == 1 and f'port {taken_port} is in use' in done.stderr
+    shown = {'CUDA_VISIBLE_DEVICES': '0', 'LD_PRELOAD': library}
+    done = tool('dist_train.sh', toy_config(), '2', PORT=taken_port, **shown)
+    assert '2 processes for 1 GPU of this machine' in done.stderr
 
 
 def test_without_a_gpu(call_tool, monkeypatch, tmp_path):
