@@ -6,7 +6,7 @@ JOBS    ?= 2
 TESTS   ?= tests
 VENV    := .venv/bin
 
-.PHONY: help env quickstart demo test test-slow docs docs-serve lint types coverage bench wheel clean
+.PHONY: help env quickstart demo test test-slow gpu-check docs docs-serve lint types coverage bench wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -27,6 +27,10 @@ test: env  ## the tests that need no GPU and no download (JOBS=2 files at a time
 
 test-slow: env  ## the long tests only
 	@$(VENV)/python -m pytest -q -m slow --durations=10 tests
+
+gpu-check: env  ## check the projects on this machine's GPUs (ONLY="parity speed/plvl", PRETENDED=1)
+	@$(if $(PRETENDED),PRETENDED_GPUS=2 $(VENV)/python tests/pretended_gpu/run.py,$(VENV)/python) \
+		tools/misc/gpu_check.py $(if $(ONLY),--only $(ONLY)) $(OPTIONS)
 
 docs: env  ## build the site into site/; every warning is an error
 	@# without --quiet, which would hide the warnings from --strict as well

@@ -20,13 +20,29 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # Driver functions that PyTorch looks up by name when it starts a context.
-DRIVER = (
-    'cuCtxGetCurrent cuCtxSetCurrent cuDeviceGet cuDeviceGetAttribute cuDevicePrimaryCtxRetain '
-    'cuFuncGetAttribute cuFuncSetAttribute cuFuncSetCacheConfig cuLaunchCooperativeKernel '
-    'cuLaunchKernel cuLinkAddData_v2 cuLinkComplete cuLinkCreate_v2 cuModuleGetFunction '
-    'cuModuleLoad cuModuleLoadData cuModuleLoadDataEx cuModuleUnload '
-    'cuOccupancyMaxActiveBlocksPerMultiprocessor cuPointerGetAttribute cuTensorMapEncodeTiled'
-).split()
+DRIVER = [
+    'cuCtxGetCurrent',
+    'cuCtxSetCurrent',
+    'cuDeviceGet',
+    'cuDeviceGetAttribute',
+    'cuDevicePrimaryCtxRetain',
+    'cuFuncGetAttribute',
+    'cuFuncSetAttribute',
+    'cuFuncSetCacheConfig',
+    'cuLaunchCooperativeKernel',
+    'cuLaunchKernel',
+    'cuLinkAddData_v2',
+    'cuLinkComplete',
+    'cuLinkCreate_v2',
+    'cuModuleGetFunction',
+    'cuModuleLoad',
+    'cuModuleLoadData',
+    'cuModuleLoadDataEx',
+    'cuModuleUnload',
+    'cuOccupancyMaxActiveBlocksPerMultiprocessor',
+    'cuPointerGetAttribute',
+    'cuTensorMapEncodeTiled',
+]
 
 
 def why_not() -> str | None:
@@ -47,7 +63,7 @@ def library() -> Path:
     sources = b''.join(path.read_bytes() for path in files)
     version = importlib.metadata.version('torch')
     key = hashlib.sha256(sources + version.encode()).hexdigest()[:16]
-    cache = Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache'), 'mmtriad')
+    cache = Path(os.environ.get('MMTRIAD_CACHE') or Path.home() / '.cache' / 'mmtriad')
     target = cache / f'pretended-gpu-{key}' / 'libcuda.so.1'
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,8 @@ INDEXING = {'index', 'index_put', 'index_put_', '_index_put_impl_', '_unsafe_ind
 LIBRARY = {
     'addbmm', 'addbmm_', 'addmm', 'addmm_', '_addmm_activation', 'addmv', 'addmv_', 'baddbmm',
     'baddbmm_', 'bmm', 'convolution', 'convolution_backward', 'dot', 'embedding_dense_backward',
-    '_linalg_eigh', '_linalg_svd', 'linalg_qr', 'mm', 'mv', 'vdot',
+    '_linalg_eigh', '_linalg_svd', 'linalg_qr', 'mm', 'mv', '_native_multi_head_attention',
+    '_transformer_encoder_layer_fwd', 'vdot',
 }  # fmt: skip
 
 
@@ -127,7 +128,9 @@ class Values(TorchDispatchMode):
             values = self.values(func, name, args, kwargs)
         if not in_place:
             for to, value in zip(tree_leaves(found), tree_leaves(values), strict=True):
-                if isinstance(to, Tensor) and isinstance(value, Tensor) and to.numel():
+                if not isinstance(to, Tensor) or not isinstance(value, Tensor):
+                    continue
+                if to.numel() and value.numel():  # not statistics that only one of both saves
                     assert to.shape == value.shape, f'{name}: {to.shape}, on a CPU {value.shape}'
                     on_cpu(to).copy_(value)
         return found
@@ -161,7 +164,7 @@ class Values(TorchDispatchMode):
 
 
 def without_device(kwargs: dict) -> dict:
-    """Return keyword arguments for the CPU: its device, its generator, memory that is not pinned."""
+    """Return keyword arguments for the CPU: its device and generator, memory that is not pinned."""
     changes = dict(device=torch.device('cpu'), generator=None, pin_memory=None)
     return {k: value if value is None else changes.get(k, value) for k, value in kwargs.items()}
 
