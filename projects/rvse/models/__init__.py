@@ -10,6 +10,7 @@ from .gpo import GPO
 from .matcher import ImageTextMatcher, captions_of
 from .meta_weighted import MetaWeightedMatcher
 from .offline_negatives_matcher import OfflineNegativesMatcher
+from .pretrained import RegionMean, TransformersImageEncoder, TransformersTextEncoder
 from .region_encoder import (
     RegionEncoder,
     RegionFC,
@@ -40,12 +41,15 @@ __all__ = [
     'RegionFC',
     'RegionFCMLP',
     'RegionMLP',
+    'RegionMean',
     'RegionParallelMLP',
     'RegionResidualMLP',
     'SAFSimilarity',
     'SCANSimilarity',
     'SGRAFSimilarity',
     'SGRSimilarity',
+    'TransformersImageEncoder',
+    'TransformersTextEncoder',
     'augment_words',
     'captions_of',
     'drop_regions',

@@ -27,7 +27,12 @@ from projects.common.files.reduced_decoding import (
 from projects.common.inferencer import ImageInferencer, ImageInput
 
 from .. import register  # noqa: F401
-from ..models import BERTCaptionEncoder, BiGRUTextEncoder, ImageTextMatcher
+from ..models import (
+    BERTCaptionEncoder,
+    BiGRUTextEncoder,
+    ImageTextMatcher,
+    TransformersTextEncoder,
+)
 
 __all__ = ['MatcherInferencer']
 
@@ -42,6 +47,12 @@ class MatcherInferencer(ImageInferencer):
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
         """Clear missing paths: the checkpoint contains the vocabulary and the weights."""
+        for name in ('backbone', 'text_encoder'):
+            part = model.get(name) or {}
+            stored = getattr(MODELS.get(part.get('type', '')), 'stored_arguments', None)
+            state = self._weights.get(f'{name}._extra_state')
+            if stored is not None and state is not None:  # built without folder or hub
+                part.update(stored(state))
         text = model.get('text_encoder', {})
         bert = text.get('encoder')
         for part in (text, bert if isinstance(bert, dict) else {}):
@@ -65,7 +76,8 @@ class MatcherInferencer(ImageInferencer):
                 'captions to the arguments of `forward`'
             )
         if (isinstance(encoder, BiGRUTextEncoder) and encoder.vocabulary is None) or (
-            isinstance(encoder, BERTCaptionEncoder) and encoder.tokenizer is None
+            isinstance(encoder, (BERTCaptionEncoder, TransformersTextEncoder))
+            and encoder.tokenizer is None
         ):
             raise InputError(
                 f'weights {weights}: hold no vocabulary, and text_encoder of the config names none'
