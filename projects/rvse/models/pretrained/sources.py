@@ -19,7 +19,16 @@ from projects.common.errors import InputError
 from projects.common.weights.loading import record_loading
 from projects.common.weights.matching import Match
 
-__all__ = ['adapt', 'build_model', 'find_folder', 'from_bytes', 'plain_config', 'to_bytes']
+__all__ = [
+    'PACKAGE',
+    'adapt',
+    'build_model',
+    'find_folder',
+    'from_bytes',
+    'package_path',
+    'plain_config',
+    'to_bytes',
+]
 
 PACKAGE = 'package:'
 _HUB_ID = re.compile(r'[\w.-]+(/[\w.-]+)?')
