@@ -475,6 +475,28 @@ def test_photographs_without_training(demonstration, shared_data, tmp_path):
     assert (ranks < 1).mean() > 0.35 and (ranks < 5).mean() > 0.7  # chance: 0.025 and 0.125
 
 
+@pytest.mark.slow
+def test_recalls_of_photographs(demonstration, shared_data):
+    """The figures of docs/search_photos.md, both ways, counted by hand."""
+    paths, captions, owner = [], [], []
+    for folder in (shared_data / 'coco_sample', shared_data / 'coco_val_captions'):
+        content = json.loads((folder / 'annotations/captions_val2017.json').read_text())
+        for entry in content['images']:
+            found = [a for a in content['annotations'] if a['image_id'] == entry['id']][:5]
+            captions += [a['caption'] for a in found]
+            owner += [len(paths)] * len(found)
+            paths.append(folder / 'val2017' / entry['file_name'])
+    assert (len(paths), len(captions)) == (204, 1020)
+    vectors = demonstration.encode_images(paths)
+    scores = demonstration.encode_sentences(captions) @ vectors.T
+    owner = np.array(owner)
+    to_images = (scores > scores[range(1020), owner][:, None]).sum(axis=1)
+    best = [scores[owner == i, i].max() for i in range(204)]
+    to_captions = (scores > best).sum(axis=0)
+    recalls = [100 * (ranks < k).mean() for ranks in (to_images, to_captions) for k in (1, 5, 10)]
+    assert recalls == pytest.approx([23.5, 59.2, 71.6, 23.0, 46.1, 58.3], abs=0.6)
+
+
 def test_classes_as_words(demonstration, shared_data):
     """The feature of an image, by hand from logits and names."""
     path = next((shared_data / 'coco_sample/val2017').glob('*.jpg'))

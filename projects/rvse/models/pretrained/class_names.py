@@ -28,8 +28,8 @@ class ClassNameMatcher(ImageTextMatcher):
         kwargs: Arguments of :class:`ImageTextMatcher`.
 
     Raises:
-        InputError: There is no such dataset, or ``num_likeliest`` is not between 1 and the number of
-            classes.
+        InputError: There is no such dataset, or ``num_likeliest`` is not between 1 and the number
+            of classes.
     """
 
     def __init__(
