@@ -252,10 +252,10 @@ class RetrievalInferencer(MatcherInferencer):
         warn_of_gone(hit.name for hits in found for hit in hits)
         return found
 
-    def _encode_query(self, query: str | ImageInput) -> np.ndarray:
+    def _encode_query(self, query: Any) -> np.ndarray:
         """Compute the embedding (1, C) of a query, which may have several terms."""
 
-        def embed(term: str | ImageInput) -> np.ndarray:
+        def embed(term: Any) -> np.ndarray:
             if _is_image(term):
                 return self.encode_images([term])
             self.warn_of_unknown_words(term)

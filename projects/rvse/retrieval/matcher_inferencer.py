@@ -49,13 +49,13 @@ class MatcherInferencer(ImageInferencer):
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
         """Clear missing paths: the checkpoint contains the vocabulary and the weights."""
         for name in ('backbone', 'text_encoder'):
-            part = model.get(name) or {}
+            part: Any = model.get(name) or {}
             stored = getattr(MODELS.get(part.get('type', '')), 'stored_arguments', None)
             state = self._weights.get(f'{name}._extra_state')
             if stored is not None and state is not None:  # built without folder or hub
                 part.update(stored(state))
             elif str(part.get('pretrained')).startswith(PACKAGE):
-                part.pretrained = None
+                part['pretrained'] = None
         text = model.get('text_encoder', {})
         bert = text.get('encoder')
         for part in (text, bert if isinstance(bert, dict) else {}):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import torch
 from mmengine.registry import MODELS
 from mmpretrain.models.backbones import EfficientNet
 from torch import Tensor, nn
 
 from projects.common.errors import InputError
+from projects.common.weights.convert import read_weights
 from projects.common.weights.loading import load_weights
 
 from .sources import adapt, package_path
@@ -63,7 +63,7 @@ class EfficientNetLite(EfficientNet):
             path = pretrained
             if pretrained.startswith('package:'):
                 path = str(package_path('backbone.pretrained', pretrained))
-            weights = torch.load(path, map_location='cpu', weights_only=True)
+            weights, _ = read_weights(path)
             load_weights(self, _renamed(weights, path), path)
         if not logits:
             self.fc = None
