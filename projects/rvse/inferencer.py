@@ -237,7 +237,7 @@ class RetrievalInferencer(MatcherInferencer):
         asked: list[Any] = list(queries) if isinstance(queries, (list, tuple)) else [queries]
         if reranker is not None:
             _refuse_combined(asked)
-        vectors = np.concatenate([self._encode_query(query) for query in asked])
+        vectors = np.concatenate([_encode_query(self, query) for query in asked])
         limits: dict[str, Any] = dict(
             min_similarity=min_similarity, fold_duplicates=fold_duplicates
         )
@@ -251,17 +251,6 @@ class RetrievalInferencer(MatcherInferencer):
                 )  # fmt: skip
         warn_of_gone(hit.name for hits in found for hit in hits)
         return found
-
-    def _encode_query(self, query: Any) -> np.ndarray:
-        """Compute the embedding (1, C) of a query, which may have several terms."""
-
-        def embed(term: Any) -> np.ndarray:
-            if _is_image(term):
-                return self.encode_images([term])
-            self.warn_of_unknown_words(term)
-            return self.encode_sentences(term)
-
-        return combined(query, embed) if _has_terms(query) else embed(query)
 
     def find(
         self,
@@ -299,6 +288,18 @@ def _has_terms(query: object) -> bool:
     if not isinstance(query, str) or len(terms_of(query)) == 1:
         return False
     return not (_is_image(query) and os.path.isfile(query))
+
+
+def _encode_query(inferencer: RetrievalInferencer, query: Any) -> np.ndarray:
+    """Compute the embedding (1, C) of a query, which may have several terms."""
+
+    def embed(term: Any) -> np.ndarray:
+        if _is_image(term):
+            return inferencer.encode_images([term])
+        inferencer.warn_of_unknown_words(term)
+        return inferencer.encode_sentences(term)
+
+    return combined(query, embed) if _has_terms(query) else embed(query)
 
 
 def _refuse_combined(queries: Sequence[object]) -> None:
