@@ -50,7 +50,9 @@ class MatcherInferencer(ImageInferencer):
         """Clear missing paths: the checkpoint contains the vocabulary and the weights."""
         for name in ('backbone', 'text_encoder'):
             part: Any = model.get(name) or {}
-            stored = getattr(MODELS.get(part.get('type', '')), 'stored_arguments', None)
+            kind = part.get('type')
+            kind = MODELS.get(kind) if kind and isinstance(kind, str) else kind
+            stored = getattr(kind, 'stored_arguments', None)
             state = self._weights.get(f'{name}._extra_state')
             if stored is not None and state is not None:  # built without folder or hub
                 part.update(stored(state))
