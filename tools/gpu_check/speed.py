@@ -19,7 +19,7 @@ from .report import Context, Finding, Skipped, check
 # PDSL are for each image, waits and launches of the optimizer for all.
 LIMITS = {
     'plvl': dict(waits=10, copies=12, pageable=4, optimizer_waits=1, optimizer_launches=400),
-    'pdsl': dict(waits=10, copies=24, pageable=24, optimizer_waits=1, optimizer_launches=400),
+    'pdsl': dict(waits=10, copies=12, pageable=10, optimizer_waits=1, optimizer_launches=400),
     # three GRUs, each with the lengths of its sequences on the host and their order
     'rvse': dict(waits=20, copies=12, pageable=10, optimizer_waits=1, optimizer_launches=400),
 }
