@@ -19,7 +19,6 @@ from projects.pdsl.cues import (
     MaskStore,
     SegmentFileCue,
     crop_masks,
-    roi_targets,
     threshold_in_roi,
     windows,
 )
@@ -570,24 +569,14 @@ def test_crops_are_those_of_whole_masks(picture, segment_folder, kind, monkeypat
     assert crops(view, boxes[:0], meta, rois[:0], nearest[:0], 28).shape == (0, 28, 28)
 
 
-def test_cells_that_are_half_inside_are_roi_aligns(monkeypatch):
-    """Means of exactly one half, on which rounding decides, are left to RoIAlign."""
+def test_cells_that_are_half_inside_are_roi_aligns():
+    """Means of exactly one half, on which rounding decides, are RoIAlign's over the image."""
     mask = np.zeros((64, 64), bool)
     mask[:, :32] = True
     mask[10:20, 40:60] = np.indices((10, 20)).sum(0) % 2 == 0
     rois = np.array([[4, 4, 60, 60], [3, 3, 61, 59.5], [40, 10, 60, 20]], np.float32)
     found = crop_window(mask, (0, 0), mask.shape, rois, 28)
     assert np.array_equal(found, whole_crops(mask[None], [0, 0, 0], rois))
-    asked = []
-    align = roi_targets._align
-    monkeypatch.setattr(
-        roi_targets, '_align', lambda *given: asked.append(len(given[1])) or align(*given)
-    )
-    crop_window(mask, (0, 0), mask.shape, rois, 28)
-    assert sum(asked) >= 1
-    asked.clear()
-    crop_window(mask, (0, 0), mask.shape, np.array([[1, 1, 31, 31]], np.float32), 28)
-    assert not asked
 
 
 def test_threads_are_divided_among_the_processes_of_a_node(monkeypatch):

@@ -11,9 +11,6 @@ from torch import Tensor
 
 __all__ = ['crop_masks', 'crop_window', 'rows_of', 'threshold_in_roi']
 
-# RoIAlign adds thousands of samples in float32.
-_ROUNDING = 1e-3
-
 
 def threshold_in_roi(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
     """Return targets for a mask head from the probabilities of the previous head.
@@ -47,20 +44,13 @@ def crop_masks(masks: Tensor, mask_index: Tensor, boxes: Tensor, size: int) -> T
     Returns:
         Targets (n, size, size), float, of 0 and 1: the mask's mean over each cell, >= 0.5.
     """
-    if masks.is_cuda:
-        boxes = boxes.to(masks.device, torch.float32)
-        targets = boxes.new_zeros((len(boxes), size, size))
-        # One RoIAlign call over a batch of one-channel images would do, but hundreds of seeds in a
-        # large image take gigabytes as floats. One mask at a time gives the same result.
-        for index, rows in rows_of(mask_index.tolist()).items():
-            targets[rows] = _align(masks[index], boxes[rows], size)
-        return targets
-    found = np.zeros((len(boxes), size, size), dtype=np.float32)
-    corners = boxes.float().cpu().numpy()
-    pixels = masks.numpy()
+    boxes = boxes.to(masks.device, torch.float32)
+    targets = boxes.new_zeros((len(boxes), size, size))
+    # One RoIAlign call over a batch of one-channel images would do, but hundreds of seeds in a
+    # large image take gigabytes as floats. One mask at a time gives the same result.
     for index, rows in rows_of(mask_index.tolist()).items():
-        found[rows] = crop_window(pixels[index], (0, 0), pixels.shape[1:], corners[rows], size)
-    return torch.from_numpy(found)
+        targets[rows] = _align(masks[index], boxes[rows], size)
+    return targets
 
 
 def rows_of(mask_index: Iterable[int]) -> dict[int, list[int]]:
@@ -80,10 +70,6 @@ def crop_window(
 ) -> np.ndarray:
     """Crop a mask that is known in a window of an image, as :func:`crop_masks` does.
 
-    RoIAlign's mean separates into sums over rows and over columns, of which only the side of one
-    half is needed. A box with a cell so near to it that rounding may decide is given to RoIAlign
-    itself.
-
     Args:
         mask: Mask (h, w), bool or 0 and 1; the image has none elsewhere.
         corner: x and y of its first pixel in the image.
@@ -94,63 +80,14 @@ def crop_window(
     Returns:
         Crops (n, size, size), float32, of 0 and 1.
     """
-    found = np.zeros((len(boxes), size, size), dtype=np.float32)
-    (x, y), (height, width) = corner, mask.shape
-    unsure = []
-    for row, (x1, y1, x2, y2) in enumerate(boxes):
-        left, across = _sampling_weights(x1, x2, size, shape[1], x, x + width)
-        top, down = _sampling_weights(y1, y2, size, shape[0], y, y + height)
-        part = mask[top - y : top - y + down.shape[1], left - x : left - x + across.shape[1]]
-        mean = _banded(_banded(part.astype(np.float32), down).T, across).T
-        found[row] = mean >= 0.5
-        if (np.abs(mean - 0.5) < _ROUNDING).any():
-            unsure.append(row)
-    if unsure:
-        pixels = torch.zeros(*shape)
-        pixels[y : y + height, x : x + width] = torch.from_numpy(mask)
-        found[unsure] = _align(pixels, torch.from_numpy(boxes[unsure]), size).numpy()
-    return found
-
-
-def _sampling_weights(
-    low: float, high: float, size: int, cells: int, first: int, end: int
-) -> tuple[int, np.ndarray]:
-    """Return RoIAlign's weights of the pixels first to end along an axis, as far as it samples.
-
-    Returns:
-        The first pixel p of them and the weights (size, n) of the pixels p to p + n.
-    """
-    low, high = float(low) - 0.5, float(high) - 0.5
-    step = (high - low) / size
-    count = max(int(np.ceil(step)), 0)
-    bins = np.arange(size)[:, None]
-    places = low + bins * step + (np.arange(count) + 0.5) * step / max(count, 1)
-    valid = (places >= -1) & (places <= cells)
-    places = places.clip(0, cells - 1)
-    below = places.astype(int)
-    above = np.minimum(below + 1, cells - 1)
-    first = max(first, int(below.min(initial=cells)))
-    end = max(first, min(end, int(above.max(initial=-1)) + 1))
-    weights = np.zeros((size, end - first))
-    for index, share in ((below, 1 - (places - below)), (above, places - below)):
-        inside = valid & (index >= first) & (index < end)
-        place = (bins * (end - first) + index - first)[inside]
-        weights += np.bincount(place, share[inside], weights.size).reshape(weights.shape)
-    return first, (weights / max(count, 1)).astype(np.float32)
-
-
-def _banded(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Multiply weights (size, n), of which each row has few next to each other, by (n, k).
-
-    A matrix product would start threads of its own within each of the cue's.
-    """
-    found = np.zeros((len(weights), pixels.shape[1]), dtype=np.float32)
-    for row, out in zip(weights, found):
-        used = np.flatnonzero(row)
-        if len(used):
-            band = slice(used[0], used[-1] + 1)
-            np.einsum('n,nk->k', row[band], pixels[band], out=out)
-    return found
+    x, y = corner
+    # Only the pixels up to the last one that RoIAlign reads, with unchanged coordinates.
+    right, bottom = np.ceil(boxes[:, 2:].max(axis=0)).astype(int) + 2
+    bottom, right = min(max(bottom, 1), shape[0]), min(max(right, 1), shape[1])
+    pixels = torch.zeros(bottom, right)
+    part = mask[: max(bottom - y, 0), : max(right - x, 0)]
+    pixels[y : y + len(part), x : x + part.shape[1]] = torch.from_numpy(part)
+    return _align(pixels, torch.from_numpy(boxes), size).numpy()
 
 
 def _align(mask: Tensor, boxes: Tensor, size: int) -> Tensor:

@@ -62,12 +62,10 @@ def crop_windows(
     boxes = np.asarray(rois, dtype=np.float32)
     found = np.zeros((len(boxes), size, size), dtype=np.float32)
 
-    def crop(item: tuple[int, list[int]]) -> None:
-        index, rows = item
-        (x1, y1, x2, y2), mask = window(index)
+    rows = rows_of(nearest.tolist())
+    # RoIAlign has threads of its own
+    for (corners, mask), chosen in zip(in_threads(window, rows), rows.values(), strict=True):
+        x1, y1, x2, y2 = corners
         if x2 > x1 and y2 > y1:
-            found[rows] = crop_window(mask, (x1, y1), shape, boxes[rows], size)
-
-    for _ in in_threads(crop, rows_of(nearest.tolist()).items()):
-        pass
+            found[chosen] = crop_window(mask, (x1, y1), shape, boxes[chosen], size)
     return found
