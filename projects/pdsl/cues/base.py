@@ -10,10 +10,11 @@ import numpy as np
 
 from projects.common.errors import InputError
 
-from .windows import crop_windows
+from .windows import Window, crop_windows, in_threads
 
 __all__ = [
     'BottomUpCue',
+    'WindowCue',
     'check_boxes',
     'clip_to_pixels',
     'crops_of',
@@ -66,8 +67,7 @@ class BottomUpCue(ABC):
     ) -> np.ndarray:
         """Compute what training reads of the masks, by default from whole masks.
 
-        A cue that makes masks within their boxes overrides this and returns
-        :func:`.crop_windows` of them.
+        :class:`WindowCue` makes masks within their boxes alone.
 
         Args:
             image: As for a call, like ``boxes`` and ``metainfo``.
@@ -81,6 +81,45 @@ class BottomUpCue(ABC):
             Crops (m, size, size), float32, of 0 and 1; see :func:`.crop_masks`.
         """
         return crops_of(self, image, boxes, metainfo, rois, nearest, size)
+
+
+class WindowCue(BottomUpCue):
+    """Make each mask within its box alone, so that training reads no whole masks."""
+
+    @abstractmethod
+    def windows(
+        self, image: np.ndarray, boxes: np.ndarray, metainfo: Mapping[str, Any] | None
+    ) -> tuple[np.ndarray, Callable[[int], Window]]:
+        """Return the checked boxes, and a function that makes the mask of one of them.
+
+        Several threads call the function at once.
+        """
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        boxes: np.ndarray,
+        metainfo: Mapping[str, Any] | None = None,
+    ) -> np.ndarray:
+        """Compute one mask (n, H, W) per box; see :class:`BottomUpCue`."""
+        boxes, window = self.windows(image, boxes, metainfo)
+        masks = np.zeros((len(boxes), *image.shape[:2]), dtype=bool)
+        for index, ((x1, y1, x2, y2), mask) in enumerate(in_threads(window, range(len(boxes)))):
+            masks[index, y1:y2, x1:x2] = mask
+        return masks
+
+    def crops(
+        self,
+        image: np.ndarray,
+        boxes: np.ndarray,
+        metainfo: Mapping[str, Any] | None,
+        rois: np.ndarray,
+        nearest: np.ndarray,
+        size: int,
+    ) -> np.ndarray:
+        """Compute crops (m, size, size) from masks within their boxes; see the base class."""
+        _, window = self.windows(image, boxes, metainfo)
+        return crop_windows(window, image.shape[:2], rois, nearest, size)
 
 
 def crops_of(

@@ -15,9 +15,9 @@ from projects.common.errors import InputError
 from projects.common.files.image_reader import content_key, decode_image, read_content
 
 from ..geometry import pairwise_iou, project_boxes
-from .base import BottomUpCue, check_boxes, clip_to_pixels, view_matrix
+from .base import BottomUpCue, WindowCue, check_boxes, clip_to_pixels, view_matrix
 from .store import Box, MaskStore, content_digest
-from .windows import EMPTY, Window, crop_windows, in_threads
+from .windows import EMPTY, Window
 
 __all__ = ['CachedCue', 'shift', 'warp_mask', 'warp_window']
 
@@ -26,7 +26,7 @@ _CHUNK = 32  # masks per write; at most this many are lost if the process is kil
 
 
 @MODELS.register_module()
-class CachedCue(BottomUpCue):
+class CachedCue(WindowCue):
     """Compute another cue once per box of the original image and cache the masks on disk.
 
     Without the cache, the cue runs on every augmented view. Here it runs on the original image,
@@ -62,45 +62,14 @@ class CachedCue(BottomUpCue):
         """Return the fingerprint of the wrapped cue, marked as cached."""
         return f'cached-1 {self.cue.fingerprint()}'
 
-    def __call__(
-        self,
-        image: np.ndarray,
-        boxes: np.ndarray,
-        metainfo: Mapping[str, Any] | None = None,
-    ) -> np.ndarray:
-        """Read the masks (n, H, W) from the store, and compute and store the missing ones.
+    def windows(
+        self, image: np.ndarray, boxes: np.ndarray, metainfo: Mapping[str, Any] | None
+    ) -> tuple[np.ndarray, Callable[[int], Window]]:
+        """Read masks within their boxes from the store, and compute and store the missing ones.
 
         Raises:
             ValueError: ``img_path`` is missing, or the homography of an augmented view is.
         """
-        boxes, window = self._windows(image, boxes, metainfo)
-        masks = np.zeros((len(boxes), *image.shape[:2]), dtype=bool)
-
-        def paste(index: int) -> None:
-            (x1, y1, x2, y2), mask = window(index)
-            masks[index, y1:y2, x1:x2] = mask
-
-        for _ in in_threads(paste, range(len(boxes))):
-            pass
-        return masks
-
-    def crops(
-        self,
-        image: np.ndarray,
-        boxes: np.ndarray,
-        metainfo: Mapping[str, Any] | None,
-        rois: np.ndarray,
-        nearest: np.ndarray,
-        size: int,
-    ) -> np.ndarray:
-        """Compute crops (m, size, size) from masks within their boxes; see the base class."""
-        _, window = self._windows(image, boxes, metainfo)
-        return crop_windows(window, image.shape[:2], rois, nearest, size)
-
-    def _windows(
-        self, image: np.ndarray, boxes: np.ndarray, metainfo: Mapping[str, Any] | None
-    ) -> tuple[np.ndarray, Callable[[int], Window]]:
-        """Return the checked boxes, and what makes the mask of one of them within the box."""
         boxes = check_boxes(boxes, image)
         if not metainfo or not metainfo.get('img_path'):
             raise InputError(

@@ -13,16 +13,16 @@ from mmengine.registry import MODELS
 from projects.common.errors import InputError
 
 from ..proposals.identity import names_of_image
-from .base import BottomUpCue, check_boxes, clip_to_pixels, view_matrix
+from .base import WindowCue, check_boxes, clip_to_pixels, view_matrix
 from .segments_in_view import SegmentsInView
 from .store import file_digest
-from .windows import EMPTY, Window, crop_windows
+from .windows import EMPTY, Window
 
 __all__ = ['SegmentFileCue']
 
 
 @MODELS.register_module()
-class SegmentFileCue(BottomUpCue):
+class SegmentFileCue(WindowCue):
     """Select, for each box, the best-fitting segment from a file that belongs to the image.
 
     Each image ``<image folder>/<name>.<ext>`` has either ``<folder>/<name>.npz`` with ``masks``
@@ -51,41 +51,14 @@ class SegmentFileCue(BottomUpCue):
         files = sorted(p for p in self.folder.rglob('*') if p.suffix in ('.npz', '.png'))
         return f'segments-1 min_iou={self.min_iou} ' + ' '.join(map(file_digest, files))
 
-    def __call__(
-        self,
-        image: np.ndarray,
-        boxes: np.ndarray,
-        metainfo: Mapping[str, Any] | None = None,
-    ) -> np.ndarray:
-        """Return masks (n, H, W): the best-fitting segment inside each box, or else the box.
+    def windows(
+        self, image: np.ndarray, boxes: np.ndarray, metainfo: Mapping[str, Any] | None
+    ) -> tuple[np.ndarray, Callable[[int], Window]]:
+        """Choose the best-fitting segment inside each box, or else the box.
 
         Raises:
             ValueError: The metainfo has no ``img_path``, or a file has unexpected content.
         """
-        boxes, window = self._windows(image, boxes, metainfo)
-        masks = np.zeros((len(boxes), *image.shape[:2]), dtype=bool)
-        for index, out in enumerate(masks):
-            (x1, y1, x2, y2), mask = window(index)
-            out[y1:y2, x1:x2] = mask
-        return masks
-
-    def crops(
-        self,
-        image: np.ndarray,
-        boxes: np.ndarray,
-        metainfo: Mapping[str, Any] | None,
-        rois: np.ndarray,
-        nearest: np.ndarray,
-        size: int,
-    ) -> np.ndarray:
-        """Compute crops (m, size, size) from masks within their boxes; see the base class."""
-        _, window = self._windows(image, boxes, metainfo)
-        return crop_windows(window, image.shape[:2], rois, nearest, size)
-
-    def _windows(
-        self, image: np.ndarray, boxes: np.ndarray, metainfo: Mapping[str, Any] | None
-    ) -> tuple[np.ndarray, Callable[[int], Window]]:
-        """Return the checked boxes, and what makes the mask of one of them within the box."""
         boxes = check_boxes(boxes, image)
         height, width = image.shape[:2]
         if not metainfo or not metainfo.get('img_path'):
