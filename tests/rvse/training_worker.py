@@ -16,44 +16,28 @@ from mmengine.runner import Runner
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).parent)]
 
+from small_configs import small  # noqa: E402
+
 import projects.rvse.register  # noqa: E402, F401
 from projects.common.cli.run import prepare  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
-BATCH = 12  # of all processes
-
 
 def config(name: str, data: Path, world: int, work_dir: Path) -> Config:
-    cfg = Config.fromfile(ROOT / 'configs/rvse' / f'{name}.py')
+    cfg = small(name, data, work_dir / f'{name}_{world}', epochs=3)
     cfg.log_level = 'ERROR'
-    cfg.randomness.seed = 0
-    matcher = cfg.model.get('matcher', cfg.model)
-    matcher.image_encoder.update(in_channels=12, channels=16)
-    matcher.text_encoder.update(vocab_size=20, word_channels=8, channels=16, word_dropout=0.0)
-    if matcher.similarity.type in ('SGRSimilarity', 'SAFSimilarity'):
-        # SGR's batch norms see the joint batch, since all images are gathered
-        matcher.similarity.update(channels=16, sim_channels=8, num_regions=4, dropout=0.0)
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        loader.update(batch_size=BATCH // world, num_workers=0, persistent_workers=False)
-        loader.dataset.get('dataset', loader.dataset).data_root = str(data)
-    cfg.train_cfg.update(max_epochs=3, val_interval=9)
-    cfg.param_scheduler = None
+    cfg.train_dataloader.batch_size //= world
+    cfg.train_cfg.val_interval = 9
     cfg.optim_wrapper.optimizer = dict(type='SGD', lr=1e-3)
     cfg.optim_wrapper.clip_grad = None
     if 'warm_up_epochs' in cfg.train_cfg:
         cfg.train_cfg.warm_up_epochs = 1
     for hook in cfg.custom_hooks:
-        if hook.type == 'BuildVocabularyHook':
-            hook.min_count = 1
         if hook.type == 'OfflineMiningHook':
-            hook.update(top_captions=5, top_images=5, block_size=7, miner=None)
+            hook.miner = None
         if hook.type == 'CleanSplitHook':
             hook.warm_up_epochs = 1
-    cfg.default_hooks.logger.interval = 1
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=9)
-    cfg.experiment_name = f'{name}_{world}'
-    launcher = 'none' if world == 1 else 'pytorch'
-    prepare(cfg, name, launcher, str(work_dir / f'{name}_{world}'))
+    prepare(cfg, name, 'none' if world == 1 else 'pytorch', cfg.work_dir)
     return cfg
 
 
