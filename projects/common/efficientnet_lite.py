@@ -48,6 +48,7 @@ class EfficientNetLite(EfficientNet):
         InputError: The package is not installed, or the weights do not fit.
     """
 
+    out_channels: int
     layer_settings = {
         'b': [
             [[*block[:2], 0, *block[3:]] for block in stage]
