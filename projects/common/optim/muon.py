@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from ..build import unwrapped
 from ..errors import InputError
 
-# Odd polynomials a x + b x^3 + c x^5. Each is the one with the smallest largest distance from 1 on the
-# interval onto which those before it map [0.01, 1] (Amsel et al., 2025: Polar Express), so that three
-# iterations do what five of one polynomial (Jordan et al., 2024) do. The arguments are divided by 1.01,
-# so that values beyond the interval after rounding to bfloat16 do not grow.
+# Odd polynomials a x + b x^3 + c x^5. Each is the one with the smallest largest distance from 1 on
+# the interval onto which those before it map [0.01, 1] (Amsel et al., 2025: Polar Express). Three
+# iterations of them do what five of one polynomial (Jordan et al., 2024) do. The arguments are
+# divided by 1.01, so that values beyond the interval after rounding to bfloat16 do not grow.
 _POLYNOMIALS = (
     (8.0133, -22.9257, 16.5995),
     (3.6006, -2.6418, 0.5105),
