@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from projects.common.build import build_quietly
 from projects.common.cli.config import load_config
+from projects.common.cli.run import copy_asynchronously
 from projects.common.scenes import write_dataset
 from projects.common.text import WordPieceTokenizer
 from projects.pdsl.proposals import generate_proposals
@@ -70,6 +71,7 @@ def config(project: str, work_dir: Path, **changes: Any) -> Config:
     if project == 'rvse':  # draws differ between devices
         cfg.model.text_encoder.word_dropout = 0.0
     cfg.merge_from_dict(changes)
+    copy_asynchronously(cfg)  # as tools/train.py does
     return cfg
 
 
