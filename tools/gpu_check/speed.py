@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from torch import Tensor
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
 
 from projects.common.cli.config import load_config
 
@@ -34,12 +35,14 @@ WAITS = {
         "MMEngine's order of channels": 1,
         'lengths of the captions, by which the GRU packs them': 1,
     },
+    'rvsepp': {'norm of the gradients': 1},
 }
 WAITS_OF_IMAGE = {'pdsl': {"MMEngine's order of channels": 1}}
 PINNED = {
     'plvl': {'images': 1, 'tokens': 1, 'boxes': 1, 'masks': 1},
     'pdsl': {'pseudo masks': 1},
     'rvse': {'images': 1, 'tokens': 1, 'images of the captions': 1, 'pairs that match': 1},
+    'rvsepp': {'regions': 1, 'tokens': 1},
 }
 PINNED_OF_IMAGE = {'pdsl': {'image': 1, 'tags': 1}}
 NOT_PINNED = {
@@ -129,7 +132,26 @@ def steps(project: str, context: Context) -> Iterator[Finding]:
     cfg = samples.config(project, context.work_dir)
     model = samples.build(cfg, 'cuda').train()
     wrapper = samples.wrapper_of(cfg, model)
-    data = samples.tokenized(model, samples.batch(project, context.work_dir))
+    data = samples.batch(project, context.work_dir)
+    yield from step_of(project, model, wrapper, data, context)
+    yield from optimizer_step(wrapper.optimizer, 'optimizer', context)
+
+    paper = load_config(samples.ROOT / f'configs/{samples.PAPER[project]}.py')
+    optimizer = samples.wrapper_of(paper, model).optimizer
+    yield from optimizer_step(optimizer, "paper's optimizer", context)
+
+
+def regions(context: Context) -> Iterator[Finding]:
+    """Count what a step of RVSE++ costs, with regions as inputs and a small BERT."""
+    cfg, model, data = samples.rvsepp('cuda')
+    yield from step_of('rvsepp', model.train(), samples.wrapper_of(cfg, model), data, context)
+
+
+def step_of(
+    project: str, model: nn.Module, wrapper: OptimWrapper, data: dict, context: Context
+) -> Iterator[Finding]:
+    """Count waits and copies of the third step on a batch."""
+    data = samples.tokenized(model, data)
     data = torch.utils.data._utils.pin_memory.pin_memory(data, 'cuda')  # as the loader does
 
     def step() -> None:
@@ -155,11 +177,6 @@ def steps(project: str, context: Context) -> Iterator[Finding]:
     limit = known(PINNED, PINNED_OF_IMAGE) + not_pinned
     yield Finding('copies', found['copies'], limit, ADVICE['copies'])
     yield Finding('of them not pinned', found['pageable'], not_pinned, ADVICE['pageable'])
-    yield from optimizer_step(wrapper.optimizer, 'optimizer', context)
-
-    paper = load_config(samples.ROOT / f'configs/{samples.PAPER[project]}.py')
-    optimizer = samples.wrapper_of(paper, model).optimizer
-    yield from optimizer_step(optimizer, "paper's optimizer", context)
 
 
 def optimizer_step(
@@ -220,6 +237,7 @@ def busy(project: str, context: Context) -> Iterator[Finding]:
 
 for _project in samples.PROJECTS:
     check(f'speed/{_project}', 'see docs/gpu.md')(partial(steps, _project))
+check('speed/rvsepp', 'see docs/gpu.md')(regions)
 check(
     'speed/busy',
     'the GPU waits for the host: python benchmarks/bench.py shows which part; larger batches, '
