@@ -20,6 +20,7 @@ from projects.common.files.skipped import SkippedImages
 from projects.common.hooks.progress import track
 from projects.common.inferencer import ImageInferencer, ImageInput, write_predictions
 from projects.common.prediction_dump import encode_mask
+from projects.common.weights.sources import use_stored_arguments
 
 from . import register  # noqa: F401
 from .visualization import GroundingVisualizer
@@ -60,8 +61,10 @@ class GroundingInferencer(ImageInferencer):
     visualizer_type = GroundingVisualizer
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
-        """Remove the path of the BERT weights, because the checkpoint contains them."""
+        """Remove the source of the text encoder's weights, because the checkpoint contains them."""
         encoder = model.get('text_encoder', {})
+        if use_stored_arguments(encoder, self._weights.get('text_encoder._extra_state')):
+            return
         if not Path(encoder.get('pretrained') or '').is_dir():
             encoder['pretrained'] = None  # a hub id: the checkpoint contains BERT
         if encoder.get('vocab_file') and not Path(encoder['vocab_file']).is_file():
@@ -181,12 +184,11 @@ class GroundingInferencer(ImageInferencer):
 
     def _warn_of_long(self, texts: Sequence[str]) -> None:
         encoder = self.model.text_encoder
-        longest = encoder.max_tokens
-        for text, mask in zip(texts, encoder.tokenizer(texts, longest + 1)[1], strict=True):
-            if mask.all():
+        for text in texts:
+            if encoder.too_long(text):
                 print_log(
-                    f'GroundingInferencer: the model reads {longest - 2} word pieces, the rest of '
-                    f'this sentence is cut off: {text!r}',
+                    f'GroundingInferencer: the model reads {encoder.max_tokens - 2} word pieces, '
+                    f'the rest of this sentence is cut off: {text!r}',
                     'current',
                 )
 

@@ -1,7 +1,8 @@
 # PLVL with ViTDet-B and BERT-base (paper, sections 3 and 4.1).
 # PLVL_BERT: folder or hub id of BERT-base weights (bert-base-uncased).
 # PLVL_VOCAB: a vocab.txt, if they come without one.
-# PLVL_VITDET: a checkpoint of LanguageGuidedViT with ViTDet-B's weights.
+# PLVL_VITDET: a checkpoint of LanguageGuidedViT with ViTDet-B's weights, or the ViT of another
+# maker (projects/plvl/README.md).
 # Without weights, the model starts from random ones and logs that it does.
 import os
 

@@ -110,6 +110,10 @@ class BERTTextEncoder(BaseModule):
             )
         return self.tokenizer
 
+    def too_long(self, sentence: str) -> bool:
+        """Return whether a sentence has more than ``max_tokens`` tokens."""
+        return bool(self.needed_tokenizer()([sentence], self.max_tokens + 1)[1].all())
+
     def tokenize(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return token ids and attention mask, both (B, max_tokens) int64 on the model's device.
 
@@ -189,6 +193,12 @@ def _load(kind: Any, source: str, **options: Any) -> Any:
 
 def _load_pretrained(source: str) -> BertModel:
     model, loaded = _load(BertModel, source, add_pooling_layer=False, output_loading_info=True)
+    kind = BertConfig.get_config_dict(source)[0].get('model_type', 'bert')
+    if kind != 'bert':  # RoBERTa has tensors of the same names, and counts positions from 2
+        raise InputError(
+            f'text_encoder.pretrained={source!r}: a model of type {kind}, expected bert; '
+            'text_encoder.type=TransformersTokenEncoder loads other text models'
+        )
     missing = sorted(loaded['missing_keys'])
     total = len(model.state_dict())
     if missing:  # transformers would initialize them randomly, with a warning

@@ -23,6 +23,9 @@ class LearnVocabularyHook(Hook):
 
     Args:
         vocab_size: Maximum number of word pieces to learn.
+
+    Raises:
+        RuntimeError: The encoder has no vocabulary and is not BERT, whose vocabulary is learned.
     """
 
     def __init__(self, vocab_size: int = 4096) -> None:
@@ -33,6 +36,8 @@ class LearnVocabularyHook(Hook):
         model = unwrapped(runner.model)
         encoder = model.text_encoder
         if encoder.tokenizer is None:
+            if not hasattr(encoder, 'lowercase'):  # its tokenizer is not made of word pieces
+                encoder.needed_tokenizer()
             self._learn(runner, encoder)
         for copy in copies_of(encoder, runner):
             if copy.tokenizer is None:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from projects.common.errors import InputError
 
-from .language_guided_block import LanguageCrossAttention, LanguageGuidedBlock
+from .language_guided_block import LAYER_NORM_EPS, LanguageCrossAttention, LanguageGuidedBlock
 from .relative_position import resize_position_embedding
+from .vit_weights import load_vit
 
 __all__ = ['LanguageGuidedViT']
 
@@ -77,7 +78,12 @@ class LanguageGuidedViT(BaseModule):
         mask_text_padding: Exclude padding tokens from the cross-attention. The released model
             attends to them.
         with_cp: Recompute each block in the backward pass to save memory.
-        pretrained: A checkpoint of this class. None or '' starts from random weights and logs that.
+        final_norm: Normalize the tokens behind the last block, as ViTs that are not trained for
+            detection do.
+        pretrained: A checkpoint of this class, or the ViT of another maker: a checkpoint of timm or
+            mmpretrain, or a folder, a hub id or ``package:NAME/PATH`` of timm or of transformers'
+            ViT, DINOv2 or SigLIP (:mod:`.vit_weights`). None or '' starts from random weights and
+            logs that.
 
     Raises:
         ValueError: If an index is out of range, or a language block is not global.
@@ -106,12 +112,11 @@ class LanguageGuidedViT(BaseModule):
         stem_norm_cfg: dict = dict(type='BN'),  # noqa: B006
         mask_text_padding: bool = False,
         with_cp: bool = False,
+        final_norm: bool = False,
         pretrained: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        if pretrained:
-            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
-        elif init_cfg is None:
+        if not pretrained and init_cfg is None:
             print_log(
                 'the visual backbone starts from random weights: `pretrained` is not set', 'current'
             )
@@ -129,8 +134,9 @@ class LanguageGuidedViT(BaseModule):
                 f'backbone.language_indexes: block {local[0]} is not in global_indexes; '
                 'language enters global blocks only (section 3.2)'
             )
-        self.optional_in_pretrained = {
-            r'blocks\.\d+\.(cross_attn|adapter)\.': 'what reads language, which ViTDet lacks',
+        self.optional_in_pretrained: dict[str, str] = {
+            r'blocks\.\d+\.(cross_attn|adapter)\.': 'what reads language, which other ViTs lack',
+            r'norm\.': 'the norm behind the last block, which detectors lack',
             # ViTDet's global blocks end each quarter; in Table 4 some of them are local.
             **{
                 rf'blocks\.{i}\.attn\.rel_pos_[hw]$': 'positions of blocks that are local here'
@@ -140,8 +146,10 @@ class LanguageGuidedViT(BaseModule):
         }
         self.patch_size = patch_size
         self.out_channels = channels
+        self.num_heads = num_heads
         self.mask_text_padding = mask_text_padding
         self.with_cp = with_cp
+        self.pretrained = pretrained
         self.patch_embed = _patch_embedding(channels, patch_size, stem, stem_norm_cfg)
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + pos_embed_grid**2, channels))
         self.blocks = nn.ModuleList(
@@ -159,6 +167,7 @@ class LanguageGuidedViT(BaseModule):
             )
             for i in range(depth)
         )
+        self.norm = nn.LayerNorm(channels, eps=LAYER_NORM_EPS) if final_norm else nn.Identity()
 
     @property
     def first_language_block(self) -> int:
@@ -195,7 +204,7 @@ class LanguageGuidedViT(BaseModule):
         if repeats is not None:
             first = self.first_language_block
             x = self.run_blocks(x, 0, first, None, None).repeat_interleave(repeats, dim=0)
-        return self.run_blocks(x, first, len(self.blocks), text, padding)
+        return self.norm(self.run_blocks(x, first, len(self.blocks), text, padding))
 
     def embed(self, images: Tensor) -> Tensor:
         """Embed patches and add absolute positions: (B, 3, H, W) to (B, H / P, W / P, D)."""
@@ -223,7 +232,11 @@ class LanguageGuidedViT(BaseModule):
     def init_weights(self) -> None:
         """Initialize with truncated normals (0.02) as ViTDet, cross-attention as in section 4.1.
 
-        The cross-attention is initialized uniformly.
+        The cross-attention is initialized uniformly. ``pretrained`` replaces what it has.
+
+        Raises:
+            FileNotFoundError: There is no such file or folder.
+            InputError: The weights do not fit.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -234,3 +247,5 @@ class LanguageGuidedViT(BaseModule):
                 module._reset_parameters()
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         super().init_weights()
+        if self.pretrained:
+            load_vit(self, self.pretrained)

@@ -25,6 +25,7 @@ from projects.common.files.reduced_decoding import (
     unread_content,
 )
 from projects.common.inferencer import ImageInferencer, ImageInput
+from projects.common.weights.sources import PACKAGE, use_stored_arguments
 
 from .. import register  # noqa: F401
 from ..models import (
@@ -33,7 +34,6 @@ from ..models import (
     ImageTextMatcher,
     TransformersTextEncoder,
 )
-from ..models.pretrained.sources import PACKAGE
 
 __all__ = ['MatcherInferencer']
 
@@ -50,13 +50,8 @@ class MatcherInferencer(ImageInferencer):
         """Clear missing paths: the checkpoint contains the vocabulary and the weights."""
         for name in ('backbone', 'text_encoder'):
             part: Any = model.get(name) or {}
-            kind = part.get('type')
-            kind = MODELS.get(kind) if kind and isinstance(kind, str) else kind
-            stored = getattr(kind, 'stored_arguments', None)
-            state = self._weights.get(f'{name}._extra_state')
-            if stored is not None and state is not None:  # built without folder or hub
-                part.update(stored(state))
-            elif str(part.get('pretrained')).startswith(PACKAGE):
+            stored = use_stored_arguments(part, self._weights.get(f'{name}._extra_state'))
+            if not stored and str(part.get('pretrained')).startswith(PACKAGE):
                 part['pretrained'] = None
         text = model.get('text_encoder', {})
         bert = text.get('encoder')

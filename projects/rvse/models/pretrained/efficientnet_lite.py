@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from projects.common.errors import InputError
 from projects.common.weights.convert import read_weights
 from projects.common.weights.loading import load_weights
-
-from .sources import adapt, package_path
+from projects.common.weights.sources import adapt, package_path
 
 _PARTS = {
     '_expand_conv': 'expand_conv.conv', '_bn0': 'expand_conv.bn',

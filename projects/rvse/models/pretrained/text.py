@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS
-from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from projects.common.errors import InputError
+from projects.common.text.transformers_text import TransformersText
+from projects.common.weights.sources import adapt
 
 from ..sequences import l2norm, length_mask, pad_ids
-from .sources import adapt, build_model, find_folder, from_bytes, plain_config, to_bytes
-
-_SPECIAL = ('bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token')
 
 
 @MODELS.register_module()
-class TransformersTextEncoder(BaseModule):
+class TransformersTextEncoder(TransformersText):
     """Encode captions with a text model of transformers, through ``AutoModel``.
 
     A dual encoder (a model with ``get_text_features``) gives its own embedding of a text; the
@@ -50,6 +44,9 @@ class TransformersTextEncoder(BaseModule):
         InputError: The model or the tokenizer cannot be loaded, or peft is missing.
     """
 
+    fixed_length = False
+    """Whether captions are padded to the maximum; see :meth:`set_tokenizer`."""
+
     def __init__(
         self,
         pretrained: str | None = None,
@@ -62,26 +59,11 @@ class TransformersTextEncoder(BaseModule):
         lora: Mapping[str, Any] | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
-        self.model: Any = build_model('text_encoder', pretrained, config, ('vis', 'image'))
-        self.dual = hasattr(self.model, 'get_text_features')
-        self._config = plain_config(self.model)  # before adapters change it
-        self.max_tokens = max_tokens
+        super().__init__(pretrained, config, tokenizer, max_tokens, init_cfg)
         self.frozen = frozen
         self.gpool = MODELS.build(pool) if pool and not self.dual else None
-        self.tokenizer: PreTrainedTokenizerFast | None = None
-        self.fixed_length = False
-        source = tokenizer or pretrained
-        if source is not None:
-            field = 'text_encoder.tokenizer' if tokenizer else 'text_encoder.pretrained'
-            self.set_tokenizer(_read_tokenizer(field, source))
         self.linear = nn.Linear(self._width(), channels) if channels else None
         adapt('text_encoder', self.model, frozen, lora)
-
-    @staticmethod
-    def stored_arguments(state: Tensor) -> dict[str, Any]:
-        """Return the arguments that build the model for a state dict with this extra state."""
-        return dict(pretrained=None, tokenizer=None, config=from_bytes(state)['config'])
 
     def train(self, mode: bool = True) -> TransformersTextEncoder:
         """Set the mode; a frozen model stays in that of evaluation."""
@@ -89,11 +71,6 @@ class TransformersTextEncoder(BaseModule):
         if self.frozen:
             self.model.eval()
         return self
-
-    def init_weights(self) -> None:
-        """Initialise from ``init_cfg`` if set; transformers has already initialised the weights."""
-        if self.init_cfg:
-            super().init_weights()
 
     # ------------------------------------------------------------------------------- tokens
 
@@ -103,23 +80,7 @@ class TransformersTextEncoder(BaseModule):
         Raises:
             InputError: The tokenizer has more tokens than the model.
         """
-        text = getattr(self.model.config, 'text_config', self.model.config)
-        if len(tokenizer) > text.vocab_size:
-            raise InputError(
-                f'text_encoder: the tokenizer has {len(tokenizer)} tokens, '
-                f'but vocab_size of the model is {text.vocab_size}'
-            )
-        if tokenizer.pad_token_id is None:
-            raise InputError('text_encoder: the tokenizer has no token for padding')
-        limits = [tokenizer.model_max_length, getattr(text, 'max_position_embeddings', None)]
-        limit = min(value for value in limits if value)
-        if self.max_tokens is None and limit < 1e6:  # some tokenizers say 1e30
-            self.max_tokens = limit
-        if self.max_tokens is None or self.max_tokens > limit:
-            raise InputError(
-                f'text_encoder.max_tokens={self.max_tokens}: expected a number up to {limit:,}'
-            )
-        self.tokenizer = tokenizer
+        super().set_tokenizer(tokenizer)
         self.fixed_length = False
         self.fixed_length = self.dual and self._reads_padding()
 
@@ -143,18 +104,6 @@ class TransformersTextEncoder(BaseModule):
         )
         self.model.train(mode)
         return not torch.allclose(alone, padded, rtol=1e-3, atol=1e-5)
-
-    def needed_tokenizer(self) -> PreTrainedTokenizerFast:
-        """Return the tokenizer.
-
-        Raises:
-            RuntimeError: There is none yet.
-        """
-        if self.tokenizer is None:
-            raise RuntimeError(
-                'text_encoder has no tokenizer: set tokenizer or pretrained, or load a checkpoint'
-            )
-        return self.tokenizer
 
     def _limit(self) -> int:
         self.needed_tokenizer()
@@ -235,60 +184,6 @@ class TransformersTextEncoder(BaseModule):
             features = features.masked_fill(~length_mask(lengths, ids.shape[1])[..., None], 0)
         return features, lengths
 
-    # -------------------------------------------------------------------------------- state
-
-    def get_extra_state(self) -> Tensor:
-        """Return config and tokenizer as bytes (n,) uint8."""
-        content: dict[str, Any] = dict(config=self._config)
-        if self.tokenizer is not None:
-            tokens = {name: getattr(self.tokenizer, name) for name in _SPECIAL}
-            content['tokenizer'] = dict(
-                json=_plain(self.tokenizer.backend_tokenizer).to_str(),
-                special={name: str(token) for name, token in tokens.items() if token is not None},
-                max_length=min(self.tokenizer.model_max_length, 10**9),
-            )
-        return to_bytes(content)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Use the tokenizer of a state dict, if there is one."""
-        stored = from_bytes(state).get('tokenizer') if state.numel() else None
-        if stored:
-            self.set_tokenizer(
-                PreTrainedTokenizerFast(
-                    tokenizer_object=Tokenizer.from_str(stored['json']),
-                    model_max_length=stored['max_length'],
-                    **stored['special'],
-                )
-            )
-
-
-def _plain(tokenizer: Tokenizer) -> Tokenizer:
-    """Return a copy without the truncation and padding of the last call, which change with it."""
-    content = json.loads(tokenizer.to_str())
-    return Tokenizer.from_str(json.dumps({**content, 'truncation': None, 'padding': None}))
-
 
 def _encode(tokenizer: PreTrainedTokenizerFast, max_tokens: int, caption: str) -> list[int]:
     return tokenizer(caption, truncation=True, max_length=max_tokens)['input_ids']
-
-
-def _read_tokenizer(field: str, source: str) -> PreTrainedTokenizerFast:
-    try:
-        if Path(source).is_file():
-            return PreTrainedTokenizerFast(tokenizer_file=source)
-        folder = find_folder(field, source)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-        except (ImportError, OSError, ValueError, KeyError):
-            tokenizer = None  # its class may ask for a package that tokenizer.json does without
-        if not isinstance(tokenizer, PreTrainedTokenizerFast):
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        return tokenizer
-    except (InputError, FileNotFoundError):
-        raise
-    except Exception as error:  # a damaged tokenizer.json raises a bare Exception
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f'{field}={source!r}: its tokenizer cannot be read ({reason}); expected a '
-            'tokenizer.json'
-        ) from None

@@ -1,4 +1,4 @@
-"""Models of transformers: from a folder, an installed package, the hub, or a config alone."""
+"""Weights of other makers: from a folder, an installed package, the hub, or a config alone."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, constants, snapshot_download
 from mmengine.logging import print_log
+from mmengine.registry import MODELS
+from mmengine.runner import CheckpointLoader
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
-from projects.common.errors import InputError
-from projects.common.weights.loading import record_loading
-from projects.common.weights.matching import Match
+from ..errors import InputError
+from .loading import record_loading
+from .matching import Match, weights_in
 
 __all__ = [
     'PACKAGE',
@@ -27,11 +30,14 @@ __all__ = [
     'from_bytes',
     'package_path',
     'plain_config',
+    'read_source',
     'to_bytes',
+    'use_stored_arguments',
 ]
 
 PACKAGE = 'package:'
 _HUB_ID = re.compile(r'[\w.-]+(/[\w.-]+)?')
+_CHECKPOINTS = ('.pth', '.pt', '.pkl', '.ckpt', '.bin', '.safetensors')
 _SMALL_FILES = ('.json', '.txt', '.model')  # configs and vocabularies
 
 
@@ -77,6 +83,40 @@ def package_path(field: str, source: str) -> Path:
     if not path.exists():
         raise InputError(f'{field}={source!r}: the installed package has no {inside}')
     return path
+
+
+def read_source(field: str, source: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the weights of a model of another maker, and the config beside them.
+
+    Args:
+        field: Where the source is set, for messages.
+        source: A checkpoint (file or URL) or what :func:`find_folder` takes. A folder holds
+            ``model*.safetensors`` or ``pytorch_model*.bin``.
+
+    Returns:
+        Tensors by name, and the content of ``config.json``, empty if there is none.
+
+    Raises:
+        FileNotFoundError: The file or folder does not exist.
+        InputError: The source cannot be found, or the folder has no weights.
+    """
+    if '://' in source or Path(source).is_file() or Path(source).suffix in _CHECKPOINTS:
+        return _read_file(source), {}
+    path = find_folder(field, source)
+    if path.is_file():
+        return _read_file(str(path)), {}
+    files = sorted(path.glob('model*.safetensors')) or sorted(path.glob('pytorch_model*.bin'))
+    if not files:
+        raise InputError(f'{field}={source!r}: no model.safetensors or pytorch_model.bin in it')
+    weights = {name: tensor for file in files for name, tensor in _read_file(str(file)).items()}
+    config = path / 'config.json'
+    return weights, json.loads(config.read_text('utf-8')) if config.is_file() else {}
+
+
+def _read_file(path: str) -> dict[str, Tensor]:
+    if path.endswith('.safetensors'):
+        return load_file(path)
+    return weights_in(CheckpointLoader.load_checkpoint(path, 'cpu', logger='silent'))
 
 
 def _cached(source: str) -> Path | None:
@@ -231,3 +271,23 @@ def to_bytes(content: Mapping[str, Any]) -> Tensor:
 def from_bytes(state: Tensor) -> dict[str, Any]:
     """Return the content of :func:`to_bytes`."""
     return json.loads(state.cpu().numpy().tobytes())
+
+
+def use_stored_arguments(part: Any, state: Tensor | None) -> bool:
+    """Change the config of a part so that it is built without the folder or hub it came from.
+
+    Args:
+        part: Config of a module. Its class has ``stored_arguments(state)`` if its state dict holds
+            what it is built from.
+        state: Extra state of the module in a checkpoint, or None.
+
+    Returns:
+        Whether the config was changed.
+    """
+    kind = part.get('type')
+    kind = MODELS.get(kind) if kind and isinstance(kind, str) else kind
+    stored = getattr(kind, 'stored_arguments', None)
+    if stored is None or state is None:
+        return False
+    part.update(stored(state))
+    return True
