@@ -18,12 +18,12 @@ from transformers import AutoModel, PreTrainedTokenizerFast
 
 import projects.rvse.register  # noqa: F401
 from projects.common.errors import InputError
+from projects.common.pretrained import sources as sources_module
 from projects.common.scenes import generate_scene
 from projects.common.text import WordPieceTokenizer
 from projects.plvl import GroundingInferencer
 from projects.rvse import RetrievalInferencer
 from projects.rvse.models.pretrained import TransformersImageEncoder, TransformersTextEncoder
-from projects.rvse.models.pretrained import sources as sources_module
 from projects.rvse.retrieval.queries import combined, terms_of
 from projects.search_and_ground import SearchAndGround
 

@@ -25,6 +25,7 @@ from projects.common.files.reduced_decoding import (
     unread_content,
 )
 from projects.common.inferencer import ImageInferencer, ImageInput
+from projects.common.pretrained.sources import PACKAGE
 
 from .. import register  # noqa: F401
 from ..models import (
@@ -33,7 +34,6 @@ from ..models import (
     ImageTextMatcher,
     TransformersTextEncoder,
 )
-from ..models.pretrained.sources import PACKAGE
 
 __all__ = ['MatcherInferencer']
 

@@ -14,8 +14,14 @@ from transformers import AutoImageProcessor
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
 
 from projects.common.errors import InputError
-
-from .sources import adapt, build_model, find_folder, from_bytes, plain_config, to_bytes
+from projects.common.pretrained.sources import (
+    adapt,
+    build_model,
+    find_folder,
+    from_bytes,
+    plain_config,
+    to_bytes,
+)
 
 _NOT_SETTINGS = ('image_processor_type', 'processor_class', '_processor_class')
 

@@ -16,9 +16,16 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from projects.common.errors import InputError
+from projects.common.pretrained.sources import (
+    adapt,
+    build_model,
+    find_folder,
+    from_bytes,
+    plain_config,
+    to_bytes,
+)
 
 from ..sequences import l2norm, length_mask, pad_ids
-from .sources import adapt, build_model, find_folder, from_bytes, plain_config, to_bytes
 
 _SPECIAL = ('bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token')
 

@@ -9,8 +9,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from projects.common.errors import InputError
-
-from .sources import adapt
+from projects.common.pretrained.sources import adapt
 
 
 @MODELS.register_module()
