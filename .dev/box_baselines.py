@@ -99,7 +99,7 @@ def main() -> None:
         rows[f'class activation map, {fraction}'] = [activated_box(h, fraction) for h in heats]
     for name, boxes in rows.items():
         found = evaluate(cfg, test, boxes, scores)
-        print(f'| {name} | {found["coco/bbox_mAP_50"]:.1f} | {found["weak/corloc"]:.1f} |')
+        print(f'| {name} | {100 * found["coco/bbox_mAP_50"]:.1f} | {found["weak/corloc"]:.1f} |')
 
 
 if __name__ == '__main__':

@@ -184,7 +184,7 @@ def compare(out: Path, seeds: list[int], kind: str, losses: Sequence[str], **cha
     os.environ['OWN_ROOT'] = str(out / 'captions')
     memory: dict[object, Tensor] = {}
     for loss in losses:
-        changes['model.loss.type'] = loss
+        changes['model.loss'] = dict(_delete_=True, type=loss, margin=0.2)
         runs = [
             train(HEAD, out / f'runs/{kind}_{loss}_{seed}', seed, memory, **changes)
             for seed in seeds
@@ -196,7 +196,8 @@ def compare(out: Path, seeds: list[int], kind: str, losses: Sequence[str], **cha
 def locate(out: Path, seeds: list[int], config: str, keys: Sequence[str]) -> None:
     """Print the metrics of PDSL."""
     runs = [train(config, out / f'runs/{Path(config).stem}_{seed}', seed, {}) for seed in seeds]
-    report('PDSL', [[last[key] for key in keys] for *_, last in runs])
+    percent = {key: 100 if key.startswith('coco') else 1 for key in keys}
+    report('PDSL', [[last[key] * percent[key] for key in keys] for *_, last in runs])
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from sklearn.datasets import load_sample_images
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 1280  # pixels
+MARGIN = 56  # empty, at either side
 WAIT = 120_000  # milliseconds, for a model on a busy machine
 # Name of the image: number of the tab, and the numbers of the examples to click, one after another.
 VIEWS = {
@@ -51,7 +52,7 @@ def take(page: Page, tab: int, examples: list[int]) -> bytes:
 
 
 def take_search(page: Page, sentence: str) -> bytes:
-    """Return a PNG of the third tab down to the images that a sentence found."""
+    """Return a PNG of the third tab, from its title to the images that a sentence found."""
     page.get_by_role('tab').nth(2).click()
     panel = page.locator('div[role=tabpanel]:visible')
     panel.get_by_label('Sentence').first.fill(sentence)
@@ -61,13 +62,15 @@ def take_search(page: Page, sentence: str) -> bytes:
     page.mouse.move(0, 0)
     page.wait_for_timeout(1500)  # animations
     found = panel.locator('.grid-wrap').first.bounding_box()
-    clip = dict(x=0, y=0, width=WIDTH, height=found['y'] + found['height'] + 16)
+    top = page.get_by_role('tab').first.bounding_box()['y'] - 8
+    bottom = found['y'] + found['height'] + 16
+    clip = dict(x=MARGIN, y=top, width=WIDTH - 2 * MARGIN, height=bottom - top)
     return page.screenshot(full_page=True, clip=clip)
 
 
 def save_photographs(folder: Path) -> None:
     """Save the photographs that scikit-image and scikit-learn bring along."""
-    names = ('astronaut', 'camera', 'chelsea', 'clock', 'coffee', 'coins', 'moon', 'rocket')
+    names = ('astronaut', 'camera', 'chelsea', 'coffee', 'coins', 'moon', 'rocket')
     found = {name: getattr(data, name)() for name in names}
     found['motorcycle'] = data.stereo_motorcycle()[0]
     samples = load_sample_images()
