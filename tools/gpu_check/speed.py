@@ -54,8 +54,8 @@ NOT_PINNED_OF_IMAGE = {
     # PyTorch pins tensors, not the data elements in which proposals are
     'pdsl': {"MMEngine's order of channels": 1, 'boxes and scores of proposals': 2}
 }
-# of orthogonalize() for all matrices of a shape: 15 products, and as many again around them
-MUON_LAUNCHES = 30
+# of orthogonalize() for all matrices of a shape: 9 products, and as many again around them
+MUON_LAUNCHES = 18
 LEAST_BUSY = 0.5  # share of the time in which a kernel runs, at the papers' sizes
 ADVICE = {
     'waits': 'the host waits for values: .item(), nonzero(), boolean masks, copies to the CPU; '

@@ -1,7 +1,8 @@
 """Pretrained encoders of other makers as the two sides of a matcher."""
 
+from projects.common.pretrained import EfficientNetLite
+
 from .class_names import ClassNameMatcher
-from .efficientnet_lite import EfficientNetLite
 from .image import TransformersImageEncoder
 from .region_mean import RegionMean
 from .text import TransformersTextEncoder

