@@ -19,7 +19,6 @@ from transformers import AutoModel, PreTrainedTokenizerFast
 
 import projects.rvse.register  # noqa: F401
 from projects.common.errors import InputError
-from projects.common.pretrained import sources as sources_module
 from projects.common.scenes import generate_scene
 from projects.common.text import WordPieceTokenizer
 from projects.common.weights import sources as sources_module
