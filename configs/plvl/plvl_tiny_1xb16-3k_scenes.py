@@ -4,10 +4,14 @@ _base_ = [
     '../_base_/datasets/scenes_128.py',
     './_base_/runtime.py',
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=3200, val_interval=800)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000, val_interval=750)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-train_dataloader = dict(batch_size=16, sampler=dict(_delete_=True, type='InfiniteSampler'))
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    sampler=dict(_delete_=True, type='InfiniteSampler'),
+)
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='MuonAdamWConstructor',
@@ -16,10 +20,10 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=200, by_epoch=False),
-    dict(type='CosineAnnealingLR', by_epoch=False),
+    dict(type='PolynomialLR', power=1.0, by_epoch=False),
 ]
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=800, save_best='grounding/rec_acc50', rule='greater'),
+    checkpoint=dict(by_epoch=False, interval=750, save_best='grounding/rec_acc50', rule='greater'),
     visualization=dict(interval=1),
 )
 log_processor = dict(by_epoch=False)
