@@ -127,6 +127,17 @@ def test_without_a_gpu(call_tool, monkeypatch, tmp_path):
     assert 'parity/pdsl' in done.out.splitlines()
 
 
+@pytest.mark.parametrize('gpus', [2, 5, 8, 16])
+def test_parts_of_a_batch_add_up(monkeypatch, gpus):
+    """What the processes have together is what one process has."""
+    from tools.gpu_check import processes
+
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
+    world, batch = processes.processes(), list(range(12))
+    parts = [processes.part_of(batch, rank, world) for rank in range(world)]
+    assert all(parts) and sum(parts, []) == processes.part_of(batch, 0, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('section', ['parity', 'precision', 'deterministic', 'compile', 'speed'])
 def test_a_section(folder, section):
