@@ -70,13 +70,15 @@ def separate_parameter_groups() -> None:
 
 
 def rois_in_half_precision() -> None:
-    """Convert RoIs to the type of the feature maps, as mmdet's extractor does."""
+    """Convert RoIs to the type of autocast, as layers without float32 of their own do."""
     from projects.common.roi_pool import PortableRoIExtractor
 
     right = PortableRoIExtractor.forward
 
     def forward(self, feats, rois, *args):
-        return right(self, feats, rois.to(feats[0].dtype).float(), *args)
+        if torch.is_autocast_enabled('cuda'):
+            rois = rois.to(torch.get_autocast_dtype('cuda')).float()
+        return right(self, feats, rois, *args)
 
     PortableRoIExtractor.forward = forward
 

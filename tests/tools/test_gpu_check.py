@@ -108,8 +108,9 @@ def test_an_operator_that_is_not_deterministic(folder):
     assert 'upsample_bicubic2d_backward' in lines['deterministic/plvl']['advice']
 
 
-def test_two_processes_where_there_is_one_gpu(folder, toy_config, tool, taken_port):
+def test_two_processes_where_there_is_one_gpu(folder, toy_config, tool, taken_port, monkeypatch):
     """Tests that start two processes hide the GPUs: what fails next is the port."""
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)  # hidden by whoever runs the tests
     library = str(load('build').library())
     done = tool('dist_train.sh', toy_config(), '2', PORT=taken_port, LD_PRELOAD=library)
     assert done.returncode == 1 and f'port {taken_port} is in use' in done.stderr
@@ -125,6 +126,17 @@ def test_without_a_gpu(call_tool, monkeypatch, tmp_path):
     assert 'no GPU' in line and 'check_env.py' in line
     done = call_tool('misc/gpu_check.py', '--list', '--work-dir', tmp_path)
     assert 'parity/pdsl' in done.out.splitlines()
+
+
+@pytest.mark.parametrize('gpus', [2, 5, 8, 16])
+def test_parts_of_a_batch_add_up(monkeypatch, gpus):
+    """What the processes have together is what one process has."""
+    from tools.gpu_check import processes
+
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
+    world, batch = processes.processes(), list(range(12))
+    parts = [processes.part_of(batch, rank, world) for rank in range(world)]
+    assert all(parts) and sum(parts, []) == processes.part_of(batch, 0, 1)
 
 
 @pytest.mark.slow
