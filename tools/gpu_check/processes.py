@@ -22,6 +22,7 @@ from . import samples
 from .report import Context, Finding, Skipped, check
 
 SECONDS = 120  # until processes that wait for one another give up
+MOST_SECONDS = 480  # until all are ended
 
 
 # ------------------------------------------------------------------------ what each process does
@@ -155,7 +156,7 @@ def _launched(work_dir: Path, command: tuple[str, ...], world: int) -> tuple[Pat
         with open(folder / f'{rank}.log', 'w') as log:
             started.append(subprocess.Popen([*command, *map(str, options)], stdout=log, stderr=log))
     try:
-        codes = [process.wait(timeout=SECONDS * 4) for process in started]
+        codes = [process.wait(timeout=MOST_SECONDS) for process in started]
     except subprocess.TimeoutExpired:
         codes = [1]
     finally:
