@@ -1,7 +1,7 @@
 """Locate objects without PDSL: the whole image, and the box of a class activation map.
 
     OWN_ROOT=work_dirs/real/raccoon python .dev/box_baselines.py \\
-        configs/pdsl/pdsl_lite0_1xb4-300_raccoon.py
+        configs/pdsl/pdsl_lite0_1xb4-200_raccoon.py
 
 For configs of one class. Both take the score of a logistic regression on the mean features of the
 config's backbone, with the stage before the classifier of ImageNet, trained on the same tags. The

@@ -34,8 +34,8 @@ sys.path.insert(0, str(ROOT))
 from projects.common.cli.run import build_runner, prepare
 
 HEAD = 'configs/rvse/photos-head_selhn_1xb16-5e_own-pictures.py'
-RACCOONS = 'configs/pdsl/pdsl_lite0_1xb4-300_raccoon.py'
-VOC = 'configs/pdsl/pdsl_lite0_1xb4-300_voc12.py'
+RACCOONS = 'configs/pdsl/pdsl_lite0_1xb4-200_raccoon.py'
+VOC = 'configs/pdsl/pdsl_lite0_1xb4-200_voc12.py'
 LOSSES = ('ITMTripletLoss', 'HardNegativeLoss', 'SelHNLoss')
 TOWERS = {
     'model.backbone.frozen': False,

@@ -16,7 +16,7 @@ BOXES = torch.tensor([[0.0, 0, 64, 64], [8, 8, 40, 48], [32, 0, 64, 32], [4, 30,
 
 def test_heads_train_on_the_frozen_backbone(repo_root):
     """Losses of an image with and of one without the class reach the heads and nothing else."""
-    cfg = Config.fromfile(repo_root / 'configs/pdsl/pdsl_lite0_1xb4-300_raccoon.py')
+    cfg = Config.fromfile(repo_root / 'configs/pdsl/pdsl_lite0_1xb4-200_raccoon.py')
     for name in cfg.custom_imports.imports:
         importlib.import_module(name)
     cfg.model.backbone.pretrained = None

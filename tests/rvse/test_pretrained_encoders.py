@@ -588,6 +588,7 @@ def test_lite_weights_give_classes(demonstration):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_head_on_photographs(wheels, photos, tmp_path, monkeypatch):
     """It starts as untrained, resumes as straight, and searches and grounds without wheels."""
     monkeypatch.setenv('OWN_ROOT', str(photos))
@@ -627,9 +628,10 @@ def test_head_on_photographs(wheels, photos, tmp_path, monkeypatch):
 
     search.model.residual.weight.data.zero_()
     search.model.residual.bias.data.zero_()
-    np.testing.assert_allclose(
-        search.encode_images(images), untrained.encode_images(images), atol=1e-5
-    )
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        start, plain = (each.model.encode_images(pixels)[0] for each in (search, untrained))
+    torch.testing.assert_close(start, plain, rtol=1e-3, atol=1e-5)
 
 
 def test_torchvision_backbone():

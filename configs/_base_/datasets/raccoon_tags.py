@@ -1,6 +1,7 @@
 # Photographs with and without raccoons: OWN_ROOT holds images/, tags.txt (of every training image,
 # its name and the tag or none), instances_test.json (COCO's format) and proposals/, written by
-# tools/misc/generate_proposals.py. `python .dev/real_pictures.py data` makes them.
+# tools/misc/generate_proposals.py. `python .dev/real_pictures.py data` makes them. The raccoons fill
+# their images: proposals with a side below 128 of 320 pixels, which hold parts of one, are left out.
 _base_ = './pdsl_views.py'
 data_root = '{{$OWN_ROOT:data/raccoon}}'
 classes = ('raccoon',)
@@ -10,14 +11,14 @@ train_pipeline = [
     proposals,
     dict(type='mmdet.Resize', scale=(320, 320), keep_ratio=True),
     dict(type='mmdet.RandomFlip', prob=0.5),
-    dict(type='ProjectProposals', min_side=16),
+    dict(type='ProjectProposals', min_side=128),
     _base_.train_pipeline[-1],
 ]
 test_pipeline = [
     _base_.test_pipeline[0],
     proposals,
     dict(type='mmdet.Resize', scale=(320, 320), keep_ratio=True),
-    dict(type='ProjectProposals', min_side=16),
+    dict(type='ProjectProposals', min_side=128),
     *_base_.test_pipeline[-2:],
 ]
 train_dataloader = dict(

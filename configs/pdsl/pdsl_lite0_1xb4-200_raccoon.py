@@ -7,5 +7,5 @@ _base_ = [
     './_base_/runtime_iters.py',
 ]
 model = dict(roi_head=dict(bbox_head=dict(num_classes=1), mask_head=dict(num_classes=1)))
-train_cfg = dict(max_iters=300, val_interval=300)
-default_hooks = dict(checkpoint=dict(interval=300, save_best='coco/bbox_mAP_50'))
+train_cfg = dict(max_iters=200, val_interval=200)
+default_hooks = dict(checkpoint=dict(interval=200, save_best='coco/bbox_mAP_50'))
