@@ -2,6 +2,7 @@
 PYTHON  ?= python3
 PROJECT ?= plvl
 SEED    ?= 0
+DATA    ?= shapes
 JOBS    ?= 2
 TESTS   ?= tests
 VENV    := .venv/bin
@@ -16,8 +17,9 @@ env:  ## build or update .venv (minutes the first time, then a second)
 	@command -v $(PYTHON) >/dev/null || { echo "[env] error: $(PYTHON) not found: install Python 3.10 to 3.12 or set PYTHON=" >&2; exit 1; }
 	@$(PYTHON) tools/misc/setup_env.py
 
-quickstart: env  ## generate scenes, train, test and draw images (PROJECT=plvl SEED=0)
-	@$(VENV)/python tools/quickstart.py $(PROJECT) --seed $(SEED)
+quickstart: env  ## generate scenes, train, test and draw images (PROJECT=plvl SEED=0 DATA=photos)
+	@$(if $(filter photos,$(DATA)),$(VENV)/python -m pip install -q --no-deps -r requirements/photos.txt)
+	@$(VENV)/python tools/quickstart.py $(PROJECT) --seed $(SEED) --data $(DATA)
 
 demo: env  ## serve the web demo of the quick starts' models (OPTIONS='--port 8080 --photos DIR')
 	@$(VENV)/python demo/web.py $(OPTIONS)

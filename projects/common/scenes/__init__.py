@@ -1,5 +1,9 @@
-"""A synthetic data set of textured shapes with sentences, boxes, masks, tags and captions."""
+"""Data sets of generated scenes with sentences, boxes, masks, tags and captions.
 
+The scenes are of textured shapes, or of cut-outs that are pasted on photographs.
+"""
+
+from .collages import write_collages
 from .generate import generate_scene
 from .language import KINDS
 from .scene import COLORS, SHAPES, SIZES, TEXTURES, Scene, SceneObject, SceneSentence
@@ -15,5 +19,6 @@ __all__ = [
     'SceneObject',
     'SceneSentence',
     'generate_scene',
+    'write_collages',
     'write_dataset',
 ]

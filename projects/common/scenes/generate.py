@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..errors import InputError
@@ -11,6 +13,18 @@ from .language import make_sentences
 from .scene import Scene, finish_objects, pick, sample_specs
 
 SPLITS = ('train', 'val', 'test')
+
+
+@dataclass(frozen=True)
+class ShapeScenes:
+    """Generate the scenes of a data set of shapes; see :func:`generate_scene`."""
+
+    image_size: int
+    seed: int
+
+    def scene(self, split: str, index: int) -> Scene:
+        """Generate a scene of a split."""
+        return generate_scene(index, seed=self.seed, split=split, image_size=self.image_size)
 
 
 def generate_scene(
@@ -56,11 +70,13 @@ def generate_scene(
             continue
         objects, masks = finished
         sentences = make_sentences(rng, objects, image_size)
-        if sentences is not None:
+        if sentences is None:
+            continue
+        background = pick(rng, tuple(render.BACKGROUNDS))
+        captions = make_captions(rng, objects, image_size, background)
+        if captions is not None:
             break
 
-    background = pick(rng, tuple(render.BACKGROUNDS))
-    captions = make_captions(rng, objects, image_size, background)
     image = render.draw_background(rng, image_size, background)
     for spec, patch in zip(specs, patches):
         render.draw_object(rng, image, spec, patch)

@@ -3,7 +3,8 @@
 In the following definitions, W is the side of the image, and positions are the centers of the
 objects' boxes:
 
-- *Attribute words* name shape, color and texture; *size words* name one of two size bands.
+- *Attribute words* name shape, color and texture, or what else an object is known as; *size words*
+  name one of two size bands.
 - *Position words* order the objects that match the rest of the phrase along one axis ('leftmost',
   'second from the left', 'highest'). Neighbors in this order are at least 0.06 W apart wherever the
   answer depends on their order, and an outermost object is also outermost by the edge of its box.
@@ -12,19 +13,30 @@ objects' boxes:
   below are defined alike). An object that matches the rest of the phrase but is not the target must
   contradict even the weakest reading: its center is at least 0.02 W on the *other* side.
 
-Every sentence fits exactly one object. Its kind is the strongest type of words that it needs:
-without these words, it would fit more than one object.
+Every sentence fits exactly one object, whatever the unknown properties of the others are. Its kind
+is the strongest type of words that it needs: without these words, it would fit more than one.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from .scene import SceneObject, SceneSentence, pick, shuffled
+from .scene import Described, SceneSentence, pick, shuffled
+from .wording import (
+    SHAPE_WORDS,
+    TEXTURE_WORDS,
+    Fields,
+    Phrase,
+    Vocabulary,
+    agrees,
+    noun_phrase,
+    texture_word,
+)
 
 KINDS = ('attribute', 'size', 'position', 'relation')
 ORDER_GAP = 0.06
@@ -33,22 +45,6 @@ COUNTER_MARGIN = 0.02
 
 # Direction: axis of the center (0 is x), and the sign that makes larger numbers mean 'more' of it.
 DIRECTIONS = {'left': (0, -1), 'right': (0, 1), 'above': (1, -1), 'below': (1, 1)}
-_FIELDS = ('size', 'texture', 'color', 'shape')
-_PAIRS = (('color', 'shape'), ('color', 'shape'), ('texture', 'shape'), ('texture', 'color'))
-
-
-@dataclass(frozen=True)
-class Phrase:
-    """Represent the properties that a phrase mentions; those not mentioned are None."""
-
-    size: str | None = None
-    texture: str | None = None
-    color: str | None = None
-    shape: str | None = None
-
-    def fits(self, obj: SceneObject) -> bool:
-        """Return whether the object has all the properties mentioned."""
-        return all(getattr(self, f) in (None, getattr(obj, f)) for f in _FIELDS)
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class Expression:
     relation: tuple[str, Phrase] | None = None
 
 
-def resolve(expression: Expression, objects: Sequence[SceneObject]) -> list[int]:
+def resolve(expression: Expression, objects: Sequence[Described]) -> list[int]:
     """Return the indices of all objects that an expression fits, by brute force.
 
     Directions are read in the weakest sense: any offset counts.
@@ -90,14 +86,23 @@ def resolve(expression: Expression, objects: Sequence[SceneObject]) -> list[int]
 
 
 def make_sentences(
-    rng: np.random.Generator, objects: Sequence[SceneObject], image_size: int
+    rng: np.random.Generator,
+    objects: Sequence[Described],
+    image_size: int,
+    vocabulary: Vocabulary = SHAPE_WORDS,
 ) -> tuple[SceneSentence, ...] | None:
     """Generate four to six sentences of all kinds about at least two objects.
+
+    Args:
+        rng: Chooses the sentences and their words.
+        objects: The objects of the scene.
+        image_size: Side of the image in pixels.
+        vocabulary: The words of this kind of scene.
 
     Returns:
         The sentences, or None if the scene does not allow enough of them.
     """
-    proposer = _Proposer(rng, objects, image_size)
+    proposer = _Proposer(rng, objects, image_size, vocabulary)
     wanted = int(rng.integers(4, 7))
     # If a scene has no sentence of one kind, use more of the others.
     kinds = shuffled(rng, KINDS) + shuffled(rng, KINDS)
@@ -112,7 +117,7 @@ def make_sentences(
         expression, target = made
         if resolve(expression, objects) != [target]:
             raise RuntimeError(f'ambiguous expression {expression}')
-        text = say(rng, expression, objects)
+        text = say(rng, expression, objects, vocabulary)
         if any(text == s.text for s in sentences):
             continue
         described[target] += 1
@@ -128,16 +133,27 @@ class _Proposer:
     """Search for expressions of a kind by random trials, with sets of objects as bit masks."""
 
     def __init__(
-        self, rng: np.random.Generator, objects: Sequence[SceneObject], image_size: int
+        self,
+        rng: np.random.Generator,
+        objects: Sequence[Described],
+        image_size: int,
+        vocabulary: Vocabulary,
     ) -> None:
         self.rng = rng
         self.objects = objects
+        self.vocabulary = vocabulary
         self.centers = [tuple(c / image_size for c in obj.center) for obj in objects]
         self.edges = [tuple(e / image_size for e in obj.box) for obj in objects]
-        self.sharing = [
-            {f: _bits(getattr(o, f) == getattr(obj, f) for o in objects) for f in _FIELDS}
-            for obj in objects
-        ]
+        # Of each object and field, the objects that share its word, and those that may.
+        self.sharing: list[dict[str, int]] = []
+        self.possible: list[dict[str, int]] = []
+        for obj in objects:
+            known = {f: obj.value(f) for f in vocabulary.fields}
+            words = {f: word for f, word in known.items() if word is not None}
+            sure = {f: _bits(agrees(w, o.value(f)) for o in objects) for f, w in words.items()}
+            unknown = {f: _bits(o.value(f) is None for o in objects) for f in words}
+            self.sharing.append(sure)
+            self.possible.append({f: sure[f] | unknown[f] for f in words})
 
     def propose(self, kind: str, described: list[int]) -> tuple[Expression, int] | None:
         """Return an expression of this kind and its target, preferring undescribed objects."""
@@ -155,7 +171,7 @@ class _Proposer:
         return None
 
     def _attribute(self, target: int) -> Expression | None:
-        fields = self._some_fields((0.30, 0.52, 0.18))
+        fields = self._some_fields(target, (0.30, 0.52, 0.18))
         if self._fitting(target, fields) != 1 << target:
             return None
         # With several words, no single one may identify the target.
@@ -164,14 +180,14 @@ class _Proposer:
         return Expression('attribute', self._phrase(target, fields))
 
     def _size(self, target: int) -> Expression | None:
-        fields = self._some_fields((0.55, 0.4, 0.05))
+        fields = self._some_fields(target, (0.55, 0.4, 0.05))
         rest = self._fitting(target, fields)
         if rest == 1 << target or rest & self.sharing[target]['size'] != 1 << target:
             return None
         return Expression('size', self._phrase(target, ('size', *fields)))
 
     def _position(self, target: int) -> Expression | None:
-        fields = self._some_fields((0.68, 0.28, 0.04))
+        fields = self._some_fields(target, (0.68, 0.28, 0.04))
         if self.rng.random() < 0.15:
             fields = ('size', *fields)
         rest = self._indices(self._fitting(target, fields))
@@ -196,7 +212,7 @@ class _Proposer:
         return Expression('position', phrase, rank=(direction, place))
 
     def _relation(self, target: int) -> Expression | None:
-        fields = self._some_fields((0.62, 0.33, 0.05))
+        fields = self._some_fields(target, (0.62, 0.33, 0.05))
         if self.rng.random() < 0.2:
             fields = ('size', *fields)
         rest = self._fitting(target, fields)
@@ -204,7 +220,7 @@ class _Proposer:
         others = self._indices(rest & ~(1 << target) & ~(1 << anchor))
         if anchor == target or not others:
             return None
-        anchor_fields = self._some_fields((0.4, 0.5, 0.1))
+        anchor_fields = self._some_fields(anchor, (0.4, 0.5, 0.1))
         if self.rng.random() < 0.2:
             anchor_fields = ('size', *anchor_fields)
         if self._fitting(anchor, anchor_fields) != 1 << anchor:
@@ -226,45 +242,30 @@ class _Proposer:
             'relation', phrase, relation=(direction, self._phrase(anchor, anchor_fields))
         )
 
-    def _some_fields(self, shares: tuple[float, float, float]) -> tuple[str, ...]:
-        """Choose one, two or three of texture, color and shape with the given probabilities."""
-        draw = self.rng.random()
-        if draw < shares[0]:
-            return (pick(self.rng, ('shape', 'shape', 'shape', 'color', 'color', 'texture')),)
-        if draw < shares[0] + shares[1]:
-            return pick(self.rng, _PAIRS)
-        return ('texture', 'color', 'shape')
+    def _some_fields(self, target: int, shares: tuple[float, float, float]) -> Fields:
+        return self.vocabulary.choose(self.rng, self.objects[target], shares)
 
-    def _fitting(self, target: int, fields: tuple[str, ...]) -> int:
-        fitting = (1 << len(self.objects)) - 1
+    def _fitting(self, target: int, fields: Fields) -> int:
+        """Return the objects that share these words, or none if it is unknown which do."""
+        fitting = possible = (1 << len(self.objects)) - 1
         for field in fields:
             fitting &= self.sharing[target][field]
-        return fitting
+            possible &= self.possible[target][field]
+        return fitting if fitting == possible else 0
 
     def _indices(self, bits: int) -> list[int]:
         return [i for i in range(len(self.objects)) if bits >> i & 1]
 
-    def _phrase(self, target: int, fields: tuple[str, ...]) -> Phrase:
-        return Phrase(**{f: getattr(self.objects[target], f) for f in fields})
+    def _phrase(self, target: int, fields: Fields) -> Phrase:
+        return Phrase.of(self.objects[target], fields)
 
 
 def _bits(flags: Iterable[bool]) -> int:
     return sum(1 << i for i, flag in enumerate(flags) if flag)
 
 
-# Wording. Repeated entries make a word more frequent.
-
-_TEXTURE_WORDS = {
-    'plain': ('plain', 'plain', 'solid'),
-    'striped': ('striped',),
-    'spotted': ('spotted', 'spotted', 'dotted'),
-}
-_TEXTURE_TAILS = {'striped': 'with stripes', 'spotted': 'with spots'}
-_SIZE_WORDS = {'small': ('small', 'small', 'little'), 'large': ('large', 'large', 'big')}
 _COMPARATIVES = {'small': ('smaller',), 'large': ('larger', 'bigger')}
 _SUPERLATIVES = {'small': ('smallest',), 'large': ('largest', 'biggest')}
-_NOUNS = ('shape', 'shape', 'object', 'one', 'thing')
-
 _OUTERMOST = {
     'left': (
         'the leftmost {}',
@@ -296,82 +297,63 @@ _RELATION_WORDS = {
 }
 
 
-def noun_phrase(
+def say(
     rng: np.random.Generator,
-    phrase: Phrase,
-    size_word: str | None = None,
-    noun: str | None = None,
-    tails: bool = True,
+    expression: Expression,
+    objects: Sequence[Described],
+    vocabulary: Vocabulary = SHAPE_WORDS,
 ) -> str:
-    """Build a phrase without its article: 'small striped circle', 'circle with stripes'.
-
-    Args:
-        rng: Chooses among synonyms.
-        phrase: The properties to mention.
-        size_word: Replaces the word for the size ('larger').
-        noun: Replaces the word for an unnamed shape.
-        tails: Whether the texture may follow the noun.
-    """
-    words = []
-    tail = ''
-    if phrase.size is not None:
-        words.append(size_word or pick(rng, _SIZE_WORDS[phrase.size]))
-    adjectives = []
-    if phrase.texture is not None:
-        if tails and phrase.texture in _TEXTURE_TAILS and rng.random() < 0.2:
-            tail = ' ' + _TEXTURE_TAILS[phrase.texture]
-        else:
-            adjectives.append(pick(rng, _TEXTURE_WORDS[phrase.texture]))
-    if phrase.color is not None:
-        adjectives.append(phrase.color)
-    words += adjectives
-    words.append(phrase.shape or noun or pick(rng, _NOUNS))
-    return ' '.join(words) + tail
-
-
-def say(rng: np.random.Generator, expression: Expression, objects: Sequence[SceneObject]) -> str:
     """Express an expression in words."""
+    words = partial(noun_phrase, rng, vocabulary=vocabulary)
     phrase = expression.phrase
     if expression.rank is not None:
         direction, place = expression.rank
         if place > 1:
-            words = noun_phrase(rng, phrase, tails=False)
-            return f'the {_ORDINALS[place]} {words} from the {direction}'
+            return f'the {_ORDINALS[place]} {words(phrase, tails=False)} from the {direction}'
         templates: tuple[str, ...] = _OUTERMOST[direction]
         if sum(phrase.fits(obj) for obj in objects) == 2:
             templates += _OUTER_OF_TWO[direction]
-        return pick(rng, templates).format(noun_phrase(rng, phrase, tails=False))
+        return pick(rng, templates).format(words(phrase, tails=False))
 
+    nouns, noun_field = vocabulary.nouns[:3], vocabulary.noun
     if expression.relation is not None:
         direction, anchor = expression.relation
         # In 'the square right of the blue one', 'one' may mean a square or any shape. Either way it
         # is unique, because the color alone is.
         noun = None
-        if anchor.shape is None and phrase.shape is not None:
+        if anchor.get(noun_field) is None and phrase.get(noun_field) is not None:
             index = resolve(Expression('attribute', anchor), objects)[0]
-            noun = 'one' if objects[index].shape == phrase.shape else pick(rng, _NOUNS[:3])
-        first = noun_phrase(rng, phrase, noun=pick(rng, _NOUNS[:3]))
-        second = noun_phrase(rng, anchor, noun=noun or pick(rng, _NOUNS[:3]))
+            same = objects[index].value(noun_field) == phrase.get(noun_field)
+            noun = 'one' if same else pick(rng, nouns)
+        first = words(phrase, noun=pick(rng, nouns))
+        second = words(anchor, noun=noun or pick(rng, nouns))
         return f'the {first} {pick(rng, _RELATION_WORDS[direction])} the {second}'
 
-    if expression.kind == 'size' and phrase.size is not None:
-        rest = Phrase(None, phrase.texture, phrase.color, phrase.shape)
-        rivals = sum(rest.fits(obj) for obj in objects)
+    size = phrase.get('size')
+    if expression.kind == 'size' and size is not None:
+        rivals = sum(phrase.without('size').fits(obj) for obj in objects)
         compared = _COMPARATIVES if rivals == 2 else _SUPERLATIVES
-        word = pick(rng, compared[phrase.size]) if rng.random() < 0.4 else None
-        return f'the {noun_phrase(rng, phrase, size_word=word)}'
+        word = pick(rng, compared[size]) if rng.random() < 0.4 else None
+        return f'the {words(phrase, size_word=word)}'
+    return _say_attributes(rng, phrase, words, noun_field)
 
+
+def _say_attributes(
+    rng: np.random.Generator, phrase: Phrase, words: Callable[[Phrase], str], noun_field: str
+) -> str:
     # Color or texture after the noun: 'the star that is red', 'the shape that is striped'.
-    if phrase.color is not None and rng.random() < 0.15:
-        rest = Phrase(None, None, None, phrase.shape)
-        adjectives = phrase.color
-        if phrase.texture is not None:
-            adjectives = f'{pick(rng, _TEXTURE_WORDS[phrase.texture])} and {adjectives}'
-        return f'the {noun_phrase(rng, rest)} that is {adjectives}'
-    words = noun_phrase(rng, phrase)
+    texture, color = phrase.get('texture'), phrase.get('color')
+    others = {field for field, _ in phrase.words} - {'texture', 'color', noun_field}
+    if color is not None and not others and rng.random() < 0.15:
+        after = color
+        if texture is not None:
+            known = texture in TEXTURE_WORDS
+            after = f'{texture_word(rng, texture) if known else texture} and {color}'
+        return f'the {words(phrase.without("texture").without("color"))} that is {after}'
+    text = words(phrase)
     draw = rng.random()
     if draw < 0.1:
-        return ('an ' if words[0] in 'aeiou' and not words.startswith('one') else 'a ') + words
-    if draw < 0.2 and not words.startswith('one'):
-        return words
-    return f'the {words}'
+        return ('an ' if text[0] in 'aeiou' and not text.startswith('one') else 'a ') + text
+    if draw < 0.2 and not text.startswith('one'):
+        return text
+    return f'the {text}'

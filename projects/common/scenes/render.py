@@ -7,7 +7,9 @@ its own small patch, so that the cost depends on the area of the objects and not
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -27,6 +29,18 @@ _DARK_TONE = {'yellow': 0.6}
 _SHIFT = 4  # fractional bits of cv2's polygon coordinates
 # Kinds of background by the range of their HSV value.
 BACKGROUNDS = {'dark': (0.18, 0.32), 'grey': (0.46, 0.60), 'light': (0.78, 0.92)}
+
+
+class Patch(Protocol):
+    """Describe an object drawn alone: see :class:`ObjectPatch`."""
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Return x and y of the patch's upper left pixel in the image."""
+
+    @property
+    def alpha(self) -> np.ndarray:
+        """Return the coverage (P, P) float32 of each pixel, from 0 to 1."""
 
 
 @dataclass
@@ -98,11 +112,11 @@ def object_patch(spec: ObjectSpec, image_size: int) -> ObjectPatch:
     return ObjectPatch(origin, points, alpha.astype(np.float32) / 255)
 
 
-def full_masks(patches: list[ObjectPatch], image_size: int) -> np.ndarray:
+def full_masks(patches: Sequence[Patch], image_size: int) -> np.ndarray:
     """Return masks (num_objects, size, size) bool of the pixels that are at least half covered."""
     masks = np.zeros((len(patches), image_size, image_size), dtype=bool)
     for mask, patch in zip(masks, patches):
-        window, inner = _windows(patch.origin, patch.alpha.shape[0], image_size)
+        window, inner = windows(patch.origin, patch.alpha.shape[0], image_size)
         mask[window] = patch.alpha[inner] >= 0.5
     return masks
 
@@ -214,7 +228,7 @@ def draw_object(
         patch: Its outline and position.
     """
     image_size = image.shape[0]
-    _draw_shadow(image, patch)
+    draw_shadow(image, patch, 0.55)
 
     fine = supersampling(image_size)
     patch_size = patch.alpha.shape[0]
@@ -237,7 +251,7 @@ def draw_object(
     light += 0.13 * gloss[None, :] * gloss[:, None]
     colors = np.minimum(colors * light[..., None], 255)
 
-    window, inner = _windows(patch.origin, patch_size, image_size)
+    window, inner = windows(patch.origin, patch_size, image_size)
     alpha = patch.alpha[inner][..., None]
     image[window] += (colors[inner] - image[window]) * alpha
 
@@ -248,7 +262,8 @@ def add_noise(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     return np.clip(image + noise[..., None] + 0.5, 0, 255).astype(np.uint8)
 
 
-def _draw_shadow(image: np.ndarray, patch: ObjectPatch) -> None:
+def draw_shadow(image: np.ndarray, patch: Patch, strength: float) -> None:
+    """Darken the image (size, size, 3) float32 beside and below a patch, in place."""
     image_size = image.shape[0]
     blur = max(3, round(0.035 * image_size))
     shadow = cv2.copyMakeBorder(patch.alpha, blur, blur, blur, blur, cv2.BORDER_CONSTANT, value=0)
@@ -256,8 +271,8 @@ def _draw_shadow(image: np.ndarray, patch: ObjectPatch) -> None:
     x, y = patch.origin
     offset = round(0.018 * image_size)
     origin = (x - blur + offset, y - blur + offset)
-    window, inner = _windows(origin, shadow.shape[0], image_size)
-    image[window] *= 1 - 0.55 * shadow[inner][..., None]
+    window, inner = windows(origin, shadow.shape[0], image_size)
+    image[window] *= 1 - np.float32(strength) * shadow[inner][..., None]
 
 
 def _texture(
@@ -314,7 +329,7 @@ def _fixed(points: np.ndarray) -> np.ndarray:
     return np.round(points * (1 << _SHIFT)).astype(np.int32)
 
 
-def _windows(
+def windows(
     origin: tuple[int, int], patch_size: int, image_size: int
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Return the index of a patch in the image, and of the same pixels in the patch."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,36 @@ BORDER = 0.02  # between an object and the edge of the image
 MAX_COVER = 0.44
 
 _T = TypeVar('_T')
+
+
+class Described(Protocol):
+    """Describe what sentences, captions and annotation files need to know of an object."""
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Return the box, XYXY in pixels."""
+
+    @property
+    def area(self) -> int:
+        """Return the number of visible pixels."""
+
+    @property
+    def size(self) -> str:
+        """Return 'small' or 'large'."""
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """Return the center of the box in pixels."""
+
+    @property
+    def category(self) -> str:
+        """Return the name of the class."""
+
+    def value(self, field: str) -> str | None:
+        """Return the word for a property, or None if it is unknown."""
+
+    def attributes(self) -> dict[str, str | None]:
+        """Return what an annotation file says of the object besides its class."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +99,20 @@ class SceneObject:
     @property
     def center(self) -> tuple[float, float]:
         """Return the center of the box in pixels, to which all direction words refer."""
-        x1, y1, x2, y2 = self.box
-        return (x1 + x2) / 2, (y1 + y2) / 2
+        return box_center(self.box)
+
+    @property
+    def category(self) -> str:
+        """Return the class of the object: its shape."""
+        return self.shape
+
+    def value(self, field: str) -> str | None:
+        """Return 'shape', 'color', 'texture' or 'size'."""
+        return getattr(self, field)
+
+    def attributes(self) -> dict[str, str | None]:
+        """Return what an annotation file says of the object besides its class."""
+        return {'color': self.color, 'texture': self.texture, 'size': self.size}
 
 
 @dataclass(frozen=True)
@@ -93,15 +135,16 @@ class Scene:
 
     Attributes:
         image: Image (size, size, 3) uint8, BGR.
-        objects: Objects in drawing order: a later one may occlude an earlier one.
+        objects: Objects in drawing order: a later one may occlude an earlier one. Those of
+            generated shapes are :class:`SceneObject`.
         masks: Visible pixels (num_objects, size, size) bool of each object.
-        background: 'dark', 'grey' or 'light'.
+        background: 'dark', 'grey' or 'light', or the file of a photograph.
         captions: Five sentences about the image as a whole.
-        tags: The shape classes in the image, sorted.
+        tags: The classes in the image, sorted.
     """
 
     image: np.ndarray
-    objects: tuple[SceneObject, ...]
+    objects: tuple[Any, ...]
     masks: np.ndarray
     background: str
     sentences: tuple[SceneSentence, ...]
@@ -160,33 +203,76 @@ def sample_specs(
     if len({w['shape'] for w in wanted}) < 2 and len({w['color'] for w in wanted}) < 2:
         return None
 
-    placed: list[ObjectSpec] = []
-    for item in sorted(wanted, key=lambda w: -w['extent']):
-        spec = _place(rng, item, placed)
-        if spec is None:
+    wanted.sort(key=lambda w: -w['extent'])
+    centers = place(rng, [w['extent'] for w in wanted], overlap=0.10)
+    if centers is None:
+        return None
+    return shuffled(rng, [ObjectSpec(center=c, **w) for c, w in zip(centers, wanted)])
+
+
+def place(
+    rng: np.random.Generator, extents: Sequence[float], overlap: float
+) -> list[tuple[float, float]] | None:
+    """Find a place for every object, one after the other.
+
+    Args:
+        rng: Chooses the places.
+        extents: Longer sides of the objects' boxes, as fractions of the canvas side. Every object
+            is given a square of this side.
+        overlap: How much of the smaller one of two squares the other one may cover.
+
+    Returns:
+        The centers, or None if no place was found for an object.
+    """
+    placed: list[tuple[float, float]] = []
+    for extent in extents:
+        center = _find_place(rng, extent, list(zip(placed, extents)), overlap)
+        if center is None:
             return None
-        placed.append(spec)
-    return shuffled(rng, placed)
+        placed.append(center)
+    return placed
 
 
-def _place(
-    rng: np.random.Generator, item: dict[str, Any], placed: list[ObjectSpec]
-) -> ObjectSpec | None:
-    low = BORDER + item['extent'] / 2
+def _find_place(
+    rng: np.random.Generator,
+    extent: float,
+    placed: list[tuple[tuple[float, float], float]],
+    overlap: float,
+) -> tuple[float, float] | None:
+    low = BORDER + extent / 2
     for _ in range(40):
         x = low + (1 - 2 * low) * float(rng.random())
         y = low + (1 - 2 * low) * float(rng.random())
-        for other in placed:
+        for (other_x, other_y), other in placed:
             # Squares of the two extents may only touch at their edges or corners.
-            reach = (item['extent'] + other.extent) / 2
-            overlap_x = reach - abs(x - other.center[0])
-            overlap_y = reach - abs(y - other.center[1])
-            smaller = min(item['extent'], other.extent)
-            if min(overlap_x, overlap_y) > 0 and overlap_x * overlap_y > 0.10 * smaller**2:
+            reach = (extent + other) / 2
+            overlap_x, overlap_y = reach - abs(x - other_x), reach - abs(y - other_y)
+            smaller = min(extent, other)
+            if min(overlap_x, overlap_y) > 0 and overlap_x * overlap_y > overlap * smaller**2:
                 break
         else:
-            return ObjectSpec(center=(x, y), **item)
+            return x, y
     return None
+
+
+def box_center(box: tuple[int, int, int, int]) -> tuple[float, float]:
+    """Return the center (x, y) of an XYXY box."""
+    x1, y1, x2, y2 = box
+    return (x1 + x2) / 2, (y1 + y2) / 2
+
+
+def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Return the XYXY box around the pixels of a mask (H, W) bool; x2 and y2 are exclusive."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def visible_masks(full_masks: np.ndarray) -> np.ndarray:
+    """Remove from each mask (num_objects, H, W) bool what later objects hide."""
+    masks = full_masks.copy()
+    for i in range(len(masks) - 1):
+        masks[i] &= ~full_masks[i + 1 :].any(axis=0)
+    return masks
 
 
 def box_iou(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
@@ -212,16 +298,13 @@ def finish_objects(
     Returns:
         The objects and their visible masks, or None if too much is hidden.
     """
-    masks = full_masks.copy()
-    for i in range(len(specs) - 1):
-        masks[i] &= ~full_masks[i + 1 :].any(axis=0)
+    masks = visible_masks(full_masks)
     objects: list[SceneObject] = []
     for spec, mask, full in zip(specs, masks, full_masks):
         area, visible = int(mask.sum()), float(mask.sum() / max(1, full.sum()))
         if visible < MIN_VISIBLE:
             return None
-        columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-        box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+        box = tight_box(mask)
         if any(box_iou(box, other.box) >= MAX_BOX_IOU for other in objects):
             return None
         objects.append(

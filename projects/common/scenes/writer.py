@@ -1,6 +1,6 @@
 """Write scenes in the formats of real data: the refer layout and COCO JSON.
 
-`write_dataset` creates these files in its folder::
+`write_dataset` and `write_collages` create these files in their folder::
 
     images/{split}_{index:06d}.png
     scenes/instances.json           COCO, all splits
@@ -19,10 +19,10 @@ import os
 import pickle
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -31,16 +31,24 @@ from pycocotools import mask as coco_mask
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..hooks.progress import progress_bar
-from .generate import SPLITS, generate_scene
-from .scene import SHAPES, SceneSentence
+from .generate import SPLITS, ShapeScenes
+from .scene import SHAPES, Scene, SceneSentence
 
 GENERATOR = 'mmtriad-scenes'
 VERSION = 2  # increment for every change that affects the generated data
 MANIFEST = 'scenes.json'
+ALL_SPLITS = (*SPLITS, 'test_seen')  # the last one only of cut-outs
 
-_CATEGORIES = [
-    {'id': i, 'name': name, 'supercategory': 'shape'} for i, name in enumerate(SHAPES, start=1)
-]
+_APACHE = {
+    'id': 1, 'name': 'Apache-2.0', 'url': 'https://www.apache.org/licenses/LICENSE-2.0'
+}  # fmt: skip
+
+
+class Source(Protocol):
+    """Describe what generates the scenes of a data set; other processes get a copy."""
+
+    def scene(self, split: str, index: int) -> Scene:
+        """Generate a scene of a split."""
 
 
 def write_dataset(
@@ -76,6 +84,14 @@ def write_dataset(
         ValueError: An argument is out of range.
     """
     counts = dict(zip(SPLITS, (num_train, num_val, num_test)))
+    check_arguments(counts, image_size, seed, workers)
+    arguments = {'image_size': image_size, 'seed': seed}
+    source = ShapeScenes(image_size, seed)
+    return write_scenes(out_dir, source, SHAPES, counts, arguments, workers, progress)
+
+
+def check_arguments(counts: Mapping[str, int], image_size: int, seed: int, workers: int) -> None:
+    """Raise an InputError if an argument that all kinds of scenes have is out of range."""
     for split, count in counts.items():
         if count < 0:
             raise InputError(f'num_{split}: found {count}, expected a number from 0')
@@ -85,31 +101,55 @@ def write_dataset(
         raise InputError(
             f'seed, workers: found {seed}, {workers}, expected seed from 0 and workers from 1'
         )
+
+
+def write_scenes(
+    out_dir: str | os.PathLike[str],
+    source: Source,
+    classes: Sequence[str],
+    counts: Mapping[str, int],
+    arguments: Mapping[str, Any],
+    workers: int = 1,
+    progress: bool = True,
+    license: Mapping[str, Any] = _APACHE,
+) -> dict[str, Any]:
+    """Write the scenes of a source, or return at once if they are there already.
+
+    Args:
+        out_dir: See :func:`write_dataset`.
+        source: Generates the scenes.
+        classes: Names of the classes, in the order of their ids.
+        counts: Number of scenes of every split.
+        arguments: What the scenes depend on besides, with ``image_size``, for the manifest.
+        workers: Number of processes that draw.
+        progress: Whether to show a progress bar.
+        license: Entry of COCO's list of licenses.
+
+    Returns:
+        The content of the manifest.
+
+    Raises:
+        FileExistsError: `out_dir` holds other files.
+    """
     out = Path(out_dir)
-    arguments = {
-        'generator': GENERATOR,
-        'version': VERSION,
-        'counts': counts,
-        'image_size': image_size,
-        'seed': seed,
-    }
+    expected = {'generator': GENERATOR, 'version': VERSION, 'counts': dict(counts), **arguments}
     found = _read_manifest(out)
     if found is not None:
-        if found.get('complete') and all(found.get(k) == v for k, v in arguments.items()):
+        if found.get('complete') and all(found.get(k) == v for k, v in expected.items()):
             return found
         _clear(out)
-    _write_json(out / MANIFEST, dict(arguments, complete=False))
+    _write_json(out / MANIFEST, dict(expected, complete=False))
 
     tasks = [(split, index) for split, count in counts.items() for index in range(count)]
-    draw = partial(_draw, images=str(_made(out / 'images')), image_size=image_size, seed=seed)
-    collected = _Collector(image_size)
+    draw = partial(_draw, images=str(_made(out / 'images')), source=source)
+    collected = _Collector(arguments['image_size'], list(counts), classes, license)
     quiet: dict[str, Any] = {} if progress else dict(style='lines', interval=math.inf)
     with progress_bar(len(tasks), 'scenes', 'scene', **quiet) as bar:
         for (split, _), record in zip(tasks, _map(draw, tasks, workers)):
             collected.add(split, record)
             bar.update()
     collected.write(out)
-    summary = dict(arguments, **collected.summary(), complete=True)
+    summary = dict(expected, **collected.summary(), complete=True)
     _write_json(out / MANIFEST, summary)
     return summary
 
@@ -123,10 +163,10 @@ def _map(function: Any, tasks: list[Any], workers: int) -> Iterator[Any]:
         yield from pool.imap(function, tasks, chunksize=16)
 
 
-def _draw(task: tuple[str, int], images: str, image_size: int, seed: int) -> dict[str, Any]:
+def _draw(task: tuple[str, int], images: str, source: Source) -> dict[str, Any]:
     """Draw and save one image, and return the data for the annotation files."""
     split, index = task
-    scene = generate_scene(index, seed=seed, split=split, image_size=image_size)
+    scene = source.scene(split, index)
     name = f'{split}_{index:06d}.png'
     path = os.path.join(images, name)
     if not cv2.imwrite(path, scene.image, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
@@ -148,12 +188,25 @@ def _draw(task: tuple[str, int], images: str, image_size: int, seed: int) -> dic
 class _Collector:
     """Assign ids in order and build the annotation files."""
 
-    def __init__(self, image_size: int) -> None:
+    def __init__(
+        self,
+        image_size: int,
+        splits: Sequence[str],
+        classes: Sequence[str],
+        license: Mapping[str, Any],
+    ) -> None:
         self.image_size = image_size
-        self.images: dict[str, list[dict[str, Any]]] = {s: [] for s in SPLITS}
-        self.annotations: dict[str, list[dict[str, Any]]] = {s: [] for s in SPLITS}
-        self.captions: dict[str, list[dict[str, Any]]] = {s: [] for s in SPLITS}
-        self.tags: dict[str, dict[str, list[str]]] = {s: {} for s in SPLITS}
+        self.splits = splits
+        self.license = license
+        self.categories: list[dict[str, Any]] = [
+            {'id': i, 'name': name, 'supercategory': 'shape' if name in SHAPES else 'object'}
+            for i, name in enumerate(classes, start=1)
+        ]
+        self.category_ids = {entry['name']: entry['id'] for entry in self.categories}
+        self.images: dict[str, list[dict[str, Any]]] = {s: [] for s in splits}
+        self.annotations: dict[str, list[dict[str, Any]]] = {s: [] for s in splits}
+        self.captions: dict[str, list[dict[str, Any]]] = {s: [] for s in splits}
+        self.tags: dict[str, dict[str, list[str]]] = {s: {} for s in splits}
         self.refs: list[dict[str, Any]] = []
         self.kinds: Counter[str] = Counter()
         self.num_images = self.num_annotations = self.num_captions = self.num_sentences = 0
@@ -175,7 +228,7 @@ class _Collector:
         for index, (obj, rle) in enumerate(record['objects']):
             self.num_annotations += 1
             x1, y1, x2, y2 = obj.box
-            category_id = SHAPES.index(obj.shape) + 1
+            category_id = self.category_ids[obj.category]
             self.annotations[split].append(
                 {
                     'id': self.num_annotations,
@@ -185,7 +238,7 @@ class _Collector:
                     'area': obj.area,
                     'iscrowd': 0,
                     'segmentation': rle,
-                    'attributes': {'color': obj.color, 'texture': obj.texture, 'size': obj.size},
+                    'attributes': obj.attributes(),
                 }
             )
             sentences = [s for s in record['sentences'] if s.target == index]
@@ -228,26 +281,33 @@ class _Collector:
 
     def write(self, out: Path) -> None:
         annotations, scenes = _made(out / 'annotations'), _made(out / 'scenes')
-        for split in SPLITS:
-            head = _coco_head(self.images[split])
+        for split in self.splits:
+            head = self._head(self.images[split])
             _write_json(
                 annotations / f'instances_{split}.json',
-                dict(head, annotations=self.annotations[split], categories=_CATEGORIES),
+                dict(head, annotations=self.annotations[split], categories=self.categories),
             )
             _write_json(
                 annotations / f'captions_{split}.json',
                 dict(head, annotations=self.captions[split]),
             )
             _write_json(annotations / f'tags_{split}.json', self.tags[split])
-        everything = _coco_head([i for s in SPLITS for i in self.images[s]])
-        everything['annotations'] = [a for s in SPLITS for a in self.annotations[s]]
-        everything['categories'] = _CATEGORIES
+        everything = self._head([i for s in self.splits for i in self.images[s]])
+        everything['annotations'] = [a for s in self.splits for a in self.annotations[s]]
+        everything['categories'] = self.categories
         _write_json(scenes / 'instances.json', everything)
         # A pickle records which equal strings are the same object, which depends on how the records
         # arrived from the workers. A round trip through JSON removes this dependence.
         refs = json.loads(json.dumps(self.refs))
         with open(scenes / 'refs(scenes).p', 'wb') as file:
             pickle.dump(refs, file, protocol=2)
+
+    def _head(self, images: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            'info': {'description': 'MMTriad scenes', 'version': str(VERSION)},
+            'licenses': [dict(self.license)],
+            'images': images,
+        }
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -258,16 +318,6 @@ class _Collector:
             'captions': self.num_captions,
             'sentences_by_kind': dict(sorted(self.kinds.items())),
         }
-
-
-def _coco_head(images: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        'info': {'description': 'MMTriad scenes', 'version': str(VERSION)},
-        'licenses': [
-            {'id': 1, 'name': 'Apache-2.0', 'url': 'https://www.apache.org/licenses/LICENSE-2.0'}
-        ],
-        'images': images,
-    }
 
 
 def _read_manifest(out: Path) -> dict[str, Any] | None:
@@ -292,12 +342,13 @@ def _read_manifest(out: Path) -> dict[str, Any] | None:
 
 def _clear(out: Path) -> None:
     """Remove the files of an earlier run, and nothing else."""
-    ours = re.compile(r'({})_\d{{6}}\.png'.format('|'.join(SPLITS)))
+    ours = re.compile(r'({})_\d{{6}}\.png'.format('|'.join(ALL_SPLITS)))
     if (out / 'images').is_dir():
         for path in (out / 'images').iterdir():
             if ours.fullmatch(path.name):
                 path.unlink()
-    names = [f'annotations/{k}_{s}.json' for k in ('instances', 'captions', 'tags') for s in SPLITS]
+    kinds = ('instances', 'captions', 'tags')
+    names = [f'annotations/{k}_{s}.json' for k in kinds for s in ALL_SPLITS]
     for name in (*names, 'scenes/instances.json', 'scenes/refs(scenes).p'):
         (out / name).unlink(missing_ok=True)
 

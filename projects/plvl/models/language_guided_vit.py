@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.utils.checkpoint
@@ -22,10 +23,41 @@ from .vit_weights import load_vit
 __all__ = ['LanguageGuidedViT']
 
 
+class _BackboneStem(BaseModule):
+    """Project the last feature map of a backbone, which has one cell per patch."""
+
+    def __init__(self, stem: Mapping[str, Any], channels: int, patch_size: int) -> None:
+        super().__init__()
+        self.stem = MODELS.build(dict(stem))
+        side, training = 4 * patch_size, self.stem.training
+        self.stem.eval()  # the statistics of its norms are not to see what follows
+        with torch.no_grad():
+            before, *size = self._last_map(torch.zeros(1, 3, side, side)).shape[1:]
+        self.stem.train(training)
+        if size != [4, 4]:
+            raise InputError(
+                f'backbone.stem: {size[0]} x {size[1]} cells of {side} x {side} pixels, but a '
+                f'patch has {patch_size} pixels'
+            )
+        self.projection = nn.Conv2d(before, channels, 1)
+
+    def _last_map(self, images: Tensor) -> Tensor:
+        maps = self.stem(images)
+        return maps[-1] if isinstance(maps, (tuple, list)) else maps
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.projection(self._last_map(images))
+
+
 def _patch_embedding(
-    channels: int, patch_size: int, stem: Sequence[tuple[int, int]], norm_cfg: dict
+    channels: int,
+    patch_size: int,
+    stem: Sequence[tuple[int, int]] | Mapping[str, Any],
+    norm_cfg: dict,
 ) -> nn.Module:
     """Build one linear projection per patch, or a convolutional stem that ends in one."""
+    if isinstance(stem, Mapping):
+        return _BackboneStem(stem, channels, patch_size)
     if not stem:
         return nn.Conv2d(3, channels, patch_size, stride=patch_size)
     stride = math.prod(step for _, step in stem)
@@ -73,7 +105,8 @@ class LanguageGuidedViT(BaseModule):
         stem: (channels, stride) of convolutions that replace the single linear patch projection of
             the paper (Xiao et al., NeurIPS 2021). With them, models that start from random weights
             learn shapes from far fewer samples. Kernels are 3x3, or as large as the stride, and a
-            linear projection ends the stem. Empty for the projection of the paper.
+            linear projection ends the stem. Empty for the projection of the paper. Or the config
+            of a backbone with its own weights, whose last feature map is projected.
         stem_norm_cfg: Normalization after each convolution.
         mask_text_padding: Exclude padding tokens from the cross-attention. The released model
             attends to them.
@@ -108,7 +141,7 @@ class LanguageGuidedViT(BaseModule):
         drop_path_rate: float = 0.1,
         pos_embed_grid: int = 14,
         rel_pos_grid: int = 64,
-        stem: Sequence[tuple[int, int]] = (),
+        stem: Sequence[tuple[int, int]] | Mapping[str, Any] = (),
         stem_norm_cfg: dict = dict(type='BN'),  # noqa: B006
         mask_text_padding: bool = False,
         with_cp: bool = False,

