@@ -22,6 +22,7 @@ from torchvision.ops import nms
 import projects.pdsl.register  # noqa: F401
 from projects.pdsl.cues import CachedCue, GrabCutCue
 from projects.pdsl.cues.grabcut import grabcut_rectangle
+from projects.pdsl.cues.roi_targets import crop_masks
 from projects.pdsl.models import use_no_cue
 from projects.pdsl.models.detections import detections
 from projects.pdsl.models.pseudo_labels import PseudoGroundTruth, assign, sample_seeds
@@ -34,6 +35,7 @@ FULL = 'pdsl/pdsl_r18_4xb1-100k_voc12'
 TINY = 'pdsl/pdsl_tiny_1xb4-600_scenes'
 SCALES = range(480, 1217, 32)  # short sides in training (section 4.3)
 CLASSES = 3  # in an image
+ROIS = 6  # proposals that learn from a mask
 cv2.setNumThreads(1)  # GrabCutCue has its own threads
 
 
@@ -130,16 +132,25 @@ def published_cue(image: np.ndarray, boxes: np.ndarray, max_side: int = 400) -> 
 
 
 def cues(kind: str, count: int, settings: Settings) -> list[Row]:
-    """Measure one training iteration's pseudo masks; cached ones also by bytes per mask."""
+    """Measure the crops of one training iteration; cached masks also by bytes per mask."""
     (first, seeds, meta), (image, others, other_meta) = views(settings.quick)
-    published = partial(published_cue, image, others[:count])
+    boxes = others[:count]
+    nearest = np.repeat(np.arange(count), ROIS)
+    shifts = np.random.default_rng(0).uniform(-4, 4, (len(nearest), 4))
+    rois = (boxes[nearest] + shifts).clip(0, np.tile(image.shape[1::-1], 2)).astype(np.float32)
+
+    def published() -> Tensor:
+        masks = torch.from_numpy(published_cue(image, boxes))
+        return crop_masks(masks, torch.from_numpy(nearest), torch.from_numpy(rois), 28)
+
     exact = GrabCutCue(num_threads=settings.threads)
     if kind == 'exact':
-        return [measure.compare(partial(exact, image, others[:count]), published, settings)]
+        ours = partial(exact.crops, image, boxes, other_meta, rois, nearest, 28)
+        return [measure.compare(ours, published, settings)]
     with tempfile.TemporaryDirectory() as folder:
         cue = CachedCue(exact, folder)
         cue(first, seeds[:count], meta)  # warm: the cache has seen another view of the image
-        ours = partial(cue, image, others[:count], other_meta)
+        ours = partial(cue.crops, image, boxes, other_meta, rois, nearest, 28)
         row = measure.compare(ours, published, settings)
         size = sum(path.stat().st_size for path in Path(folder).rglob('*.npz')) / count
     height, width = meta['ori_shape']

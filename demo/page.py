@@ -163,12 +163,13 @@ def _both_tab(answers: Answers, scenes: ExampleScenes) -> None:
             sheet = _drawing()
             gr.HTML(texts.BOTH_LEGEND)
             outputs = [sheet, gr.HTML(), _json()]
-    rows = [
-        ['the striped green circle'],
-        ['the orange triangle'],
-        ['the red star'],
-        ['the blue heart'],
-    ]
+    of_scenes = (
+        'the striped green circle',
+        'the orange triangle',
+        'the red star',
+        'the blue heart',
+    )
+    rows = [[sentence] for sentence in answers.gallery.queries or of_scenes]
     _bind('search_and_ground', ask, button, inputs, outputs, examples, rows)
 
 

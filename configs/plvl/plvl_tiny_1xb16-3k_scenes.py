@@ -5,9 +5,13 @@ _base_ = [
     '../_base_/schedules/plvl_muon_3k.py',
     './_base_/runtime.py',
 ]
-train_dataloader = dict(batch_size=16, sampler=dict(_delete_=True, type='InfiniteSampler'))
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    sampler=dict(_delete_=True, type='InfiniteSampler'),
+)
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=800, save_best='grounding/rec_acc50', rule='greater'),
+    checkpoint=dict(by_epoch=False, interval=750, save_best='grounding/rec_acc50', rule='greater'),
     visualization=dict(interval=1),
 )
 log_processor = dict(by_epoch=False)

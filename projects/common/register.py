@@ -3,9 +3,10 @@
 The ``register`` module of every project imports this module.
 """
 
-from . import prediction_dump, text  # noqa: F401
+from . import backbones, prediction_dump, text  # noqa: F401
 from .hooks import (  # noqa: F401
     checkpoint_hook,
+    initial_validation_hook,
     logger_hook,
     mean_loss_hook,
     nonfinite_loss_hook,

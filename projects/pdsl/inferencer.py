@@ -22,6 +22,7 @@ from projects.common.files.skipped import SkippedImages
 from projects.common.hooks.progress import track
 from projects.common.inferencer import ImageInferencer, ImageInput
 from projects.common.prediction_dump import encode_mask
+from projects.common.weights.sources import forget_source
 
 from . import register  # noqa: F401
 from .datasets import LoadStoredProposals, ProjectProposals
@@ -81,8 +82,9 @@ class WeakInstanceInferencer(ImageInferencer):
     # ---------------------------------------------------------------------------- building
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
-        """Remove the bottom-up cue, which only training uses."""
+        """Remove what only training uses: the bottom-up cue, and weights that the file replaces."""
         use_no_cue(model)
+        forget_source(model.get('backbone') or {}, self._weights.get('backbone._extra_state'))
 
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
         """Raise ``ValueError`` if the model is not a :class:`PDSL`."""

@@ -20,7 +20,7 @@ from projects.common.files.skipped import SkippedImages
 from projects.common.hooks.progress import track
 from projects.common.inferencer import ImageInferencer, ImageInput, write_predictions
 from projects.common.prediction_dump import encode_mask
-from projects.common.weights.sources import use_stored_arguments
+from projects.common.weights.sources import forget_source, use_stored_arguments
 
 from . import register  # noqa: F401
 from .visualization import GroundingVisualizer
@@ -61,7 +61,9 @@ class GroundingInferencer(ImageInferencer):
     visualizer_type = GroundingVisualizer
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
-        """Remove the source of the text encoder's weights, because the checkpoint contains them."""
+        """Remove the sources of weights, because the checkpoint contains them."""
+        inner = model.get('backbone', {}).get('backbone') or {}  # of a LanguageFreeBackbone
+        forget_source(inner, self._weights.get('backbone.backbone._extra_state'))
         encoder = model.get('text_encoder', {})
         if use_stored_arguments(encoder, self._weights.get('text_encoder._extra_state')):
             return

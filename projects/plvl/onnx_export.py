@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from projects.common.errors import InputError
+from projects.common.text import BERTTextEncoder
 
 from .models import PLVL, CollaborativeHead
 
@@ -145,6 +146,11 @@ def export_onnx(
         ValueError: If the model cannot be exported.
     """
     require(EXPORTER, 'the export to ONNX')
+    if not isinstance(model.text_encoder, BERTTextEncoder):
+        raise InputError(
+            f'text_encoder: {type(model.text_encoder).__name__}; only BERTTextEncoder is exported, '
+            'with its vocabulary'
+        )
     graph = GroundingGraph(model).eval()
     names = ('image', 'input_ids', 'attention_mask')
     batch = torch.export.Dim('batch')

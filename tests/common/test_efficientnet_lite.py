@@ -5,7 +5,7 @@ import torch
 from mmengine.registry import MODELS
 
 import projects.plvl.register
-from projects.common.efficientnet_lite import EfficientNetLite
+from projects.common.backbones.efficientnet_lite import EfficientNetLite
 from projects.common.errors import InputError
 from projects.plvl.models import LanguageGuidedViT
 

@@ -137,6 +137,23 @@ def test_only_where_it_helps(monkeypatch, slow, gpu):
             assert isinstance(fast_products(enabled), FastProducts) == expected
 
 
+@pytest.mark.parametrize(
+    ('description', 'slow'),
+    [
+        ('vendor_id : AuthenticAMD\nflags : avx2 avx512f', True),
+        ('vendor_id : AuthenticAMD\nflags : avx2', False),
+        ('vendor_id : GenuineIntel\nflags : avx2 avx512f', False),
+    ],
+)
+def test_mkl_is_slow_only_without_its_own_avx512(monkeypatch, description, slow):
+    monkeypatch.setattr(products.Path, 'read_text', lambda path: description)
+    products.mkl_is_slow.cache_clear()
+    try:
+        assert products.mkl_is_slow() == slow
+    finally:
+        products.mkl_is_slow.cache_clear()
+
+
 def test_hook_covers_a_run(calls, monkeypatch):
     monkeypatch.delenv(products.VARIABLE, raising=False)
     layer, x = nn.Linear(7, 11), torch.randn(3, 7)

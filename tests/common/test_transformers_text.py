@@ -22,6 +22,7 @@ from projects.common.text import (
     WordPieceTokenizer,
 )
 from projects.plvl import GroundingInferencer
+from projects.plvl.onnx_export import export_onnx
 
 SENTENCES = ['the red circle', 'a small star left of the red heart', 'zebra']
 SMALL = dict(
@@ -105,6 +106,8 @@ def test_checkpoint_needs_no_folder(repo_root, tmp_path, log):
     shutil.rmtree(tmp_path / 'roberta')
     inferencer = GroundingInferencer(weights=tmp_path / 'a.pth', device='cpu', show_progress=False)
     again = inferencer.model
+    with pytest.raises(InputError, match='only BERTTextEncoder is exported'):
+        export_onnx(again, tmp_path / 'a.onnx', (64, 64))
     with torch.no_grad():
         tokens = again.text_encoder.tokenize(SENTENCES[:2])
         found = again.extract_feat(images, *tokens)

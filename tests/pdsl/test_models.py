@@ -115,7 +115,7 @@ def test_a_seed_is_of_its_own_class(repo_root):
         return torch.ones(len(boxes), SIZE, SIZE, dtype=torch.bool)
 
     seeds = select_seeds([head.label(image)], head.num_seeds)
-    start_targets(seeds, pseudo_masks, 28, None)()
+    start_targets(seeds, pseudo_masks, 28)()
     assert asked == {(0, 0, 20, 20): 1, (30, 30, 60, 60): 4, (31, 30, 60, 60): 4}
 
 

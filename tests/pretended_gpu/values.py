@@ -13,6 +13,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import sync_norms
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -157,6 +158,8 @@ class Values(TorchDispatchMode):
             return func(args[0].float(), args[1], False)
         if name in ('_softmax_backward_data', '_log_softmax_backward_data'):
             return func(*args[:3], args[0].dtype).to(args[3])
+        if name in sync_norms.OPERATORS:
+            return sync_norms.OPERATORS[name](*args)
         if name == '_fused_dropout':
             mask = torch.rand(args[0].shape) < args[1]
             return args[0] * mask / args[1], mask.byte()

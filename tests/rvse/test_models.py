@@ -9,6 +9,8 @@ from mmpretrain.structures import DataSample
 
 import projects.rvse.register  # noqa: F401
 from projects.rvse.models import augment_words, drop_regions
+from projects.rvse.models.gru import run_gru
+from projects.rvse.models.sequences import length_mask
 from projects.rvse.text import Vocabulary
 
 CAPTIONS = ['a dog runs', 'two dogs run fast', 'a red ball', 'grass']
@@ -79,6 +81,25 @@ def test_gpo_does_not_read_pads():
     for row, n in enumerate(lengths.tolist()):
         alone = gpo(features[row : row + 1, :n], lengths[row : row + 1])[0]
         torch.testing.assert_close(together[row], alone[0])
+
+
+def test_gpo_without_packing():
+    """Sizes that stay on a GPU: the numbers and gradients of packed sequences."""
+    torch.manual_seed(0)
+    gpo = build('GPO').double()
+    lengths = torch.tensor([5, 2, 9, 5, 1])
+    encoding = gpo._encoding(9)
+    packed = run_gru(gpo.gru, encoding.expand(5, -1, -1), lengths)
+    inside = length_mask(lengths, 9)[..., None]
+    found = sum(states * inside for states in gpo._states(encoding, lengths))
+    expected = sum(packed.chunk(2, dim=-1))
+    torch.testing.assert_close(found, expected)
+    weight = torch.randn_like(found)
+    gradients = [
+        torch.autograd.grad((states * weight).sum(), list(gpo.gru.parameters()))
+        for states in (found, expected)
+    ]
+    torch.testing.assert_close(*gradients)
 
 
 def test_parameters_of_the_released_image_encoder():

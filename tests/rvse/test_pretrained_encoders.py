@@ -13,6 +13,7 @@ import transformers
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
 from PIL import Image
 from transformers import AutoModel, PreTrainedTokenizerFast
 
@@ -44,6 +45,9 @@ DUAL = {
     ),
     'siglip': dict(model_type='siglip', text_config=TEXT, vision_config=VISION),
 }
+MATRIX_LOSSES = (
+    'ITMTripletLoss', 'HardNegativeLoss', 'SelHNLoss', 'SemiHardNegativeLoss', 'SCTLoss', 'SSPLoss',
+)  # fmt: skip
 CHANNELS = {'clip': 24, 'siglip': 32}
 
 
@@ -159,7 +163,7 @@ def matcher(name: str, tokenizer: Path | str, **parts) -> dict:
             **parts.get('text_encoder', {}),
         ),
         similarity=dict(type='CosineSimilarity'),
-        loss=dict(type='SelHNLoss', margin=0.2, eps=0.01),
+        loss=parts.get('loss', dict(type='SelHNLoss', margin=0.2, eps=0.01)),
     )
 
 
@@ -181,6 +185,7 @@ def training(model: dict, photos: Path, work_dir: Path, epochs: int) -> Config:
     cfg.model = ConfigDict(model)
     cfg.work_dir = str(work_dir)
     cfg.log_level = 'WARNING'
+    cfg.randomness.seed = 0
     cfg.custom_hooks = []
     cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1)
     cfg.param_scheduler = None
@@ -197,34 +202,35 @@ def training(model: dict, photos: Path, work_dir: Path, epochs: int) -> Config:
 
 
 @pytest.fixture(scope='module', params=DUAL)
-def trained(request, tokenizer, photos, tmp_path_factory) -> tuple[str, Path, dict, dict]:
-    """Two epochs and, resumed, a third: the checkpoint, and the recalls."""
-    work_dir = tmp_path_factory.mktemp('run')
+def trained(request, tokenizer, photos, tmp_path_factory) -> tuple[str, Path, dict, dict, Path]:
+    """Two epochs, and the second one resumed: the checkpoints, the start and the recalls."""
+    work_dir, again = (tmp_path_factory.mktemp(name) for name in ('run', 'resumed'))
     model = matcher(request.param, tokenizer)
     runner = Runner.from_cfg(training(model, photos, work_dir, 2))
     first = {k: v.clone() for k, v in runner.model.state_dict().items()}
     runner.train()
-    cfg = training(model, photos, work_dir, 3)
-    cfg.resume = True
+    cfg = training(model, photos, again, 2)
+    cfg.update(resume=True, load_from=str(work_dir / 'epoch_1.pth'))
     resumed = Runner.from_cfg(cfg)
     resumed.train()
-    assert resumed.epoch == 3 and resumed.iter == 3
+    assert resumed.epoch == 2 and resumed.iter == 2
     metrics = resumed.val_loop.run()
-    return request.param, work_dir / 'epoch_3.pth', first, metrics
+    return request.param, work_dir / 'epoch_2.pth', first, metrics, again / 'epoch_2.pth'
 
 
 def test_trains_and_resumes(trained):
-    name, file, first, metrics = trained
-    after = torch.load(file, weights_only=False)['state_dict']
+    name, file, first, metrics, resumed = trained
+    after, again = (torch.load(f, weights_only=False)['state_dict'] for f in (file, resumed))
     for part in ('backbone', 'text_encoder'):
         weights = [k for k in first if k.startswith(part) and first[k].is_floating_point()]
         assert sum(not torch.equal(first[k], after[k]) for k in weights) > 0.8 * len(weights)
+    assert all(torch.equal(after[key], again[key]) for key in after)
     assert 0 <= metrics['matching/rsum'] <= 600
 
 
 def test_checkpoint_needs_no_other_file(trained, photos, tokenizer, tmp_path, monkeypatch):
     """Indexed and searched with the folder of the tokenizer gone; the scores by hand."""
-    name, file, _, _ = trained
+    name, file, *_ = trained
     content = torch.load(file, weights_only=False)
     text = content['meta']['cfg'].replace(str(tokenizer), str(tmp_path / 'gone'))
     content['meta']['cfg'] = text
@@ -288,6 +294,57 @@ def test_adapters_leave_the_weights(tokenizer):
         matcher('clip', tokenizer, backbone=dict(lora=lora), text_encoder=dict(lora=lora))
     )
     again.load_state_dict(model.state_dict())
+
+
+def test_adapters_train_alone(tokenizer, photos, tmp_path):
+    """Two steps with SelHN: both factors of every adapter move, and no other weight."""
+    pytest.importorskip('peft', reason='low-rank adapters need peft')
+    lora = dict(lora=dict(r=2, target_modules=['q_proj', 'v_proj']))
+    model = matcher('clip', tokenizer, backbone=lora, text_encoder=lora)
+    runner = Runner.from_cfg(training(model, photos, tmp_path, epochs=2))
+    before = {k: v.clone() for k, v in runner.model.state_dict().items()}
+    runner.train()
+    after = runner.model.state_dict()
+    changed = {k for k in before if not torch.equal(before[k], after[k])}
+    assert changed == {k for k in before if 'lora_' in k}
+    search = RetrievalInferencer(weights=tmp_path / 'epoch_2.pth', device='cpu')
+    expected = runner.model.eval().encode_captions(SENTENCES)[0].detach().numpy()
+    np.testing.assert_allclose(search.encode_sentences(SENTENCES), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('loss', MATRIX_LOSSES)
+def test_every_loss_trains_both_towers(tokenizer, loss):
+    """One step of each loss on embeddings of CLIP: a gradient reaches both ends."""
+    torch.manual_seed(0)
+    model = MODELS.build(matcher('clip', tokenizer, loss=dict(type=loss)))
+    images = torch.tensor(np.stack([image(i, 32) for i in range(3)])).permute(0, 3, 1, 2).float()
+    losses = model.loss(images, [DataSample(text=each) for each in SENTENCES])
+    losses['loss'].backward()
+    for tower in (model.backbone, model.text_encoder):
+        found = [p.grad for p in tower.parameters() if p.grad is not None]
+        assert all(grad.isfinite().all() for grad in found)
+        assert sum(grad.abs().sum() for grad in found) > 0
+
+
+def test_models_of_timm(tokenizer):
+    """The features of a small model of timm are the image's embedding; a step trains them."""
+    timm = pytest.importorskip('timm', reason='mmpretrain.TIMMBackbone needs timm')
+    torch.manual_seed(0)
+    model = matcher('clip', tokenizer)
+    model['backbone'] = dict(type='mmpretrain.TIMMBackbone', model_name='test_efficientnet')
+    channels = timm.create_model('test_efficientnet').num_features
+    model['image_encoder'] = dict(
+        type='RegionFC', in_channels=channels, channels=24, pool=dict(type='MeanPool')
+    )
+    model = MODELS.build(model)
+    images = torch.rand(3, 3, 64, 64)
+    with torch.no_grad():
+        maps = model.eval().backbone(images)[-1]
+        found = model.encode_images(images)[0]
+        cells = model.image_encoder.fc(maps.flatten(2).transpose(1, 2)).mean(dim=1)
+    torch.testing.assert_close(found, cells / cells.norm(dim=1, keepdim=True))
+    model.loss(images, [DataSample(text=each) for each in SENTENCES])['loss'].backward()
+    assert model.backbone.timm_model.conv_stem.weight.grad.abs().sum() > 0
 
 
 def test_adapters_without_peft(tokenizer, monkeypatch):
@@ -530,19 +587,51 @@ def test_lite_weights_give_classes(demonstration):
     assert IMAGENET_CATEGORIES[int(logits.flatten().argmax())] in ('espresso', 'cup')
 
 
-def test_head_trains_and_needs_no_wheel(wheels, photos, tmp_path, monkeypatch):
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_head_on_photographs(wheels, photos, tmp_path, monkeypatch):
+    """It starts as untrained, resumes as straight, and searches and grounds without wheels."""
     monkeypatch.setenv('OWN_ROOT', str(photos))
-    name = 'photos-head_selhn_1xb32-20e_own-pictures'
-    model = Config.fromfile(ROOT / f'configs/rvse/{name}.py').model
-    runner = Runner.from_cfg(training(model, photos, tmp_path, epochs=1))
-    runner.train()
+    name = 'photos-head_selhn_1xb16-5e_own-pictures'
+    leaf = Config.fromfile(ROOT / f'configs/rvse/{name}.py')
+
+    def run(folder: str, **changes) -> Runner:
+        cfg = training(leaf.model, photos, tmp_path / folder, epochs=2)
+        cfg.custom_hooks = leaf.custom_hooks
+        cfg.update(changes)
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        return runner
+
+    straight = run('straight')
+    resumed = run('resumed', resume=True, load_from=str(tmp_path / 'straight/epoch_1.pth'))
+    ours, theirs = straight.model.state_dict(), resumed.model.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert ours['residual.weight'].any()
+
+    images = photos / 'images'
+    untrained = RetrievalInferencer('photos', device='cpu', show_progress=False)
     with monkeypatch.context() as without:
         without.setattr(sources_module.importlib.util, 'find_spec', lambda name: None)
         search = RetrievalInferencer(
-            weights=tmp_path / 'epoch_1.pth', device='cpu', show_progress=False
+            weights=tmp_path / 'straight/epoch_2.pth', device='cpu', show_progress=False
         )
-    expected = runner.model.eval().encode_captions(SENTENCES)[0].detach().numpy()
-    np.testing.assert_allclose(search.encode_sentences(SENTENCES), expected, atol=1e-5)
+    assert search.index(images, tmp_path / 'store') == 6
+    hits = search(SENTENCES[0], tmp_path / 'store', top_k=6)[0]
+    scores = search.encode_images(images) @ search.encode_sentences(SENTENCES[0])[0]
+    assert [hit.score for hit in hits] == pytest.approx(sorted(scores)[::-1], abs=1e-5)
+    ground = GroundingInferencer(
+        weights=ROOT / 'demo/models/plvl-scenes', device='cpu', show_progress=False
+    )
+    result = SearchAndGround(search, ground)(SENTENCES[0], tmp_path / 'store', 2)
+    assert [h['name'] for h in result['predictions'][0]['hits']] == [h.name for h in hits[:2]]
+
+    search.model.residual.weight.data.zero_()
+    search.model.residual.bias.data.zero_()
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        start, plain = (each.model.encode_images(pixels)[0] for each in (search, untrained))
+    torch.testing.assert_close(start, plain, rtol=1e-3, atol=1e-5)
 
 
 def test_torchvision_backbone():

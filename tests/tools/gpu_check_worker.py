@@ -1,6 +1,6 @@
 """Run tools/misc/gpu_check.py with a defect put back: gpu_check_worker.py OPTIONS.
 
-The environment variable ``DEFECT`` names the defect; without it the tool runs as it is.
+The environment variable ``DEFECT`` names defects; without it the tool runs as it is.
 """
 
 from __future__ import annotations
@@ -60,6 +60,62 @@ def bicubic_position_tables() -> None:
     LanguageGuidedViT.embed = embed
 
 
+def separate_parameter_groups() -> None:
+    """Make a group for each parameter, as MMEngine does."""
+    from mmengine.optim import DefaultOptimWrapperConstructor
+
+    from projects.common.optim.constructor import MergedOptimWrapperConstructor
+
+    MergedOptimWrapperConstructor.add_params = DefaultOptimWrapperConstructor.add_params
+
+
+def rois_in_half_precision() -> None:
+    """Convert RoIs to the type of autocast, as layers without float32 of their own do."""
+    from projects.common.roi_pool import PortableRoIExtractor
+
+    right = PortableRoIExtractor.forward
+
+    def forward(self, feats, rois, *args):
+        if torch.is_autocast_enabled('cuda'):
+            rois = rois.to(torch.get_autocast_dtype('cuda')).float()
+        return right(self, feats, rois, *args)
+
+    PortableRoIExtractor.forward = forward
+
+
+def captions_are_copied_one_by_one() -> None:
+    from projects.rvse.models import bigru_encoder
+
+    def pad_ids(ids, padding, device):
+        rows = [torch.tensor(row).to(device) for row in ids]
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
+        return padded, torch.tensor([len(row) for row in ids], device=device)
+
+    bigru_encoder.pad_ids = pad_ids
+
+
+def images_without_proposals_are_left_out() -> None:
+    """Return before the heads, whose parameters then have no gradient."""
+    from projects.pdsl.models.roi_head import PDSLRoIHead
+    from tools.gpu_check import processes
+
+    right = PDSLRoIHead.loss
+
+    def loss(self, x, rpn_results_list, *args, **kwargs):
+        if not any(len(each.bboxes) for each in rpn_results_list):
+            return dict(loss_mil=0 * x[0].sum())
+        return right(self, x, rpn_results_list, *args, **kwargs)
+
+    PDSLRoIHead.loss = loss
+    processes.SECONDS = 20  # for which the other process waits
+
+
+def norms_of_the_own_process() -> None:
+    from tools.gpu_check import processes
+
+    processes.convert_sync_batchnorm = lambda module, _: module
+
+
 def cosines_in_half_precision() -> None:
     from projects.rvse.models.cosine import CosineSimilarity
 
@@ -83,6 +139,6 @@ def negatives_of_the_own_process() -> None:
 
 if __name__ == '__main__':
     torch.set_num_threads(1)
-    if name := os.environ.get('DEFECT'):
+    for name in os.environ.get('DEFECT', '').split():
         globals()[name]()
     runpy.run_path(str(ROOT / 'tools/misc/gpu_check.py'), run_name='__main__')

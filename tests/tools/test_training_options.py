@@ -40,7 +40,11 @@ def train(toy_config, call_tool, tmp_path: Path):
         for kind in (MessageHub, Visualizer):  # a process's next run would go on with these
             kind._instance_dict.clear()
         config = toy_config(f'experiment_name = {extra + name + repr(arguments)!r}\n' + extra)
-        return call_tool('train.py', config, '--work-dir', tmp_path / name, *arguments, rc=rc)
+        folder = tmp_path / name
+        done = call_tool('train.py', config, '--work-dir', folder, *arguments, rc=rc)
+        for log in folder.glob('2*'):  # named by seconds: the next run may start within this one
+            log.rename(folder / f'log_{len(list(folder.glob("log_*"))):03d}')
+        return done
 
     return run
 

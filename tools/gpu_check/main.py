@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -23,8 +24,9 @@ __all__ = ['chosen', 'context_of', 'main', 'one_process']
 
 def context_of(work_dir: Path, full: bool) -> Context:
     work_dir.mkdir(parents=True, exist_ok=True)
-    script = sys.orig_argv.index(sys.argv[0]) if sys.argv[0] in sys.orig_argv else 1
-    return Context(work_dir.resolve(), full, is_pretended(), sys.orig_argv[: script + 1])
+    # Python and the scripts that started this one; the options of this tool follow
+    command = list(takewhile(lambda argument: not argument.startswith('--'), sys.orig_argv))
+    return Context(work_dir.resolve(), full, is_pretended(), command)
 
 
 def main(context: Context, only: list[str]) -> int:

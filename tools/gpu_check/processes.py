@@ -7,12 +7,13 @@ import functools
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from mmengine.model import MMDistributedDataParallel
+from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm
 from mmengine.structures import InstanceData
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -21,6 +22,7 @@ from . import samples
 from .report import Context, Finding, Skipped, check
 
 SECONDS = 120  # until processes that wait for one another give up
+MOST_SECONDS = 480  # until all are ended
 
 
 # ------------------------------------------------------------------------ what each process does
@@ -34,8 +36,7 @@ def matching(context: Context, rank: int, world: int) -> dict:
         if isinstance(module, _BatchNorm):  # statistics of parts of a batch differ
             module.train(False).train = functools.partial(_same, module)
     data = samples.batch('rvse', context.work_dir)
-    count = len(data['inputs']) // world
-    own = {key: value[rank * count : (rank + 1) * count] for key, value in data.items()}
+    own = {key: part_of(value, rank, world) for key, value in data.items()}
     joint = wrapped(model) if world > 1 else model
     losses = samples.losses_of(joint.train(), own)
     samples.total(losses).backward()
@@ -82,22 +83,33 @@ def metrics(context: Context, rank: int, world: int) -> dict:
 
 
 def norms(context: Context, rank: int, world: int) -> dict:
-    """Normalize this process's part of a batch with the statistics of the whole batch."""
-    if world > 1 and not _nccl(context):
-        return {}
+    """Normalize this process's part of a batch with the statistics of the whole batch.
+
+    The config key ``sync_bn = 'torch'`` converts layers in the same way.
+    """
     samples.seed_everything()
-    layer = nn.BatchNorm2d(4)
-    data = torch.randn(8, 4, 5, 5)
-    layer = layer.cuda() if world == 1 else wrapped(nn.SyncBatchNorm.convert_sync_batchnorm(layer))
-    count = len(data) // world
-    found = layer(data[rank * count :][:count].cuda())
-    (found * data[rank * count :][:count].cuda().roll(1, 1)).sum().mul(world).backward()
-    return dict(
-        output=found.detach().cpu(), gradients=samples.gradients(getattr(layer, 'module', layer))
-    )
+    layer = nn.Sequential(nn.BatchNorm2d(4))
+    own = part_of(torch.randn(2 * processes(), 4, 5, 5), rank, world).cuda()
+    layer = wrapped(convert_sync_batchnorm(layer, 'torch')) if world > 1 else layer.cuda()
+    found = layer(own)
+    (found * own.roll(1, 1)).sum().mul(world).backward()  # DDP averages over processes
+    inside = getattr(layer, 'module', layer)
+    running = {name: value.cpu() for name, value in inside[0].named_buffers()}
+    return dict(output=found.detach().cpu(), gradients=samples.gradients(inside), running=running)
 
 
 PARTS = dict(matching=matching, metrics=metrics, norms=norms, instances=instances)
+
+
+def processes() -> int:
+    """Return the number of processes: one for each GPU, as long as each has a pair of RVSE's."""
+    return min(torch.cuda.device_count(), samples.SAMPLES['rvse'])
+
+
+def part_of(batch: Sequence, rank: int, world: int) -> Any:
+    """Return a process's part of a batch; all parts together if there is one process."""
+    count = len(batch) // processes()
+    return batch[rank * count : (rank + 1) * count] if world > 1 else batch[: processes() * count]
 
 
 def _same(module: nn.Module, mode: bool = True) -> nn.Module:
@@ -144,7 +156,7 @@ def _launched(work_dir: Path, command: tuple[str, ...], world: int) -> tuple[Pat
         with open(folder / f'{rank}.log', 'w') as log:
             started.append(subprocess.Popen([*command, *map(str, options)], stdout=log, stderr=log))
     try:
-        codes = [process.wait(timeout=SECONDS * 4) for process in started]
+        codes = [process.wait(timeout=MOST_SECONDS) for process in started]
     except subprocess.TimeoutExpired:
         codes = [1]
     finally:
@@ -159,7 +171,7 @@ def _launched(work_dir: Path, command: tuple[str, ...], world: int) -> tuple[Pat
 
 def found_by(part: str, context: Context) -> tuple[dict, list[dict]]:
     """Return what one process finds, and what each of several does."""
-    world = torch.cuda.device_count()
+    world = processes()
     if world < 2:
         raise Skipped('one GPU: several processes need several')
     samples.scenes(context.work_dir)
@@ -209,9 +221,15 @@ def same_metrics(context: Context) -> Iterator[Finding]:
 @check(
     'processes/norms',
     'check NCCL with NCCL_DEBUG=INFO; SyncBatchNorm gathers the statistics of all GPUs',
-    real='the kernels of SyncBatchNorm have no counterpart on a CPU',
 )
 def synchronized_norms(context: Context) -> Iterator[Finding]:
     alone, found = found_by('norms', context)
     joint = torch.cat([each['output'] for each in found])
-    yield Finding('outputs', float((joint - alone['output'][: len(joint)]).abs().max()), 1e-4)
+    yield Finding('outputs', float((joint - alone['output']).abs().max()), 1e-4)
+    for key in ('gradients', 'running'):
+        worst = max(
+            float((each[key][name] - value).abs().max())
+            for each in found
+            for name, value in alone[key].items()
+        )
+        yield Finding('running statistics' if key == 'running' else key, worst, 1e-4)

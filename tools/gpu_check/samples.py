@@ -16,10 +16,12 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, FUNCTIONS, DefaultScope
+from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from projects.common.build import build_quietly
 from projects.common.cli.config import load_config
+from projects.common.cli.run import copy_asynchronously
 from projects.common.scenes import write_dataset
 from projects.common.text import WordPieceTokenizer
 from projects.pdsl.proposals import generate_proposals
@@ -70,6 +72,7 @@ def config(project: str, work_dir: Path, **changes: Any) -> Config:
     if project == 'rvse':  # draws differ between devices
         cfg.model.text_encoder.word_dropout = 0.0
     cfg.merge_from_dict(changes)
+    copy_asynchronously(cfg)  # as tools/train.py does
     return cfg
 
 
@@ -102,6 +105,30 @@ def build(cfg: Config, device: str | torch.device = 'cpu') -> nn.Module:
     elif texts:
         model.text_encoder.set_vocabulary(Vocabulary.build(texts, min_count=1))
     return model.to(device)
+
+
+def rvsepp(device: str) -> tuple[Config, nn.Module, dict]:
+    """Return RVSE++'s config with fewer channels and a small BERT, its model and a batch."""
+    cfg = load_config(ROOT / f'configs/{PAPER["rvse"]}.py')
+    cfg.model.image_encoder.in_channels = 16
+    bert = dict(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    cfg.model.text_encoder.encoder = dict(bert=bert, max_tokens=128)
+    copy_asynchronously(cfg)
+    seed_everything()
+    with quiet():
+        model = build_quietly(cfg.model, cfg.get('default_scope', 'mmengine'))
+        model.init_weights()
+    texts = [f'a {color} dog{" runs" * i}' for color in ('red', 'blue') for i in range(4)]
+    model.text_encoder.set_tokenizer(WordPieceTokenizer.learn(texts, 100))
+    found = [
+        dict(inputs=torch.randn(36, 16), data_samples=DataSample(text=text, image_id=i))
+        for i, text in enumerate(texts)
+    ]
+    collate = cfg.train_dataloader.collate_fn['type']
+    return cfg, model.to(device), FUNCTIONS.get(collate)(found)
 
 
 def _texts(cfg: Config) -> list[str]:

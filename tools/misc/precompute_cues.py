@@ -1,4 +1,4 @@
-"""Fill the cache of GrabCut masks that training with CachedCue reads.
+"""Fill the cache of masks that training with CachedCue reads.
 
 python tools/misc/precompute_cues.py data/VOC2012/JPEGImages data/proposals/voc_train data/cues \\
     --max-proposals 100 --workers 8
@@ -7,11 +7,13 @@ A mask takes about half a second at 400 pixels, so computing all 2,000 proposals
 rarely worthwhile: training computes and caches the masks that are missing when it needs them. An
 interrupted run resumes where it stopped. Images that cannot be read do not stop the others. On
 several machines, or to use more processes, use torchrun, which splits the images over its ranks.
+The masks are GrabCut's, or those of the cue of a config (--config).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -21,12 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
+from projects.common.cli.config import load_config
 from projects.common.cli.report import report_user_errors
 from projects.common.errors import InputError
 from projects.common.files.atomic import check_writable
 from projects.common.files.images import image_problem
 from projects.common.hooks.progress import progress_bar
-from projects.pdsl.cues import CachedCue, GrabCutCue
+from projects.pdsl.cues import BottomUpCue, CachedCue, GrabCutCue
 from projects.pdsl.proposals import (
     ImageIdentity,
     ProposalStore,
@@ -50,6 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--max-proposals', type=int, help='only the first (best) of each image (default: all)'
     )
+    parser.add_argument('--config', help="config whose model.cue makes the masks, not GrabCut's")
     parser.add_argument('--iterations', type=int, default=5, help='as in the config (default 5)')
     parser.add_argument('--max-side', type=int, default=400, help='as in the config (default 400)')
     parser.add_argument('--seed', type=int, default=0, help='as in the config (default 0)')
@@ -58,6 +62,26 @@ def parse_args() -> argparse.Namespace:
         '--skip-damaged', action='store_true', help='leave out images that cannot be read'
     )
     return parser.parse_args()
+
+
+def build_cue(args: argparse.Namespace) -> BottomUpCue:
+    """Build GrabCut, or the cue of the config, without the cache around it."""
+    if args.config is None:
+        return GrabCutCue(args.iterations, args.max_side, num_threads=1, seed=args.seed)
+    if args.workers > 1:
+        raise InputError(
+            f'--workers {args.workers}: each process would copy the cue of --config; expected 1, '
+            'and torchrun for several processes'
+        )
+    import torch
+    from mmengine.registry import MODELS
+
+    if torch.cuda.is_available():  # each rank's own, where a segmenter runs
+        torch.cuda.set_device(int(os.environ.get('LOCAL_RANK') or 0))
+    cue = load_config(args.config).model.get('cue')
+    if cue is None:
+        raise InputError(f'--config {args.config}: it has no model.cue')
+    return MODELS.build(cue.cue if cue.type == 'CachedCue' else cue)
 
 
 class Task(NamedTuple):
@@ -107,8 +131,7 @@ def main() -> None:
         boxes = np.rint(store.read(found)[0][: args.max_proposals]).astype(int).tolist()
         entry = f'{args.proposals}: {found!r}'
         tasks.append(Task(path, list(map(tuple, boxes)), store.images.get(found), entry))
-    grabcut = GrabCutCue(args.iterations, args.max_side, num_threads=1, seed=args.seed)
-    work = partial(fill, cue=CachedCue(grabcut, args.cache))
+    work = partial(fill, cue=CachedCue(build_cue(args), args.cache))
     count, damaged = 0, list(lacking)
     with progress_bar(len(tasks), 'cues', 'image') as bar:
         for done in map_unordered(work, tasks, args.workers):

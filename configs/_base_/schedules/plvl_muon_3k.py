@@ -1,5 +1,5 @@
-# For small models: Muon and AdamW, 2e-3, 3,200 iterations, a short warm-up and a cosine.
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=3200, val_interval=800)
+# For small models: Muon and AdamW, 2e-3, 3,000 iterations, a short warm-up and a linear decay.
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000, val_interval=750)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -10,5 +10,5 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=200, by_epoch=False),
-    dict(type='CosineAnnealingLR', by_epoch=False),
+    dict(type='PolynomialLR', power=1.0, by_epoch=False),
 ]

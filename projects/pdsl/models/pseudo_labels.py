@@ -98,6 +98,7 @@ class Assignment:
         return self._foreground
 
 
+@torch.compiler.disable
 def find_foreground(assignments: Sequence[Assignment], *facts: Tensor) -> list[int]:
     """Find the foreground of many assignments at once, so that the host waits for a GPU only once.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 
 import torch
 from mmdet.structures import DetDataSample, SampleList
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from projects.common.errors import InputError
+from projects.common.speed.transfer import to_device
 
 from .cue_targets import PseudoMasks, select_seeds, start_targets
 from .pseudo_labels import ImagePredictions, PseudoLabels, find_foreground
@@ -124,8 +124,7 @@ class PDSLRoIHead(ProposalRoIHead):
                 missing although there is a ``loss_mask``.
         """
         tags = [
-            _tags(sample, self.num_classes).to(x[0].device, non_blocking=True)
-            for sample in batch_data_samples
+            to_device(_tags(sample, self.num_classes), x[0].device) for sample in batch_data_samples
         ]
         features = self.proposal_features(x, rpn_results_list)
         sizes = [len(each.bboxes) for each in rpn_results_list]
@@ -138,10 +137,9 @@ class PDSLRoIHead(ProposalRoIHead):
         labels = self._labels(stages, learns_masks)
         losses = self._detection_losses(scores, tags, refined, labels)  # L_OD
         if learns_masks:
-            with ThreadPoolExecutor(1) as background:
-                cue = self._start_cue(labels[-1], pseudo_masks, background)
-                logits = self._mask_logits(x, labels[-1])
-                losses |= self._segmentation_losses(logits, labels[-1], cue)  # L_IS
+            cue = self._start_cue(labels[-1], pseudo_masks)
+            logits = self._mask_logits(x, labels[-1])
+            losses |= self._segmentation_losses(logits, labels[-1], cue)  # L_IS
             losses |= self._correlation_losses(logits, labels[-1])  # L_CL
         return losses
 
@@ -199,11 +197,9 @@ class PDSLRoIHead(ProposalRoIHead):
         parts = iter(encoded.split([len(each.foreground) for each in flat]))
         return [[next(parts) for _ in of_head] for of_head in labels]
 
+    @torch.compiler.disable
     def _start_cue(
-        self,
-        labels: Sequence[PseudoLabels],
-        pseudo_masks: PseudoMasks | None,
-        background: Executor,
+        self, labels: Sequence[PseudoLabels], pseudo_masks: PseudoMasks | None
     ) -> Callable[[], list[Tensor]]:
         """Choose the seeds, and start to make M-hat^0 (m, s, s) of each image where it can be."""
         if self.loss_mask is None:
@@ -212,7 +208,7 @@ class PDSLRoIHead(ProposalRoIHead):
             raise InputError('roi_head.loss: no pseudo_masks, which the mask head learns from')
         size = _pair(self.mask_roi_extractor.roi_layers[0].output_size)[0] * 2
         seeds = select_seeds(labels, self.num_seeds)
-        return start_targets(seeds, pseudo_masks, size, background)
+        return start_targets(seeds, pseudo_masks, size)
 
     def _segmentation_losses(
         self,
@@ -223,7 +219,7 @@ class PDSLRoIHead(ProposalRoIHead):
         """Compute the terms of L_IS (Eq. 5)."""
         if self.loss_mask is None:
             return {}
-        target = torch.cat(cue()).to(logits[0], non_blocking=True)
+        target = _wait_for(cue, logits[0])
         terms = self.loss_mask(logits, target, labels)
         return {f'loss_mask{m}': loss for m, loss in terms.items()}
 
@@ -271,6 +267,11 @@ class PDSLRoIHead(ProposalRoIHead):
 
 def _build(loss: dict | None) -> nn.Module | None:
     return None if loss is None else MODELS.build(loss)
+
+
+@torch.compiler.disable
+def _wait_for(cue: Callable[[], list[Tensor]], like: Tensor) -> Tensor:
+    return to_device(torch.cat(cue()), like.device).to(like)
 
 
 def _any_flat(boxes: Tensor) -> Tensor:

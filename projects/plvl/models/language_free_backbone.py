@@ -1,4 +1,4 @@
-"""Visual backbones of mmdet and mmpretrain in place of the language-guided one."""
+"""Visual backbones of other libraries in place of the language-guided one."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ class LanguageFreeBackbone(BaseModule):
     Language enters only in the decoder. Set the head's ``patch_size`` to the backbone's stride.
 
     Args:
-        backbone: Config with its scope, such as ``dict(type='mmdet.ResNet', ...)``. Its weights
-            come from its own ``init_cfg``; without one it starts from random weights and logs that.
+        backbone: Config with its scope, such as ``dict(type='mmdet.ResNet', ...)``, or one of
+            ``projects/common/backbones``. Its weights come from its own ``init_cfg`` or
+            ``pretrained``; without one it starts from random weights and logs that.
     """
 
     def __init__(self, backbone: dict, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.backbone = MODELS.build(backbone)
-        if init_cfg is None and not backbone.get('init_cfg'):
+        sources = ('init_cfg', 'pretrained', 'weights')
+        if init_cfg is None and not any(backbone.get(source) for source in sources):
             print_log(
                 'the visual backbone starts from random weights: its `init_cfg` is not set',
                 'current',

@@ -28,7 +28,7 @@ class GPO(nn.Module):
     """Pool a set into a vector: sort every channel and weight the ranks.
 
     The weights only depend on the size of the set and are learnt by a small BiGRU over encodings
-    of the ranks, so every size in a batch is computed once.
+    of the ranks. On a CPU, every size in a batch is computed once; a GPU computes all sets.
 
     Args:
         d_pe: Channels of the encoding of ranks.
@@ -49,18 +49,42 @@ class GPO(nn.Module):
 
         Rows sum to 1; the weights of padding are 0.
         """
-        if torch.compiler.is_compiling():  # the number of distinct sizes is data-dependent
-            sizes, row = lengths, torch.arange(len(lengths), device=lengths.device)
-        else:
-            sizes, row = lengths.unique(return_inverse=True)
         encoding = self._encoding(size)
-        hidden = run_gru(self.gru, encoding.expand(len(sizes), -1, -1), sizes)
-        forward, backward = hidden.chunk(2, dim=-1)
+        row = None
+        if lengths.device.type == 'cpu' and not torch.compiler.is_compiling():
+            lengths, row = lengths.unique(return_inverse=True)
+            hidden = run_gru(self.gru, encoding.expand(len(lengths), -1, -1), lengths)
+            forward, backward = hidden.chunk(2, dim=-1)
+        else:  # the host would wait for the number of distinct sizes
+            forward, backward = self._states(encoding, lengths)
         scores = self.linear((forward + backward) / 2).squeeze(-1)
         # float32 even under autocast, because the temperature amplifies rounding errors
         scores = scores if scores.dtype == torch.float64 else scores.float()
-        scores = scores.masked_fill(~length_mask(sizes, size), -torch.inf)
-        return torch.softmax(scores / self.temperature, dim=1)[row]
+        scores = scores.masked_fill(~length_mask(lengths, size), -torch.inf)
+        weights = torch.softmax(scores / self.temperature, dim=1)
+        return weights if row is None else weights[row]
+
+    def _states(self, encoding: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the GRU without packing, which would need the sizes on the host.
+
+        Args:
+            encoding: (N, d_pe), of the ranks.
+            lengths: (B,), sizes of the sets.
+
+        Returns:
+            States of the forward direction (1, N, d_hidden), which the ranks that follow do not
+            affect, and of the backward direction (B, N, d_hidden). Those of padding have no
+            meaning.
+        """
+        size = len(encoding)
+        step = torch.arange(size, device=encoding.device)
+        shift = (size - lengths)[:, None]
+        # The backward direction starts at the end of a row: the last rank of a set is moved there.
+        moved = encoding[(step - shift).clamp(min=0)]
+        states = self.gru(torch.cat([encoding[None], moved]))[0]
+        forward, backward = states.chunk(2, dim=-1)
+        place = (step + shift).clamp(max=size - 1)[..., None]
+        return forward[:1], backward[1:].gather(1, place.expand_as(backward[1:]))
 
     def _encoding(self, size: int) -> Tensor:
         """Return the encodings of ranks (size, d_pe) from a table that grows when it has to."""

@@ -32,8 +32,12 @@ def run_gru(rnn: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         return _hidden(rnn, x, lengths)
     if x.device.type != 'cpu' or not torch.is_grad_enabled():
-        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+        order = lengths.argsort(descending=True)
+        # The host waits once: PyTorch packs by lengths that it knows.
+        on_host = lengths.index_select(0, order).cpu()
+        packed = pack_padded_sequence(x.index_select(0, order), on_host, batch_first=True)
+        padded = pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+        return padded.index_select(0, order.argsort())
     order = lengths.argsort(descending=True)
     hidden = []
     for rows in order.split(_ROWS):  # similar lengths, so that there is little padding

@@ -12,6 +12,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from projects.common.errors import InputError
+from projects.common.speed.transfer import to_device
 
 from .joint_batch import JointScores, joint_loss, joint_scores, num_processes
 from .sequences import pad_sets
@@ -208,9 +209,10 @@ class ImageTextMatcher(BaseModel):
                 number = {one: i for i, one in enumerate(ids)}
                 row = torch.tensor([number[one] for one in ids])
             row = row[owner]
-            positives = row[:, None] == row
-        # repeat the row of an image for each of its captions
-        return JointScores(scores[owner.to(scores.device)] if several else scores, positives)
+            positives = to_device(row[:, None] == row, scores.device)
+        if several:  # repeat the row of an image for each of its captions
+            scores = scores[to_device(owner, scores.device)]
+        return JointScores(scores, positives)
 
     def pair_scores(
         self, inputs: Tensor | Sequence[Tensor], data_samples: Sequence[DataSample]

@@ -43,9 +43,9 @@ def pad_sets(sets: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             raise InputError(
                 f'inputs[{i}]: shape {tuple(item.shape)}, expected (N, C) with N of 1 or more'
             )
-    sizes = torch.tensor([len(item) for item in sets], device=sets[0].device)
     if isinstance(sets, Tensor):
-        return sets, sizes
+        return sets, torch.full((len(sets),), sets.shape[1], device=sets.device)
+    sizes = to_device(torch.tensor([len(item) for item in sets]), sets[0].device)
     return torch.nn.utils.rnn.pad_sequence(list(sets), batch_first=True), sizes
 
 

@@ -1,6 +1,6 @@
 """Pretrained encoders of other makers as the two sides of a matcher."""
 
-from projects.common.efficientnet_lite import EfficientNetLite
+from projects.common.backbones.efficientnet_lite import EfficientNetLite
 
 from .class_names import ClassNameMatcher
 from .image import TransformersImageEncoder

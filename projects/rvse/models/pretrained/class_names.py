@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.registry import DATASETS, MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from projects.common.errors import InputError
 
@@ -25,6 +26,9 @@ class ClassNameMatcher(ImageTextMatcher):
         class_names: Names of the classes of ``backbone``, which computes their logits (B, K, 1, 1),
             or the registered dataset that has them, such as 'mmpretrain.ImageNet'.
         num_likeliest: Number of likeliest classes that count.
+        residual_channels: C, the channels of the text embeddings, to add a linear layer of the
+            standardised logits to the feature. It starts at zero: training starts from what the
+            names alone find. None adds nothing.
         kwargs: Arguments of :class:`ImageTextMatcher`.
 
     Raises:
@@ -33,7 +37,12 @@ class ClassNameMatcher(ImageTextMatcher):
     """
 
     def __init__(
-        self, *args: Any, class_names: str | Sequence[str], num_likeliest: int = 10, **kwargs: Any
+        self,
+        *args: Any,
+        class_names: str | Sequence[str],
+        num_likeliest: int = 10,
+        residual_channels: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         if isinstance(class_names, str):
@@ -45,6 +54,11 @@ class ClassNameMatcher(ImageTextMatcher):
                 'number of class_names'
             )
         self.num_likeliest = num_likeliest
+        self.residual: nn.Linear | None = None
+        if residual_channels is not None:
+            self.residual = nn.Linear(len(self.class_names), residual_channels)
+            nn.init.zeros_(self.residual.weight)
+            nn.init.zeros_(self.residual.bias)
         self._vectors: tuple[tuple[int, ...], Tensor] | None = None
 
     @torch.no_grad()
@@ -55,7 +69,17 @@ class ClassNameMatcher(ImageTextMatcher):
         if self._vectors is None or self._vectors[0] != state or self._vectors[1].device != device:
             mode = self.text_encoder.training
             self.text_encoder.eval()
-            self._vectors = state, self.encode_captions(self.class_names)[0]
+            # in batches of similar lengths, which hardly need padding
+            order = sorted(range(len(self.class_names)), key=lambda i: len(self.class_names[i]))
+            names = [self.class_names[i] for i in order]
+            parts = [self.encode_captions(names[i : i + 100])[0] for i in range(0, len(names), 100)]
+            vectors = torch.cat(parts)
+            self._vectors = (
+                state,
+                torch.empty_like(vectors).index_copy(
+                    0, torch.tensor(order, device=device), vectors
+                ),
+            )
             self.text_encoder.train(mode)
         return self._vectors[1]
 
@@ -69,7 +93,10 @@ class ClassNameMatcher(ImageTextMatcher):
             )
         values, classes = logits.softmax(dim=1).topk(self.num_likeliest, dim=1)
         vectors = self.class_vectors()[classes]  # (B, k, C)
-        return (values[..., None] * vectors).sum(dim=1, keepdim=True) / values.sum(1)[:, None, None]
+        feature = (values[..., None] * vectors).sum(dim=1) / values.sum(dim=1, keepdim=True)
+        if self.residual is not None:
+            feature = feature + self.residual(F.layer_norm(logits, logits.shape[1:]))
+        return feature[:, None]
 
 
 def _names_of(dataset: str) -> Sequence[str]:

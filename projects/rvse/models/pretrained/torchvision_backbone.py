@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torchvision
-from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from projects.common.backbones import torchvision_model
 from projects.common.errors import InputError
 from projects.common.weights.sources import adapt
 
@@ -18,11 +17,12 @@ class TorchvisionBackbone(BaseModule):
 
     Args:
         name: As listed by ``torchvision.models.list_models()``.
-        weights: Name of torchvision's weights, such as 'DEFAULT', which are downloaded once. None
-            starts from random weights, or takes those of ``init_cfg``.
+        weights: Name of torchvision's weights, such as 'DEFAULT', which are downloaded once, or a
+            file of them. None starts from random weights, or takes those of ``init_cfg``.
         frozen: Do not train the model.
 
     Raises:
+        FileNotFoundError: The file of the weights does not exist.
         InputError: There is no such model or there are no such weights, they cannot be downloaded,
             or the model does not end with a linear layer.
     """
@@ -35,22 +35,7 @@ class TorchvisionBackbone(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        try:
-            chosen = weights and torchvision.models.get_model_weights(name)[weights]
-            if chosen:
-                size = chosen.meta.get('_file_size', 0)
-                print_log(f'backbone.weights={weights!r}: {chosen.url}, {size} MB, once', 'current')
-            self.model = torchvision.models.get_model(name, weights=chosen)
-        except (KeyError, ValueError):
-            raise InputError(
-                f'backbone: torchvision has no model {name!r} with weights {weights!r}; '
-                'torchvision.models.list_models() lists its models'
-            ) from None
-        except OSError as error:
-            raise InputError(
-                f'backbone.weights={weights!r}: cannot be downloaded ({error}); without network, '
-                'set weights=None and init_cfg to a file'
-            ) from None
+        self.model = torchvision_model(name, weights)
         linear = [key for key, part in self.model.named_modules() if isinstance(part, nn.Linear)]
         if not linear:
             raise InputError(f'backbone.name={name!r}: it does not end with a linear layer')

@@ -9,10 +9,10 @@ from mmengine.registry import MODELS
 from mmpretrain.models.backbones import EfficientNet
 from torch import Tensor, nn
 
-from .errors import InputError
-from .weights.convert import read_weights
-from .weights.loading import load_weights
-from .weights.sources import PACKAGE, adapt, package_path
+from ..errors import InputError
+from ..weights.convert import read_weights
+from ..weights.loading import load_weights
+from ..weights.sources import PACKAGE, adapt, package_path
 
 _PARTS = {
     '_expand_conv': 'expand_conv.conv', '_bn0': 'expand_conv.bn',
