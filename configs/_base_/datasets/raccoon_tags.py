@@ -1,8 +1,7 @@
 # Photographs with and without raccoons: OWN_ROOT holds images/, tags.txt (of every training image,
 # its name and the tag or none), instances_test.json (COCO's format) and proposals/, written by
-# tools/misc/generate_proposals.py. `python .dev/real_pictures.py data` makes them. The raccoons
-# fill their images: proposals with a side below 128 of 320 pixels, which hold parts of one, are
-# left out.
+# tools/misc/generate_proposals.py. `python .dev/real_pictures.py data` makes them. Most raccoons
+# fill their images, so proposals with a side below 128 pixels, which hold parts, are left out.
 _base_ = './pdsl_views.py'
 data_root = '{{$OWN_ROOT:data/raccoon}}'
 classes = ('raccoon',)
