@@ -71,6 +71,7 @@ def load_short(backbone, classes, config, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize('project', ['plvl', 'pdsl'])
 def test_whole_run(project, source, tmp_path, monkeypatch, capsys):
     module, stem, classes, measured = {
