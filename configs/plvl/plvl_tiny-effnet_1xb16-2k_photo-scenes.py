@@ -20,7 +20,11 @@ model = dict(
     ),
 )
 train_cfg = dict(max_iters=2000, val_interval=500)
-train_dataloader = dict(batch_size=16, sampler=dict(_delete_=True, type='InfiniteSampler'))
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    sampler=dict(_delete_=True, type='InfiniteSampler'),
+)
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=500, save_best='grounding/rec_acc50', rule='greater'),
     visualization=dict(interval=1),
