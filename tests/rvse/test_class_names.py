@@ -92,6 +92,7 @@ def runs(tmp_path):
         cfg = Config.fromfile('configs/rvse/rvse_tiny_1xb40-60e_coco-sample.py')
         cfg.model = Config(dict(model=model(residual_channels=16))).model
         cfg.work_dir = str(tmp_path / 'work')
+        cfg.visualizer.name = cfg.work_dir  # else it logs where a former test's run does
         cfg.log_level = 'WARNING'
         cfg.randomness.seed = 0
         cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1)

@@ -82,6 +82,8 @@ class Server:
 
     def close(self) -> None:
         if self.process is not None:
+            # An empty line ends it; workers of a data loader may hold the pipe open.
+            self.process.stdin.write(b'\n')
             self.process.stdin.close()
             self.process.wait(60)
 

@@ -73,6 +73,8 @@ def serve() -> None:
             return
         *lines, pending = (pending + data).split(b'\n')
         for line in lines:
+            if not line:
+                return
             pid = os.fork()
             if pid == 0:
                 os.setsid()

@@ -62,5 +62,5 @@ def test_errors_and_names(tool, files: Path) -> None:
     code, _, error = run('grounding', 'https://example.org/x.jpg', 'a', *model)
     assert code == 1 and len(error.strip().splitlines()) == 1
     assert 'URLs are not read' in error
-    code, out, _ = run('models', 'plvl_tiny*scenes')
+    code, out, _ = run('models', 'plvl_tiny_*scenes')
     assert code == 0 and out.split() == ['plvl_tiny_1xb16-3k_scenes']
