@@ -350,8 +350,8 @@ def test_shares_that_are_held_out(tmp_path):
         assert [c.name for c in held] == ['dog', 'dog']
         assert {c.file for c in seen} | {c.file for c in held} == {c.file for c in cutouts}
     assert len({tuple(c.file for c in held) for _, held in splits}) > 1
-    with pytest.raises(InputError, match='found 1 names with at least 2 cut-outs each, expected'):
-        frequent(cutouts, 2)
+    with pytest.raises(InputError, match='^dir: found 1 name with at least 2 cut-outs, expected'):
+        frequent(cutouts, 2, 'dir')
 
 
 TABLES = {
@@ -396,7 +396,10 @@ def test_bad_images(tmp_path):
     [
         ({'image_size': 100}, '0.png: found 120 x 90 pixels, expected at least 100 x 100'),
         ({'held_out': 1.0}, 'held_out: found 1.0, expected a share from 0 to less than 1'),
-        ({'min_cutouts': 9}, 'found 0 names with at least 9 cut-outs each, expected at least 2'),
+        (
+            {'min_cutouts': 9},
+            'cutouts: found 0 names with at least 9 cut-outs, expected at least 2',
+        ),
         ({'num_test_seen': -1}, 'num_test_seen: found -1'),
     ],
 )

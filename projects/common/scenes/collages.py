@@ -114,7 +114,7 @@ def write_collages(
     if not 0 <= held_out < 1:
         raise InputError(f'held_out: found {held_out}, expected a share from 0 to less than 1')
     found, adjectives = find_cutouts(cutouts, names)
-    chosen = frequent(found, min_cutouts)
+    chosen = frequent(found, min_cutouts, cutouts)
     seen, held = hold_out_cutouts(chosen, held_out, seed)
     if held_out and len({cutout.name for cutout in held}) < 2:
         raise InputError(

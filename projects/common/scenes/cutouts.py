@@ -238,8 +238,15 @@ def hold_out_cutouts(
     )
 
 
-def frequent(cutouts: Sequence[Cutout], least: int) -> list[Cutout]:
+def frequent(
+    cutouts: Sequence[Cutout], least: int, folder: str | os.PathLike = 'cut-outs'
+) -> list[Cutout]:
     """Return the cut-outs whose names at least this many of them have.
+
+    Args:
+        cutouts: The cut-outs.
+        least: Least number of cut-outs of a name.
+        folder: Their folder, for the error.
 
     Raises:
         InputError: Fewer than two names are left, which tags need.
@@ -247,6 +254,7 @@ def frequent(cutouts: Sequence[Cutout], least: int) -> list[Cutout]:
     counts = Counter(cutout.name for cutout in cutouts)
     names = [name for name, count in counts.items() if count >= least]
     if len(names) < 2:
-        each = f' with at least {least} cut-outs each' if least > 1 else ''
-        raise InputError(f'cut-outs: found {len(names)} names{each}, expected at least 2')
+        number = f'{len(names)} name{"s" * (len(names) != 1)}'
+        each = f' with at least {least} cut-outs' if least > 1 else ''
+        raise InputError(f'{os.fspath(folder)}: found {number}{each}, expected at least 2 names')
     return [cutout for cutout in cutouts if counts[cutout.name] >= least]
