@@ -177,21 +177,22 @@ def write(args: argparse.Namespace, content: dict[str, Any], calibration: Any) -
 
 
 def show(report: dict[str, Any], threshold: float) -> None:
-    """Print the errors before and after, and what the threshold gives."""
+    """Print the errors before and after, those of a constant, and what the threshold gives."""
     print(
         f'{report["predictions"]:,} predictions of {report["images"]:,} images, '
         f'{100 * report["correct"] / report["predictions"]:.2f} % correct ({report["event"]})'
     )
+    sides = ('before', 'after', 'constant')
     names = dict(
         ece=f'ECE, {report["bins"]} bins of equal width',
         ece_equal_mass=f'ECE, {report["bins"]} bins of equal mass',
     )
-    print(f'{"":34}{"before":>10}{"after":>10}')
+    print(f'{"":34}{"before":>10}{"after":>10}{"constant":>10}')
     for key, name in names.items():
-        before, after = (100 * report[side][key] for side in ('before', 'after'))
-        print(f'{name:34}{before:8.2f} %{after:8.2f} %')
+        values = (100 * report[side][key] for side in sides)
+        print(f'{name:34}' + ''.join(f'{value:8.2f} %' for value in values))
     for key, name in (('nll', 'negative log likelihood'), ('brier', 'Brier score')):
-        print(f'{name:34}{report["before"][key]:10.4f}{report["after"][key]:10.4f}')
+        print(f'{name:34}' + ''.join(f'{report[side][key]:10.4f}' for side in sides))
     found = {name: 100 * value for name, value in report['at_threshold'].items()}
     print(
         f'threshold {threshold:.3f}: precision {found["precision"]:.1f} %, recall '

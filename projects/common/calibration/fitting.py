@@ -250,14 +250,16 @@ def check(calibration: Calibration, outcomes: Outcomes) -> tuple[dict[str, Any],
 
 
 def _report(outcomes: Outcomes) -> dict[str, Any]:
-    """Describe predictions, and the errors of their scores as they are."""
+    """Describe predictions, and the errors of their scores as they are and of their mean."""
     weights, correct = outcomes.sample_weights, outcomes.correct
+    share = np.full(len(correct), np.average(correct, weights=weights))
     return dict(
         event=outcomes.event,
         predictions=round(float(weights.sum())),
         correct=round(float(weights[correct].sum())),
         images=len(np.unique(outcomes.images)),
         bins=BINS,
+        constant=_errors(share, correct, weights),
         before=_errors(raw_probabilities(outcomes), correct, weights),
     )
 

@@ -102,6 +102,8 @@ def plot_reliability(sides: Mapping[str, Sequence[Bin]], event: str) -> Figure:
         left, width = [b.low for b in bins], [b.high - b.low for b in bins]
         below.bar(left, [b.share for b in bins], width, align='edge', color=_BAR, edgecolor='white')
         below.set_yscale('log')
+        below.tick_params(labelsize=8)
+        axes.tick_params(labelbottom=False)
         below.set_xlabel('score or probability', fontsize=9)
         if column == 0:
             axes.set_ylabel(f'share with {event}', fontsize=9)

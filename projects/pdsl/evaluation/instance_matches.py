@@ -19,7 +19,7 @@ from projects.common.errors import InputError
 
 from ..datasets.coco_files import mask_rle
 
-__all__ = ['ClassMatches', 'instance_outcomes', 'match_instances']
+__all__ = ['ClassMatches', 'has_masks', 'instance_outcomes', 'match_instances']
 
 THRESHOLDS = {'bbox': (0.5, 0.75), 'segm': (0.25, 0.5, 0.7, 0.75)}
 _MOST = 1000  # instances of a class in an image that count, as in mmdet
@@ -94,6 +94,16 @@ def match_instances(
         threshold: [_collect(evaluator, i, t, len(classes), len(images)) for i in classes]
         for t, threshold in enumerate(THRESHOLDS[iou_type])
     }
+
+
+def has_masks(dataset, predictions: Sequence[dict]) -> bool:
+    """Return whether there are masks to compare: in the data set and among the predictions."""
+    truths = (dataset.get_data_info(i)['instances'] for i in range(len(dataset)))
+    true = any(instance.get('mask') for instances in truths for instance in instances)
+    found = isinstance(predictions, list) and any(
+        isinstance(p, dict) and (p.get('pred_instances') or {}).get('masks') for p in predictions
+    )
+    return true and found
 
 
 def _by_image(predictions: Any, what: str) -> dict[tuple, dict]:
