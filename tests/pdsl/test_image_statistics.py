@@ -72,9 +72,7 @@ def dataset(samples: list[dict]) -> SimpleNamespace:
 
 def mmdet_metrics(samples, predictions, times, use_ignored=False) -> dict[str, float]:
     """The metric of images that occur several times, as images of their own."""
-    metric = InstanceCocoMetric(
-        metric=['bbox', 'segm'], use_ignored=use_ignored, format_only=False
-    )
+    metric = InstanceCocoMetric(metric=['bbox', 'segm'], use_ignored=use_ignored, format_only=False)
     metric.dataset_meta = dict(classes=CLASSES)
     number = 0
     for sample, prediction, count in zip(samples, predictions, times):
