@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from projects.common.calibration import Calibration
-from projects.common.prediction_dump import encode_mask
 from projects.common.scenes import write_dataset
 from projects.common.weights.published import read_published
 from projects.pdsl import WeakInstanceInferencer
