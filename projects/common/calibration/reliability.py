@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 __all__ = ['BINS', 'Bin', 'expected_error', 'plot_reliability', 'reliability_bins']
 
@@ -102,13 +103,16 @@ def plot_reliability(sides: Mapping[str, Sequence[Bin]], event: str) -> Figure:
         left, width = [b.low for b in bins], [b.high - b.low for b in bins]
         below.bar(left, [b.share for b in bins], width, align='edge', color=_BAR, edgecolor='white')
         below.set_yscale('log')
+        below.yaxis.set_minor_formatter(NullFormatter())
         below.tick_params(labelsize=8)
         axes.tick_params(labelbottom=False)
         below.set_xlabel('score or probability', fontsize=9)
         if column == 0:
             axes.set_ylabel(f'share with {event}', fontsize=9)
             below.set_ylabel('share of all', fontsize=9)
-    figure.tight_layout()
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc='lower center', ncols=3, frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
     return figure
 
 
@@ -123,4 +127,3 @@ def _plot_one(axes, bins: Sequence[Bin]) -> None:
     axes.plot([0, 1], [0, 1], ':', color=_INK, linewidth=1)
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.tick_params(labelsize=8)
-    axes.legend(loc='upper left', frameon=False, fontsize=8)
