@@ -36,7 +36,9 @@ PURPOSES = {
         'projects/rvse/engine/(clean|co_train|loss_warm_up|offline)',
         r'projects/.*/((corloc|tag|grounding)_metric|ranks|recalls)\.py$',
     ),
-    'evaluation besides metrics': ('projects/.*/(evaluation/|prediction_dump)',),
+    'evaluation besides metrics': (
+        'projects/.*/(evaluation/|prediction_dump|calibration/|bootstrap)',
+    ),
     'readers of data, words, proposals': (
         'projects/.*/(datasets|proposals|text|files)/', 'projects/pdsl/geometry',
         'projects/common/(annotation_files|array_files|files|images|unpickle)',

@@ -14,7 +14,6 @@ There is one subcommand per task; `models` lists the config names that --model a
 
 import argparse
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -28,8 +27,10 @@ from projects.common.cli.inference import (
     add_outputs,
     add_skip_options,
     add_source,
+    add_store,
     build,
     check_outputs,
+    open_store,
 )
 from projects.common.cli.report import report_user_errors
 from projects.common.files.atomic import check_output_file
@@ -75,8 +76,8 @@ def add_weak(tasks: argparse._SubParsersAction) -> None:
     parser.add_argument(
         '--score-thr',
         type=float,
-        default=0.3,
-        help='least score of what is drawn and printed; the JSON has all (default: %(default)s)',
+        help='least score of what is drawn and printed; the JSON has all (default: that of the '
+        'calibration if the weights have one, else 0.3)',
     )
     add_model_options(parser)
     add_outputs(parser)
@@ -106,7 +107,8 @@ def run_grounding(args: argparse.Namespace) -> None:
 def describe(grounding: dict) -> str:
     """Describe the box, if any, and the score of the object that a sentence names."""
     box = ' '.join(f'{value:.1f}' for value in grounding.get('bbox', ()))
-    return f'{f"box {box}, " if box else ""}score {grounding["score"]:.3f}'
+    doubt = '' if grounding.get('accepted', True) else ' (below the threshold of the calibration)'
+    return f'{f"box {box}, " if box else ""}score {grounding["score"]:.3f}{doubt}'
 
 
 def run_weak(args: argparse.Namespace) -> None:
@@ -116,7 +118,9 @@ def run_weak(args: argparse.Namespace) -> None:
     options = dict(quality=args.quality, min_side=args.min_side, max_side=args.max_side)
     if args.max_proposals is not None:
         options['max_proposals'] = args.max_proposals
-    results = build(WeakInstanceInferencer, args, proposal_options=options)(
+    inferencer = build(WeakInstanceInferencer, args, proposal_options=options)
+    least = inferencer.score_thr if args.score_thr is None else args.score_thr
+    results = inferencer(
         args.image,
         args.proposals,
         batch_size=args.batch_size,
@@ -125,12 +129,12 @@ def run_weak(args: argparse.Namespace) -> None:
         no_save_pred=args.no_save_pred,
         skip_damaged=args.skip_damaged,
         skipped_file=args.skipped_file,
-        pred_score_thr=args.score_thr,
+        pred_score_thr=least,
     )
     for prediction in results['predictions']:
         found = zip(prediction['classes'], prediction['scores'], prediction['bboxes'])
-        shown = [each for each in found if each[1] >= args.score_thr]
-        print(f'{prediction["image"]}: {len(shown)} with a score of {args.score_thr:g} or more')
+        shown = [each for each in found if each[1] >= least]
+        print(f'{prediction["image"]}: {len(shown)} with a score of {least:g} or more')
         for name, score, bbox in shown:
             box = ' '.join(f'{value:.1f}' for value in bbox)
             print(f'    {name}: box {box}, score {score:.3f}')
@@ -166,6 +170,15 @@ def add_retrieval(tasks: argparse._SubParsersAction) -> None:
     search.add_argument('--top-k', type=int, default=5, help='entries to find (default: 5)')
     search.add_argument('--min-similarity', type=float, help='least cosine of query and entry')
     search.add_argument(
+        '--min-probability',
+        type=float,
+        nargs='?',
+        const=-1.0,
+        metavar='P',
+        help='least probability of query and entry belonging together, of calibrated weights '
+        '(default without a value: the threshold of their calibration)',
+    )
+    search.add_argument(
         '--fold-duplicates',
         type=float,
         nargs='?',
@@ -193,36 +206,6 @@ def add_retrieval(tasks: argparse._SubParsersAction) -> None:
     for action, run in ((entries, run_list), (remove, run_remove)):
         add_store(action)
         action.set_defaults(run=run)
-
-
-def add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        '--store', default='work_dirs/gallery', help='folder or URI (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--store-options',
-        nargs='+',
-        metavar='KEY=VALUE',
-        default=[],
-        help="of the engine: factory=HNSW32 (faiss's index_factory; default Flat), "
-        'index_type=HNSW or token=USER:PASSWORD (Milvus)',
-    )
-
-
-def open_store(open_uri: Callable, args: argparse.Namespace, create: bool):
-    """Open the store given by the options of :func:`add_store`."""
-    from projects.common.errors import InputError
-
-    try:
-        options = dict(option.split('=', 1) for option in args.store_options)
-    except ValueError:
-        raise InputError(f'--store-options {args.store_options}: expected KEY=VALUE') from None
-    try:
-        return open_uri(args.store, create=create, **options)
-    except TypeError as error:
-        raise InputError(f'--store-options: {error}') from None
-    except ModuleNotFoundError as error:  # an optional engine
-        raise InputError(str(error)) from error
 
 
 def open_any_store(args: argparse.Namespace):
@@ -280,6 +263,9 @@ def run_search(args: argparse.Namespace) -> None:
     reranked = args.rerank_weights or args.rerank_model
     reranker = build(Reranker, args, 'rerank-') if reranked else None
     inferencer = build(RetrievalInferencer, args)
+    calibration, probability = (reranker or inferencer).calibration, args.min_probability
+    if probability == -1.0 and calibration is not None:
+        probability = calibration.threshold
     with open_store(inferencer.open_store, args, create=False) as store:
         prune_store(store, args)
         found = inferencer(
@@ -290,12 +276,14 @@ def run_search(args: argparse.Namespace) -> None:
             args.fold_duplicates,
             reranker,
             args.rerank,
+            probability,
         )
     for query, hits in zip(args.queries, found, strict=True):
         print(query if hits else f'{query}: nothing is similar enough')
         for hit in hits:
             near = f' (and {len(hit.duplicates)} like it)' if hit.duplicates else ''
-            print(f'    {hit.score:.3f}  {hit.name}{near}')
+            chance = '' if hit.probability is None else f'  {100 * hit.probability:5.1f} %'
+            print(f'    {hit.score:.3f}{chance}  {hit.name}{near}')
     if args.out:
         rows = [
             dict(query=query, hits=[hit.as_dict() for hit in hits])

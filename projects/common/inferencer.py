@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from PIL import Image
 from torch import nn
 
 from .build import build_quietly
+from .calibration import Calibration
 from .config_index import find_config, list_models
 from .config_text import config_of_checkpoint
 from .errors import InputError
@@ -75,6 +76,12 @@ class ImageInferencer(BaseInferencer):
     max_pixels = MAX_PIXELS
     """Images with more pixels are rejected before they are decoded."""
 
+    calibration_kind: str | None = None
+    """Kind of the calibration that this inferencer applies; see :data:`.calibration.KINDS`."""
+
+    calibration: Calibration | None = None
+    """Calibration of the scores; ``tools/analysis_tools/calibrate.py`` stores it with weights."""
+
     def __init__(
         self,
         model: str | os.PathLike | Config | ConfigDict | None = None,
@@ -94,6 +101,10 @@ class ImageInferencer(BaseInferencer):
             else:
                 self._weights, rest = read_weights(weights, trust_checkpoint)
                 self.checkpoint_meta = rest.get('meta') or {}
+        stored = self.checkpoint_meta.get('calibration')
+        if stored is not None and self.calibration_kind is not None:
+            where = f'weights {weights}'
+            self.calibration = Calibration.from_dict(stored, where, self.calibration_kind)
         if model is None:
             if weights is None:
                 raise InputError(f'{type(self).__name__}: neither a model nor weights are given')
@@ -181,6 +192,16 @@ class ImageInferencer(BaseInferencer):
         """Run the model's ``test_step`` on a batch."""
         with fast_products():
             return super().forward(inputs, **kwargs)
+
+    def _calibrate(self, samples: Iterable[Any]) -> None:
+        """Replace the scores of predictions by probabilities, and keep them as ``raw_scores``."""
+        if self.calibration is None:
+            return
+        for sample in samples:
+            found = sample.pred_instances
+            found.raw_scores = found.scores
+            probabilities = self.calibration(found.scores.cpu().numpy())
+            found.scores = torch.from_numpy(probabilities).to(found.raw_scores)
 
     # ---------------------------------------------------------------------------- images
 

@@ -33,6 +33,8 @@ from .visualization import InstanceVisualizer
 __all__ = ['WeakInstanceInferencer']
 
 Proposals = np.ndarray | torch.Tensor
+SCORE_THR = 0.3
+"""Least score of the instances to draw, unless the weights are calibrated."""
 
 
 class WeakInstanceInferencer(ImageInferencer):
@@ -64,6 +66,7 @@ class WeakInstanceInferencer(ImageInferencer):
     """
 
     visualizer_type = InstanceVisualizer
+    calibration_kind = 'instances'
 
     def __init__(
         self,
@@ -149,6 +152,11 @@ class WeakInstanceInferencer(ImageInferencer):
 
     # --------------------------------------------------------------------------- inference
 
+    @property
+    def score_thr(self) -> float:
+        """Return the threshold of the calibration, or 0.3 without one."""
+        return SCORE_THR if self.calibration is None else self.calibration.threshold
+
     def __call__(
         self,
         inputs: ImageInput | Sequence[ImageInput],
@@ -159,7 +167,7 @@ class WeakInstanceInferencer(ImageInferencer):
         out_dir: str | os.PathLike = '',
         no_save_vis: bool = False,
         no_save_pred: bool = False,
-        pred_score_thr: float = 0.3,
+        pred_score_thr: float | None = None,
         print_result: bool = False,
         skip_damaged: bool = False,
         skipped_file: str | os.PathLike | None = None,
@@ -180,7 +188,7 @@ class WeakInstanceInferencer(ImageInferencer):
             out_dir: Folder to write to: ``preds/<image>.json`` and ``vis/<image>.jpg``.
             no_save_vis: Do not write drawings.
             no_save_pred: Do not write JSON files.
-            pred_score_thr: Least score of the instances to draw.
+            pred_score_thr: Least score of the instances to draw; None takes :attr:`score_thr`.
             print_result: Print the predictions.
             skip_damaged: Leave out image files that cannot be read, with a warning that counts
                 them by reason, instead of raising an error.
@@ -191,13 +199,15 @@ class WeakInstanceInferencer(ImageInferencer):
             (the score of each class being present, from 0 to 1) and, for each instance in
             descending order of score, ``labels`` (class indices), ``classes`` (class names),
             ``scores`` from 0 to 1, ``bboxes`` [x1, y1, x2, y2] in pixels and, if the model has
-            masks, ``masks`` as COCO run-length encodings. The dict also has 'visualization', the
-            drawings if requested.
+            masks, ``masks`` as COCO run-length encodings. If the weights are calibrated, ``scores``
+            are the probabilities that an instance is right, and ``raw_scores`` the model's own
+            scores. The dict also has 'visualization', the drawings if requested.
 
         Raises:
             FileNotFoundError: An image does not exist.
             ValueError: An image cannot be read, or the proposals do not match the images.
         """
+        pred_score_thr = self.score_thr if pred_score_thr is None else pred_score_thr
         images = self._inputs_to_list(inputs)
         given = self._proposals_of_images(proposals, len(images), isinstance(inputs, (list, tuple)))
         for image, loader in zip(images, given):
@@ -223,6 +233,7 @@ class WeakInstanceInferencer(ImageInferencer):
                         data_samples=[packed['data_samples'] for *_, packed in loaded],
                     )
                 )
+                self._calibrate(samples)
                 for (image, picture, _), sample in zip(loaded, samples, strict=True):
                     prediction = self.pred2dict(sample)
                     name = self._output_name(image) if out_dir else ''
@@ -271,6 +282,8 @@ class WeakInstanceInferencer(ImageInferencer):
             scores=found.scores.tolist(),
             bboxes=found.bboxes.tolist(),
         )
+        if self.calibration is not None:
+            prediction['raw_scores'] = found.raw_scores.tolist()
         if 'masks' in found:
             prediction['masks'] = [encode_mask(mask) for mask in found.masks.cpu().numpy()]
         return prediction

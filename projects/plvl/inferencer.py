@@ -59,6 +59,7 @@ class GroundingInferencer(ImageInferencer):
     """
 
     visualizer_type = GroundingVisualizer
+    calibration_kind = 'grounding'
 
     def prepare_model(self, model: ConfigDict, weights: str | os.PathLike) -> None:
         """Remove the sources of weights, because the checkpoint contains them."""
@@ -127,7 +128,10 @@ class GroundingInferencer(ImageInferencer):
         Returns:
             A dict with two lists. 'predictions' has one entry per sentence, in order: ``image``
             (path or None), ``sentence``, ``score`` from 0 to 1 and, depending on the model,
-            ``bbox`` [x1, y1, x2, y2] in pixels and ``mask``, a COCO run-length encoding.
+            ``bbox`` [x1, y1, x2, y2] in pixels and ``mask``, a COCO run-length encoding. If the
+            weights are calibrated, ``score`` is the probability that the prediction is right,
+            ``raw_score`` the model's own score, and ``accepted`` whether the probability reaches
+            the threshold of the calibration.
             'visualization' holds the drawn images if requested.
 
         Raises:
@@ -152,7 +156,9 @@ class GroundingInferencer(ImageInferencer):
                         loaded.append((name, *self._load(image), texts))
                 if not loaded:
                     continue
-                samples = iter(self.forward(self._collate(loaded)))
+                found = self.forward(self._collate(loaded))
+                self._calibrate(found)
+                samples = iter(found)
                 for name, picture, _, texts in loaded:
                     of_image = written[name]
                     for sample in (next(samples) for _ in texts):
@@ -201,6 +207,9 @@ class GroundingInferencer(ImageInferencer):
         if 'bboxes' in instance:
             prediction['bbox'] = instance.bboxes[0].tolist()
         prediction['score'] = float(instance.scores[0])
+        if self.calibration is not None:
+            prediction['raw_score'] = float(instance.raw_scores[0])
+            prediction['accepted'] = prediction['score'] >= self.calibration.threshold
         if 'masks' in instance:
             prediction['mask'] = encode_mask(instance.masks[0].cpu().numpy())
         return prediction

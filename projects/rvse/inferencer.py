@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
+from projects.common.calibration import Calibration
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import read_lines
 from projects.common.files.images import IMAGE_SUFFIXES
@@ -25,7 +26,7 @@ from .retrieval.indexing import index_images
 from .retrieval.matcher_inferencer import MatcherInferencer
 from .retrieval.queries import combined, terms_of
 from .retrieval.reranker import Reranker, rerank_hits
-from .retrieval.results import Search, prune, warn_of_gone
+from .retrieval.results import Search, prune, warn_of_gone, with_probabilities
 from .retrieval.space import embedding_space
 
 __all__ = ['RetrievalInferencer']
@@ -208,6 +209,7 @@ class RetrievalInferencer(MatcherInferencer):
         fold_duplicates: float | None = None,
         reranker: Reranker | None = None,
         rerank: int = 50,
+        min_probability: float | None = None,
     ) -> list[list[Hit]]:
         """Search a store for the best matches of each query.
 
@@ -225,32 +227,38 @@ class RetrievalInferencer(MatcherInferencer):
                 cosine similarity, for example 0.98. None keeps all.
             reranker: Model that scores the first entries anew and sorts them by its score.
             rerank: Number of entries that it scores.
+            min_probability: Leave out entries of a lower probability, for example
+                ``inferencer.calibration.threshold``. None keeps all.
 
         Returns:
             The best entries for each query, best first. The score is the cosine similarity, or that
-            of the reranker.
+            of the reranker. ``probability`` is set if the weights (of the reranker, if there is
+            one) are calibrated, except for queries of several terms and images found for images.
 
         Raises:
             FileNotFoundError: The store does not exist.
-            ValueError: The store is empty or was made by another model.
+            ValueError: The store is empty or was made by another model, or a result has no
+                probability, but there is a least one.
         """
+        calibration = (reranker or self).calibration
+        if min_probability is not None and calibration is None:
+            raise InputError(f'min_probability={min_probability}: the weights are not calibrated')
         asked: list[Any] = list(queries) if isinstance(queries, (list, tuple)) else [queries]
         if reranker is not None:
             _refuse_combined(asked)
         vectors = np.concatenate([_encode_query(self, query) for query in asked])
-        limits: dict[str, Any] = dict(
-            min_similarity=min_similarity, fold_duplicates=fold_duplicates
-        )
+        search = Search(top_k, min_similarity, fold_duplicates)
         with self._opened(store) as opened:
             if reranker is None:
-                found = self.find(vectors, opened, top_k, **limits)
+                found = search(vectors, opened)
             else:
-                found = rerank_hits(
-                    reranker, asked, [_is_image(query) for query in asked], vectors, opened,
-                    Search(top_k, **limits), rerank,
-                )  # fmt: skip
+                are_images = [_is_image(query) for query in asked]
+                found = rerank_hits(reranker, asked, are_images, vectors, opened, search, rerank)
         warn_of_gone(hit.name for hits in found for hit in hits)
-        return found
+        return [
+            _probable(hits, query, calibration, min_probability)
+            for query, hits in zip(asked, found, strict=True)
+        ]
 
     def find(
         self,
@@ -263,7 +271,7 @@ class RetrievalInferencer(MatcherInferencer):
         """Search a store with embeddings (N, C).
 
         Unlike :meth:`__call__`, this never interprets untrusted text as a path. For the other
-        arguments, see there.
+        arguments, see there. Its results have no probabilities.
 
         Raises:
             FileNotFoundError: The store does not exist.
@@ -281,6 +289,22 @@ def _is_image(query: object) -> bool:
         return os.path.isfile(query)
     except (OSError, ValueError):
         return False
+
+
+def _probable(
+    hits: list[Hit], query: object, calibration: Calibration | None, least: float | None
+) -> list[Hit]:
+    """Add probabilities to the results, and return those of at least ``least``."""
+    if not _has_terms(query):
+        hits = with_probabilities(hits, calibration, _is_image(query))
+    if least is None:
+        return hits
+    if any(hit.probability is None for hit in hits):
+        raise InputError(
+            f'min_probability={least}: query {query!r}: several terms, or an image to find images '
+            'with; expected a sentence that finds images, or the other way round'
+        )
+    return [hit for hit in hits if hit.probability is not None and hit.probability >= least]
 
 
 def _has_terms(query: object) -> bool:

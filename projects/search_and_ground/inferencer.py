@@ -12,7 +12,7 @@ import mmcv
 from projects.common.inferencer import write_predictions
 from projects.plvl import GroundingInferencer
 from projects.rvse import RetrievalInferencer
-from projects.rvse.retrieval import VectorStore
+from projects.rvse.retrieval import VectorStore, with_probabilities
 
 from .visualization import draw_hits
 
@@ -78,7 +78,8 @@ class SearchAndGround:
         Returns:
             A dict with two entries. 'predictions' has a dict for each sentence: ``query`` and
             ``hits``, best first, each with the fields of :class:`projects.rvse.retrieval.Hit`
-            (``name``, the path of the image, and ``score``, the cosine similarity) and
+            (``name``, the path of the image, ``score``, the cosine similarity, and ``probability``
+            if the search is calibrated) and
             ``grounding``, the prediction of :class:`GroundingInferencer` (``image``, ``sentence``,
             ``bbox`` [x1, y1, x2, y2] in pixels, ``score`` from 0 to 1, ``mask``). 'visualization'
             has the sheet of each sentence if requested, or None if no image was found.
@@ -95,7 +96,10 @@ class SearchAndGround:
         vectors = self.search.encode_sentences(sentences)
         found = [
             [hit for hit in hits if _reaches(hit.score, min_image_score)]
-            for hits in self.search.find(vectors, store, top_k)
+            for hits in (
+                with_probabilities(hits, self.search.calibration)
+                for hits in self.search.find(vectors, store, top_k)
+            )
         ]
         asked: dict[str, list[str]] = {}  # image -> its sentences, which share its features
         for sentence, hits in zip(sentences, found, strict=True):

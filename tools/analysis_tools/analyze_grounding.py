@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from projects.common.cli.config import load_config
 from projects.common.cli.options import add_cfg_options
+from projects.common.cli.predictions import build_dataset, read_predictions
 from projects.common.cli.report import report_user_errors
-from projects.common.errors import InputError
-from projects.common.files.annotation_files import json_bytes, read_json
+from projects.common.files.annotation_files import json_bytes
 from projects.common.files.atomic import check_writable
 
 
@@ -40,15 +40,9 @@ def main() -> None:
     args = parser.parse_args()
     check_writable(args.out_dir)
     cfg = load_config(args.config, args.cfg_options)
-    if not Path(args.predictions).is_file():
-        raise InputError(f'predictions {args.predictions}: no such file')
-    if cfg.get('test_dataloader') is None:
-        raise InputError(f"config {args.config}: no 'test_dataloader'")
-
-    from mmengine.registry import DATASETS, DefaultScope
+    predictions = read_predictions(args.predictions)
 
     import projects.plvl.register  # noqa: F401
-    from projects.common.files.unpickle import load_pickle
     from projects.plvl.evaluation.analysis_page import plot_groups, write_page
     from projects.plvl.evaluation.grounding_analysis import (
         analyze,
@@ -57,12 +51,7 @@ def main() -> None:
         worst_failures,
     )
 
-    if args.predictions.endswith('.pkl'):
-        predictions = load_pickle(args.predictions)
-    else:
-        predictions = read_json(args.predictions)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        dataset = DATASETS.build({**cfg.test_dataloader.dataset, 'pipeline': []})
+    dataset = build_dataset(cfg, args.config)
     records = match_predictions(dataset, predictions, args.predictions)
     overall, groups = summarize('all', records), analyze(records)
     out_dir = Path(args.out_dir)

@@ -25,25 +25,6 @@ from projects.common.files.atomic import check_output_file, write_atomically
 SHOWN = ('i2t/r1', 'i2t/r5', 'i2t/r10', 't2i/r1', 't2i/r5', 't2i/r10', 'rsum')
 
 
-def load(path: str) -> tuple[np.ndarray, dict]:
-    """Load a memory-mapped similarity matrix (I, C) and the ground truth of its split."""
-    truth = Path(path).with_suffix('.json')
-    for file in (Path(path), truth):
-        if not file.is_file():
-            raise InputError(
-                f'{file}: no such file; test_cfg.similarity_file of tools/test.py writes it'
-            )
-    try:
-        matrix = np.load(path, mmap_mode='r', allow_pickle=False)
-        content = json.loads(truth.read_text())
-        shape = (max(content['image_of_caption']) + 1, len(content['image_of_caption']))
-    except (ValueError, KeyError, TypeError, EOFError) as error:
-        raise InputError(f'{path}: no similarities of a test ({error})') from None
-    if matrix.shape != shape:
-        raise InputError(f'{path}: shape {matrix.shape}, but {truth.name} is of {shape}')
-    return matrix, content
-
-
 def evaluate(score, truth: dict, images: int, folds: int | None, progress: bool) -> dict:
     """Compute recalls and ranks, per fold as well if there are folds."""
     from projects.rvse.evaluation import check_folds, fold_summary, retrieval_ranks
@@ -70,11 +51,11 @@ def main() -> None:
     parser.add_argument('--out', metavar='FILE', help='write all figures as JSON')
     args = parser.parse_args()
 
-    from projects.rvse.evaluation import matrix_scores, mean_scores
+    from projects.rvse.evaluation import matrix_scores, mean_scores, read_similarities
 
     if args.out:
         check_output_file(args.out)
-    loaded = [load(path) for path in args.similarities]
+    loaded = [read_similarities(path) for path in args.similarities]
     truth = loaded[0][1]
     for path, (_, other) in zip(args.similarities, loaded):
         names = {Path(split['source']).name for split in (other, truth)}

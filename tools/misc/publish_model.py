@@ -4,8 +4,9 @@ python tools/misc/publish_model.py best.pth --out plvl-scenes --dtype float16 --
 
 The optimizer, the schedule and the log are left out. The folder has `model.safetensors`,
 `config.py` (the config that training stored in the checkpoint), `vocab.txt` if the model has a
-vocabulary, and `README.md`. `tools/infer.py --weights` and the inferencers accept the folder, or
-the id of a Hugging Face hub repository with its files. Reading it runs no code.
+vocabulary, `calibration.json` if its scores are calibrated, and `README.md`. `tools/infer.py
+--weights` and the inferencers accept the folder, or the id of a Hugging Face hub repository with
+its files. Reading it runs no code.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmengine.config import Config
 
+from projects.common.calibration import Calibration
 from projects.common.cli.config import load_config
 from projects.common.cli.options import add_trust_option
 from projects.common.cli.report import report_user_errors
@@ -190,7 +192,12 @@ def main() -> None:
         raise InputError(f'{args.checkpoint}: carries no config; name one with --config')
     if not isinstance(config.get('model'), Mapping):
         raise InputError(f'{args.config or args.checkpoint}: the config has no model')
-    files = write_published(args.out, weights, config, meta.get('dataset_meta'), args.dtype)
+    calibration = None
+    if meta.get('calibration') is not None:
+        calibration = Calibration.from_dict(meta['calibration'], str(args.checkpoint))
+    files = write_published(
+        args.out, weights, config, meta.get('dataset_meta'), args.dtype, calibration
+    )
     count = sum(
         value.numel()
         for key, value in weights.items()

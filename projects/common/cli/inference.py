@@ -16,8 +16,10 @@ __all__ = [
     'add_outputs',
     'add_skip_options',
     'add_source',
+    'add_store',
     'build',
     'check_outputs',
+    'open_store',
 ]
 
 
@@ -89,3 +91,36 @@ def build(inferencer: Callable, args: argparse.Namespace, part: str = '', **opti
     return inferencer(
         model, weights, args.device, trust_checkpoint=args.trust_checkpoint, **options
     )
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Add the options that select a store of embeddings."""
+    parser.add_argument(
+        '--store', default='work_dirs/gallery', help='folder or URI (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--store-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        default=[],
+        help="of the engine: factory=HNSW32 (faiss's index_factory; default Flat), "
+        'index_type=HNSW or token=USER:PASSWORD (Milvus)',
+    )
+
+
+def open_store(open_uri: Callable, args: argparse.Namespace, create: bool) -> Any:
+    """Open the store given by the options of :func:`add_store`.
+
+    Raises:
+        InputError: An option is invalid, or the engine of the store is not installed.
+    """
+    try:
+        options = dict(option.split('=', 1) for option in args.store_options)
+    except ValueError:
+        raise InputError(f'--store-options {args.store_options}: expected KEY=VALUE') from None
+    try:
+        return open_uri(args.store, create=create, **options)
+    except TypeError as error:
+        raise InputError(f'--store-options: {error}') from None
+    except ModuleNotFoundError as error:  # an optional engine
+        raise InputError(str(error)) from error

@@ -18,13 +18,25 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from ..calibration import Calibration
 from ..config_text import parse_config_text
 from ..errors import InputError
+from ..files.annotation_files import json_bytes, read_json
 from ..files.atomic import write_atomically
 
-__all__ = ['CONFIG', 'DTYPES', 'WEIGHTS', 'find_published', 'read_published', 'write_published']
+__all__ = [
+    'CALIBRATION',
+    'CONFIG',
+    'DTYPES',
+    'WEIGHTS',
+    'find_published',
+    'read_published',
+    'write_published',
+]
 
 WEIGHTS, CONFIG = 'model.safetensors', 'config.py'
+CALIBRATION = 'calibration.json'
+"""File with the calibration of the scores, which only some models have."""
 DTYPES = {'float32': torch.float32, 'float16': torch.float16}
 VOCABULARY_KEY = '_extra_state'
 """Suffix of a state dict key whose tensor (n,) uint8 is a vocabulary: UTF-8, one token per line."""
@@ -46,17 +58,20 @@ def write_published(
     config: Config,
     dataset_meta: Mapping[str, Any] | None = None,
     dtype: str = 'float32',
+    calibration: Calibration | None = None,
 ) -> list[Path]:
     """Write ``model.safetensors``, ``config.py`` and the vocabulary of a model into a folder.
 
     Args:
-        folder: The folder, which is created if necessary. Files of the same names are replaced.
+        folder: The folder, which is created if necessary. Files of the same names are replaced, and
+            a calibration that is there is removed if none is given.
         weights: The state dict.
         config: The model's config. Settings specific to the training machine, such as ``work_dir``,
             are left out.
         dataset_meta: Metainfo of the data set, of which the names and colors of the classes are
             kept.
         dtype: 'float32' or 'float16', for all floating-point tensors.
+        calibration: Calibration of the model's scores, written to ``calibration.json``.
 
     Returns:
         The paths of the files.
@@ -87,6 +102,10 @@ def write_published(
 
     contents = {CONFIG: text.encode()}
     contents.update((names[key], content + b'\n') for key, content in vocabularies.items())
+    if calibration is not None:
+        contents[CALIBRATION] = json_bytes(calibration.to_dict(), indent=2) + b'\n'
+    else:
+        (folder / CALIBRATION).unlink(missing_ok=True)  # of other weights
     contents[WEIGHTS] = save(tensors, metadata={'format': 'pt', HEADER: header})  # written last
     for name, content in contents.items():
         write_atomically(folder / name, content)
@@ -135,7 +154,8 @@ def find_published(source: str | os.PathLike) -> Path | None:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(text, allow_patterns=[WEIGHTS, CONFIG, 'vocab*.txt']))
+        patterns = [WEIGHTS, CONFIG, CALIBRATION, 'vocab*.txt']
+        return Path(snapshot_download(text, allow_patterns=patterns))
     except Exception as error:  # many classes: no network, no such model, no access
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
@@ -152,7 +172,7 @@ def read_published(folder: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
 
     Returns:
         The state dict, and an entry ``meta`` as in MMEngine's checkpoints: ``cfg``, the text of the
-        config, and ``dataset_meta``.
+        config, ``dataset_meta`` and, if the model has one, ``calibration``.
 
     Raises:
         FileNotFoundError: A file is missing; the message names it.
@@ -181,7 +201,11 @@ def read_published(folder: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
             raise InputError(f'{path}: its header names {name!r}, expected vocab.txt')
         content = _read(folder, name).removesuffix(b'\n')
         weights[key] = torch.tensor(list(content), dtype=torch.uint8)
-    return weights, dict(cfg=text, dataset_meta=dataset_meta)
+    meta = dict(cfg=text, dataset_meta=dataset_meta)
+    if (folder / CALIBRATION).is_file():
+        content = read_json(folder / CALIBRATION)
+        meta['calibration'] = Calibration.from_dict(content, str(folder / CALIBRATION)).to_dict()
+    return weights, meta
 
 
 def _existing(folder: Path, name: str) -> Path:

@@ -56,6 +56,8 @@ class Record:
         mask_iou: IoU of the masks, or None if the model predicts no masks or the ground truth has
             none.
         size: Area of the ground-truth box in percent of the image.
+        mask_areas: Pixels in the intersection and in the union of the masks, or None as for
+            ``mask_iou``.
     """
 
     sample: dict
@@ -63,6 +65,7 @@ class Record:
     box_iou: float | None
     mask_iou: float | None
     size: float
+    mask_areas: tuple[int, int] | None = None
 
     @property
     def is_comparable(self) -> bool:
@@ -199,16 +202,17 @@ def predicted(prediction: dict) -> tuple[list[float] | None, np.ndarray | None]:
 def _measure(sample: dict, prediction: dict, load: LoadGroundingAnnotations) -> Record:
     box, mask = true_object(sample, load)
     pred_box, pred_mask = predicted(prediction)
-    overlap = None
+    overlap, areas = None, None
     if mask is not None and pred_mask is not None:
-        inter, union = mask_areas(pred_mask, mask)
-        overlap = inter / union if union else 1.0
+        areas = mask_areas(pred_mask, mask)
+        overlap = areas[0] / areas[1] if areas[1] else 1.0
     return Record(
         sample=sample,
         prediction=prediction,
         box_iou=None if pred_box is None else box_iou(pred_box, box),
         mask_iou=overlap,
         size=100 * (box[2] - box[0]) * (box[3] - box[1]) / (sample['height'] * sample['width']),
+        mask_areas=areas,
     )
 
 

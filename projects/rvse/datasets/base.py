@@ -56,6 +56,7 @@ class BaseMatchingDataset(BaseDataset):
         img_size: Number of images (named as in mmpretrain's retrieval loops).
         text_size: Number of captions (named as in mmpretrain's retrieval loops).
         image_of_caption: (text_size,) the ``image_id`` of each caption.
+        caption_ids: Ids of the captions (text_size,) in the file; None if it has none.
         source: File that defines the split, for messages.
         num_skipped_captions: Number of captions that were left out.
         tokenize: Maps a caption to its ids, which samples then hold as ``token_ids``; None leaves
@@ -83,6 +84,7 @@ class BaseMatchingDataset(BaseDataset):
         self.skip_invalid_captions = skip_invalid_captions
         self.num_skipped_captions = 0
         self.tokenize: Callable[[str], list[int]] | None = None
+        self.caption_ids: list[str] | None = None
         self.max_images = max_images
         self.all_captions = all_captions
         self.check_images = check_images
@@ -101,7 +103,10 @@ class BaseMatchingDataset(BaseDataset):
 
     @abstractmethod
     def load_images(self) -> list[dict]:
-        """List the images as dicts of ``captions`` (a list) and common fields of their samples."""
+        """List the images as dicts of ``captions`` (a list) and common fields of their samples.
+
+        ``caption_ids``, the ids of the captions, is a list as long, if the file has them.
+        """
 
     def load_data_list(self) -> list[dict]:
         """Load the samples in the format described by the class."""
@@ -114,6 +119,9 @@ class BaseMatchingDataset(BaseDataset):
         counts = [len(image['captions']) for image in images]
         self.img_size, self.text_size = len(images), sum(counts)
         self.image_of_caption = np.repeat(np.arange(len(images)), counts)
+        ids = [image.pop('caption_ids', None) for image in images]
+        if all(each is not None for each in ids):
+            self.caption_ids = [str(number) for each in ids for number in each]
         samples: list[dict] = []
         text_id = 0
         for image_id, image in enumerate(images):

@@ -80,14 +80,18 @@ class KarpathyMatchingDataset(BaseMatchingDataset):
                 continue
             check_fields(entry, where, filename=str, filepath=(str, type(None)), sentences=list)
             captions: list[str] = []
+            ids: list[Any] = []
             for j, sentence in enumerate(entry['sentences']):
                 if len(captions) == self.max_captions:
                     break
                 check_fields(sentence, f'{where}.sentences[{j}]', raw=str)
-                captions += self._caption(sentence['raw'], f'{where}.sentences[{j}]')
+                found = self._caption(sentence['raw'], f'{where}.sentences[{j}]')
+                captions += found
+                ids += [sentence.get('sentid')] * len(found)
             parts = (self.data_prefix['img'], entry.get('filepath') or '', entry['filename'])
             ori_id = str(entry.get('cocoid', entry.get('imgid', i)))
-            images.append(dict(captions=captions, ori_id=ori_id, img_path=os.path.join(*parts)))
+            image = dict(captions=captions, ori_id=ori_id, img_path=os.path.join(*parts))
+            images.append(image if None in ids else dict(image, caption_ids=ids))
         if not images:
             raise InputError(f'{self.ann_file}: no image of the split {self.split!r}')
         return images
@@ -105,16 +109,21 @@ class COCOCaptionsMatchingDataset(BaseMatchingDataset):
     def load_images(self) -> list[dict]:
         """List the images of the file, with the captions of its annotations."""
         captions: dict[Any, list[str]] = {}
+        ids: dict[Any, list[Any]] = {}
         content = _read_json(self.ann_file, 'images', 'annotations')
         entries = by_id(content, 'images', self.ann_file, file_name=str)
         for i, annotation in enumerate(content['annotations']):
             where = f'{self.ann_file}: annotations[{i}]'
             check_fields(annotation, where, image_id=IDENTIFIER, caption=str)
             own = captions.setdefault(annotation['image_id'], [])
-            own += self._caption(annotation['caption'], where)
+            found = self._caption(annotation['caption'], where)
+            own += found
+            numbers = ids.setdefault(annotation['image_id'], [])
+            numbers += [annotation.get('id', '')] * len(found)
         images = [
             dict(
                 captions=captions.pop(number, []),
+                caption_ids=ids.get(number, []),
                 ori_id=str(number),
                 img_path=os.path.join(self.data_prefix['img'], entry['file_name']),
             )

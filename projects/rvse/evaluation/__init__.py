@@ -5,6 +5,7 @@ from .feature_file import FeatureFile
 from .matching_loop import MatchingMetric, MatchingTestLoop, MatchingValLoop
 from .ranks import RetrievalRanks, matrix_scores, mean_scores, retrieval_ranks
 from .recalls import check_folds, fold_summary, rank_summary, retrieval_summary
+from .similarity_file import read_similarities
 
 __all__ = [
     'FeatureFile',
@@ -18,6 +19,7 @@ __all__ = [
     'matrix_scores',
     'mean_scores',
     'rank_summary',
+    'read_similarities',
     'retrieval_ranks',
     'retrieval_summary',
 ]

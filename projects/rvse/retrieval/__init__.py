@@ -4,7 +4,7 @@ from .embedding_cache import EmbeddingCache
 from .faiss_store import FaissStore
 from .milvus_store import MilvusStore
 from .opening import open_store
-from .results import gone_entries, prune
+from .results import gone_entries, prune, with_probabilities
 from .store import Hit, VectorStore
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     'gone_entries',
     'open_store',
     'prune',
+    'with_probabilities',
 ]

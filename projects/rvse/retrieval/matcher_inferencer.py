@@ -43,6 +43,8 @@ _PIL_LOCK = threading.Lock()
 class MatcherInferencer(ImageInferencer):
     """Run the two encoders of an :class:`ImageTextMatcher`; see :class:`ImageInferencer`."""
 
+    calibration_kind = 'matching'
+
     resized: Resized | None = None
     """What the pipeline reduces images to. Large JPEGs are decoded at a part of their size."""
 

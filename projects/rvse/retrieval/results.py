@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from mmengine.logging import print_log
 
+from projects.common.calibration import Calibration
 from projects.common.errors import InputError
 from projects.common.files.images import IMAGE_SUFFIXES
 from projects.common.files.skipped import printable
@@ -18,7 +19,15 @@ from .store import Hit, VectorStore
 
 _MOST_HITS = 16_384  # Milvus returns no more
 
-__all__ = ['Search', 'fold_duplicates', 'gone_entries', 'is_gone', 'prune', 'warn_of_gone']
+__all__ = [
+    'Search',
+    'fold_duplicates',
+    'gone_entries',
+    'is_gone',
+    'prune',
+    'warn_of_gone',
+    'with_probabilities',
+]
 
 
 def fold_duplicates(
@@ -48,6 +57,30 @@ def fold_duplicates(
         else:
             kept.append(i)
     return [replace(hits[i], duplicates=tuple(folded.get(i, ()))) for i in kept]
+
+
+def with_probabilities(
+    hits: Sequence[Hit], calibration: Calibration | None, is_image: bool = False
+) -> list[Hit]:
+    """Add the probability that sentence and image belong together to the results of a query.
+
+    Results of the query's own kind, such as images found for an image, get none, because the
+    calibration is of images and sentences.
+
+    Args:
+        hits: The results.
+        calibration: That of the model that made the scores; None adds nothing.
+        is_image: Whether the query is an image instead of a sentence.
+    """
+    if calibration is None:
+        return list(hits)
+    probabilities = calibration(np.array([hit.score for hit in hits]))
+    return [
+        hit
+        if hit.name.lower().endswith(IMAGE_SUFFIXES) == is_image
+        else replace(hit, probability=p)
+        for hit, p in zip(hits, probabilities.tolist())
+    ]
 
 
 @dataclass(frozen=True)

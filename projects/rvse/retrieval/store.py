@@ -24,16 +24,23 @@ class Hit:
         name: Name of the entry in the store.
         score: Inner product with the query, or the score of the model that reranked the results.
         duplicates: Names of the near-duplicates that were folded into this result.
+        probability: Probability that sentence and image belong together, if the model is
+            calibrated.
     """
 
     name: str
     score: float
     duplicates: tuple[str, ...] = ()
+    probability: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields for JSON, ``duplicates`` only if there are any."""
-        both: dict[str, Any] = dict(name=self.name, score=self.score)
-        return {**both, 'duplicates': list(self.duplicates)} if self.duplicates else both
+        """Return the fields for JSON, ``duplicates`` and ``probability`` only if there are any."""
+        fields: dict[str, Any] = dict(name=self.name, score=self.score)
+        if self.probability is not None:
+            fields['probability'] = self.probability
+        if self.duplicates:
+            fields['duplicates'] = list(self.duplicates)
+        return fields
 
 
 class VectorStore(ABC):
