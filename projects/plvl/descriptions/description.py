@@ -24,7 +24,10 @@ _OF_TWO = {
     'above': ('the upper {}', 'the top {}'),
     'below': ('the lower {}', 'the bottom {}'),
 }
-_HALVES = ('the {} on the {} side', 'the {} on the {} side of the picture')
+_HALVES = (
+    'the {} on the {} side', 'the {} on the {} side of the picture',
+    'the {} in the {} half of the picture',
+)  # fmt: skip
 _MIDDLE = ('the middle {}', 'the {} in the middle')
 _SIZES = {
     ('large', False): ('the largest {}', 'the biggest {}'),

@@ -54,12 +54,18 @@ COLORLESS = frozenset(
         'giraffe',
         'elephant',
         'mirror',
+        'oven',
         'window',
     )  # fmt: skip
 )
 # Skin has the others.
 CLOTHES = frozenset({'red', 'yellow', 'green', 'blue', 'purple', 'black', 'white'})
 UNSIZED = frozenset({'person', 'skis', 'scissors'})  # 'the large person' means something else
+# Two boxes one above the other are often parts of one of these.
+UNSTACKED = frozenset({'person', 'dining table'})
+# Of these, annotators often outline a few of many.
+NUMEROUS = frozenset({'carrot', 'broccoli', 'apple', 'orange', 'banana', 'donut', 'book'})
+NUMEROUS_AREA = 0.03  # least share of the image
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Rules:
         similar: Further groups of classes that are mistaken for one another.
     """
 
-    min_area: float = 0.005
+    min_area: float = 0.01
     max_area: float = 0.9
     max_rivals: int = 8
     max_counted: int = 5
@@ -92,7 +98,8 @@ def eligible(photo: Photo, index: int, rules: Rules) -> bool:
     """
     obj = photo.objects[index]
     share = obj.area / (photo.width * photo.height)
-    if obj.crowd or obj.hard or not rules.min_area <= share <= rules.max_area:
+    least = max(rules.min_area, NUMEROUS_AREA if obj.noun in NUMEROUS else 0.0)
+    if obj.crowd or obj.hard or not least <= share <= rules.max_area:
         return False
     nouns = similar_nouns(obj.noun, rules.similar)
     rivals = [o for i, o in enumerate(photo.objects) if o.noun in nouns and i != index]
@@ -179,8 +186,8 @@ class _Proposer:
         is_sure = possible == sure
         of_two = len(possible) == 2 and is_sure
         for direction in DIRECTIONS:
-            if self.objects[index].noun in CLOTHED and direction in ('above', 'below'):
-                continue  # of people, it is who is near or far, or one of whom parts are seen
+            if self.objects[index].noun in UNSTACKED and direction in ('above', 'below'):
+                continue
             if self._is_outermost(index, possible, direction):
                 rank = (direction, 1)
                 yield Description(phrase, 'position', rank=rank, of_two=of_two)
@@ -264,7 +271,7 @@ class _Proposer:
         if self._is_carried(target):
             return
         for i, anchor in enumerate(self.objects):
-            if i == index or not self._is_landmark(anchor, target):
+            if i == index or not self._is_landmark(i, target):
                 continue
             unique = [each for each in self.phrases(i) if self.possible(each) == [i]]
             found = [
@@ -280,10 +287,11 @@ class _Proposer:
             for relation, other in itertools.product(found, unique):
                 yield Description(phrase, 'relation', relation=(relation, other))
 
-    def _is_landmark(self, anchor: PhotoObject, target: PhotoObject) -> bool:
+    def _is_landmark(self, index: int, target: PhotoObject) -> bool:
         """Return whether people would name an object to say where another one is."""
+        anchor = self.objects[index]
         return (
-            eligible(self.photo, self.objects.index(anchor), self.rules)
+            eligible(self.photo, index, self.rules)
             and anchor.area > 0.3 * target.area
             and not self._is_carried(anchor)
             and not (

@@ -27,7 +27,9 @@ _BETWEEN = re.compile(
     r'^(?P<target>.*?) (?:(?:(?:to|on) the )?(?P<side>left|right) of'
     r'|(?P<near>(?:right )?next to|beside)) the (?P<anchor>.*)$'
 )
-_HALF = re.compile(r'^(?P<rest>.*?) on the (?P<side>left|right) side(?: of the picture)?$')
+_HALF = re.compile(
+    r'^(?P<rest>.*?) (?:on|in) the (?P<side>left|right) (?:side|half)(?: of the picture)?$'
+)
 _AFTER = re.compile(
     r'^(?P<rest>.*?) (?:(?:on the far|furthest to the|on the|at the|from the) '
     r'(?P<side>left|right|top|bottom)|(?P<middle>in the middle))$'
