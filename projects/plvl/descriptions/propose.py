@@ -60,7 +60,8 @@ COLORLESS = frozenset(
 )
 # Skin has the others.
 CLOTHES = frozenset({'red', 'yellow', 'green', 'blue', 'purple', 'black', 'white'})
-UNSIZED = frozenset({'person', 'skis', 'scissors'})  # 'the large person' means something else
+# 'The large person' means something else, and a second table is often a part of the first.
+UNSIZED = frozenset({'person', 'dining table', 'skis', 'scissors'})
 # Two boxes one above the other are often parts of one of these.
 UNSTACKED = frozenset({'person', 'dining table'})
 # Of these, annotators often outline a few of many.
