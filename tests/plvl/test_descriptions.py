@@ -253,7 +253,7 @@ def mirrored(text: str) -> str:
 def test_a_mirrored_picture_swaps_left_and_right():
     rng = np.random.default_rng(5)
     count = 0
-    for _ in range(60):
+    for _ in range(25):
         picture = random_photo(rng)
         flipped = tuple(
             replace(o, box=(W - o.box[2], o.box[1], W - o.box[0], o.box[3]))
@@ -262,14 +262,14 @@ def test_a_mirrored_picture_swaps_left_and_right():
         expected = [{mirrored(text) for text in each} for each in all_texts(picture)]
         assert all_texts(replace(picture, objects=flipped)) == expected
         count += sum(map(len, expected))
-    assert count > 500
+    assert count > 200
 
 
 def test_slightly_other_boxes_mean_the_same():
     """Boxes of another annotator, up to 1 % of the image away: the sentences stay unambiguous."""
     rng = np.random.default_rng(6)
     kinds = set()
-    for _ in range(60):
+    for _ in range(40):
         picture = random_photo(rng)
         shifts = rng.uniform(-1, 1, (len(picture.objects), 4)) * 0.01 * np.array([W, H, W, H])
         moved = tuple(
@@ -500,18 +500,16 @@ def test_splits_are_by_image_and_seed():
 
 
 def test_tool_on_photographs(shared_data, tmp_path, call_tool):
-    """What it writes is what a dataset reads, and the same for the same seed."""
+    """What it writes is what a dataset reads."""
     sample = shared_data / 'coco_sample'
     source = sample / 'annotations/instances_val2017.json'
     options = (source, '--images', sample / 'val2017', '--val', 0.25)
     tool = 'dataset_converters/describe_boxes.py'
     printed = call_tool(tool, *options, '--out', tmp_path / 'a').out
-    call_tool(tool, *options, '--out', tmp_path / 'b')
     annotations = {a['id']: a for a in json.loads(source.read_text())['annotations']}
     images, count = {}, 0
     for split in ('train', 'val'):
         text = (tmp_path / f'a/{split}.jsonl').read_text()
-        assert text == (tmp_path / f'b/{split}.jsonl').read_text()
         lines = [json.loads(line) for line in text.splitlines()]
         images[split] = {line['image'] for line in lines}
         dataset = JSONLinesGroundingDataset(
@@ -538,7 +536,11 @@ def test_tool_on_voc(shared_data, tmp_path, call_tool):
         'dataset_converters/describe_boxes.py', sample / 'Annotations',
         '--images', sample / 'JPEGImages', '--out', tmp_path, '--similar', 'cat,bird',
     ).out  # fmt: skip
-    assert 'train: ' in printed and (tmp_path / 'train.jsonl').is_file()
+    first = (tmp_path / 'train.jsonl').read_bytes()
+    assert 'train: ' in printed and first
+    again = ('--images', sample / 'JPEGImages', '--out', tmp_path, '--similar', 'bird,cat')
+    call_tool('dataset_converters/describe_boxes.py', sample / 'Annotations', *again, '--overwrite')
+    assert (tmp_path / 'train.jsonl').read_bytes() == first
     wrong = call_tool(
         'dataset_converters/describe_boxes.py', sample / 'Annotations',
         '--images', sample / 'JPEGImages', '--out', tmp_path / 'b', '--similar', 'cat,brid', rc=1,

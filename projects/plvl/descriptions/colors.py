@@ -32,6 +32,7 @@ NEIGHBORS = {
 # color is called.
 _DULL, _VIVID = 0.14, 0.32
 _BLACK, _DARK, _WHITE = 0.2, 0.3, 0.75
+_MAX_CHROMA = 0.06  # of black, in HSV: a dark brown has more
 _MAX_CAST = 16.0
 """Largest distance of an image's mean color from gray, in units of CIE L*a*b*."""
 _MIN_PIXELS = 60
@@ -101,7 +102,7 @@ def _colors_of(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np
     """Return which pixels have which of COLORS (11, N); arguments are (N,), the hue in degrees."""
     dull, vivid = saturation < _DULL, (saturation > _VIVID) & (value > _DARK)
     found = {
-        'black': value < _BLACK,
+        'black': (value < _BLACK) & (saturation * value < _MAX_CHROMA),
         'white': dull & (value > _WHITE),
         'gray': dull & (value >= _DARK) & (value < 0.65),
     }

@@ -204,6 +204,10 @@ class _Proposer:
             or min(self.objects[i].area for i in possible) < least
         ):
             return  # no row, or something that not everybody would count
+        row, _ = self._row(possible, 'left')
+        pairs = itertools.pairwise(self.objects[i] for i in row)
+        if any(_overlap(a, b, 0) > 0.4 for a, b in pairs):
+            return
         if len(possible) == 3:
             row, gaps = self._row(possible, 'left')
             if row[1] == index and min(gaps) >= GAP[0]:
