@@ -28,6 +28,7 @@ from projects.common.scenes.wording import Phrase
 
 from .colors import NEIGHBORS
 from .description import CLOTHED, Description
+from .geometry import covered, gap, iou, offset, overlap
 from .photo import Photo, PhotoObject, similar_nouns
 
 __all__ = ['Rules', 'descriptions_of', 'eligible']
@@ -106,7 +107,7 @@ def eligible(photo: Photo, index: int, rules: Rules) -> bool:
     rivals = [o for i, o in enumerate(photo.objects) if o.noun in nouns and i != index]
     if any(rival.crowd for rival in rivals) or len(rivals) >= rules.max_rivals:
         return False
-    return all(_iou(obj, rival) < 0.5 and _covered(obj, rival) < 0.85 for rival in rivals)
+    return all(iou(obj, rival) < 0.5 and covered(obj, rival) < 0.85 for rival in rivals)
 
 
 def descriptions_of(photo: Photo, index: int, rules: Rules) -> Iterator[Description]:
@@ -206,7 +207,7 @@ class _Proposer:
             return  # no row, or something that not everybody would count
         row, _ = self._row(possible, 'left')
         pairs = itertools.pairwise(self.objects[i] for i in row)
-        if any(_overlap(a, b, 0) > 0.4 for a, b in pairs):
+        if any(overlap(a, b, 0) > 0.4 for a, b in pairs):
             return
         if len(possible) == 3:
             row, gaps = self._row(possible, 'left')
@@ -236,10 +237,10 @@ class _Proposer:
             other = self.objects[i]
             if (other.box[edge] - target.box[edge]) * sign > 0:
                 return False
-            across, along = _offset(target, other, 1 - axis), _offset(target, other, axis)
+            across, along = offset(target, other, 1 - axis), offset(target, other, axis)
             if axis == 1 and abs(along) < 1.2 * abs(across):
                 return False  # rather left or right than up or down
-            if len(row) == 2 and _overlap(target, other, axis) > 0.4:
+            if len(row) == 2 and overlap(target, other, axis) > 0.4:
                 return False
         return True
 
@@ -310,7 +311,7 @@ class _Proposer:
             other.noun in CLOTHED
             and other is not obj
             and other.area > obj.area
-            and _covered(obj, other) > 0.4
+            and covered(obj, other) > 0.4
             for other in self.objects
         )
 
@@ -326,74 +327,39 @@ class _Proposer:
 
     def _is_at_side(self, target: PhotoObject, anchor: PhotoObject, side: str) -> bool:
         sign = DIRECTIONS[side][1]
-        dx, dy = _offset(anchor, target, 0), _offset(anchor, target, 1)
+        dx, dy = offset(anchor, target, 0), offset(anchor, target, 1)
         return (
             dx * sign >= 0.1 * self.photo.width
             and abs(dx) > 1.5 * abs(dy)
-            and _overlap(target, anchor, 0) < 0.2
-            and _overlap(target, anchor, 1) > 0.3
-            and _gap(target, anchor) < 0.3 * self.photo.width
+            and overlap(target, anchor, 0) < 0.2
+            and overlap(target, anchor, 1) > 0.3
+            and gap(target, anchor) < 0.3 * self.photo.width
         )
 
     def _is_at_other_side(self, rival: PhotoObject, anchor: PhotoObject, side: str) -> bool:
         if rival is anchor:
             return True
         sign = DIRECTIONS[side][1]
-        return _offset(anchor, rival, 0) * sign < -COUNTER_MARGIN * self.photo.width
+        return offset(anchor, rival, 0) * sign < -COUNTER_MARGIN * self.photo.width
 
     def _is_beside(self, target: PhotoObject, anchor: PhotoObject) -> bool:
         heights = sorted(o.box[3] - o.box[1] for o in (target, anchor))
         return (
-            _overlap(target, anchor, 0) < 0.15
-            and _overlap(target, anchor, 1) > 0.5
-            and _gap(target, anchor) < 0.06 * self.photo.width
+            overlap(target, anchor, 0) < 0.15
+            and overlap(target, anchor, 1) > 0.5
+            and gap(target, anchor) < 0.06 * self.photo.width
             and abs(target.box[3] - anchor.box[3]) < 0.12 * self.photo.height
             and heights[1] < 4 * heights[0]
         )
 
     def _is_far(self, rival: PhotoObject, anchor: PhotoObject) -> bool:
-        return _gap(rival, anchor) > 0.2 * max(self.sides)
+        return gap(rival, anchor) > 0.2 * max(self.sides)
 
 
 def _may_be(obj: PhotoObject, color: str) -> bool:
     """Return whether somebody may say that an object has a color."""
     share = sum(obj.shares.get(name, 0.0) for name in (color, *NEIGHBORS[color]))
     return not obj.shares or share > 0.25
-
-
-def _offset(start: PhotoObject, end: PhotoObject, axis: int) -> float:
-    return end.center[axis] - start.center[axis]
-
-
-def _common(a: PhotoObject, b: PhotoObject, axis: int) -> float:
-    """Return the length that two boxes share along an axis; negative is a gap."""
-    return min(a.box[axis + 2], b.box[axis + 2]) - max(a.box[axis], b.box[axis])
-
-
-def _overlap(a: PhotoObject, b: PhotoObject, axis: int) -> float:
-    """Return the shared length along an axis as a part of the shorter one."""
-    shorter = min(o.box[axis + 2] - o.box[axis] for o in (a, b))
-    return max(_common(a, b, axis), 0.0) / shorter
-
-
-def _gap(a: PhotoObject, b: PhotoObject) -> float:
-    """Return the distance of two boxes in pixels."""
-    dx, dy = (max(-_common(a, b, axis), 0.0) for axis in (0, 1))
-    return float((dx**2 + dy**2) ** 0.5)
-
-
-def _intersection(a: PhotoObject, b: PhotoObject) -> float:
-    return max(_common(a, b, 0), 0.0) * max(_common(a, b, 1), 0.0)
-
-
-def _iou(a: PhotoObject, b: PhotoObject) -> float:
-    inter = _intersection(a, b)
-    return inter / (a.area + b.area - inter)
-
-
-def _covered(a: PhotoObject, b: PhotoObject) -> float:
-    """Return the share of the smaller box that the other one covers."""
-    return _intersection(a, b) / min(a.area, b.area)
 
 
 def _is_larger(a: PhotoObject, b: PhotoObject) -> bool:
