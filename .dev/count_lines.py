@@ -40,9 +40,10 @@ PURPOSES = {
         'projects/.*/(evaluation/|prediction_dump|calibration/|bootstrap)',
     ),
     'readers of data, words, proposals': (
-        'projects/.*/(datasets|proposals|text|files)/', 'projects/pdsl/geometry',
+        'projects/.*/(datasets|descriptions|downloads|proposals|text|files)/',
+        'projects/pdsl/geometry',
         'projects/common/(annotation_files|array_files|files|images|unpickle)',
-        'tools/(dataset_converters|misc/(generate_prop|verify_data|precompute))',
+        'tools/(dataset_converters|misc/(generate_prop|verify_data|precompute|download_|dataset_))',
     ),
     'inferencers, galleries, export': (
         'projects/.*(inferencer|retrieval/|onnx_export|pseudo_label_export)',

@@ -188,6 +188,20 @@ def call_tool(repo_root, monkeypatch, capsys) -> Callable[..., SimpleNamespace]:
 
 
 @pytest.fixture
+def file_server(repo_root: Path) -> Iterator:
+    """A server of files that misbehaves as told (file_server.py)."""
+    if 'file_server' not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            'file_server', repo_root / 'tests/file_server.py'
+        )
+        sys.modules['file_server'] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules['file_server'])
+    server = sys.modules['file_server'].FileServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
 def log() -> Iterator[list[str]]:
     """What was logged through mmengine's current logger, from the level of information on."""
     from mmengine.logging import MMLogger

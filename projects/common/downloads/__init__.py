@@ -1,0 +1,1 @@
+"""Download published data: transfers that continue, safe unpacking, and where the files belong."""
