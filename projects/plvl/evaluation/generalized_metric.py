@@ -59,14 +59,14 @@ class GeneralizedGroundingMetric(GroundingMetric):
     (:func:`count_matches`), and F1 = 2 TP / (2 TP + FP + FN):
 
     - ``grec_pr50``: Pr@(F1=1, IoU >= 0.5), share of the sentences with F1 = 1: every object is
-      found and nothing else. A no-target sentence has F1 = 1 if no box is predicted, and 0 otherwise.
+      found and nothing else. A no-target sentence has F1 = 1 if no box is predicted, else 0.
     - ``grec_n_acc`` and ``grec_t_acc``: as above, where no box says that nothing fits.
 
     Keys without samples are left out: ``*_n_acc`` if every sentence has a target, for example.
 
     The released code of ReLA computes T-acc as TP / (TP + FP + 1) and N-acc with the same 1, and
     does not empty the mask of a sentence to which it says that nothing fits. That of GREC compares
-    GIoU with the threshold (``overlap='giou'``). The definitions here are those of the papers.
+    GIoU with the threshold (``overlap='giou'``).
 
     Masks are those in ``pred_union_mask`` (1, H, W), or else all of ``pred_instances.masks``
     together, so models with a mask for each object can be compared as well.
