@@ -19,33 +19,10 @@ WORDS = {
     **{f'{s}s': ('shape', s) for s in ['circle', 'square', 'triangle', 'star', 'heart']},
     'crosses': ('shape', 'cross'),
 }  # fmt: skip
-FILLERS = set(
-    [
-        'the',
-        'a',
-        'an',
-        'all',
-        'both',
-        'of',
-        'two',
-        'three',
-        'four',
-        'five',
-        'six',
-        'with',
-        'that',
-        'is',
-        'and',
-        'shape',
-        'object',
-        'thing',
-        'one',
-        'shapes',
-        'objects',
-        'things',
-        'ones',
-    ]
-)
+FILLERS = {
+    'the', 'a', 'an', 'all', 'both', 'of', 'two', 'three', 'four', 'five', 'six', 'with', 'that',
+    'is', 'and', 'shape', 'object', 'thing', 'one', 'shapes', 'objects', 'things', 'ones',
+}  # fmt: skip
 RELATION = re.compile(
     r' (?:(?:to |on |that is )?(?:the )?(left|right) of|(?:that is )?(above|below)|'
     r'(higher|lower) than|(under)) '
