@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -69,6 +71,13 @@ class GeneralizedHead(CollaborativeHead):
     Raises:
         ValueError: If ``decode_at`` is not 'target', or ``max_objects`` is not positive.
     """
+
+    @classmethod
+    def weight_semantics(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return each task's channels; see :mod:`projects.common.weights.semantics`."""
+        parameters = inspect.signature(CollaborativeHead).parameters
+        defaults = {name: parameter.default for name, parameter in parameters.items()}
+        return super().weight_semantics({**defaults, **arguments})
 
     def __init__(
         self,
