@@ -24,8 +24,9 @@ NOTHING = 'nothing fits'
 
 def is_generalized(sample: DetDataSample) -> bool:
     """Return whether a sample has a presence, or ground truth of no object or several."""
-    truth = sample.get('gt_instances')
-    return 'pred_presence' in sample or (truth is not None and len(truth) != 1)
+    truth = sample.get('gt_instances')  # without boxes where there is no ground truth
+    known = truth is not None and 'bboxes' in truth
+    return 'pred_presence' in sample or (known and len(truth) != 1)
 
 
 def generalized_panels(
@@ -48,7 +49,7 @@ def generalized_panels(
     truth = sample.get('gt_instances') if draw_gt else None
     true_boxes: np.ndarray | None = None
     true_mask: np.ndarray | None = None
-    if truth is not None:
+    if truth is not None and 'bboxes' in truth:
         true_boxes = to_array(truth.bboxes).reshape(-1, 4)
         masks: list[Any] = [None] * len(true_boxes)
         if sample.get('with_mask', True) and 'masks' in truth:
