@@ -30,6 +30,7 @@ from projects.common.cli.inference import (
     add_source,
     build,
     check_outputs,
+    describe,
 )
 from projects.common.cli.report import report_user_errors
 from projects.common.files.atomic import check_output_file
@@ -101,18 +102,6 @@ def run_grounding(args: argparse.Namespace) -> None:
         print(f'{prediction["image"]}: "{prediction["sentence"]}": {describe(prediction)}')
     if not (args.no_save_vis and args.no_save_pred):
         print(f'written to {args.out_dir}')
-
-
-def describe(grounding: dict) -> str:
-    """Describe the boxes, if any, and the score of what a sentence names."""
-    if not grounding.get('found', True):
-        return f'nothing in the image fits, score {grounding["score"]:.3f}'
-    if 'bboxes' in grounding:  # of a model for any number of objects
-        found = zip(grounding['bboxes'], grounding['scores'], strict=True)
-        parts = [describe(dict(bbox=bbox, score=score)) for bbox, score in found]
-        return f'{len(parts)} found, score {grounding["score"]:.3f}: {"; ".join(parts)}'
-    box = ' '.join(f'{value:.1f}' for value in grounding.get('bbox', ()))
-    return f'{f"box {box}, " if box else ""}score {grounding["score"]:.3f}'
 
 
 def run_weak(args: argparse.Namespace) -> None:
@@ -367,9 +356,8 @@ def run_search_and_ground(args: argparse.Namespace) -> None:
         print(f'{prediction["query"]}{"" if prediction["hits"] else ": no image"}')
         for hit in prediction['hits']:
             print(f'    {hit["score"]:.3f}  {hit["name"]}: {describe(hit["grounding"])}')
-        if prediction['hits'] and not any(
-            hit['grounding'].get('found', True) for hit in prediction['hits']
-        ):
+        found = [hit['grounding'].get('found', True) for hit in prediction['hits']]
+        if found and not any(found):
             print('    nothing fits in any of these images')
     if not (args.no_save_vis and args.no_save_pred):
         print(f'written to {args.out_dir}')

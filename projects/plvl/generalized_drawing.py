@@ -68,7 +68,7 @@ def generalized_panels(
         notes = [f'score {presence:.2f}']
         if true_boxes is not None and 'bboxes' in instances:
             overlaps = np.array([[box_iou(a, b) for b in true_boxes] for a in boxes])
-            matches = count_matches(overlaps.reshape(len(boxes), -1))
+            matches = count_matches(overlaps.reshape(len(boxes), len(true_boxes)))
             notes = [f'{matches} of {len(true_boxes)} boxes']
         if true_mask is not None and union is not None and (union.any() or true_mask.any()):
             inter, total = mask_areas(union, true_mask)

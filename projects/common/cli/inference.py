@@ -18,6 +18,7 @@ __all__ = [
     'add_source',
     'build',
     'check_outputs',
+    'describe',
 ]
 
 
@@ -89,3 +90,15 @@ def build(inferencer: Callable, args: argparse.Namespace, part: str = '', **opti
     return inferencer(
         model, weights, args.device, trust_checkpoint=args.trust_checkpoint, **options
     )
+
+
+def describe(grounding: dict) -> str:
+    """Describe the boxes, if any, and the score of what a sentence names."""
+    if not grounding.get('found', True):
+        return f'nothing in the image fits, score {grounding["score"]:.3f}'
+    if 'bboxes' in grounding:  # of a model for any number of objects
+        found = zip(grounding['bboxes'], grounding['scores'], strict=True)
+        parts = [describe(dict(bbox=bbox, score=score)) for bbox, score in found]
+        return f'{len(parts)} found, score {grounding["score"]:.3f}: {"; ".join(parts)}'
+    box = ' '.join(f'{value:.1f}' for value in grounding.get('bbox', ()))
+    return f'{f"box {box}, " if box else ""}score {grounding["score"]:.3f}'
