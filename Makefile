@@ -17,7 +17,7 @@ env:  ## build or update .venv (minutes the first time, then a second)
 	@command -v $(PYTHON) >/dev/null || { echo "[env] error: $(PYTHON) not found: install Python 3.10 to 3.12 or set PYTHON=" >&2; exit 1; }
 	@$(PYTHON) tools/misc/setup_env.py
 
-quickstart: env  ## generate scenes, train, test and draw images (PROJECT=plvl SEED=0 DATA=photos)
+quickstart: env  ## generate scenes, train, test and draw images (PROJECT=plvl SEED=0 DATA=photos or generalized)
 	@$(if $(filter photos,$(DATA)),$(VENV)/python -m pip install -q --no-deps -r requirements/photos.txt)
 	@$(VENV)/python tools/quickstart.py $(PROJECT) --seed $(SEED) --data $(DATA)
 

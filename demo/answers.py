@@ -15,6 +15,7 @@ from projects.common.errors import InputError
 from projects.common.files.annotation_files import printable
 from projects.pdsl import WeakInstanceInferencer
 from projects.plvl import GroundingInferencer
+from projects.plvl.models import GeneralizedPLVL
 from projects.rvse import RetrievalInferencer
 from projects.rvse.retrieval import Hit, VectorStore
 from projects.rvse.retrieval.queries import combined
@@ -92,6 +93,11 @@ class Answers:
         """Return the projects that have no model."""
         models = dict(plvl=self._ground, pdsl=self._weak, rvse=self._search)
         return [name for name, model in models.items() if model is None]
+
+    @property
+    def any_number(self) -> bool:
+        """Return whether the grounding model finds any number of objects, and can find none."""
+        return self._ground is not None and isinstance(self._ground.model, GeneralizedPLVL)
 
     def ground(self, image: Image.Image, sentence: str) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the input, box with mask, and score map as one RGB drawing, and the prediction."""

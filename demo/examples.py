@@ -35,3 +35,11 @@ class ExampleScenes:
         """Return the referring expressions generated for an image."""
         scene = generate_scene(index, seed=0, split='test', image_size=128)
         return [sentence.text for sentence in scene.sentences]
+
+    def set_sentences(self, index: int) -> list[str]:
+        """Return the expressions for an image that fit several objects, then those that fit none.
+
+        There may be fewer than two of either kind.
+        """
+        scene = generate_scene(index, seed=0, split='test', image_size=128, generalized=True)
+        return [sentence.text for sentence in scene.set_sentences]

@@ -47,10 +47,9 @@ def build_page(answers: Answers, scenes: ExampleScenes) -> gr.Blocks:
 def _ground_tab(answers: Answers, scenes: ExampleScenes) -> None:
     def ask(picture: Image.Image, sentence: str) -> tuple:
         drawn, prediction = answers.ground(picture, sentence)
-        row = [prediction['sentence'], f'{prediction["score"]:.3f}', _box(prediction)]
-        return drawn, table(['Sentence', 'Score', BOX], [row]), prediction
+        return drawn, table(['Sentence', 'Score', BOX], _found(prediction)), prediction
 
-    gr.Markdown(texts.GROUND_HELP)
+    gr.Markdown(texts.GROUND_HELP_ANY if answers.any_number else texts.GROUND_HELP)
     with gr.Row():
         with _left():
             inputs = [_picture(), _sentence('the red circle on the left')]
@@ -62,6 +61,8 @@ def _ground_tab(answers: Answers, scenes: ExampleScenes) -> None:
             outputs = [drawn, gr.HTML(), _json()]
     chosen = ((0, 2), (3, 0), (5, 1), (8, 0))  # (image, sentence about it)
     rows = [[scenes.images[i], scenes.sentences(i)[j]] for i, j in chosen]
+    if answers.any_number:
+        rows += [[scenes.images[i], scenes.set_sentences(i)[j]] for i, j in ((0, 0), (1, -1))]
     _bind('ground', ask, button, inputs, outputs, examples, rows)
 
 
@@ -146,7 +147,7 @@ def _both_tab(answers: Answers, scenes: ExampleScenes) -> None:
                 hit['name'],
                 f'{hit["score"]:.3f}',
                 f'{hit["grounding"]["score"]:.3f}',
-                _box(hit['grounding']),
+                '; '.join(place for _, _, place in _found(hit['grounding'])),
             ]
             for hit in prediction['hits']
         ]
@@ -256,6 +257,17 @@ def _drawing(**kwargs: Any) -> gr.Image:
 def _json(note: str = ' (masks in COCO run-length encoding)') -> gr.JSON:
     with gr.Accordion(f'The same as JSON{note}', open=False):
         return gr.JSON(show_label=False)
+
+
+def _found(prediction: dict) -> list[list[str]]:
+    """Return a row for each object found: sentence, score and box."""
+    score = f'{prediction["score"]:.3f}'
+    if not prediction.get('found', True):
+        return [[prediction['sentence'], score, texts.NOTHING_FITS]]
+    if 'bboxes' in prediction:  # of a model for any number of objects
+        found = zip(prediction['scores'], prediction['bboxes'], strict=True)
+        return [[prediction['sentence'], f'{s:.3f}', _box(dict(bbox=box))] for s, box in found]
+    return [[prediction['sentence'], score, _box(prediction)]]
 
 
 def _box(prediction: dict) -> str:

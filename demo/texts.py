@@ -18,6 +18,12 @@ GROUND_HELP = """
 or its neighbours. The answer is always one box and one mask, even where nothing fits; the score
 says how sure the model is.
 """
+GROUND_HELP_ANY = """
+**Name one object** of the image or several ("both circles"): by looks, size, place or neighbours.
+This model also says when **nothing in the image fits**; its score is how sure it is that something
+does.
+"""
+NOTHING_FITS = 'nothing in the image fits'
 GROUND_LEGEND = """
 <div class="legend"><b>How to read it.</b>
 <span class="box"></span> box and outline of what the sentence names; the rest is dimmed.

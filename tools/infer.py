@@ -30,6 +30,7 @@ from projects.common.cli.inference import (
     add_store,
     build,
     check_outputs,
+    describe,
     open_store,
 )
 from projects.common.cli.report import report_user_errors
@@ -102,13 +103,6 @@ def run_grounding(args: argparse.Namespace) -> None:
         print(f'{prediction["image"]}: "{prediction["sentence"]}": {describe(prediction)}')
     if not (args.no_save_vis and args.no_save_pred):
         print(f'written to {args.out_dir}')
-
-
-def describe(grounding: dict) -> str:
-    """Describe the box, if any, and the score of the object that a sentence names."""
-    box = ' '.join(f'{value:.1f}' for value in grounding.get('bbox', ()))
-    doubt = '' if grounding.get('accepted', True) else ' (below the threshold of the calibration)'
-    return f'{f"box {box}, " if box else ""}score {grounding["score"]:.3f}{doubt}'
 
 
 def run_weak(args: argparse.Namespace) -> None:
@@ -349,6 +343,9 @@ def run_search_and_ground(args: argparse.Namespace) -> None:
         print(f'{prediction["query"]}{"" if prediction["hits"] else ": no image"}')
         for hit in prediction['hits']:
             print(f'    {hit["score"]:.3f}  {hit["name"]}: {describe(hit["grounding"])}')
+        found = [hit['grounding'].get('found', True) for hit in prediction['hits']]
+        if found and not any(found):
+            print('    nothing fits in any of these images')
     if not (args.no_save_vis and args.no_save_pred):
         print(f'written to {args.out_dir}')
 

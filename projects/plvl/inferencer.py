@@ -131,7 +131,10 @@ class GroundingInferencer(ImageInferencer):
             ``bbox`` [x1, y1, x2, y2] in pixels and ``mask``, a COCO run-length encoding. If the
             weights are calibrated, ``score`` is the probability that the prediction is right,
             ``raw_score`` the model's own score, and ``accepted`` whether the probability reaches
-            the threshold of the calibration.
+            the threshold of the calibration. For a
+            :class:`GeneralizedPLVL`, ``score`` is the presence, ``found`` tells whether anything
+            in the image fits the sentence, ``bboxes`` and ``scores`` list its objects, best first,
+            and ``mask`` has all of them; if nothing fits, the lists are empty and there is no mask.
             'visualization' holds the drawn images if requested.
 
         Raises:
@@ -204,6 +207,8 @@ class GroundingInferencer(ImageInferencer):
         """Convert a prediction to plain values for JSON."""
         prediction: dict[str, Any] = dict(image=sample.get('img_path'), sentence=sample.text)
         instance = sample.pred_instances
+        if 'pred_presence' in sample:
+            return {**prediction, **_any_number(sample)}
         if 'bboxes' in instance:
             prediction['bbox'] = instance.bboxes[0].tolist()
         prediction['score'] = float(instance.scores[0])
@@ -213,6 +218,18 @@ class GroundingInferencer(ImageInferencer):
         if 'masks' in instance:
             prediction['mask'] = encode_mask(instance.masks[0].cpu().numpy())
         return prediction
+
+
+def _any_number(sample: DetDataSample) -> dict[str, Any]:
+    """Return the prediction of a :class:`GeneralizedPLVL` as plain values."""
+    instances, mask = sample.pred_instances, sample.get('pred_union_mask')
+    values: dict[str, Any] = dict(score=float(sample.pred_presence))
+    values['found'] = len(instances) > 0 if 'bboxes' in instances else bool(mask.any())
+    if 'bboxes' in instances:
+        values.update(bboxes=instances.bboxes.tolist(), scores=instances.scores.tolist())
+    if mask is not None and mask.any():
+        values['mask'] = encode_mask(mask[0].cpu().numpy())
+    return values
 
 
 def _sentences_of_images(sentences: Any, count: int, for_all: bool) -> list[list[str]]:

@@ -18,7 +18,7 @@ from torchvision.ops import box_convert
 from projects.common.errors import InputError
 from projects.common.text import BERTTextEncoder
 
-from .models import PLVL, CollaborativeHead
+from .models import PLVL, CollaborativeHead, GeneralizedHead
 
 __all__ = ['GroundingGraph', 'compare', 'export_onnx', 'require']
 
@@ -41,7 +41,9 @@ class GroundingGraph(nn.Module):
 
     def __init__(self, model: PLVL) -> None:
         super().__init__()
-        if not isinstance(model, PLVL) or not isinstance(model.head, CollaborativeHead):
+        any_number = isinstance(model.head, GeneralizedHead)  # no tensors of a fixed size
+        known = isinstance(model, PLVL) and isinstance(model.head, CollaborativeHead)
+        if not known or any_number:
             raise InputError(
                 f'{type(model).__name__} with {type(model.head).__name__}: only PLVL with '
                 'CollaborativeHead can be exported'

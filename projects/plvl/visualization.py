@@ -22,6 +22,7 @@ from projects.common.visualization import (
 )
 
 from .evaluation.grounding_metric import box_iou, mask_areas
+from .generalized_drawing import generalized_panels, is_generalized
 
 if TYPE_CHECKING:
     from mmdet.structures import DetDataSample
@@ -60,7 +61,8 @@ class GroundingVisualizer(ArrayVisualizer):
 
         If both ground truth and prediction are drawn, the IoUs of box and mask are written above
         the prediction, or else the confidence of the prediction. The peak of the score map is
-        marked.
+        marked. Predictions of :class:`GeneralizedPLVL` may have several boxes, or say that nothing
+        fits.
 
         Args:
             image: The original image, (H, W, 3) uint8, RGB.
@@ -82,14 +84,17 @@ class GroundingVisualizer(ArrayVisualizer):
         small = resize_to(image, self.min_side, self.max_side)
         panels = [Panel(small, 'Input')]
         gt_box = gt_mask = None
-        if draw_gt:
+        generalized = is_generalized(data_sample)
+        if generalized:
+            panels += generalized_panels(small, image, data_sample, draw_gt, draw_pred)
+        elif draw_gt:
             gt_box, gt_mask, _ = self._object(data_sample.get('gt_instances'), image)
             if not data_sample.get('with_mask', True):
                 gt_mask = None
             if gt_box is not None or gt_mask is not None:
                 drawn = draw_objects(small, [gt_box], [gt_mask], [TRUTH_COLOR], shape=image.shape)
                 panels.append(Panel(drawn, 'Ground truth'))
-        if draw_pred:
+        if draw_pred and not generalized:
             box, mask, score = self._object(data_sample.get('pred_instances'), image)
             if box is not None or mask is not None:
                 note = f'score {score:.2f}' if score is not None else ''
@@ -103,6 +108,7 @@ class GroundingVisualizer(ArrayVisualizer):
                     note = f'IoU: {", ".join(ious)}'
                 drawn = draw_objects(small, [box], [mask], [PRED_COLOR], shape=image.shape)
                 panels.append(Panel(drawn, 'Prediction', note))
+        if draw_pred:
             scores = data_sample.get('pred_score_map')
             if scores is not None:
                 scores = np.asarray(torch.as_tensor(scores).detach().float().cpu())

@@ -81,8 +81,10 @@ class SearchAndGround:
             (``name``, the path of the image, ``score``, the cosine similarity, and ``probability``
             if the search is calibrated) and
             ``grounding``, the prediction of :class:`GroundingInferencer` (``image``, ``sentence``,
-            ``bbox`` [x1, y1, x2, y2] in pixels, ``score`` from 0 to 1, ``mask``). 'visualization'
-            has the sheet of each sentence if requested, or None if no image was found.
+            ``bbox`` [x1, y1, x2, y2] in pixels, ``score`` from 0 to 1, ``mask``). A model for any
+            number of objects may say by ``found=False`` that nothing in the image fits; such hits
+            are kept. 'visualization' has the sheet of each sentence if requested, or None if no
+            image was found.
 
         Raises:
             FileNotFoundError: The store does not exist, or one of the images found is no longer at

@@ -382,3 +382,14 @@ def test_photographs_need_their_weights(monkeypatch, capsys, tmp_path):
     assert web.finds_photographs(args) and set(asked) == set(pinned)
     assert not web.finds_photographs(SimpleNamespace(photos=tmp_path, rvse='own.pth'))
     assert not web.finds_photographs(SimpleNamespace(photos=None, rvse=None))
+
+
+def test_rows_of_any_number_of_objects():
+    from demo.page import _found
+
+    nothing = dict(sentence='the lion', score=0.1, found=False, bboxes=[], scores=[])
+    assert _found(nothing) == [['the lion', '0.100', 'nothing in the image fits']]
+    two = dict(nothing, score=0.9, found=True, bboxes=[[1, 2, 3, 4], [5, 6, 7, 8]], scores=[1, 0.5])
+    assert _found(two) == [['the lion', '1.000', '1, 2, 3, 4'], ['the lion', '0.500', '5, 6, 7, 8']]
+    one = dict(sentence='a cat', score=0.25, bbox=[1, 2, 3, 4])
+    assert _found(one) == [['a cat', '0.250', '1, 2, 3, 4']]

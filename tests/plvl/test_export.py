@@ -137,6 +137,9 @@ def test_other_models_are_refused(repo_root):
     model.head = torch.nn.Identity()
     with pytest.raises(ValueError, match='PLVL with Identity: only PLVL with CollaborativeHead'):
         onnx_export.GroundingGraph(model)
+    model.head = MODELS.build(dict(type='GeneralizedHead', in_channels=32, patch_size=8))
+    with pytest.raises(ValueError, match='PLVL with GeneralizedHead: only PLVL with Collab'):
+        onnx_export.GroundingGraph(model)
 
 
 @pytest.fixture

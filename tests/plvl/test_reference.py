@@ -38,7 +38,7 @@ WRONG_TYPES = {
     'iscrowd': (target(iscrowd='a'), "iscrowd: expected a number, true or false, found 'a'"),
     'sent_id': (dict(sentences=[Sentence('a', [])]), 'sent_id: expected a number or a string'),
     'kind': (dict(sentences=[Sentence('a', 1, 3)]), 'kind: expected a string, found 3'),
-    'targets': (dict(targets=[]), r'targets: expected one object, found \[\]'),
+    'targets': (dict(targets=[]), r'targets: expected one object .*, found \[\]'),
 }
 DAMAGE = {
     'invalid size': (dict(width=0), 'height, width: expected 1 to 1048576 pixels .*, found 60, 0'),

@@ -258,3 +258,22 @@ def test_errors_from_the_shell(call_tool, files, tmp_path):
         f"error: {gone}: in the index, but no such image (found for 'a star'); put it back, "
         'work in the folder in which it was indexed, or `prune` the store'
     )
+
+
+def test_sheet_of_any_number_of_objects(files):
+    """Every box is drawn; where nothing fits, nothing is drawn."""
+    name = str(files / 'photos/0.png')
+    boxes = [[5.0, 5.0, 25.0, 25.0], [35.0, 30.0, 60.0, 60.0]]
+    nothing = dict(image=name, sentence='x', score=0.1, found=False, bboxes=[], scores=[])
+    found = dict(nothing, score=0.9, found=True, bboxes=boxes, scores=[0.8, 0.7])
+
+    def sheet(grounding):
+        hits = [dict(name=name, score=0.5, grounding=grounding)]
+        return draw_hits(dict(query='x', hits=hits)).astype(int)
+
+    drawn, empty = sheet(found), sheet(nothing)
+    assert drawn.shape == empty.shape
+    like = np.abs(drawn - PRED_COLOR).max(axis=2) < 12
+    rows, columns = np.nonzero(like)
+    assert columns.max() - columns.min() > 200  # of 320 pixels: from the first box to the second
+    assert not (np.abs(empty - PRED_COLOR).max(axis=2) < 12).sum() > 50

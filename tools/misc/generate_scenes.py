@@ -26,6 +26,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='seed of all randomness')
     parser.add_argument('--workers', type=int, default=1, help='processes that draw')
     parser.add_argument('--quiet', action='store_true', help='show no progress bar')
+    parser.add_argument(
+        '--generalized',
+        action='store_true',
+        help='add sentences about several objects and none; only of shapes',
+    )
     group = parser.add_argument_group(
         'cut-outs', 'paste images of objects with an alpha channel on photographs'
     )
@@ -46,6 +51,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if bool(args.cutouts) != bool(args.backgrounds):
         parser.error('--cutouts and --backgrounds: found one of them, expected both or none')
+    if args.generalized and args.cutouts:
+        parser.error('--generalized: found --cutouts, expected scenes of shapes')
     return args
 
 
@@ -73,7 +80,7 @@ def main() -> None:
                 **options,
             )
         else:
-            summary = write_dataset(args.out, **options)
+            summary = write_dataset(args.out, generalized=args.generalized, **options)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     kinds = ', '.join(f'{k} {v}' for k, v in summary['sentences_by_kind'].items())

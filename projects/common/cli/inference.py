@@ -19,6 +19,7 @@ __all__ = [
     'add_store',
     'build',
     'check_outputs',
+    'describe',
     'open_store',
 ]
 
@@ -124,3 +125,16 @@ def open_store(open_uri: Callable, args: argparse.Namespace, create: bool) -> An
         raise InputError(f'--store-options: {error}') from None
     except ModuleNotFoundError as error:  # an optional engine
         raise InputError(str(error)) from error
+
+
+def describe(grounding: dict) -> str:
+    """Describe the boxes, if any, and the score of what a sentence names."""
+    if not grounding.get('found', True):
+        return f'nothing in the image fits, score {grounding["score"]:.3f}'
+    if 'bboxes' in grounding:  # of a model for any number of objects
+        found = zip(grounding['bboxes'], grounding['scores'], strict=True)
+        parts = [describe(dict(bbox=bbox, score=score)) for bbox, score in found]
+        return f'{len(parts)} found, score {grounding["score"]:.3f}: {"; ".join(parts)}'
+    box = ' '.join(f'{value:.1f}' for value in grounding.get('bbox', ()))
+    doubt = '' if grounding.get('accepted', True) else ' (below the threshold of the calibration)'
+    return f'{f"box {box}, " if box else ""}score {grounding["score"]:.3f}{doubt}'

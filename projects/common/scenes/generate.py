@@ -10,7 +10,8 @@ from ..errors import InputError
 from . import render
 from .captions import make_captions
 from .language import make_sentences
-from .scene import Scene, finish_objects, pick, sample_specs
+from .scene import Scene, SetSentence, finish_objects, pick, sample_specs
+from .set_sentences import make_set_sentences
 
 SPLITS = ('train', 'val', 'test')
 
@@ -21,10 +22,17 @@ class ShapeScenes:
 
     image_size: int
     seed: int
+    generalized: bool = False
 
     def scene(self, split: str, index: int) -> Scene:
         """Generate a scene of a split."""
-        return generate_scene(index, seed=self.seed, split=split, image_size=self.image_size)
+        return generate_scene(
+            index,
+            seed=self.seed,
+            split=split,
+            image_size=self.image_size,
+            generalized=self.generalized,
+        )
 
 
 def generate_scene(
@@ -34,6 +42,7 @@ def generate_scene(
     image_size: int = 128,
     min_objects: int = 3,
     max_objects: int = 7,
+    generalized: bool = False,
 ) -> Scene:
     """Generate one scene, which is bit-for-bit reproducible from its arguments.
 
@@ -44,6 +53,8 @@ def generate_scene(
         image_size: Side of the image in pixels, 64 to 1024.
         min_objects: Minimum number of objects, at least 3.
         max_objects: Maximum number of objects, at most 7.
+        generalized: Whether to add sentences about several objects and none. The rest of the scene
+            is the same.
 
     Raises:
         ValueError: An argument is out of range.
@@ -80,6 +91,10 @@ def generate_scene(
     image = render.draw_background(rng, image_size, background)
     for spec, patch in zip(specs, patches):
         render.draw_object(rng, image, spec, patch)
+    set_sentences: tuple[SetSentence, ...] = ()
+    if generalized:  # with random numbers of their own, so that nothing else changes
+        own = np.random.default_rng([seed, SPLITS.index(split), index, 1])
+        set_sentences = make_set_sentences(own, objects, image_size)
     return Scene(
         image=render.add_noise(rng, image),
         objects=objects,
@@ -88,4 +103,5 @@ def generate_scene(
         sentences=sentences,
         captions=captions,
         tags=tuple(sorted({obj.shape for obj in objects})),
+        set_sentences=set_sentences,
     )

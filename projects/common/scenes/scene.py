@@ -128,6 +128,25 @@ class SceneSentence:
     kind: str
     target: int
 
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Return the target as the only one."""
+        return (self.target,)
+
+
+@dataclass(frozen=True)
+class SetSentence:
+    """Represent a sentence about several objects or none.
+
+    Attributes:
+        kind: 'several' or 'none'.
+        targets: Indices of the objects among the scene's objects.
+    """
+
+    text: str
+    kind: str
+    targets: tuple[int, ...]
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:
@@ -141,6 +160,7 @@ class Scene:
         background: 'dark', 'grey' or 'light', or the file of a photograph.
         captions: Five sentences about the image as a whole.
         tags: The classes in the image, sorted.
+        set_sentences: Sentences about several objects or none, if they are asked for.
     """
 
     image: np.ndarray
@@ -150,6 +170,7 @@ class Scene:
     sentences: tuple[SceneSentence, ...]
     captions: tuple[str, ...]
     tags: tuple[str, ...]
+    set_sentences: tuple[SetSentence, ...] = ()
 
 
 def pick(rng: np.random.Generator, items: Sequence[_T]) -> _T:

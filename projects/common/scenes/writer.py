@@ -5,6 +5,8 @@
     images/{split}_{index:06d}.png
     scenes/instances.json           COCO, all splits
     scenes/refs(scenes).p           refer layout, every sentence with its kind
+    scenes/grefs(scenes).json       gRefCOCO's layout, if generalized: also sentences about several
+                                    objects and none
     annotations/instances_{split}.json, captions_{split}.json    COCO
     annotations/tags_{split}.json   {file name: [class names]}
     scenes.json                     arguments and generator version; written last
@@ -33,6 +35,7 @@ from ..files.atomic import write_atomically
 from ..hooks.progress import progress_bar
 from .generate import SPLITS, ShapeScenes
 from .scene import SHAPES, Scene, SceneSentence
+from .set_refs import SetReferences
 
 GENERATOR = 'mmtriad-scenes'
 VERSION = 2  # increment for every change that affects the generated data
@@ -60,6 +63,7 @@ def write_dataset(
     seed: int = 0,
     workers: int = 1,
     progress: bool = True,
+    generalized: bool = False,
 ) -> dict[str, Any]:
     """Generate the data set, or return at once if it already exists.
 
@@ -75,6 +79,8 @@ def write_dataset(
         seed: Seed of the data set.
         workers: Number of processes that draw.
         progress: Whether to show a progress bar.
+        generalized: Whether to also write sentences about several objects and none. Everything
+            else is the same without them.
 
     Returns:
         The content of the manifest: arguments, and counts per split and per kind of sentence.
@@ -86,7 +92,9 @@ def write_dataset(
     counts = dict(zip(SPLITS, (num_train, num_val, num_test)))
     check_arguments(counts, image_size, seed, workers)
     arguments = {'image_size': image_size, 'seed': seed}
-    source = ShapeScenes(image_size, seed)
+    if generalized:
+        arguments['generalized'] = True
+    source = ShapeScenes(image_size, seed, generalized)
     return write_scenes(out_dir, source, SHAPES, counts, arguments, workers, progress)
 
 
@@ -142,7 +150,8 @@ def write_scenes(
 
     tasks = [(split, index) for split, count in counts.items() for index in range(count)]
     draw = partial(_draw, images=str(_made(out / 'images')), source=source)
-    collected = _Collector(arguments['image_size'], list(counts), classes, license)
+    generalized = arguments.get('generalized', False)
+    collected = _Collector(arguments['image_size'], list(counts), classes, license, generalized)
     quiet: dict[str, Any] = {} if progress else dict(style='lines', interval=math.inf)
     with progress_bar(len(tasks), 'scenes', 'scene', **quiet) as bar:
         for (split, _), record in zip(tasks, _map(draw, tasks, workers)):
@@ -180,6 +189,7 @@ def _draw(task: tuple[str, int], images: str, source: Source) -> dict[str, Any]:
         'file_name': name,
         'objects': objects,
         'sentences': scene.sentences,
+        'set_sentences': scene.set_sentences,
         'captions': scene.captions,
         'tags': list(scene.tags),
     }
@@ -194,6 +204,7 @@ class _Collector:
         splits: Sequence[str],
         classes: Sequence[str],
         license: Mapping[str, Any],
+        generalized: bool,
     ) -> None:
         self.image_size = image_size
         self.splits = splits
@@ -208,6 +219,7 @@ class _Collector:
         self.captions: dict[str, list[dict[str, Any]]] = {s: [] for s in splits}
         self.tags: dict[str, dict[str, list[str]]] = {s: {} for s in splits}
         self.refs: list[dict[str, Any]] = []
+        self.sets = SetReferences() if generalized else None
         self.kinds: Counter[str] = Counter()
         self.num_images = self.num_annotations = self.num_captions = self.num_sentences = 0
 
@@ -244,6 +256,11 @@ class _Collector:
             sentences = [s for s in record['sentences'] if s.target == index]
             if sentences:
                 self._add_ref(split, image_id, category_id, file_name, sentences)
+        if self.sets is not None:
+            end = self.num_annotations + 1
+            ann_ids = range(end - len(record['objects']), end)
+            sentences = [*record['sentences'], *record['set_sentences']]
+            self.sets.add(split, file_name, image_id, ann_ids, sentences)
 
     def _add_ref(
         self,
@@ -302,6 +319,9 @@ class _Collector:
         with open(scenes / 'refs(scenes).p', 'wb') as file:
             pickle.dump(refs, file, protocol=2)
 
+        if self.sets is not None:
+            _write_json(scenes / 'grefs(scenes).json', self.sets.entries)
+
     def _head(self, images: list[dict[str, Any]]) -> dict[str, Any]:
         return {
             'info': {'description': 'MMTriad scenes', 'version': str(VERSION)},
@@ -310,13 +330,14 @@ class _Collector:
         }
 
     def summary(self) -> dict[str, Any]:
+        sets = self.sets
         return {
             'images': self.num_images,
             'objects': self.num_annotations,
-            'refs': len(self.refs),
-            'sentences': self.num_sentences,
+            'refs': len(self.refs) if sets is None else len(sets.entries),
+            'sentences': self.num_sentences if sets is None else sets.num_sentences,
             'captions': self.num_captions,
-            'sentences_by_kind': dict(sorted(self.kinds.items())),
+            'sentences_by_kind': dict(sorted((self.kinds if sets is None else sets.kinds).items())),
         }
 
 
@@ -349,7 +370,8 @@ def _clear(out: Path) -> None:
                 path.unlink()
     kinds = ('instances', 'captions', 'tags')
     names = [f'annotations/{k}_{s}.json' for k in kinds for s in ALL_SPLITS]
-    for name in (*names, 'scenes/instances.json', 'scenes/refs(scenes).p'):
+    refs = ('scenes/refs(scenes).p', 'scenes/grefs(scenes).json')
+    for name in (*names, 'scenes/instances.json', *refs):
         (out / name).unlink(missing_ok=True)
 
 

@@ -6,6 +6,7 @@ from .checks import Invalid
 from .color_jitter import LookupColorJitter
 from .dataset import GroundingDataset
 from .flickr30k_entities import Flickr30kEntitiesDataset
+from .generalized_refer import GRefCOCODataset, RefZOMDataset
 from .json_lines import JSONLinesGroundingDataset
 from .mixed import MixedGroundingDataset
 from .refer import ReferGroundingDataset
@@ -22,6 +23,7 @@ from .visual_genome import VisualGenomeRegionDataset
 
 __all__ = [
     'Flickr30kEntitiesDataset',
+    'GRefCOCODataset',
     'GroundingDataset',
     'GroundingResize',
     'Invalid',
@@ -32,6 +34,7 @@ __all__ = [
     'RandomFlipWithWords',
     'RandomSafeCrop',
     'Reference',
+    'RefZOMDataset',
     'ReferGroundingDataset',
     'Sentence',
     'SeqTRGroundingDataset',

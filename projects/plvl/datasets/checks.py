@@ -230,9 +230,9 @@ def check_transvg_entry(entry: Any) -> None:
     )
 
 
+_OBJECT_FIELDS = ('bbox', 'mask', 'category', 'object_id')
 _JSON_FIELDS = (
-    'image', 'sentence', 'sentences', 'bbox', 'mask', 'width', 'height', 'kind', 'category',
-    'object_id', 'meta',
+    'image', 'sentence', 'sentences', *_OBJECT_FIELDS, 'objects', 'width', 'height', 'kind', 'meta',
 )  # fmt: skip
 
 
@@ -248,10 +248,7 @@ def check_json_line(line: str) -> dict[str, Any]:
         found = f'{shown(line)} ({error})'
         raise Invalid('line', 'a JSON object on one line', found) from None
     expect(isinstance(fields, dict), 'line', 'a JSON object', fields)
-    for key in sorted(fields.keys() - set(_JSON_FIELDS)):
-        near = difflib.get_close_matches(key, _JSON_FIELDS, n=1)
-        known = repr(near[0]) if near else "further data under 'meta'"
-        raise Invalid(f'unknown field {shown(key)}', known, shown(fields[key]))
+    _check_known(fields, _JSON_FIELDS)
     image = fields.get('image')
     expect(isinstance(image, str) and image, 'image', 'a path', image)
     ok = ('sentence' in fields) != ('sentences' in fields)
@@ -262,6 +259,30 @@ def check_json_line(line: str) -> dict[str, Any]:
         texts = fields['sentences']
         are_texts = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
         expect(texts and are_texts, 'sentences', 'a list of strings', texts)
+    if 'objects' in fields:
+        objects = fields['objects']
+        ok = isinstance(objects, list) and all(isinstance(each, dict) for each in objects)
+        expect(ok, 'objects', 'a list of objects, such as [{"bbox": [...]}], or []', objects)
+        ok = fields.keys().isdisjoint(_OBJECT_FIELDS)
+        expect(ok, 'objects', f"either 'objects' or {', '.join(_OBJECT_FIELDS)}", sorted(fields))
+        for each in objects:
+            _check_known(each, _OBJECT_FIELDS)
+            _check_json_object(each)
+    else:
+        _check_json_object(fields)
+    ok = (fields.get('width') is None) == (fields.get('height') is None)
+    expect(ok, 'width', "'width' and 'height' together or neither", sorted(fields))
+    return fields
+
+
+def _check_known(fields: dict[str, Any], known: tuple[str, ...]) -> None:
+    for key in sorted(fields.keys() - set(known)):
+        near = difflib.get_close_matches(key, known, n=1)
+        expected = repr(near[0]) if near else "further data under 'meta'"
+        raise Invalid(f'unknown field {shown(key)}', expected, shown(fields[key]))
+
+
+def _check_json_object(fields: dict[str, Any]) -> None:
     check_types(
         fields, (list, dict, str), 'mask', expected='polygons, an RLE or a path', optional=True
     )
@@ -270,9 +291,6 @@ def check_json_line(line: str) -> dict[str, Any]:
     ok = isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box)
     expect(box is None or ok, 'bbox', '[x1, y1, x2, y2]', box)
     check_types(fields, IDENTIFIER, 'object_id', optional=True)
-    ok = (fields.get('width') is None) == (fields.get('height') is None)
-    expect(ok, 'width', "'width' and 'height' together or neither", sorted(fields))
-    return fields
 
 
 # ------------------------------------------------------------------------------------ values

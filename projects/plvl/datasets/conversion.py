@@ -14,6 +14,7 @@ from projects.common.errors import InputError
 
 from .dataset import GroundingDataset
 from .flickr30k_entities import Flickr30kEntitiesDataset
+from .generalized_refer import GRefCOCODataset, load_grefs
 from .json_lines import read_json_lines
 from .masks import read_mask_file
 from .refer import ReferGroundingDataset, load_refs
@@ -52,6 +53,17 @@ def _refer_splits(path: Path, by: str | None = None, trust_pickle: bool = False)
     refs = load_refs(split_file, trust_pickle)
     for split in dict.fromkeys(str(ref.get('split')) for ref in refs):
         yield split, dict(cfg, split=split, trust_pickle=trust_pickle)
+
+
+def _grefcoco_splits(path: Path, trust_pickle: bool = False, **kwargs) -> Splits:
+    found = sorted(path.glob('grefs(*).json'))
+    if len(found) != 1:
+        raise InputError(
+            f'{path}: found {[file.name for file in found]}, expected one grefs(*).json'
+        )
+    cfg = dict(ann_file=str(path / 'instances.json'), split_file=str(found[0]))
+    for split in dict.fromkeys(str(ref.get('split')) for ref in load_grefs(str(found[0]))):
+        yield split, dict(cfg, split=split)
 
 
 def _transvg_splits(path: Path, by: str | None = None, trust_pickle: bool = False) -> Splits:
@@ -114,9 +126,12 @@ class Format(NamedTuple):
     object_of: Callable[[Reference], Any] = _entry
 
 
-_json_lines = partial(GroundingDataset, reader=partial(read_json_lines, restore_ids=True))
+_json_lines = partial(
+    GroundingDataset, reader=partial(read_json_lines, restore_ids=True), targets='any'
+)
 FORMATS = {
     'refer': Format(ReferGroundingDataset, _refer_splits, ('refs(*).p',), write=write_refer),
+    'grefcoco': Format(GRefCOCODataset, _grefcoco_splits, ('grefs(*).json',)),
     'flickr30k': Format(
         Flickr30kEntitiesDataset, _flickr30k_splits, ('Annotations/*', 'Sentences/*')
     ),
@@ -148,8 +163,8 @@ def find_format(path: Path) -> str:
         elif all(any(path.glob(pattern)) for pattern in kind.holds):
             return name
     raise InputError(
-        f'{path}: found no refs(*).p, *.pth, *.jsonl, instances.json, region_descriptions.json, or '
-        'Annotations/ with Sentences/; say --from'
+        f'{path}: found no refs(*).p, grefs(*).json, *.pth, *.jsonl, instances.json, '
+        'region_descriptions.json, or Annotations/ with Sentences/; say --from'
     )
 
 
@@ -224,10 +239,10 @@ def _sent_id(sentence: Sentence) -> Any:
 
 
 def _complete(reference: Reference) -> None:
-    """Read a mask image, and name the collection of the image and its id there."""
-    mask = reference.target.mask
-    if isinstance(mask, str):
-        reference.target.mask = read_mask_file(mask)
+    """Read mask images, and name the collection of the image and its id there."""
+    for target in reference.targets:
+        if isinstance(target.mask, str):
+            target.mask = read_mask_file(target.mask)
     collection, image_id = reference.image_keys[0]
     known = collection != 'file'
     reference.source = collection if known else None

@@ -26,12 +26,15 @@ from .wrappers import exclude_images, number_equal_sentences, shuffle_sentences
 
 __all__ = ['GroundingDataset', 'Reader']
 
+TARGETS = ('one', 'any', 'single')
 Reader = Callable[[Mapping[str, str], str | None], Iterator[Reference | Invalid]]
 
 
 @DATASETS.register_module()
 class GroundingDataset(BaseDataset):
     """Represent a dataset in which a sample is one sentence about one object in one image.
+
+    With ``targets='any'``, a sentence may also refer to no object or to several.
 
     A *reader* yields the references of the annotation files: an object with its sentences. This
     class validates them and makes one sample per sentence (:meth:`Reference.samples` shows one).
@@ -68,6 +71,8 @@ class GroundingDataset(BaseDataset):
             means that all images are in the image directory itself.
         vg_image_data: Visual Genome's ``image_data.json``, relative to ``data_root``, which tells
             which of its images come from COCO. Required if such images are mixed with others.
+        targets: 'one' raises an error for sentences about no object or several; 'any' admits them,
+            for :class:`GeneralizedPLVL`; 'single' leaves them out and logs their number.
         subset: Name of this dataset and split when several are tested in one run, such as
             'refcoco_testA'. :class:`GroundingMetric` reports the results of each name separately.
         sentence_shuffle: 'other_object' replaces each sentence by one about another object in the
@@ -107,17 +112,11 @@ class GroundingDataset(BaseDataset):
         image_source: str | None = None,
         source_folders: dict[str, str] | None = None,
         vg_image_data: str | None = None,
+        targets: str = 'one',
         subset: str | None = None,
         **kwargs,
     ) -> None:
-        if sentence_shuffle not in (None, 'other_object'):
-            raise InputError(
-                f"sentence_shuffle={sentence_shuffle!r}: expected None or 'other_object'"
-            )
-        if sentence_shuffle and not kwargs.get('test_mode', False):
-            raise InputError(
-                'sentence_shuffle gives wrong sentences on purpose and needs test_mode=True'
-            )
+        _check_choices(targets, sentence_shuffle, kwargs.get('test_mode', False))
         data_prefix = dict(img='') if data_prefix is None else data_prefix
         if set(data_prefix) != {'img'}:
             raise InputError(f"data_prefix={dict(data_prefix)}: expected dict(img='folder')")
@@ -134,6 +133,7 @@ class GroundingDataset(BaseDataset):
             canonical_source(name): folder for name, folder in (source_folders or {}).items()
         }
         self.vg_image_data = vg_image_data
+        self.targets = targets
         self.subset = subset
         self.image_keys: dict[str, tuple[ImageKey, ...]] = {}  # image path -> keys
         self.sentence_counts: Counter[str] = Counter()  # image path -> count before exclusion
@@ -186,7 +186,7 @@ class GroundingDataset(BaseDataset):
             ValueError: If a reference is unusable and ``skip_invalid`` is False.
         """
         images = self._open_images(read_sizes)
-        num_sentences = 0
+        num_sentences = others = 0
         for index, reference in enumerate(self.read()):
             if isinstance(reference, Invalid):
                 if reference.image is not None:
@@ -195,11 +195,17 @@ class GroundingDataset(BaseDataset):
                 continue
             reference.number(index, num_sentences)
             num_sentences += len(reference.sentences)
-            for invalid in reference.check(images):
+            if self.targets == 'single' and len(reference.targets) != 1:
+                others += len(reference.sentences)
+                continue
+            for invalid in reference.check(images, any_number=self.targets == 'any'):
                 self.left_out.add(invalid)
             if reference.sentences:
                 yield reference
         self.left_out.warn()
+        if others:
+            what = f'{others} of {num_sentences} sentences, about no object or several'
+            print_log(f"{self.ann_file}: {what}, left out by targets='single'", 'current')
 
     def read(self) -> Iterator[Reference | Invalid]:
         """Yield the references of the annotation file as they are."""
@@ -317,6 +323,17 @@ class LeftOut(dict[str, list]):
         """Log the counts, if there are any."""
         if self:
             print_log(str(self), 'current', logging.WARNING)
+
+
+def _check_choices(targets: str, sentence_shuffle: str | None, test_mode: bool) -> None:
+    if targets not in TARGETS:
+        raise InputError(f'targets={targets!r}: expected one of {TARGETS}')
+    if sentence_shuffle not in (None, 'other_object'):
+        raise InputError(f"sentence_shuffle={sentence_shuffle!r}: expected None or 'other_object'")
+    if sentence_shuffle and not test_mode:
+        raise InputError(
+            'sentence_shuffle gives wrong sentences on purpose and needs test_mode=True'
+        )
 
 
 def _check_existence(name: str, folders: dict[str, str], files: dict[str, str]) -> None:

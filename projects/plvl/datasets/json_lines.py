@@ -30,7 +30,14 @@ def read_json_lines(
          "mask": [[10, 10, 60, 12, 58, 30]]}
         {"image": "kitchen/002.jpg", "sentence": "a plate", "mask": "masks/002_plate.png"}
 
-    (The second object is wrapped here only to fit.) Fields:
+    (The second object is wrapped here only to fit.) A line may also list the objects, of which
+    there may be none or several; the dataset then needs ``targets='any'``::
+
+        {"image": "kitchen/002.jpg", "sentence": "the forks", "objects": [
+         {"bbox": [3, 5, 40, 90]}, {"bbox": [50, 5, 80, 92]}]}
+        {"image": "kitchen/002.jpg", "sentence": "the blue cup", "objects": []}
+
+    Fields:
 
     - ``image``: path relative to the image directory.
     - ``sentence`` or ``sentences``: a string, or a list of strings about the same object.
@@ -41,6 +48,8 @@ def read_json_lines(
     - ``width``, ``height``: optional; read from the image header when needed.
     - ``kind``, ``category``: optional strings for results by group.
     - ``object_id``: optional number or string, the same for all lines about one object.
+    - ``objects``: instead of ``bbox``, ``mask``, ``category`` and ``object_id``, a list of objects
+      with these fields: all that the sentences refer to, ``[]`` if nothing in the image fits.
     - ``meta``: optional; any other data, which is ignored (the converter stores the ids of the
       refer layout there, under ``refer``).
 
@@ -58,21 +67,14 @@ def read_json_lines(
         except Invalid as invalid:
             yield invalid.at(file, number)
             continue
-        box, mask = fields.get('bbox'), fields.get('mask') or None
-        target = Target(
-            box=box,
-            box_format='mask' if box is None else 'xyxy',
-            mask=os.path.join(files['data_root'], mask) if isinstance(mask, str) else mask,
-            ann_id=fields.get('object_id'),
-            category=fields.get('category'),
-        )
+        objects = fields.get('objects', [fields])
         texts = fields['sentences'] if 'sentences' in fields else [fields['sentence']]
         reference = Reference(
             file=file,
             entry=number,
             image=fields['image'],
             sentences=[Sentence(text, kind=fields.get('kind')) for text in texts],
-            targets=[target],
+            targets=[_target(each, files['data_root']) for each in objects],
             ref_id=number,
             height=fields.get('height'),
             width=fields.get('width'),
@@ -80,6 +82,17 @@ def read_json_lines(
         if restore_ids:
             _restore_ids(reference, fields.get('meta'))
         yield reference
+
+
+def _target(fields: Mapping[str, Any], data_root: str) -> Target:
+    box, mask = fields.get('bbox'), fields.get('mask') or None
+    return Target(
+        box=box,
+        box_format='mask' if box is None else 'xyxy',
+        mask=os.path.join(data_root, mask) if isinstance(mask, str) else mask,
+        ann_id=fields.get('object_id'),
+        category=fields.get('category'),
+    )
 
 
 def _restore_ids(reference: Reference, meta: Any) -> None:
@@ -94,8 +107,12 @@ def _restore_ids(reference: Reference, meta: Any) -> None:
     reference.ref_id = kept.get('ref_id', reference.ref_id)
     reference.image_id = kept.get('image_id')
     reference.source = kept.get('source')
-    reference.target.category_id = kept.get('category_id')
-    reference.target.iscrowd = kept.get('iscrowd')
+    for i, target in enumerate(reference.targets):
+        for field in ('category_id', 'iscrowd'):
+            value = kept.get(field)
+            if isinstance(value, list):  # of a line with objects, in their order
+                value = value[i] if i < len(value) else None
+            setattr(target, field, value)
 
 
 @DATASETS.register_module()

@@ -1,4 +1,4 @@
-"""A reference: an object in an image with the sentences about it."""
+"""A reference: objects in an image, usually one, with the sentences about them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from projects.common.errors import InputError
 from projects.common.files.annotation_files import FLAG, IDENTIFIER
 
 from .checks import (
@@ -91,6 +92,13 @@ class Target:
         if mask is not None:
             check_mask_meets_box(mask, self.bbox)
 
+    def instance(self) -> dict[str, Any]:
+        """Return the checked object as an entry of mmdet's ``instances``."""
+        instance: dict[str, Any] = dict(bbox=self.bbox, bbox_label=0, ignore_flag=0)
+        if self.mask is not None:
+            instance['mask'] = self.mask
+        return instance
+
     def box_xyxy(self) -> list[float]:
         """Return the annotated box as [x1, y1, x2, y2]."""
         return xywh_to_xyxy(self.box) if self.box_format == 'xywh' else four_numbers(self.box)
@@ -105,7 +113,7 @@ class Target:
 
 @dataclass
 class Reference:
-    """Hold an object in an image and the sentences about it, as an annotation file has them.
+    """Hold the objects that sentences name, and the sentences, as an annotation file has them.
 
     Readers fill in the fields that their files have; :meth:`check` validates them. ``image_id``,
     ``ref_id`` and the ``sent_id`` of sentences may be left out: they are then the image, and the
@@ -116,7 +124,8 @@ class Reference:
         entry: The place in the file for messages: a line number, or a text such as 'ref_id 7'.
         image: Path of the image relative to the image directory.
         sentences: The sentences.
-        targets: The objects that the sentences refer to; currently always one.
+        targets: The objects that each of the sentences refers to. One, unless the data has
+            generalized expressions, which refer to none or several as well.
         image_id: Id of the image.
         ref_id: Id of the reference.
         height: Height of the image in pixels, or None if it is not annotated.
@@ -141,9 +150,17 @@ class Reference:
 
     @property
     def target(self) -> Target:
-        """Return the only target."""
-        (target,) = self.targets
-        return target
+        """Return the only target.
+
+        Raises:
+            ValueError: If the sentences refer to no object or to several.
+        """
+        if len(self.targets) != 1:
+            raise InputError(
+                f'{self.file}: {self.entry}: found sentences about {len(self.targets)} objects, '
+                'expected one (targets="single" of the dataset leaves the others out)'
+            )
+        return self.targets[0]
 
     def number(self, ref_id: int, sent_id: int) -> None:
         """Fill in the ids that are left out, the first sentence getting ``sent_id``."""
@@ -155,20 +172,21 @@ class Reference:
             if sentence.sent_id is None:
                 sentence.sent_id = i
 
-    def check(self, images: ImageFolder | None = None) -> list[Invalid]:
+    def check(self, images: ImageFolder | None = None, any_number: bool = False) -> list[Invalid]:
         """Validate all fields, and bring boxes, masks and sentences into their final form.
 
-        Sentences that cannot be used are dropped. If the image or the object cannot be used, all
+        Sentences that cannot be used are dropped. If the image or an object cannot be used, all
         sentences are.
 
         Args:
             images: Where the image is, and whether to decode it. None does not look for it.
+            any_number: Whether the sentences may refer to no object or to several.
 
         Returns:
             What is wrong with the reference or with each dropped sentence.
         """
         try:
-            self._check_types()
+            self._check_types(any_number)
             if images is not None:
                 images.locate(self)
             if self.height is not None or self.width is not None:
@@ -189,7 +207,7 @@ class Reference:
         self.sentences = usable
         return problems
 
-    def _check_types(self) -> None:
+    def _check_types(self, any_number: bool) -> None:
         fields = vars(self)
         check_types(fields, str, 'image')
         check_types(fields, str, 'source', optional=True)
@@ -198,7 +216,8 @@ class Reference:
         check_types(
             fields, integer, 'height', 'width', expected='a positive integer', optional=True
         )
-        expect(len(self.targets) == 1, 'targets', 'one object', self.targets)
+        one = 'one object (targets="any" of the dataset admits none and several)'
+        expect(any_number or len(self.targets) == 1, 'targets', one, self.targets)
         for target in map(vars, self.targets):
             check_types(target, IDENTIFIER, 'ann_id', 'category_id', optional=True)
             check_types(target, str, 'category', optional=True)
@@ -230,6 +249,9 @@ class Reference:
                 }],
             }
 
+        ``instances`` has an entry for each object. If there are none or several, ``ann_id`` is a
+        tuple, ``category`` names each category once, and ``iscrowd`` tells whether any is a crowd.
+
         Objects with ``iscrowd=1`` (a group outlined as one object) are kept, as in the published
         counts of expressions, and carry the flag. They raise a mean IoU, so exclude them when
         comparing with results that exclude them.
@@ -237,10 +259,9 @@ class Reference:
         Args:
             subset: Name of the dataset in the results, or None.
         """
-        target = self.target
-        instance: dict[str, Any] = dict(bbox=target.bbox, bbox_label=0, ignore_flag=0)
-        if target.mask is not None:
-            instance['mask'] = target.mask
+        instances = [target.instance() for target in self.targets]
+        ann_ids = tuple(target.ann_id for target in self.targets)
+        names = dict.fromkeys(target.category for target in self.targets if target.category)
         return [
             dict(
                 img_path=self.img_path,
@@ -250,12 +271,12 @@ class Reference:
                 text=sentence.text,
                 ref_id=self.ref_id,
                 sent_id=sentence.sent_id,
-                ann_id=target.ann_id,
+                ann_id=ann_ids[0] if len(ann_ids) == 1 else ann_ids,
                 kind=sentence.kind,
                 subset=subset,
-                category=target.category,
-                iscrowd=int(bool(target.iscrowd)),
-                instances=[instance],
+                category=', '.join(names) or None,
+                iscrowd=int(any(target.iscrowd for target in self.targets)),
+                instances=[dict(instance) for instance in instances],
             )
             for sentence in self.sentences
         ]

@@ -34,14 +34,16 @@ __all__ = [
 
 @TRANSFORMS.register_module()
 class LoadGroundingAnnotations(LoadAnnotations):
-    """Load the box, label and bitmap mask of the object that the sentence refers to.
+    """Load boxes, labels and bitmap masks of the objects that the sentence refers to.
+
+    N below is their number: 1, unless the dataset has ``targets='any'``.
 
     Place it before resizing for training. Placed after resizing, as in testing, the ground truth
     stays in pixels of the original image.
 
     Required keys: ``instances``, ``ori_shape``, and ``height`` and ``width`` if annotated. Added
-    keys: ``gt_bboxes`` (1, 4), ``gt_bboxes_labels`` (1,), ``gt_masks`` (:class:`BitmapMasks`,
-    1 x H x W), ``gt_ignore_flags`` (1,) and ``with_mask``, which is False if the data has no mask;
+    keys: ``gt_bboxes`` (N, 4), ``gt_bboxes_labels`` (N,), ``gt_masks`` (:class:`BitmapMasks`,
+    N x H x W), ``gt_ignore_flags`` (N,) and ``with_mask``, which is False if the data has no mask;
     ``gt_masks`` is then all zero.
 
     Args:
@@ -81,7 +83,7 @@ class LoadGroundingAnnotations(LoadAnnotations):
     def _load_masks(self, results: dict) -> None:
         if results['with_mask']:
             super()._load_masks(results)
-            if not results['gt_masks'].masks.any() or results['gt_ignore_flags'].any():
+            if not results['gt_masks'].masks.any((1, 2)).all() or results['gt_ignore_flags'].any():
                 found = 'one that covers no pixel of the image'
                 raise Invalid('mask', 'a mask inside the image', found, 'invalid mask')
         else:
@@ -242,9 +244,9 @@ class RandomSafeCrop(BaseTransform):
     """Resize the short side, then crop at random around the whole object.
 
     This is the crop branch of the PLVL augmentation. The box and every pixel of the mask stay
-    inside the crop, which grows if the object is larger. Sentences that contain one of ``words``
-    are not cropped, because a crop moves what is 'at the top' and removes what makes something
-    'the second'.
+    inside the crop, which grows if the object is larger. Of several objects, all do. Sentences that
+    contain one of ``words`` are not cropped, because a crop moves what is 'at the top' and removes
+    what makes something 'the second'.
 
     Required keys: ``img``, ``text``, ``gt_bboxes``, ``gt_masks``. Modified keys: the same except
     ``text``, and ``img_shape``.
@@ -331,12 +333,14 @@ class RandomSafeCrop(BaseTransform):
         boxes, masks = results['gt_bboxes'], results['gt_masks']
         # Include the mask, which may extend beyond the annotated box.
         extents = [cv2.boundingRect(mask) for mask in masks.masks if mask.any()]
-        x1, y1 = boxes.tensor[:, :2].amin(dim=0).tolist()
-        x2, y2 = boxes.tensor[:, 2:].amax(dim=0).tolist()
-        for left, top, width, height in extents:
-            x1, x2 = min(x1, left), max(x2, left + width)
-            y1, y2 = min(y1, top), max(y2, top + height)
         height, width = results['img'].shape[:2]
+        x1, y1, x2, y2 = width, height, 0, 0  # of no object, which restricts nothing
+        if len(boxes):
+            x1, y1 = boxes.tensor[:, :2].amin(dim=0).tolist()
+            x2, y2 = boxes.tensor[:, 2:].amax(dim=0).tolist()
+        for left, top, w, h in extents:
+            x1, x2 = min(x1, left), max(x2, left + w)
+            y1, y2 = min(y1, top), max(y2, top + h)
         left, right = self._random_window(width, x1, x2)
         top, bottom = self._random_window(height, y1, y2)
 

@@ -95,6 +95,7 @@ def shuffle_sentences(references: Sequence[Reference], seed: int = 0) -> list[Re
 
 
 def _object_of(reference: Reference) -> Any:
-    """Return what tells objects of an image apart: their ids, or else their boxes."""
-    target = reference.target
-    return tuple(target.bbox) if target.ann_id is None else target.ann_id
+    """Return what tells the objects of sentences apart: their ids, or else their boxes."""
+    targets = reference.targets
+    ids = tuple(tuple(t.bbox) if t.ann_id is None else t.ann_id for t in targets)
+    return ids[0] if len(ids) == 1 else ids

@@ -49,7 +49,8 @@ def write_json_lines(splits: dict[str, list[Reference]], paths: list[Path]) -> N
     """Write ``<split>.jsonl`` for each split, to be read by :class:`JSONLinesGroundingDataset`.
 
     Fields of the refer layout that JSON Lines files do not have are kept under ``meta.refer``.
-    Sentences of different kinds about one object are written on separate lines.
+    Sentences of different kinds about one object are written on separate lines. Sentences about no
+    object or several have ``objects``.
     """
     for path, references in zip(paths, splits.values()):
         lines = [json.dumps(line) + '\n' for ref in references for line in _lines(ref)]
@@ -57,15 +58,17 @@ def write_json_lines(splits: dict[str, list[Reference]], paths: list[Path]) -> N
 
 
 def _lines(reference: Reference) -> Iterator[dict]:
-    target = reference.target
+    targets = reference.targets
+    single = targets[0] if len(targets) == 1 else None
+    objects = [_object(target) for target in targets]
     for kind in dict.fromkeys(sentence.kind for sentence in reference.sentences):
         of_kind = [sentence for sentence in reference.sentences if sentence.kind == kind]
         texts = [sentence.text for sentence in of_kind]
         kept = dict(
             image_id=reference.image_id,
             ref_id=reference.ref_id,
-            category_id=target.category_id,
-            iscrowd=_crowd(target),
+            category_id=single.category_id if single else [t.category_id for t in targets],
+            iscrowd=_crowd(single) if single else [_crowd(target) for target in targets],
             source=reference.source,
             sent_ids=[sentence.sent_id for sentence in of_kind],
         )
@@ -74,16 +77,28 @@ def _lines(reference: Reference) -> Iterator[dict]:
                 image=reference.image,
                 sentence=texts[0] if len(texts) == 1 else None,
                 sentences=texts if len(texts) > 1 else None,
-                bbox=target.box_xyxy(),
-                mask=target.mask,
+                bbox=objects[0]['bbox'] if single else None,
+                mask=single.mask if single else None,
+                objects=None if single else objects,
                 width=reference.width,
                 height=reference.height,
                 kind=kind,
-                category=target.category,
-                object_id=target.ann_id,
+                category=single.category if single else None,
+                object_id=single.ann_id if single else None,
                 meta=dict(refer=_known(kept)),
             )
         )
+
+
+def _object(target: Target) -> dict:
+    return _known(
+        dict(
+            bbox=target.box_xyxy(),
+            mask=target.mask,
+            category=target.category,
+            object_id=target.ann_id,
+        )
+    )
 
 
 def _crowd(target: Target) -> int:

@@ -147,6 +147,11 @@ def match_predictions(
                 f'{what}: an entry without pred_instances or text, expected what tools/test.py '
                 '--out writes of a grounding model'
             )
+        if 'pred_presence' in prediction:
+            raise InputError(
+                f'{what}: predictions of any number of objects, expected those of a model for one '
+                'object for each sentence'
+            )
         by_identity[_identity(prediction)] = prediction
     members = getattr(dataset, 'datasets', [dataset])
     files = ', '.join(dict.fromkeys(member.ann_file for member in members))
@@ -154,6 +159,11 @@ def match_predictions(
     records = []
     for i in range(len(dataset)):
         sample = dataset.get_data_info(i)
+        if len(sample['instances']) != 1:
+            raise InputError(
+                f'{files}: {sample["text"]!r}: found {len(sample["instances"])} objects, expected '
+                "one (targets='single' of the data set leaves the others out)"
+            )
         prediction = by_identity.pop(_identity(sample), None)
         if prediction is None:
             raise InputError(

@@ -36,7 +36,7 @@ def mask_areas(mask_a: np.ndarray, mask_b: np.ndarray) -> tuple[int, int]:
     return inter, int(np.count_nonzero(mask_a)) + int(np.count_nonzero(mask_b)) - inter
 
 
-def _to_array(value: Any) -> np.ndarray:
+def to_array(value: Any) -> np.ndarray:
     """Convert a tensor, ``HorizontalBoxes``, ``BitmapMasks`` or array to an array."""
     value = getattr(value, 'masks', value)  # BitmapMasks
     value = getattr(value, 'tensor', value)  # HorizontalBoxes
@@ -109,6 +109,10 @@ class GroundingMetric(BaseMetric):
 
     default_prefix = 'grounding'
     THRESHOLDS = (50, 60, 70, 80, 90)
+    GROUP_KEYS: tuple[str, ...] = ('rec_acc50', 'res_miou')
+    """Metrics that are reported for each value of ``group_by``."""
+    TABLE_KEYS: tuple[str, ...] = ('rec_acc50', 'rec_miou', 'res_miou', 'res_oiou')
+    """Metrics in the table of the subsets."""
 
     def __init__(
         self,
@@ -138,38 +142,42 @@ class GroundingMetric(BaseMetric):
             self.results.append(self._measure(sample))
 
     def _measure(self, sample: dict) -> dict:
-        where = f'GroundingMetric: {sample.get("img_path")}, {sample.get("text")!r}'
-        for field in ('pred_instances', 'gt_instances'):
-            if sample.get(field) is None:
-                raise InputError(f'{where}: no {field} in the data sample')
-        pred, truth = sample['pred_instances'], sample['gt_instances']
+        result, where = self._identify(sample)
+        pred = sample['pred_instances']
         if 'bboxes' not in pred and 'masks' not in pred and 'pred_mask_probs' not in sample:
             raise InputError(f'{where}: pred_instances has neither bboxes nor masks')
-        if self.group_by is not None and self.group_by not in sample:
-            raise InputError(
-                f'{where}: group_by={self.group_by!r} is no metainfo key; add it to meta_keys of '
-                'PackDetInputs'
-            )
-        result: dict = dict(
-            identity=tuple(sample.get(key) for key in _IDENTITY_KEYS),
-            group=sample.get(self.group_by) if self.group_by else None,
-            subset=sample.get('subset'),
-            box_iou=None,
-            mask_areas=None,
-            with_mask=bool(sample.get('with_mask', 'masks' in truth)),
-        )
+        result.update(box_iou=None, mask_areas=None)
         best = 0
         if len(pred.get('scores', ())) > 1:
-            best = int(_to_array(pred['scores']).argmax())
+            best = int(to_array(pred['scores']).argmax())
         if 'bboxes' in pred:
             result['box_iou'] = self._box_iou(sample, best, where)
         if result['with_mask'] and ('masks' in pred or 'pred_mask_probs' in sample):
             result['mask_areas'] = self._mask_areas(sample, best, where)
         return result
 
+    def _identify(self, sample: dict) -> tuple[dict, str]:
+        """Return the ids and groups of a checked sample, and its name for error messages."""
+        where = f'{type(self).__name__}: {sample.get("img_path")}, {sample.get("text")!r}'
+        for field in ('pred_instances', 'gt_instances'):
+            if sample.get(field) is None:
+                raise InputError(f'{where}: no {field} in the data sample')
+        if self.group_by is not None and self.group_by not in sample:
+            raise InputError(
+                f'{where}: group_by={self.group_by!r} is no metainfo key; add it to meta_keys of '
+                'PackDetInputs'
+            )
+        result = dict(
+            identity=tuple(sample.get(key) for key in _IDENTITY_KEYS),
+            group=sample.get(self.group_by) if self.group_by else None,
+            subset=sample.get('subset'),
+            with_mask=bool(sample.get('with_mask', 'masks' in sample['gt_instances'])),
+        )
+        return result, where
+
     def _box_iou(self, sample: dict, best: int, where: str) -> float:
-        truth = _to_array(sample['gt_instances']['bboxes'])
-        pred = _to_array(sample['pred_instances']['bboxes'])
+        truth = to_array(sample['gt_instances']['bboxes'])
+        pred = to_array(sample['pred_instances']['bboxes'])
         if len(truth) != 1:
             raise InputError(f'{where}: {len(truth)} ground-truth boxes, expected one')
         if len(pred) == 0:
@@ -181,18 +189,18 @@ class GroundingMetric(BaseMetric):
         return box_iou(box, truth[0])
 
     def _mask_areas(self, sample: dict, best: int, where: str) -> tuple[int, int]:
-        truth = _to_array(sample['gt_instances']['masks'])
+        truth = to_array(sample['gt_instances']['masks'])
         if len(truth) != 1:
             raise InputError(f'{where}: {len(truth)} ground-truth masks, expected one')
         truth = truth[0]
         if self.protocol == 'released':
             if 'pred_mask_probs' not in sample:
                 raise InputError(f"{where}: protocol='released' needs pred_mask_probs")
-            pred = _to_array(sample['pred_mask_probs']) >= 0.5
+            pred = to_array(sample['pred_mask_probs']) >= 0.5
             size = (pred.shape[1], pred.shape[0])
             truth = cv2.resize(truth.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         else:
-            masks = _to_array(sample['pred_instances'].get('masks', ()))
+            masks = to_array(sample['pred_instances'].get('masks', ()))
             if 'masks' not in sample['pred_instances']:
                 raise InputError(f"{where}: protocol='original' needs pred_instances.masks")
             pred = masks[best] if len(masks) else np.zeros_like(truth)
@@ -220,8 +228,8 @@ class GroundingMetric(BaseMetric):
         has_masks = any(result['mask_areas'] is not None for result in results)
         if no_mask and has_masks:
             print_log(
-                f'GroundingMetric: {no_mask} of {len(results)} samples have no mask in the data '
-                'and are left out of res_*',
+                f'{type(self).__name__}: {no_mask} of {len(results)} samples have no mask in the '
+                'data and are left out of the metrics of masks',
                 'current',
                 logging.WARNING,
             )
@@ -233,7 +241,7 @@ class GroundingMetric(BaseMetric):
         if subsets:
             parts = {name: self._metrics(part) for name, part in subsets.items()}
             counts = {name: len(part) for name, part in subsets.items()}
-            print_log(_table(parts, counts), 'current')
+            print_log(_table(type(self).__name__, self.TABLE_KEYS, parts, counts), 'current')
             for name, part in parts.items():
                 metrics.update({f'{name}/{key}': value for key, value in part.items()})
         return metrics
@@ -245,7 +253,7 @@ class GroundingMetric(BaseMetric):
             groups = sorted({r['group'] for r in results if r['group'] is not None}, key=str)
             for group in groups:
                 part = self._summarise([r for r in results if r['group'] == group])
-                for key in ('rec_acc50', 'res_miou'):
+                for key in self.GROUP_KEYS:
                     if key in part:
                         metrics[f'{key}/{group}'] = part[key]
         return metrics
@@ -272,9 +280,13 @@ class GroundingMetric(BaseMetric):
         return metrics
 
 
-def _table(parts: dict[str, dict[str, float]], counts: dict[str, int]) -> str:
+def _table(
+    title: str,
+    shown: Sequence[str],
+    parts: dict[str, dict[str, float]],
+    counts: dict[str, int],
+) -> str:
     """Format the main metrics and the number of sentences of each subset as a table."""
-    shown = ('rec_acc50', 'rec_miou', 'res_miou', 'res_oiou')
     keys = [key for key in shown if any(key in part for part in parts.values())]
     rows = [['subset', 'sentences', *keys]]
     for name, part in parts.items():
@@ -282,4 +294,4 @@ def _table(parts: dict[str, dict[str, float]], counts: dict[str, int]) -> str:
         rows.append([name, f'{counts[name]:,}', *values])
     table = AsciiTable(rows)
     table.justify_columns = dict.fromkeys(range(1, len(rows[0])), 'right')
-    return f'GroundingMetric: {len(parts)} subsets\n{table.table}'
+    return f'{title}: {len(parts)} subsets\n{table.table}'

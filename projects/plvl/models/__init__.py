@@ -8,6 +8,8 @@ from .data_preprocessor import GroundingDataPreprocessor
 from .eevg import EEVG
 from .elimination_decoder import KeptTokens, TokenEliminationDecoder
 from .fusion_decoder import LanguageFusionDecoder
+from .generalized_head import GeneralizedHead, PresenceHead
+from .generalized_plvl import GeneralizedPLVL
 from .grounding_detector import GroundingDetector
 from .language_free_backbone import LanguageFreeBackbone
 from .language_guided_vit import LanguageGuidedViT
@@ -22,12 +24,15 @@ __all__ = [
     'CenterFocalLoss',
     'CollaborativeHead',
     'DoubleSigmoidFocalLoss',
+    'GeneralizedHead',
+    'GeneralizedPLVL',
     'GroundingDataPreprocessor',
     'GroundingDetector',
     'KeptTokens',
     'LanguageFreeBackbone',
     'LanguageFusionDecoder',
     'LanguageGuidedViT',
+    'PresenceHead',
     'TokenElimination',
     'TokenEliminationDecoder',
     'TokenMLPHead',

@@ -92,6 +92,12 @@ class GroundingDetector(BaseDetector):
             known stays on the host.
         """
         instances = [sample.gt_instances for sample in samples]
+        for sample, instance in zip(samples, instances):
+            if len(instance) != 1:
+                raise InputError(
+                    f'{sample.get("img_path")}, {sample.text!r}: found {len(instance)} objects; '
+                    f'{type(self).__name__} expects one (GeneralizedPLVL takes any number)'
+                )
         boxes = torch.cat([get_box_tensor(instance.bboxes)[:1] for instance in instances])
         boxes = to_device(boxes / boxes.new_tensor([width, height, width, height]), device)
         masks = with_mask = None
