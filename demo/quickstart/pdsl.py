@@ -118,9 +118,11 @@ def _test_again(runner: Runner, cfg: Config, split: str, evaluator: list) -> dic
     """Test on another split. The boxes of the training scenes are read only here, for CorLoc."""
     loader = deepcopy(cfg.test_dataloader)
     loader.dataset.ann_file = f'annotations/instances_{split}.json'
-    loop = TestLoop(runner, loader, evaluator)
+    loop, before = TestLoop(runner, loader, evaluator), runner._test_loop
     runner._test_loop = loop  # hooks read the number of images from the loop
-    return loop.run()
+    metrics = loop.run()
+    runner._test_loop = before
+    return metrics
 
 
 @torch.no_grad()

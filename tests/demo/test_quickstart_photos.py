@@ -86,5 +86,7 @@ def test_whole_run(project, source, tmp_path, monkeypatch, capsys):
     assert summary['images'] == 2 and summary['seed'] == 3
     for name in measured:
         assert 0 <= summary[name] <= 100 and 0 <= summary[f'{name}_seen'] <= 100
+    drawn = [path.name for path in (tmp_path / 'work/pictures').glob('*0*.png')]
+    assert drawn and not [name for name in drawn if 'test_seen' in name]
     printed = capsys.readouterr().out
     assert 'things seen in training' in printed and 'overview.png' in printed
