@@ -30,11 +30,11 @@ PURPOSES = {
         'projects/common/(weights/|checkpoint|convert)', 'projects/.*/(released_|layouts)',
         'tools/(model_converters/|misc/publish)',
     ),
-    'visualization': ('projects/.*(visualiz|analysis_page)',),
+    'visualization': ('projects/.*(visualiz|analysis_page|generalized_drawing)',),
     "the papers' models, losses, cues, mining and metrics": (
         'projects/(plvl|pdsl|rvse)/(models/|losses|cues/)',
         'projects/rvse/engine/(clean|co_train|loss_warm_up|offline)',
-        r'projects/.*/((corloc|tag|grounding)_metric|ranks|recalls)\.py$',
+        r'projects/.*/((corloc|tag|grounding|generalized)_metric|ranks|recalls)\.py$',
     ),
     'evaluation besides metrics': (
         'projects/.*/(evaluation/|prediction_dump|calibration/|bootstrap)',
