@@ -100,7 +100,7 @@ class ZeroShotGrounder(BaseModel):
         """
         if mode != 'predict' or data_samples is None:
             raise InputError(
-                f'{type(self).__name__}: mode={mode!r}, expected \'predict\' with data samples; '
+                f"{type(self).__name__}: mode={mode!r}, expected 'predict' with data samples; "
                 'the model is only tested here, so train it with transformers'
             )
         return self.predict(inputs, data_samples)
