@@ -78,19 +78,17 @@ def write_letters(folder: Path, first: list[str], end: str = '') -> tuple[str, s
 
 
 def write_owlv2(folder: Path) -> None:
-    files = write_letters(folder, ['<|startoftext|>', '<|endoftext|>'], '</w>')
-    tokenizer = CLIPTokenizerFast(*files, model_max_length=16, pad_token='!')
+    # OWLv2 takes a sentence whose first token is 0 for padding.
+    files = write_letters(folder, ['<pad>', '<|startoftext|>', '<|endoftext|>'], '</w>')
+    tokenizer = CLIPTokenizerFast(*files, model_max_length=16, pad_token='<pad>')
     images = Owlv2ImageProcessor(size=dict(height=32, width=32))
     Owlv2Processor(images, tokenizer).save_pretrained(folder)
     text = dict(SMALL, vocab_size=600, max_position_embeddings=16)
     config = AutoConfig.for_model(
-        'owlv2', text_config=dict(text, bos_token_id=0, eos_token_id=1, pad_token_id=2),
+        'owlv2', text_config=dict(text, bos_token_id=1, eos_token_id=2, pad_token_id=0),
         vision_config=dict(SMALL, image_size=32, patch_size=8), projection_dim=16,
     )  # fmt: skip
-    model = AutoModelForZeroShotObjectDetection.from_config(config)
-    for part in (model.class_head.logit_shift, model.class_head.logit_scale):
-        torch.nn.init.zeros_(part.bias)
-    save_shaken(model, folder)
+    save_shaken(AutoModelForZeroShotObjectDetection.from_config(config), folder)
 
 
 def write_florence2(folder: Path) -> None:
@@ -161,6 +159,7 @@ def test_boxes_are_those_of_transformers(name, folders):
     folder = folders[name]
     processor = AutoProcessor.from_pretrained(folder)
     theirs = AutoModelForZeroShotObjectDetection.from_pretrained(folder).eval()
+    model = build(folders, name)
     asked = [[SENTENCE]] if name == 'owlv2' else f'{SENTENCE}.'
     for height, width in ((40, 60), (50, 30)):
         rgb = picture(height, width)
@@ -172,13 +171,15 @@ def test_boxes_are_those_of_transformers(name, folders):
             outputs, threshold=middle, target_sizes=[(height, width)]
         )
         order = expected['scores'].argsort(descending=True, stable=True)
-        found = ask(build(folders, name, threshold=middle), rgb, f' {SENTENCE}. ')
+        model.threshold = middle
+        found = ask(model, rgb, f' {SENTENCE}. ')
         assert found.pred_num_returned == len(order) > 2
         torch.testing.assert_close(found.pred_instances.scores, expected['scores'][order])
         torch.testing.assert_close(found.pred_instances.bboxes, expected['boxes'][order])
         assert not found.pred_cut_off
         # Nothing above the threshold: the best box is the answer, but none is returned.
-        best = ask(build(folders, name, threshold=1.1), rgb)
+        model.threshold = 1.1
+        best = ask(model, rgb)
         assert best.pred_num_returned == 0 and len(best.pred_instances) == 1
         torch.testing.assert_close(best.pred_instances.bboxes, expected['boxes'][order[:1]])
 
@@ -218,9 +219,11 @@ def test_which_boxes_are_kept(folders):
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [0, 0, 1, 1]])
     scores = torch.tensor([0.5, 0.8, 0.6, 0.1])
 
-    def kept(**options) -> tuple[list[float], int]:
-        model = build(folders, 'owlv2', threshold=0.4, **options)
-        model.ground = lambda image, text: (boxes, scores)
+    model = build(folders, 'owlv2', threshold=0.4)
+    model.ground = lambda image, text: (boxes, scores)
+
+    def kept(nms_iou: float | None = None, max_boxes: int = 9) -> tuple[list[float], int]:
+        model.nms_iou, model.max_boxes = nms_iou, max_boxes
         found = ask(model, picture(40, 40))
         return found.pred_instances.scores.tolist(), found.pred_num_returned
 
