@@ -46,6 +46,7 @@ OTHER_KEYS = {
     'train_pipeline',
     'tta_model',
     'tta_pipeline',
+    'whole_image_pipeline',
 }
 KNOWN_KEYS = RUNNER_KEYS | OTHER_KEYS
 
@@ -81,9 +82,14 @@ def test_config_builds(path, monkeypatch):
     for module in cfg.custom_imports['imports']:
         importlib.import_module(module)
     init_default_scope(cfg.default_scope)
-    model = MODELS.build(cfg.model)
-    assert sum(parameter.numel() for parameter in model.parameters()) > 0
+    only_tested = path.parent.name == 'zero-shot'  # built in tests/plvl/test_zero_shot.py
+    if not only_tested:
+        model = MODELS.build(cfg.model)
+        assert sum(parameter.numel() for parameter in model.parameters()) > 0
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if only_tested and loader != 'test_dataloader':
+            assert cfg[loader] is None
+            continue
         datasets = list(with_inner(cfg[loader].dataset))
         assert any(each.get('pipeline') for each in datasets)
         for each in datasets:
@@ -95,7 +101,8 @@ def test_config_builds(path, monkeypatch):
     if 'tta_model' in cfg:
         assert cfg.tta_model.type in MODELS
     for evaluator in ('val_evaluator', 'test_evaluator'):
-        metrics = cfg[evaluator]
+        metrics = cfg[evaluator] or []
+        assert metrics or (only_tested and evaluator == 'val_evaluator')
         for metric in metrics if isinstance(metrics, list) else [metrics]:
             if 'ann_file' not in metric:  # mmdet reads it at once
                 METRICS.build(metric)

@@ -1,6 +1,8 @@
 """Test a checkpoint: compute metrics and, on request, save predictions and drawings.
 
 python tools/test.py CONFIG CHECKPOINT --out predictions.json --show-dir images
+
+CHECKPOINT is 'none' for models that their config gives weights, such as zero-shot grounders.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a checkpoint')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        'checkpoint', help="checkpoint file; 'none': the weights that the config names"
+    )
     parser.add_argument(
         '--work-dir', help='folder for logs; default: work_dirs/<name of the config>'
     )
@@ -77,6 +81,18 @@ def use_tta(cfg: Config) -> None:
     cfg.model = dict(cfg.tta_model, module=cfg.model)
 
 
+def check_own_weights(cfg: Config) -> None:
+    """Raise ``InputError`` if the model of a config has no weights without a checkpoint."""
+    from mmengine.registry import MODELS, DefaultScope
+
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+        kind = MODELS.get(cfg.model.type)
+    if not getattr(kind, 'has_own_weights', False):
+        raise InputError(
+            f"checkpoint 'none': the config gives {cfg.model.type} no weights; expected a file"
+        )
+
+
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
@@ -86,7 +102,7 @@ def main() -> None:
             raise InputError(f"config {args.config}: no '{section}': nothing to test")
     if args.tta:
         use_tta(cfg)
-    cfg.load_from = args.checkpoint
+    cfg.load_from = None if args.checkpoint == 'none' else args.checkpoint
     cfg.resume = False
     if args.show_dir:
         check_writable(args.show_dir)
@@ -101,7 +117,9 @@ def main() -> None:
             else [cfg.test_evaluator]
         )
         cfg.test_evaluator = [*evaluators, dict(type='PredictionDump', out_file=args.out)]
-    if not os.path.isfile(os.path.expanduser(args.checkpoint)) and '://' not in args.checkpoint:
+    if args.checkpoint == 'none':
+        check_own_weights(cfg)
+    elif not os.path.isfile(os.path.expanduser(args.checkpoint)) and '://' not in args.checkpoint:
         raise InputError(f'checkpoint {args.checkpoint}: no such file')
     run(cfg, 'test')
 

@@ -75,6 +75,11 @@ class GroundingInferencer(ImageInferencer):
 
     def check_model(self, model: nn.Module, weights: str | os.PathLike | None) -> None:
         """Raise ``ValueError`` if the model has no vocabulary."""
+        if not hasattr(model, 'text_encoder'):
+            raise InputError(
+                f'GroundingInferencer: model.type={type(model).__name__}: expected a detector of '
+                'this project, such as PLVL; tools/test.py runs others'
+            )
         if getattr(model.text_encoder, 'tokenizer', None) is None:
             raise InputError(
                 f'weights {weights}: hold no vocabulary, and neither text_encoder.vocab_file nor '

@@ -24,6 +24,7 @@ from projects.plvl.evaluation.grounding_analysis import (
     summarize,
     worst_failures,
 )
+from projects.plvl.evaluation.returned_boxes import Returned, count_returned
 
 # Images of 100 x 100 pixels: sentence, box, category, IoU of the prediction, its score.
 SAMPLES = [
@@ -221,6 +222,48 @@ def test_dumps_of_something_else(change, message: str, case: Path) -> None:
     dump = change(json.loads((case / 'dump.json').read_text()))
     with pytest.raises(ValueError, match=message):
         match_predictions(read(case), dump, 'dump.json')
+
+
+def test_returned_boxes_by_hand(case: Path) -> None:
+    """Two, none, one and three boxes, of sentences with and without direction words."""
+    dump = json.loads((case / 'dump.json').read_text())[::-1]  # in the order of SAMPLES
+    away = [90, 70, 95, 72]
+    for entry, (_, box, *_), places in zip(
+        dump, SAMPLES, ('rw', '', 'r', 'wwr', 'w', 'r'), strict=True
+    ):
+        boxes = [box if place == 'r' else away for place in places]
+        entry['pred_num_returned'] = len(boxes)
+        boxes = boxes or [box]  # below the threshold: right, but not returned
+        entry['pred_instances'].update(
+            bboxes=boxes, scores=[0.5] * len(boxes), masks=entry['pred_instances']['masks'] * 3
+        )
+    records = match_predictions(read(case), dump, 'dump')
+    ((title, groups),) = count_returned(records).items()
+    assert title == 'Direction words'
+    third = pytest.approx(100 / 3)
+    assert groups == [
+        Returned('all sentences', 6, 8 / 6, *map(pytest.approx, (100 / 6, 200 / 6, 400 / 6, 50))),
+        Returned('left, right', 3, pytest.approx(4 / 3), 0, third, 100, 100),
+        Returned('top, bottom', 1, 1, 0, 0, 100, 100),
+        Returned('order', 1, 1, 0, 0, 100, 100),
+        Returned('none of these', 3, pytest.approx(4 / 3), third, third, third, 0),
+    ]
+    dump[2]['pred_num_returned'] = 9
+    with pytest.raises(ValueError, match='boxes for .* but pred_num_returned is 9'):
+        count_returned(match_predictions(read(case), dump, 'dump'))
+    del dump[2]['pred_num_returned']
+    with pytest.raises(ValueError, match='no pred_num_returned for .* which others have'):
+        count_returned(match_predictions(read(case), dump, 'dump'))
+
+
+def test_a_model_that_finds_nothing_is_wrong(case: Path) -> None:
+    dump = json.loads((case / 'dump.json').read_text())
+    for entry in dump:
+        entry['pred_instances'] = dict(bboxes=[], scores=[], labels=[])
+    records = match_predictions(read(case), dump, 'dump')
+    assert [record.iou for record in records] == [0] * 6
+    assert summarize('all', records).accuracy == 0 and len(worst_failures(records, 9)) == 5
+    assert count_returned(records) == {}
 
 
 def test_errors_are_one_line(tool, case: Path) -> None:

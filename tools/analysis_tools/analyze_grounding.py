@@ -4,7 +4,9 @@
     python tools/analysis_tools/analyze_grounding.py CONFIG predictions.json --out-dir analysis
 
 Writes groups.json (the figures), groups.png (the plots) and index.html (both, and drawings of the
-failures). Pass the CONFIG and --cfg-options of the test: the ground truth comes from its dataset.
+failures). For models that return any number of boxes, such as zero-shot grounders, a table counts
+them by kind of sentence. Pass the CONFIG and --cfg-options of the test: the ground truth comes from
+its dataset.
 """
 
 import argparse
@@ -50,6 +52,7 @@ def main() -> None:
         summarize,
         worst_failures,
     )
+    from projects.plvl.evaluation.returned_boxes import COLUMNS, count_returned, rows_of
 
     dataset = build_dataset(cfg, args.config)
     records = match_predictions(dataset, predictions, args.predictions)
@@ -58,17 +61,26 @@ def main() -> None:
     out_dir.mkdir(parents=True, exist_ok=True)
     plain = {title: [asdict(group) for group in members] for title, members in groups.items()}
     content = dict(all=asdict(overall), groups=plain)
+    returned = count_returned(records)
+    if returned:
+        content['returned'] = {
+            heading: [asdict(group) for group in members] for heading, members in returned.items()
+        }
     (out_dir / 'groups.json').write_bytes(json_bytes(content, indent=2) + b'\n')
     figure = plot_groups(groups, overall)
     figure.savefig(out_dir / 'groups.png')
     title = args.title or f'{Path(args.config).stem}: {Path(args.predictions).name}'
     failures = worst_failures(records, args.failures)
-    write_page(out_dir / 'index.html', title, overall, groups, figure, failures)
+    write_page(out_dir / 'index.html', title, overall, groups, figure, failures, returned)
     for heading, members in groups.items():
         print(f'\n{heading:<36}{"sentences":>10}{"accuracy":>10}{"interval":>16}')
         for group in members:
             interval = f'{group.low:.1f} - {group.high:.1f}'
             print(f'{group.name[:35]:<36}{group.count:>10}{group.accuracy:>10.1f}{interval:>16}')
+    for heading, members in returned.items():
+        print(f'\n{f"Boxes returned: {heading}":<36}' + ''.join(f'{c:>20}' for c in COLUMNS))
+        for name, *cells in rows_of(members):
+            print(f'{name[:35]:<36}' + ''.join(f'{cell:>20}' for cell in cells))
     print(
         f'\n{overall.count} sentences, accuracy at IoU 0.5: {overall.accuracy:.2f} %; '
         f'see {out_dir / "index.html"}'

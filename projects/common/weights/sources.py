@@ -183,6 +183,7 @@ def build_model(
     config: Mapping[str, Any] | None,
     other: tuple[str, ...] = (),
     auto: Any = AutoModel,
+    whole: bool = False,
 ) -> nn.Module:
     """Build a model of transformers, or one half of it if it is a dual encoder.
 
@@ -193,6 +194,7 @@ def build_model(
         other: What the names of the modules of the other half start with. A dual encoder, which
             has ``get_text_features``, loses them.
         auto: The class of transformers that builds models from configs.
+        whole: Keep all parts of the model, whatever it is.
 
     Raises:
         FileNotFoundError: The folder does not exist.
@@ -201,19 +203,20 @@ def build_model(
     if (pretrained is None) == (config is None):
         raise InputError(f'{field}: expected either pretrained or config')
     if pretrained is None:
-        return _half(auto.from_config(_config(field, dict(config or {}))), other)
+        built = auto.from_config(_config(field, dict(config or {})))
+        return built if whole else _half(built, other)
     folder = find_folder(f'{field}.pretrained', pretrained)
     try:
         if not (folder / 'config.json').is_file():
             raise FileNotFoundError('no config.json')
-        whole, loaded = auto.from_pretrained(folder, output_loading_info=True)
+        built, loaded = auto.from_pretrained(folder, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f'{field}.pretrained={pretrained!r}: not a model of transformers that can be loaded '
             f'({reason})'
         ) from None
-    model = _half(whole, other)
+    model = built if whole else _half(built, other)
     names = set(model.state_dict())
     missing = sorted(names & set(loaded['missing_keys']))
     if missing:  # transformers would initialize them randomly, with a warning

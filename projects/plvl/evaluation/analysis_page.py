@@ -20,6 +20,7 @@ from projects.common.visualization import PRED_COLOR
 from ..datasets.transforms import LoadGroundingAnnotations
 from ..visualization import GroundingVisualizer
 from .grounding_analysis import Group, Record, predicted, true_object
+from .returned_boxes import COLUMNS, Returned, rows_of
 
 __all__ = ['plot_groups', 'write_page']
 
@@ -119,6 +120,7 @@ def write_page(
     groups: Mapping[str, Sequence[Group]],
     figure: Figure,
     failures: Sequence[Record],
+    returned: Mapping[str, Sequence[Returned]] | None = None,
 ) -> None:
     """Write one HTML file that embeds the plots, tables and drawn failures.
 
@@ -129,6 +131,7 @@ def write_page(
         groups: The result of :func:`analyze`.
         figure: The result of :func:`plot_groups`.
         failures: The result of :func:`worst_failures`. Their images are read.
+        returned: The result of :func:`.count_returned`.
 
     Raises:
         FileNotFoundError: If the image of a failure does not exist.
@@ -153,6 +156,7 @@ sentences. A sentence with direction words of two kinds counts in both.</p>
 <div class="tables">
 {''.join(_table(name, members) for name, members in groups.items())}
 </div>
+{''.join(_returned_table(name, members) for name, members in (returned or {}).items())}
 <h2>{len(failures)} worst failures</h2>
 <p class="note">IoU below 0.5: least overlap first, then the most confident; one sentence an
 object.</p>
@@ -179,6 +183,19 @@ def _table(title: str, members: Sequence[Group]) -> str:
     return f'<table><caption>{html.escape(title)}</caption><tr>{head}</tr>{rows}</table>'
 
 
+def _returned_table(title: str, members: Sequence[Returned]) -> str:
+    head = ''.join(f'<th>{name}</th>' for name in ('', *COLUMNS))
+    rows = ''.join(
+        f'<tr>{"".join(f"<td>{html.escape(cell)}</td>" for cell in row)}</tr>'
+        for row in rows_of(members)
+    )
+    return f"""<h2>Boxes returned</h2>
+<p class="note">Boxes above the model's threshold, while every sentence names one object. A box is
+right if its IoU is at least 0.5; the first is the one with the highest score.</p>
+<table><caption>{html.escape(title)}</caption><tr>{head}</tr>{rows}</table>
+"""
+
+
 def _failure(record: Record) -> str:
     sample = record.sample
     image = read_image(sample['img_path'], channel_order='rgb')
@@ -192,6 +209,9 @@ def _failure(record: Record) -> str:
     encoded = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
     notes = [f'score {record.score:.2f}', f'object {record.size:.1f} % of the image']
     notes += [f'{key} {sample[key]}' for key in ('category', 'kind') if sample.get(key)]
+    count = record.prediction.get('pred_num_returned')
+    if count is not None:
+        notes.append(f'{count} boxes returned' if count != 1 else '1 box returned')
     notes.append(str(sample['img_path']))
     return (
         f'<figure>{_image(encoded, "jpeg", sample["text"])}'

@@ -22,7 +22,15 @@ from ..datasets.mixed import MixedGroundingDataset
 from ..datasets.transforms import LoadGroundingAnnotations
 from .grounding_metric import box_iou, mask_areas
 
-__all__ = ['Group', 'Record', 'analyze', 'match_predictions', 'summarize', 'worst_failures']
+__all__ = [
+    'Group',
+    'Record',
+    'analyze',
+    'match_predictions',
+    'members_of_groups',
+    'summarize',
+    'worst_failures',
+]
 
 DIRECTIONS = {
     'left, right': ('left', 'right', 'leftmost', 'rightmost', 'l', 'r'),
@@ -42,6 +50,8 @@ DIRECTIONS = {
 SIZE_EDGES = (2, 5, 10, 20, 40)  # percent of the image area
 LENGTHS = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, 12), (13, None))  # in words
 MOST_CATEGORIES = 15
+DIRECTION_TITLE = 'Direction words'
+KIND_TITLE = 'Kind of sentence'
 OTHER = 'other'
 
 
@@ -51,7 +61,7 @@ class Record:
 
     Attributes:
         sample: The dataset sample.
-        prediction: The matching entry of the prediction dump.
+        prediction: The matching entry of the prediction dump, the best box first.
         box_iou: IoU of the boxes, or None if the model predicts no boxes.
         mask_iou: IoU of the masks, or None if the model predicts no masks or the ground truth has
             none.
@@ -86,8 +96,9 @@ class Record:
 
     @property
     def score(self) -> float:
-        """Return the confidence of the prediction, from 0 to 1."""
-        return float(self.prediction['pred_instances']['scores'][0])
+        """Return the confidence of the prediction, from 0 to 1; 0 if there is none."""
+        scores = self.prediction['pred_instances']['scores']
+        return float(scores[0]) if scores else 0.0
 
     @property
     def words(self) -> list[str]:
@@ -212,6 +223,7 @@ def predicted(prediction: dict) -> tuple[list[float] | None, np.ndarray | None]:
 def _measure(sample: dict, prediction: dict, load: LoadGroundingAnnotations) -> Record:
     box, mask = true_object(sample, load)
     pred_box, pred_mask = predicted(prediction)
+    found_nothing = prediction['pred_instances'].get('bboxes') == []
     overlap, areas = None, None
     if mask is not None and pred_mask is not None:
         areas = mask_areas(pred_mask, mask)
@@ -219,7 +231,7 @@ def _measure(sample: dict, prediction: dict, load: LoadGroundingAnnotations) -> 
     return Record(
         sample=sample,
         prediction=prediction,
-        box_iou=None if pred_box is None else box_iou(pred_box, box),
+        box_iou=0.0 if found_nothing else None if pred_box is None else box_iou(pred_box, box),
         mask_iou=overlap,
         size=100 * (box[2] - box[0]) * (box[3] - box[1]) / (sample['height'] * sample['width']),
         mask_areas=areas,
@@ -270,9 +282,9 @@ def _groupings(records: Sequence[Record]) -> dict[str, tuple[Callable, list[str]
     groupings: dict[str, tuple[Callable, list[str]]] = {
         'Object size (box, of the image)': (_size_name, _size_names()),
         'Sentence length (words)': (_length_name, _length_names()),
-        'Direction words': (_direction_names, [*DIRECTIONS, 'none of these']),
+        DIRECTION_TITLE: (_direction_names, [*DIRECTIONS, 'none of these']),
     }
-    for field, title in (('kind', 'Kind of sentence'), ('category', 'Category')):
+    for field, title in (('kind', KIND_TITLE), ('category', 'Category')):
         counts = Counter(
             str(record.sample.get(field)) for record in records if record.sample.get(field)
         )
@@ -288,13 +300,21 @@ def analyze(records: Sequence[Record]) -> dict[str, list[Group]]:
 
     A sentence with direction words of two kinds counts in both groups.
     """
+    return {
+        title: [summarize(name, found) for name, found in members.items() if found]
+        for title, members in members_of_groups(records).items()
+    }
+
+
+def members_of_groups(records: Sequence[Record]) -> dict[str, dict[str, list[Record]]]:
+    """Return the sentences of every group, by the title of the grouping and the group's name."""
     result = {}
     for title, (names_of, order) in _groupings(records).items():
         members: dict[str, list[Record]] = {name: [] for name in order}
         for record in records:
             for name in names_of(record):
                 members[name].append(record)
-        result[title] = [summarize(name, found) for name, found in members.items() if found]
+        result[title] = members
     return result
 
 

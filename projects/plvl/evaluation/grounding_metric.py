@@ -56,7 +56,8 @@ class GroundingMetric(BaseMetric):
     If the ground truth and the prediction are both empty, the prediction is correct and the mask
     IoU is 1. Samples whose data has no mask (``with_mask`` is False) are excluded from RES, and
     their number is logged. Models without boxes (or without masks) only get the other half of the
-    keys.
+    keys; that masks are not predicted is logged. Of several predicted boxes, the one with the
+    highest score counts.
 
     If samples carry the metainfo ``subset`` (see :class:`GroundingDataset`), for example when
     several splits are tested in one run, all keys are also reported per subset, such as
@@ -233,6 +234,8 @@ class GroundingMetric(BaseMetric):
                 'current',
                 logging.WARNING,
             )
+        elif results and no_mask < len(results):
+            print_log('GroundingMetric: the model predicts no masks: res_* is left out', 'current')
         metrics = self._metrics(results)
         subsets: dict[str, list[dict]] = {}  # in dataset order
         for result in results:

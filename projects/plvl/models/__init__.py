@@ -7,6 +7,7 @@ from .collaborative_head import CollaborativeHead
 from .data_preprocessor import GroundingDataPreprocessor
 from .eevg import EEVG
 from .elimination_decoder import KeptTokens, TokenEliminationDecoder
+from .florence_grounder import FlorenceGrounder
 from .fusion_decoder import LanguageFusionDecoder
 from .generalized_head import GeneralizedHead, PresenceHead
 from .generalized_plvl import GeneralizedPLVL
@@ -17,6 +18,7 @@ from .losses import CenterFocalLoss, DoubleSigmoidFocalLoss, center_focal_loss, 
 from .plvl import PLVL
 from .token_elimination import TokenElimination
 from .token_mlp_head import TokenMLPHead
+from .zero_shot_grounder import ZeroShotGrounder
 
 __all__ = [
     'EEVG',
@@ -24,6 +26,7 @@ __all__ = [
     'CenterFocalLoss',
     'CollaborativeHead',
     'DoubleSigmoidFocalLoss',
+    'FlorenceGrounder',
     'GeneralizedHead',
     'GeneralizedPLVL',
     'GroundingDataPreprocessor',
@@ -36,6 +39,7 @@ __all__ = [
     'TokenElimination',
     'TokenEliminationDecoder',
     'TokenMLPHead',
+    'ZeroShotGrounder',
     'center_focal_loss',
     'center_heatmaps',
     'gaussian_radius',

@@ -1,0 +1,10 @@
+# MM Grounding DINO, not trained: RefCOCO val, testA and testB. Not in the paper.
+_base_ = [
+    '../_base_/mm-grounding-dino_t.py',
+    '../../_base_/datasets/refcoco_448.py',
+    '../_base_/runtime.py',
+]
+train_dataloader = None
+val_dataloader = None
+val_evaluator = None
+test_dataloader = dict(dataset=dict(pipeline={{_base_.whole_image_pipeline}}))
