@@ -67,7 +67,8 @@ def generalized_panels(
         presence = float(sample.pred_presence)
         notes = [f'score {presence:.2f}']
         if true_boxes is not None and 'bboxes' in instances:
-            overlaps = np.array([[box_iou(a, b) for b in true_boxes] for a in boxes])
+            pairs = [[box_iou(a.tolist(), b.tolist()) for b in true_boxes] for a in boxes]
+            overlaps = np.array(pairs)
             matches = count_matches(overlaps.reshape(len(boxes), len(true_boxes)))
             notes = [f'{matches} of {len(true_boxes)} boxes']
         if true_mask is not None and union is not None and (union.any() or true_mask.any()):

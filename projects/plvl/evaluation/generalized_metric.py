@@ -123,7 +123,7 @@ class GeneralizedGroundingMetric(GroundingMetric):
         pred, truth = sample['pred_instances'], sample['gt_instances']
         if 'bboxes' not in pred and 'masks' not in pred and 'pred_union_mask' not in sample:
             raise InputError(f'{where}: pred_instances has no bboxes, and there is no mask')
-        kept = slice(None)
+        kept: slice | np.ndarray = slice(None)
         if 'scores' in pred:
             kept = to_array(pred['scores']) >= self.score_thr
         true_boxes = to_array(truth['bboxes']).reshape(-1, 4)
@@ -149,7 +149,7 @@ class GeneralizedGroundingMetric(GroundingMetric):
                 f'{where}: predicted mask of shape {masks.shape[-2:]}, ground truth '
                 f'{true_masks.shape[-2:]} (both are expected in pixels of the original image)'
             )
-        pred, truth = masks.astype(bool).any(axis=0), true_masks.astype(bool).any(axis=0)
+        pred, truth = (np.asarray(each.astype(bool).any(axis=0)) for each in (masks, true_masks))
         if np.count_nonzero(pred) < self.min_pixels:
             pred = np.zeros_like(pred)
         return (*mask_areas(pred, truth), int(np.count_nonzero(pred)))
