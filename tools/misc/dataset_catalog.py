@@ -165,6 +165,10 @@ DATA_SETS = {
             ),
             TRAIN2014,
         ),
+        verify=(
+            'python tools/misc/verify_data.py '
+            'configs/plvl/plvl_vit-b-generalized_4xb20-150e_grefcoco.py',
+        ),
     ),
     'flickr30k-entities': PublishedSet(
         "Flickr30K Entities' annotations",
