@@ -63,4 +63,7 @@ def test_errors_and_names(tool, files: Path) -> None:
     assert code == 1 and len(error.strip().splitlines()) == 1
     assert 'URLs are not read' in error
     code, out, _ = run('models', 'plvl_tiny_*scenes')
-    assert code == 0 and out.split() == ['plvl_tiny_1xb16-3k_scenes']
+    assert code == 0 and out.split() == [
+        'plvl_tiny_1xb16-3k_generalized-scenes',
+        'plvl_tiny_1xb16-3k_scenes',
+    ]
