@@ -68,6 +68,11 @@ class FlorenceGrounder(ZeroShotGrounder):
         self.num_beams = num_beams
         self.max_new_tokens = max_new_tokens
 
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text with its task, the image and special tokens."""
+        (asked,) = self.processor(text=[f'{self.task}{text}'])['input_ids']
+        return len(asked) + self.processor.num_image_tokens + 2  # start and end
+
     def ground(self, image: np.ndarray, text: str) -> tuple[Tensor, Tensor]:
         """Compute boxes (n, 4) XYXY in pixels, in the order of the model, and ones (n,).
 

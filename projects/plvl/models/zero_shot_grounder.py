@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -152,14 +153,17 @@ class ZeroShotGrounder(BaseModel):
             image: Image (H, W, 3) uint8, RGB.
             text: What the model is asked.
         """
-        given = self._process(image, text, truncation=True, max_length=self.max_tokens)
-        outputs = self.model(**given)
+        outputs = self.model(**self._process(image, text))
         post_process = self.processor.post_process_grounded_object_detection
         options: dict[str, Any] = dict(threshold=-1.0, target_sizes=[image.shape[:2]])
         if 'text_threshold' in inspect.signature(post_process).parameters:
             options['text_threshold'] = 1.0  # the phrase of each box is not needed
         (found,) = post_process(outputs, **options)
         return found['boxes'], found['scores']
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text, special ones included."""
+        return len(self.processor.tokenizer(text, verbose=False)['input_ids'])
 
     @property
     def max_tokens(self) -> int:
@@ -172,9 +176,15 @@ class ZeroShotGrounder(BaseModel):
         ]
         return min(limit for limit in limits if limit)
 
-    def _process(self, image: np.ndarray, text: str, **options: Any) -> dict[str, Tensor]:
-        """Return the model's inputs for one image (H, W, 3) and one text."""
-        given = self.processor(images=[image], text=[text], return_tensors='pt', **options)
+    def _process(self, image: np.ndarray, text: str) -> dict[str, Tensor]:
+        """Return the model's inputs for one image (H, W, 3) and one text, cut off if needed."""
+        given = self.processor(
+            images=[image],
+            text=[text],
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors='pt',
+        )
         parameter = next(self.model.parameters())
         return {
             key: value.to(parameter.device, parameter.dtype if value.is_floating_point() else None)
@@ -183,7 +193,7 @@ class ZeroShotGrounder(BaseModel):
 
     def _is_cut_off(self, sentence: str, text: str) -> bool:
         """Return whether the model has not read the whole text; warn about the first."""
-        length = len(self.processor.tokenizer(text, verbose=False)['input_ids'])
+        length = self.count_tokens(text)
         if length > self.max_tokens and not self._has_warned:
             self._has_warned = True
             print_log(
@@ -191,7 +201,7 @@ class ZeroShotGrounder(BaseModel):
                 f'this sentence is cut off: {sentence!r} ({length} tokens); of other sentences, '
                 'only pred_cut_off in the predictions says so',
                 'current',
-                'WARNING',
+                logging.WARNING,
             )
         return length > self.max_tokens
 
