@@ -80,7 +80,7 @@ class DetectionGraph(nn.Module):
         features = self.model.backbone(self.normalization(image))
         if self.model.with_neck:
             features = self.model.neck(features)
-        pooled = head.bbox_roi_extractor(features[:1], rois)
+        pooled = head.bbox_roi_extractor.roi_layers[0](features[0], rois)
         if scores is not None:
             pooled = pooled * (1 + scores)[:, None, None, None]
         proposals = head.bbox_head.extract(pooled)
@@ -118,7 +118,7 @@ class MaskGraph(nn.Module):
 
     def __init__(self, model: PDSL) -> None:
         super().__init__()
-        self.extractor = model.roi_head.mask_roi_extractor
+        self.pool = model.roi_head.mask_roi_extractor.roi_layers[0]
         self.head = model.roi_head.mask_head
 
     def forward(self, features: Tensor, rois: Tensor, labels: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class MaskGraph(nn.Module):
             rois: (M, 5) float, index of the image and XYXY in pixels of it.
             labels: (M,) int64, classes.
         """
-        return select_class(self.head.predict_logits(self.extractor([features], rois)), labels)
+        return select_class(self.head.predict_logits(self.pool(features, rois)), labels)
 
 
 def _example_rois(size: tuple[int, int], count: int, batch: int, seed: int = 0) -> Tensor:

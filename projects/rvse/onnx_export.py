@@ -71,7 +71,8 @@ class ImageGraph(nn.Module):
             lengths: (B,) int64, numbers of regions; unused for images.
         """
         if self.reads_images:
-            return self.model.encode_images(self.normalization(inputs))[0]
+            inputs = self.model.grid_features(self.normalization(inputs))
+            lengths = torch.full_like(inputs[:, 0, 0], inputs.shape[1], dtype=torch.long)
         return self.model.image_encoder(inputs, lengths)[0]
 
 

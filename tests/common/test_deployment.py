@@ -90,7 +90,7 @@ def test_roi_operators_are_exact(tmp_path):
             self.parts = nn.ModuleList(PortableRoIExtractor(each, 2, [4]) for each in (pool, align))
 
         def forward(self, maps, rois):
-            return tuple(part([maps], rois) for part in self.parts)
+            return tuple(part.roi_layers[0](maps, rois) for part in self.parts)
 
     generator = torch.Generator().manual_seed(0)
     corners = torch.rand((200, 4), generator=generator) * 70 - 5  # maps of 15 x 13 cells

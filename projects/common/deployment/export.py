@@ -66,7 +66,7 @@ def export_graph(
 
     Raises:
         ImportError: The exporter is not installed.
-        InputError: The exporter cannot trace the module.
+        InputError: The exporter cannot trace the module, or fixes a size that was to vary.
     """
     require(EXPORTER, 'the export to ONNX')
     path = Path(path)
@@ -95,6 +95,21 @@ def export_graph(
                 f'{type(graph).__name__}: the exporter cannot trace this model '
                 f'({type(cause).__name__}: {lines[0]}){hint}'
             ) from error
+    _check_dynamic(path, dynamic)
+
+
+def _check_dynamic(path: Path, dynamic: Mapping[str, Mapping[int, Any]]) -> None:
+    """Raise ``InputError`` if the exporter has fixed a dimension that was to vary."""
+    import onnx
+
+    for node in onnx.load(path, load_external_data=False).graph.input:
+        sizes = node.type.tensor_type.shape.dim
+        for axis in dynamic.get(node.name, {}):
+            if not sizes[axis].dim_param:
+                raise InputError(
+                    f'{path}: {node.name}: dimension {axis} is fixed to {sizes[axis].dim_value} '
+                    'by an operation of the model; expected any size'
+                )
 
 
 @torch.no_grad()

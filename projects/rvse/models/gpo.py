@@ -74,7 +74,7 @@ class GPO(nn.Module):
             affect, and of the backward direction (B, N, d_hidden). Those of padding have no
             meaning.
         """
-        size = len(encoding)
+        size = encoding.shape[0]
         step = torch.arange(size, device=encoding.device)
         shift = (size - lengths)[:, None]
         # The backward direction starts at the end of a row: the last rank of a set is moved there.
