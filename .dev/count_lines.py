@@ -46,7 +46,7 @@ PURPOSES = {
         'tools/(dataset_converters|misc/(generate_prop|verify_data|precompute|download_|dataset_))',
     ),
     'inferencers, galleries, export': (
-        'projects/.*(inferencer|retrieval/|onnx_export|pseudo_label_export)',
+        'projects/.*(inferencer|retrieval/|deployment/|onnx_|pseudo_label_export)',
         'tools/(deployment|infer|misc/export)',
     ),
     'command line': ('tools/', 'projects/common/(cli|progress)'),

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import logging
 import os
-import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
+from projects.common.deployment.export import differences, export_graph
+from projects.common.deployment.images import resize, stack_rgb
+from projects.common.deployment.network import Network
+from projects.common.deployment.pixels import Normalization
+from projects.common.deployment.sidecar import write_sidecar
+from projects.common.deployment.variants import convert
 from projects.common.errors import InputError
 from projects.common.text import BERTTextEncoder
 
-from .models import PLVL, CollaborativeHead, GeneralizedHead
+from .models import PLVL, CollaborativeHead, GeneralizedHead, LanguageGuidedViT
 
-__all__ = ['GroundingGraph', 'compare', 'export_onnx', 'require']
+__all__ = ['GroundingGraph', 'compare', 'export_onnx']
 
-EXPORTER = ('onnx', 'onnxscript')
-RUNTIME = ('onnxruntime',)
+INPUTS = ('image', 'input_ids', 'attention_mask')
 
 
 class GroundingGraph(nn.Module):
@@ -36,9 +38,6 @@ class GroundingGraph(nn.Module):
         ValueError: If the model is of another kind.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, model: PLVL) -> None:
         super().__init__()
         any_number = isinstance(model.head, GeneralizedHead)  # no tensors of a fixed size
@@ -49,17 +48,18 @@ class GroundingGraph(nn.Module):
                 'CollaborativeHead can be exported'
             )
         self.model = model
-        preprocessor = model.data_preprocessor
-        # Pipelines load BGR, and the model reads BGR if the preprocessor does not convert it.
-        self.flip_channels = not preprocessor._channel_conversion
-        self.register_buffer('mean', preprocessor.mean.clone())
-        self.register_buffer('std', preprocessor.std.clone())
+        self.normalization = Normalization(model.data_preprocessor)
 
     @property
     def output_names(self) -> list[str]:
         """Return the names of the outputs of :meth:`forward`, in order."""
         names = ['box', 'score'] if self.model.head.predicts_boxes else []
         return names + (['mask_logits'] if self.model.head.predicts_masks else [])
+
+    @property
+    def any_size(self) -> bool:
+        """Return whether the backbone can be exported for images of any size."""
+        return isinstance(self.model.backbone, LanguageGuidedViT)
 
     def forward(
         self, image: Tensor, input_ids: Tensor, attention_mask: Tensor
@@ -75,10 +75,9 @@ class GroundingGraph(nn.Module):
             Those that the head predicts of box (B, 4), normalized XYXY clamped to the image;
             score (B,); mask logits (B, h, w).
         """
-        image = image.flip(1) if self.flip_channels else image
-        image = (image - self.mean) / self.std
         head = self.model.head
-        outputs = head(self.model.extract_feat(image, input_ids, attention_mask))
+        features = self.model.extract_feat(self.normalization(image), input_ids, attention_mask)
+        outputs = head(features)
         results: list[Tensor] = []
         if head.predicts_boxes:
             box, score = head.decode(outputs)
@@ -88,105 +87,114 @@ class GroundingGraph(nn.Module):
         return tuple(results)
 
 
-def require(modules: tuple[str, ...], what: str) -> None:
-    """Raise an ``ImportError`` that names the missing modules and how to install them."""
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(f'{what} needs {", ".join(missing)}: pip install {" ".join(missing)}')
-
-
-@contextlib.contextmanager
-def _exporting() -> Iterator[None]:
-    """Disable fused inference kernels, which ONNX lacks, and silence the exporter's notes.
-
-    The exporter reports every constant folding that it skips.
-    """
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    logger = logging.getLogger('onnxscript.optimizer')
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logger.setLevel(level)
-        torch.backends.mha.set_fastpath_enabled(fused)
-
-
 def example_inputs(
-    graph: GroundingGraph, image_size: tuple[int, int], batch: int, seed: int = 0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Generate noise images and random token sentences of different lengths."""
+    graph: GroundingGraph, image_size: tuple[int, int], batch: int, tokens: int, seed: int = 0
+) -> dict[str, Tensor]:
+    """Generate noise images and random token sentences of different lengths up to ``tokens``."""
     encoder = graph.model.text_encoder
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand((batch, 3, *image_size), generator=generator) * 255
-    tokens, length = encoder.bert.config.vocab_size, encoder.max_tokens
-    ids = torch.randint(0, tokens, (batch, length), generator=generator)
-    lengths = torch.randint(3, length + 1, (batch, 1), generator=generator)
-    mask = (torch.arange(length) < lengths).long()
-    return image, ids * mask, mask
+    vocabulary = encoder.bert.config.vocab_size
+    ids = torch.randint(0, vocabulary, (batch, tokens), generator=generator)
+    lengths = torch.randint(3, tokens + 1, (batch, 1), generator=generator)
+    mask = (torch.arange(tokens) < lengths).long()
+    return dict(zip(INPUTS, (image, ids * mask, mask)))
 
 
 def export_onnx(
-    model: PLVL, path: str | os.PathLike, image_size: tuple[int, int], opset: int = 18
+    model: PLVL,
+    path: str | os.PathLike,
+    image_size: tuple[int, int],
+    opset: int = 18,
+    steps: Sequence[Mapping[str, Any]] | None = None,
+    any_size: bool | None = None,
+    dtype: str = 'fp32',
 ) -> None:
-    """Export the model to ONNX for any batch size, with its vocabulary next to it.
+    """Export the model to ONNX for any batch size and number of tokens, with its description.
 
     Inputs and outputs are named as in :class:`GroundingGraph`. ``<path>.vocab.txt`` holds
-    the word pieces in the order of their ids.
+    the word pieces in the order of their ids, and ``<stem>.json`` what
+    :class:`~projects.plvl.onnx_runner.ONNXGrounder` needs.
 
     Args:
         model: The model, on the CPU.
         path: File to write.
         image_size: (H, W) of the images, in pixels.
         opset: ONNX opset.
+        steps: Steps of the test pipeline (:func:`~projects.common.deployment.pixels.resize_steps`).
+            None stretches to ``image_size``.
+        any_size: Whether H and W may be any multiples of the patch size. None means: if the
+            backbone is :class:`LanguageGuidedViT`. Other backbones fix the size.
+        dtype: See :func:`projects.common.deployment.variants.convert`.
 
     Raises:
         ImportError: If the exporter is not installed; the message tells what to install.
         ValueError: If the model cannot be exported.
     """
-    require(EXPORTER, 'the export to ONNX')
     if not isinstance(model.text_encoder, BERTTextEncoder):
         raise InputError(
             f'text_encoder: {type(model.text_encoder).__name__}; only BERTTextEncoder is exported, '
             'with its vocabulary'
         )
     graph = GroundingGraph(model).eval()
-    names = ('image', 'input_ids', 'attention_mask')
-    batch = torch.export.Dim('batch')
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad(), _exporting():
-        torch.onnx.export(
-            graph,
-            example_inputs(graph, image_size, batch=2),
-            str(path),
-            input_names=list(names),
-            output_names=graph.output_names,
-            dynamic_shapes={name: {0: batch} for name in names},
-            opset_version=opset,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
+    any_size = graph.any_size if any_size is None else any_size
+    if any_size and not graph.any_size:
+        raise InputError(
+            f'backbone {type(model.backbone).__name__}: it can only be exported for a fixed size '
+            'of images'
         )
+    longest = model.text_encoder.max_tokens
+    batch, tokens = torch.export.Dim('batch'), torch.export.Dim('tokens', max=longest)
+    image_dims = {0: batch}
+    if any_size:
+        patch = model.backbone.patch_size
+        image_dims |= {2: patch * torch.export.Dim('rows'), 3: patch * torch.export.Dim('columns')}
+    words = {0: batch, 1: tokens}
+    path = Path(path)
+    export_graph(
+        graph,
+        example_inputs(graph, image_size, batch=2, tokens=longest - 1),
+        graph.output_names,
+        path,
+        dict(zip(INPUTS, (image_dims, words, words))),
+        opset,
+    )
+    convert(path, dtype)
+    stretched = dict(
+        step='scale', size=image_size[::-1], keep_ratio=False, backend='cv2',
+        interpolation='bilinear',
+    )  # fmt: skip
+    content = dict(
+        project='plvl', dtype=dtype, networks=dict(grounding=path.name),
+        **graph.normalization.described(), resize=list(steps or [stretched]),
+        image_size=list(image_size), any_size=any_size,
+    )  # fmt: skip
     tokenizer = model.text_encoder.tokenizer
     if tokenizer is not None:
         tokenizer.save(path.with_name(f'{path.name}.vocab.txt'))
+        content['tokenizer'] = tokenizer.described(longest)
+    write_sidecar(path, content)
 
 
-@torch.no_grad()
 def compare(
-    model: PLVL, path: str | os.PathLike, image_size: tuple[int, int], batches: tuple = (1, 3)
+    model: PLVL,
+    path: str | os.PathLike,
+    image_size: tuple[int, int],
+    batches: Sequence[int] = (1, 3),
+    images: Sequence[np.ndarray] = (),
+    steps: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, float]:
-    """Compute the largest differences between the model and its export in onnxruntime on noise.
+    """Compute the largest differences between the model and its export in onnxruntime.
+
+    The sentences are random.
 
     Args:
         model: The model, on the CPU.
         path: File written by :func:`export_onnx`.
         image_size: (H, W) of the images, in pixels.
-        batches: Batch sizes to test.
+        batches: Batch sizes of noise to test if there are no images.
+        images: Images (H, W, 3) uint8 in BGR.
+        steps: Steps of the test pipeline, which bring images to the input size.
 
     Returns:
         The largest absolute difference of each output, by name.
@@ -194,19 +202,19 @@ def compare(
     Raises:
         ImportError: If onnxruntime is not installed.
     """
-    require(RUNTIME, 'the comparison')
-    import onnxruntime
-
+    network = Network(path, torch.get_num_threads())
     graph = GroundingGraph(model).eval()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
-    errors = dict.fromkeys(graph.output_names, 0.0)
-    for seed, batch in enumerate(batches):
-        inputs = example_inputs(graph, image_size, batch, seed)
-        feed = {node.name: value.numpy() for node, value in zip(session.get_inputs(), inputs)}
-        for name, ours, theirs in zip(errors, graph(*inputs), session.run(None, feed)):
-            if ours.shape != theirs.shape:
-                raise InputError(f'{path}: {name} is {theirs.shape}, expected {tuple(ours.shape)}')
-            errors[name] = max(errors[name], float(np.abs(ours.numpy() - theirs).max()))
-    return errors
+    longest = model.text_encoder.max_tokens
+    if not images:
+        cases = [
+            example_inputs(graph, image_size, batch, max(3, longest - seed), seed)
+            for seed, batch in enumerate(batches)
+        ]
+        return differences(graph, network, cases)
+    cases = []
+    for seed, image in enumerate(images):
+        pixels = torch.from_numpy(stack_rgb([resize(image, steps)]))
+        size = (pixels.shape[2], pixels.shape[3])
+        case = example_inputs(graph, size, 1, max(3, longest - seed % longest), seed)
+        cases.append({**case, 'image': pixels})
+    return differences(graph, network, cases)

@@ -1,8 +1,12 @@
 """The ONNX graph against PyTorch, and what is said where the exporter is not installed."""
 
 import importlib.util
+import json
+import subprocess
+import sys
 from functools import partial
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,13 +14,15 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from projects.common.deployment import network
+from projects.common.deployment.export import EXPORTER
 from projects.common.text import WordPieceTokenizer
 from projects.plvl import onnx_export
+from projects.plvl.models.relative_position import symbolic_matrix
+from projects.plvl.onnx_runner import ONNXGrounder
 
 SENTENCES = ['the red circle', 'a small star left of the heart']
-installed = all(
-    importlib.util.find_spec(name) for name in (*onnx_export.EXPORTER, *onnx_export.RUNTIME)
-)
+installed = all(importlib.util.find_spec(name) for name in (*EXPORTER, *network.RUNTIME))
 needs_onnx = pytest.mark.skipif(not installed, reason='onnx, onnxscript, onnxruntime not installed')
 
 
@@ -52,11 +58,83 @@ def exported(repo_root, tmp_path_factory):
 
 @needs_onnx
 def test_equals_pytorch(exported):
-    """Batches of 1, 2 and 5 from a file that was written with a batch of 2."""
+    """Batches of 1, 2 and 5 and other sizes from a file written with a batch of 2, 96 x 160."""
     model, path = exported
     errors = onnx_export.compare(model, path, (96, 160), batches=(1, 2, 5))
     assert list(errors) == ['box', 'score', 'mask_logits']
     assert max(errors.values()) < 1e-4
+    for size in ((128, 96), (256, 256)):  # one where the tables of positions fit
+        assert max(onnx_export.compare(model, path, size, batches=(1, 2)).values()) < 1e-4
+
+
+@pytest.mark.parametrize(('mode', 'rank'), [('linear', 1), ('bicubic', 2)])
+@pytest.mark.parametrize('new', [3, 7, 12])
+def test_interpolation_by_operations_on_tensors(mode, rank, new):
+    """The columns of the matrix are what PyTorch interpolates of unit vectors."""
+    unit = torch.eye(7)[None] if rank == 1 else torch.eye(7)[None, :, :, None]
+    size = new if rank == 1 else (new, 1)
+    expected = torch.nn.functional.interpolate(unit, size=size, mode=mode)[0].reshape(7, new).T
+    torch.testing.assert_close(symbolic_matrix(mode, 7, new, unit), expected, rtol=0, atol=1e-6)
+
+
+RUN = """
+import json, sys
+sys.modules['torch'] = None  # importing it fails
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from projects.plvl.onnx_runner import ONNXGrounder
+found = ONNXGrounder(sys.argv[2])(np.load(sys.argv[3]), json.loads(sys.argv[4]))
+assert sys.modules['torch'] is None and 'mmcv' not in sys.modules
+np.savez(sys.argv[5], boxes=[f['bbox'] for f in found], scores=[f['score'] for f in found],
+         masks=[f['mask'] for f in found])
+"""
+
+
+@needs_onnx
+def test_without_pytorch(exported, repo_root, tmp_path):
+    """In a process that cannot import torch, the class finds what the detector predicts."""
+    model, path = exported
+    picture = np.random.default_rng(1).integers(0, 255, (75, 111, 3), dtype=np.uint8)
+    np.save(tmp_path / 'image.npy', picture)
+    arguments = (repo_root, path.with_suffix('.json'), tmp_path / 'image.npy',
+                 json.dumps(SENTENCES), tmp_path / 'found.npz')  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, '-c', RUN, *map(str, arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = np.load(tmp_path / 'found.npz')
+    stretched = cv2.resize(picture, (160, 96), interpolation=cv2.INTER_LINEAR)
+    samples = [DetDataSample(metainfo=dict(text=t, ori_shape=(75, 111))) for t in SENTENCES]
+    inputs = [torch.from_numpy(stretched).permute(2, 0, 1)] * 2
+    with torch.no_grad():
+        expected = model.test_step(dict(inputs=inputs, data_samples=samples))
+    for i, sample in enumerate(expected):
+        instance = sample.pred_instances
+        np.testing.assert_allclose(found['boxes'][i], instance.bboxes[0].numpy(), atol=1e-2)
+        np.testing.assert_allclose(found['scores'][i], instance.scores[0].numpy(), atol=1e-5)
+        assert (found['masks'][i] != instance.masks[0].numpy()).mean() < 1e-3
+
+
+@needs_onnx
+def test_wrong_files_and_inputs_are_named(exported, tmp_path):
+    _, path = exported
+    with pytest.raises(ValueError, match='a network; expected the .json file beside it'):
+        ONNXGrounder(path)
+    content = json.loads(path.with_suffix('.json').read_text())
+    for change, message in (
+        ({'project': 'rvse'}, "project: found 'rvse', expected 'plvl'"),
+        ({'networks': {'grounding': '../model.onnx'}}, 'networks.grounding: found'),
+        ({'mean': None}, 'mean: found None'),
+        ({'version': 9}, 'version: found 9, expected 1'),
+    ):
+        (tmp_path / 'a.json').write_text(json.dumps({**content, **change}))
+        with pytest.raises(ValueError, match=message):
+            ONNXGrounder(tmp_path / 'a.json')
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    with pytest.raises(FileNotFoundError, match='no such file as model.onnx beside it'):
+        ONNXGrounder(tmp_path / 'a.json')
+    with pytest.raises(ValueError, match="sentence ' ': expected words"):
+        ONNXGrounder(path.with_suffix('.json'))(np.zeros((9, 9, 3), np.uint8), ' ')
 
 
 @needs_onnx
@@ -120,7 +198,7 @@ def test_what_to_install(monkeypatch, repo_root, tmp_path):
     find_spec = importlib.util.find_spec
     hidden = ('onnxscript', 'onnxruntime')
     monkeypatch.setattr(
-        onnx_export.importlib.util,
+        network.importlib.util,
         'find_spec',
         lambda name: None if name in hidden else find_spec(name) if name != 'onnx' else True,
     )
@@ -162,9 +240,10 @@ def run_tool(repo_root, tmp_path, call_tool):
 @needs_onnx
 def test_tool(run_tool, tmp_path):
     out = run_tool().out
-    assert 'model.onnx: ' in out and '256 x 256' in out
+    assert 'model.onnx: ' in out and 'model.json: ' in out
     assert 'mask_logits: largest difference from PyTorch' in out
     assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
+        'model.json',
         'model.onnx',
         'model.onnx.vocab.txt',
     ]
@@ -175,7 +254,7 @@ def test_tool(run_tool, tmp_path):
 def test_tool_says_what_to_install(run_tool, monkeypatch, tmp_path):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        onnx_export.importlib.util,
+        network.importlib.util,
         'find_spec',
         lambda name: None if name.startswith('onnx') else find_spec(name),
     )

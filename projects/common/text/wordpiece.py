@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import BertWordPieceTokenizer
@@ -136,6 +137,12 @@ class WordPieceTokenizer:
             for token, (start, end) in zip(found.tokens, found.offsets)
             if token == '[UNK]'
         ]
+
+    def described(self, max_length: int) -> dict[str, Any]:
+        """Return the content of :class:`projects.common.deployment.tokens.Tokens`."""
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        return dict(json=self._tokenizer.to_str(), max_tokens=max_length, pad_id=self.pad_id)
 
     def save(self, path: str | Path) -> None:
         """Write a ``vocab.txt`` that :meth:`from_file` can read."""

@@ -12,7 +12,7 @@ from projects.common.errors import InputError
 from projects.common.files.images import image_problem
 
 from ..geometry import project_boxes
-from ..proposals.store import ProposalStore
+from ..proposals.store import ProposalStore, in_view
 
 __all__ = ['LoadStoredProposals', 'ProjectProposals', 'RandomExposureSaturation']
 
@@ -157,13 +157,9 @@ class ProjectProposals(BaseTransform):
         matrix = results.get('homography_matrix')
         if matrix is not None and len(boxes):
             boxes = project_boxes(boxes, matrix)
-        boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
-        keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= self.min_side)
-        if self.deduplicate:
-            first = np.unique(np.rint(boxes[keep]), axis=0, return_index=True)[1]
-            keep = keep[np.sort(first)]
-        results['proposals'] = boxes[keep]
-        results['proposals_scores'] = scores[keep]
+        results['proposals'], results['proposals_scores'] = in_view(
+            boxes, scores, (height, width), self.min_side, self.deduplicate
+        )
         return results
 
     def __repr__(self) -> str:

@@ -122,7 +122,7 @@ class PDSLBoxHead(BaseModule):
 
     def decode(self, proposals: Tensor, deltas: Tensor | None) -> Tensor:
         """Return boxes (n, n_c, 4), XYXY in pixels; the proposals (n, 4) if ``deltas`` is None."""
-        if deltas is None or not len(proposals):
+        if deltas is None or proposals.shape[0] == 0:  # len() would fix a graph's size
             return proposals[:, None].expand(-1, self.num_classes, -1)
         return self.bbox_coder.decode(proposals, deltas).unflatten(1, (self.num_classes, 4))
 
@@ -139,7 +139,7 @@ class PDSLBoxHead(BaseModule):
         """
         refined = self.refine(features)
         if not refined:
-            return torch.cat((scores, scores.new_zeros(len(scores), 1)), 1), self.decode(
+            return torch.cat((scores, scores.new_zeros(scores.shape[0], 1)), 1), self.decode(
                 proposals, None
             )
         probs = torch.stack([logits.softmax(1) for logits, _ in refined]).mean(0)

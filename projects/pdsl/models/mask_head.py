@@ -80,4 +80,4 @@ def select_class(logits: Tensor, labels: Tensor) -> Tensor:
     """Select each RoI's class, or the only channel, of logits (m, 1 or n_c, h, w): (m, h, w)."""
     if logits.shape[1] == 1:
         return logits[:, 0]
-    return logits[torch.arange(len(logits), device=logits.device), labels]
+    return logits[torch.arange(logits.shape[0], device=logits.device), labels]

@@ -5,13 +5,14 @@ from .generate import generate_proposals
 from .identity import ImageIdentity
 from .images import list_images, map_unordered, of_this_rank
 from .selective_search import selective_search
-from .store import ProposalStore, tidy, write_store
+from .store import ProposalStore, in_view, tidy, write_store
 
 __all__ = [
     'FORMATS',
     'ImageIdentity',
     'ProposalStore',
     'generate_proposals',
+    'in_view',
     'list_images',
     'map_unordered',
     'of_this_rank',

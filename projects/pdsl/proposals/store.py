@@ -24,7 +24,7 @@ from projects.common.files.atomic import write_atomically
 
 from .identity import KEYS, ImageIdentity, check_identity, names_of_image, upright_size
 
-__all__ = ['ProposalStore', 'tidy', 'write_store']
+__all__ = ['ProposalStore', 'in_view', 'tidy', 'write_store']
 
 _FORMATS = ('mmtriad-proposals-1', 'mmtriad-proposals-2')  # the first says nothing of its images
 _TOLERANCE = 1  # pixels that a box may exceed its image by
@@ -64,6 +64,34 @@ def tidy(
     first = np.unique(np.rint(boxes[order]), axis=0, return_index=True)[1]
     order = order[np.sort(first)][:max_proposals]
     return boxes[order], scores[order]
+
+
+def in_view(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    size: tuple[int, int],
+    min_side: float = 1.0,
+    deduplicate: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clip proposals to a view and drop those that are too small or double there.
+
+    Args:
+        boxes: Boxes (n, 4), XYXY in pixels of the view, best first.
+        scores: Scores (n,).
+        size: Height and width of the view, in pixels.
+        min_side: Least side of a box, in pixels of the view.
+        deduplicate: Whether to keep only the first of boxes that round to the same pixels.
+
+    Returns:
+        Boxes (m, 4), float32, and scores (m,).
+    """
+    height, width = size
+    boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+    keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= min_side)
+    if deduplicate:
+        first = np.unique(np.rint(boxes[keep]), axis=0, return_index=True)[1]
+        keep = keep[np.sort(first)]
+    return boxes[keep], scores[keep]
 
 
 class ProposalStore:

@@ -178,8 +178,9 @@ class CollaborativeHead(BaseModule):
         at = cells[:, None, None].expand(-1, 2, 1)
         offset = outputs['offset'].flatten(2).gather(2, at)[..., 0]
         size = _probability(outputs['size'].flatten(2).gather(2, at)[..., 0])
-        center_x = (cells % width + offset[:, 0]) / width
-        center_y = (cells.div(width, rounding_mode='floor') + offset[:, 1]) / height
+        row, column = _place(cells, height, width)
+        center_x = (column + offset[:, 0]) / width
+        center_y = (row + offset[:, 1]) / height
         return torch.cat((torch.stack((center_x, center_y), dim=1), size), dim=1), score
 
     def predict(self, features: Tensor) -> dict[str, Tensor]:
@@ -299,6 +300,15 @@ def _branch(
         _conv(channels, channels // 2, 3, norm_cfg),
         nn.Conv2d(channels // 2, 1 if task == 'center' else 2, 1),
     )
+
+
+def _place(cells: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return row and column of flat cells (B,) in a grid."""
+    if isinstance(width, torch.SymInt):  # a graph for any size has no remainder of a symbol
+        rows = torch.arange(height, device=cells.device)[:, None].expand(height, width)
+        columns = torch.arange(width, device=cells.device)[None].expand(height, width)
+        return rows.flatten()[cells], columns.flatten()[cells]
+    return cells.div(width, rounding_mode='floor'), cells % width
 
 
 def _probability(logits: Tensor) -> Tensor:

@@ -221,8 +221,8 @@ class LanguageGuidedBlock(nn.Module):
             return self.attn(self.norm1(x))
         batch, height, width, channels = x.shape
         # As released, padding is added before the norm, which turns it into the norm's bias.
-        x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
-        rows, columns = x.shape[1] // side, x.shape[2] // side
+        rows, columns = (height + side - 1) // side, (width + side - 1) // side
+        x = F.pad(x, (0, 0, 0, columns * side - width, 0, rows * side - height))
         x = x.view(batch, rows, side, columns, side, channels).transpose(2, 3)
         x = self.attn(self.norm1(x.reshape(-1, side, side, channels)))
         x = x.view(batch, rows, columns, side, side, channels).transpose(2, 3)

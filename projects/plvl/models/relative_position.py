@@ -20,6 +20,36 @@ def _make_matrix(mode: str, old: int, new: int, dtype: torch.dtype, device: torc
     return F.interpolate(unit, size=(new, 1), mode='bicubic', align_corners=False)[0, ..., 0].T
 
 
+def symbolic_matrix(mode: str, old: int, new: int | torch.SymInt, like: Tensor) -> Tensor:
+    """Compute the matrix (new, old) that interpolates a table, for any length of the result.
+
+    These are the formulas of ``F.interpolate`` without aligned corners, written as operations on
+    tensors, so that an exported graph computes the matrix for the size that it is given.
+
+    Args:
+        mode: 'linear' or 'bicubic', the cubic convolution with a = -0.75.
+        old: Length of the table.
+        new: Length of the result.
+        like: Tensor with the type and the device of the result.
+    """
+    index = torch.arange(old, device=like.device)
+    place = (torch.arange(new, device=like.device).to(like) + 0.5) * (old / new) - 0.5
+    if mode == 'linear':
+        distance = (place.clamp(0, old - 1)[:, None] - index).abs()
+        return (1 - distance).clamp(min=0)
+    first = place.floor()
+    part = place - first
+    taps = []
+    for offset in (-1, 0, 1, 2):
+        x = (part - offset).abs()
+        near = (1.25 * x - 2.25) * x * x + 1
+        far = -0.75 * (((x - 5) * x + 8) * x - 4)
+        cell = (first.long() + offset).clamp(0, old - 1)
+        hit = (cell[:, None] == index).to(like)
+        taps.append(torch.where(x <= 1, near, far)[:, None] * hit)
+    return taps[0] + taps[1] + taps[2] + taps[3]
+
+
 @lru_cache(maxsize=64)
 def _cached_matrix(*key: Any) -> Tensor:
     # Training may follow inference, whose tensors it cannot use.
@@ -42,8 +72,11 @@ def stretch(table: Tensor, size: int, mode: str) -> Tensor:
     """
     dtype = torch.promote_types(table.dtype, torch.float32)
     # A graph under construction makes its own, which is then a constant of the graph.
-    make = _make_matrix if torch.compiler.is_compiling() else _cached_matrix
-    matrix = make(mode, table.shape[0], size, dtype, table.device)
+    if isinstance(size, torch.SymInt):
+        matrix = symbolic_matrix(mode, table.shape[0], size, table.to(dtype))
+    else:
+        make = _make_matrix if torch.compiler.is_compiling() else _cached_matrix
+        matrix = make(mode, table.shape[0], size, dtype, table.device)
     with torch.autocast(table.device.type, enabled=False):
         return (matrix @ table.to(dtype)).to(table.dtype)
 
@@ -60,7 +93,8 @@ def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
         (size, size, C): the embedding of offset ``query - key``.
     """
     length = 2 * size - 1
-    if rel_pos.shape[0] != length:
+    # A graph for any size always stretches, which keeps a table of the right length as it is.
+    if isinstance(size, torch.SymInt) or rel_pos.shape[0] != length:
         rel_pos = stretch(rel_pos, length, 'linear')
     index = torch.arange(size, device=rel_pos.device)
     return rel_pos[index[:, None] - index[None, :] + size - 1]
@@ -178,7 +212,7 @@ def resize_position_embedding(pos_embed: Tensor, size: tuple[int, int]) -> Tenso
     side = math.isqrt(int(grid.shape[1]))
     grid = grid.unflatten(1, (side, side))
     for axis, new in enumerate(size, 1):
-        if new != side:
+        if isinstance(new, torch.SymInt) or new != side:
             lines = grid.transpose(0, axis)
             lines = stretch(lines.flatten(1), new, 'bicubic').unflatten(1, lines.shape[1:])
             grid = lines.transpose(0, axis)

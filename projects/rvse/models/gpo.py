@@ -13,14 +13,12 @@ from .gru import run_gru
 from .sequences import length_mask
 
 
-def sinusoids(length: int, channels: int) -> Tensor:
+def sinusoids(length: int | torch.SymInt, channels: int) -> Tensor:
     """Compute position encodings (length, channels): sines in even, cosines in odd channels."""
     position = torch.arange(length, dtype=torch.float32)[:, None]
     rate = torch.exp(torch.arange(0, channels, 2).float() * -(math.log(10000.0) / channels))
-    encoding = torch.zeros(length, channels)
-    encoding[:, 0::2] = torch.sin(position * rate)
-    encoding[:, 1::2] = torch.cos(position * rate)
-    return encoding
+    waves = torch.stack([torch.sin(position * rate), torch.cos(position * rate)], dim=2)
+    return waves.flatten(1)[:, :channels]
 
 
 @MODELS.register_module()
@@ -76,7 +74,7 @@ class GPO(nn.Module):
             affect, and of the backward direction (B, N, d_hidden). Those of padding have no
             meaning.
         """
-        size = len(encoding)
+        size = encoding.shape[0]
         step = torch.arange(size, device=encoding.device)
         shift = (size - lengths)[:, None]
         # The backward direction starts at the end of a row: the last rank of a set is moved there.
@@ -89,6 +87,8 @@ class GPO(nn.Module):
     def _encoding(self, size: int) -> Tensor:
         """Return the encodings of ranks (size, d_pe) from a table that grows when it has to."""
         weight: Any = self.gru.weight_ih_l0
+        if isinstance(size, torch.SymInt):  # a graph for any size computes its own
+            return sinusoids(size, self.d_pe).to(weight)
         table = self._table
         if table is None or len(table) < size or table.device != weight.device:
             table = self._table = sinusoids(max(size, 64), self.d_pe).to(weight.device)

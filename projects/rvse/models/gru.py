@@ -64,6 +64,6 @@ def _one_direction(rnn: nn.GRU, x: Tensor, suffix: str) -> Tensor:
     """Compute the hidden states (B, L, C) of one direction, from left to right."""
     names = ('weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0')
     weights = [getattr(rnn, name + suffix) for name in names]
-    start = x.new_zeros(1, len(x), rnn.hidden_size)
+    start = x.new_zeros(1, x.shape[0], rnn.hidden_size)  # len() would fix a graph's size
     # has_biases, num_layers, dropout, train, bidirectional, batch_first
     return torch.gru(x, start, weights, True, 1, 0.0, rnn.training, False, True)[0]

@@ -35,6 +35,6 @@ class LastPool(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Pool a batch of sequences; arguments and results are those of :class:`MeanPool`."""
         last = lengths - 1
-        rows = torch.arange(len(features), device=features.device)
+        rows = torch.arange(features.shape[0], device=features.device)
         weights = nn.functional.one_hot(last, features.shape[1]).to(features.dtype)
         return features[rows, last], weights

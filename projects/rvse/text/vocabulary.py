@@ -6,14 +6,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import read_json
 
 from .word_tokenize import word_tokenize
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ['Vocabulary']
 
@@ -126,6 +127,8 @@ class Vocabulary:
 
     def __call__(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return ids (B, L), zero-padded to the longest caption, and lengths (B,), both int64."""
+        import torch  # exported models use the rest of the class without it
+
         rows = [torch.tensor(self.encode(caption)) for caption in captions]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad_id)
         return ids, torch.tensor([len(row) for row in rows])
