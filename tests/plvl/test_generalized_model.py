@@ -233,6 +233,10 @@ def test_other_heads(repo_root):
     assert set(run(masks, 'loss', batch())) == {'loss_presence', 'loss_mask', 'loss_dice'}
     for sample in predict(masks, 2):
         assert 'bboxes' not in sample.pred_instances and 'pred_union_mask' in sample
+    narrow = build(
+        repo_root, **{'model.head.presence': dict(type='PresenceHead', channels=16)}
+    ).head.presence
+    assert [layer.out_features for layer in (narrow.layers[0], narrow.layers[2])] == [16, 1]
     for options, message in (
         ({'model.head.decode_at': 'prediction'}, "'prediction'; GeneralizedHead expects 'target'"),
         ({'model.head.max_objects': 0}, 'max_objects: 0; expected at least 1'),

@@ -42,8 +42,8 @@ class GeneralizedGroundingMetric(GroundingMetric):
 
     A *no-target* sentence is one to which nothing in the image fits.
 
-    GRES (Liu et al., CVPR 2023, section 5.1). The mask of a sentence is that of all its objects
-    together, and a mask without pixels says that nothing fits:
+    GRES (Liu et al., CVPR 2023, arXiv 2306.00968). The mask of a sentence is that of all its
+    objects together, and a mask without pixels says that nothing fits:
 
     - ``gres_giou``: mean over the sentences of the mask IoU. For a no-target sentence, it is 1 if
       the predicted mask is empty and 0 otherwise.
@@ -55,7 +55,7 @@ class GeneralizedGroundingMetric(GroundingMetric):
     - ``gres_p70``, ``gres_p80``, ``gres_p90``: share of the sentences with a target whose mask IoU
       reaches 0.7 to 0.9.
 
-    GREC (He et al., 2023, section 3.3). Predicted and true boxes are matched one to one
+    GREC (He et al., 2023, arXiv 2308.16182). Predicted and true boxes are matched one to one
     (:func:`count_matches`), and F1 = 2 TP / (2 TP + FP + FN):
 
     - ``grec_pr50``: Pr@(F1=1, IoU >= 0.5), share of the sentences with F1 = 1: every object is
@@ -75,8 +75,8 @@ class GeneralizedGroundingMetric(GroundingMetric):
         score_thr: Least score of the boxes and masks of ``pred_instances`` that count. Models of
             this project have a threshold of their own (:class:`GeneralizedHead`).
         overlap: 'iou' as published, or 'giou' as released, for matching boxes.
-        min_pixels: Predicted masks with fewer pixels count as empty. GRES uses 50 for models that
-            cannot say that nothing fits.
+        min_pixels: Predicted masks with fewer pixels count as empty, for models that cannot say
+            that nothing fits.
         kwargs: Arguments of :class:`GroundingMetric`, except ``protocol``.
 
     Raises:
