@@ -6,7 +6,10 @@ _base_ = [
     '../_base_/schedules/plvl_muon_3k.py',
     './_base_/runtime.py',
 ]
-model = dict(type='GeneralizedPLVL', head=dict(type='GeneralizedHead'))
+model = dict(
+    type='GeneralizedPLVL',
+    head=dict(type='GeneralizedHead', presence=dict(type='PresenceHead')),
+)
 train_dataloader = dict(
     batch_size=16,
     num_workers=1,
