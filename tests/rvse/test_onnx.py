@@ -93,6 +93,7 @@ def test_without_pytorch(scenes, exported, repo_root, tmp_path):
     np.testing.assert_allclose(found['sentences'], sentences, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @needs_onnx
 def test_regions_and_bert(tmp_path):
     bert = dict(vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
