@@ -38,11 +38,11 @@ def detections(
             continue
         corners = boxes[rows, label].astype(np.float64)
         sides = corners[:, 2:] - corners[:, :2]
-        # OpenCV drops scores up to its threshold; all of these count.
+        # All of these count: they are above a threshold, and probabilities above 0.
         kept = cv2.dnn.NMSBoxes(
             np.concatenate([corners[:, :2], sides], axis=1).tolist(),
             scores[rows, label].tolist(),
-            -2.0,
+            0.0,
             test_cfg['iou_threshold'],
         )
         found += [(int(rows[i]), label) for i in np.asarray(kept).flatten()]

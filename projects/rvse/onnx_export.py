@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from projects.common.deployment.export import differences, export_graph
+from projects.common.deployment.export import EXPORTER, differences, export_graph
 from projects.common.deployment.images import resize, stack_rgb
-from projects.common.deployment.network import Network
+from projects.common.deployment.network import Network, require
 from projects.common.deployment.pixels import Normalization
 from projects.common.deployment.sidecar import network_path, write_sidecar
 from projects.common.deployment.variants import convert
@@ -26,6 +26,7 @@ from .models import (
     ImageTextMatcher,
     RegionEncoder,
 )
+from .models.gru import gru_as_operator
 
 __all__ = ['ImageGraph', 'TextGraph', 'compare', 'export_onnx']
 
@@ -113,6 +114,44 @@ class TextGraph(nn.Module):
         return self.encoder(input_ids, lengths)[0]
 
 
+def gru_translation() -> dict[Any, Callable]:
+    """Return the ``custom_translation_table`` of ``torch.onnx.export`` for ``mmtriad::gru``.
+
+    ONNX's GRU orders the gates as z, r, n, PyTorch's as r, z, n. It reads the lengths, from which
+    its backward direction starts, and is zero beyond them.
+
+    Raises:
+        ImportError: onnxscript is not installed.
+    """
+    from onnxscript import opset18 as op
+
+    def reordered(weight: Any) -> Any:
+        reset, update, new = op.Split(weight, num_outputs=3, axis=0)
+        return op.Concat(update, reset, new, axis=0)
+
+    def gru(x: Any, lengths: Any, weights: Sequence[Any], hidden: int) -> Any:
+        first = op.Constant(value_ints=[0])
+        stacked: list[list[Any]] = [[], [], []]
+        for start in range(0, len(weights), 4):
+            from_input, from_hidden, *biases = map(reordered, weights[start : start + 4])
+            parts = (from_input, from_hidden, op.Concat(*biases, axis=0))
+            for found, part in zip(stacked, parts):
+                found.append(op.Unsqueeze(part, first))
+        both = len(weights) == 8
+        states, _ = op.GRU(
+            op.Transpose(x, perm=[1, 0, 2]),
+            *(op.Concat(*parts, axis=0) for parts in stacked),
+            op.Cast(lengths, to=6),
+            direction='bidirectional' if both else 'forward',
+            hidden_size=hidden,
+            linear_before_reset=1,
+        )  # (L, directions, B, C)
+        shape = op.Constant(value_ints=[0, 0, -1])
+        return op.Reshape(op.Transpose(states, perm=[2, 0, 1, 3]), shape)
+
+    return {torch.ops.mmtriad.gru.default: gru}
+
+
 def _example_images(graph: ImageGraph, size: tuple[int, int], batch: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(batch)
     if graph.reads_images:
@@ -164,23 +203,27 @@ def export_onnx(
     batch = torch.export.Dim('batch')
     files = {name: network_path(path, name) for name in ('image', 'text')}
     sets = {0: batch} if images.reads_images else {0: batch, 1: torch.export.Dim('regions')}
-    export_graph(
-        images,
-        _example_images(images, image_size, batch=2),
-        ['embedding'],
-        files['image'],
-        {images.input_names[0]: sets, 'lengths': {0: batch}},
-        opset,
-    )
+    require(EXPORTER, 'the export to ONNX')
     tokens = torch.export.Dim('tokens', max=texts.longest)
-    export_graph(
-        texts,
-        example_sentences(texts, batch=3, size=min(11, texts.longest), seed=0),
-        ['embedding'],
-        files['text'],
-        {'input_ids': {0: batch, 1: tokens}, 'lengths': {0: batch}},
-        opset,
-    )
+    with gru_as_operator():
+        export_graph(
+            images,
+            _example_images(images, image_size, batch=2),
+            ['embeddings'],
+            files['image'],
+            {images.input_names[0]: sets, 'lengths': {0: batch}},
+            opset,
+            gru_translation(),
+        )
+        export_graph(
+            texts,
+            example_sentences(texts, batch=3, size=min(11, texts.longest), seed=0),
+            ['embeddings'],
+            files['text'],
+            {'input_ids': {0: batch, 1: tokens}, 'lengths': {0: batch}},
+            opset,
+            gru_translation(),
+        )
     for file in files.values():
         convert(file, dtype)
     mean_std = dict(mean=[], std=[])
@@ -244,5 +287,5 @@ def compare(
         ('text', text_graph, sentences),
     ):
         network = Network(network_path(Path(path), name), torch.get_num_threads())
-        found[name] = differences(graph, network, cases)['embedding']
+        found[name] = differences(graph, network, cases)['embeddings']
     return found

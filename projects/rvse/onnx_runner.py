@@ -81,7 +81,7 @@ class ONNXMatcher:
                 resize(load_image(image), self.description['resize'])
                 for image in given[start : start + batch_size]
             ]
-            found.append(self.image_network(image=stack_rgb(batch))['embedding'])
+            found.append(self.image_network(image=stack_rgb(batch))['embeddings'])
         return np.concatenate(found)
 
     def encode_regions(self, regions: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
@@ -106,7 +106,7 @@ class ONNXMatcher:
             raise InputError(f'lengths of shape {lengths.shape}: expected ({len(regions)},)')
         arrays = dict(regions=regions, lengths=lengths)
         known = {name: each for name, each in arrays.items() if name in self.image_network.inputs}
-        return self.image_network(**known)['embedding']
+        return self.image_network(**known)['embeddings']
 
     def encode_sentences(self, sentences: str | Sequence[str], batch_size: int = 256) -> np.ndarray:
         """Compute the embeddings (N, C) float32 of sentences.
@@ -118,7 +118,7 @@ class ONNXMatcher:
         found = []
         for start in range(0, len(given), batch_size):
             ids, lengths = self._tokenize(given[start : start + batch_size])
-            found.append(self.text_network(input_ids=ids, lengths=lengths)['embedding'])
+            found.append(self.text_network(input_ids=ids, lengths=lengths)['embeddings'])
         return np.concatenate(found)
 
     def _tokenize(self, sentences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from mmdet.datasets.transforms import Resize as MMDetResize
 from mmpretrain.datasets.transforms import ResizeEdge
 from torch import nn
 
+from projects.common.deployment.export import export_graph
 from projects.common.deployment.images import resize, stack_rgb
 from projects.common.deployment.network import Network
 from projects.common.deployment.pixels import Normalization, resize_steps
@@ -87,7 +88,10 @@ def test_roi_operators_are_exact(tmp_path):
             super().__init__()
             pool = dict(type='RoIPool', output_size=3)
             align = dict(type='RoIAlign', output_size=4, sampling_ratio=0)
-            self.parts = nn.ModuleList(PortableRoIExtractor(each, 2, [4]) for each in (pool, align))
+            two = dict(type='RoIAlign', output_size=4, sampling_ratio=2, aligned=False)
+            self.parts = nn.ModuleList(
+                PortableRoIExtractor(each, 2, [4]) for each in (pool, align, two)
+            )
 
         def forward(self, maps, rois):
             return tuple(part.roi_layers[0](maps, rois) for part in self.parts)
@@ -100,15 +104,15 @@ def test_roi_operators_are_exact(tmp_path):
     rois = torch.cat([(torch.arange(200) % 2)[:, None].float(), boxes], dim=1)
     maps = torch.randn((2, 2, 13, 15), generator=generator)
     module, path = Both(), tmp_path / 'rois.onnx'
-    torch.onnx.export(
-        module, (maps, rois), str(path), input_names=['maps', 'rois'], dynamo=True, verbose=False,
-        dynamic_shapes=({}, {0: torch.export.Dim('count')}),
-        output_names=['pool', 'align'], custom_translation_table=onnx_translations(),
+    export_graph(
+        module.eval(), dict(maps=maps, rois=rois), ['pool', 'align', 'two'], path,
+        dict(rois={0: torch.export.Dim('count')}), translations=onnx_translations(),
     )  # fmt: skip
     found = Network(path)(maps=maps.numpy(), rois=rois[:150].numpy())
-    pooled, aligned = module(maps, rois[:150])
+    pooled, aligned, two = module(maps, rois[:150])
     np.testing.assert_array_equal(found['pool'], pooled.numpy())
     np.testing.assert_allclose(found['align'], aligned.numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found['two'], two.numpy(), rtol=0, atol=1e-5)
 
 
 @needs_onnx
@@ -117,15 +121,24 @@ def test_variants_are_smaller_and_near(dtype, most, share, tmp_path):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 64))
     x, path = torch.randn(5, 128), tmp_path / 'model.onnx'
-    torch.onnx.export(
-        module, (x,), str(path), input_names=['x'], output_names=['y'], dynamo=True, verbose=False
-    )
+    export_graph(module.eval(), dict(x=x), ['y'], path, {})
     size = path.stat().st_size
     convert(path, dtype)
     assert path.stat().st_size < share * size
     (found,) = Network(path)(x=x.numpy()).values()
     error = np.abs(found - module(x).detach().numpy()).max()
     assert found.dtype == np.float32 and 0 < error < most
+
+
+@needs_onnx
+def test_a_size_that_a_model_fixes_is_an_error(tmp_path):
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x + torch.ones(len(x), 1)  # len() makes a number of a symbol
+
+    sizes = dict(x={0: torch.export.Dim('batch')})
+    with pytest.raises(ValueError, match='cannot trace this model|dimension 0 is fixed to 3'):
+        export_graph(Fixed(), dict(x=torch.ones(3, 2)), ['y'], tmp_path / 'a.onnx', sizes)
 
 
 @needs_onnx

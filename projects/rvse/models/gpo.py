@@ -9,7 +9,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .gru import run_gru
+from .gru import is_operator, run_gru
 from .sequences import length_mask
 
 
@@ -49,7 +49,10 @@ class GPO(nn.Module):
         """
         encoding = self._encoding(size)
         row = None
-        if lengths.device.type == 'cpu' and not torch.compiler.is_compiling():
+        if is_operator():
+            ranks = encoding.expand(lengths.shape[0], -1, -1)
+            forward, backward = run_gru(self.gru, ranks, lengths).chunk(2, dim=-1)
+        elif lengths.device.type == 'cpu' and not torch.compiler.is_compiling():
             lengths, row = lengths.unique(return_inverse=True)
             hidden = run_gru(self.gru, encoding.expand(len(lengths), -1, -1), lengths)
             forward, backward = hidden.chunk(2, dim=-1)
@@ -87,7 +90,7 @@ class GPO(nn.Module):
     def _encoding(self, size: int) -> Tensor:
         """Return the encodings of ranks (size, d_pe) from a table that grows when it has to."""
         weight: Any = self.gru.weight_ih_l0
-        if isinstance(size, torch.SymInt):  # a graph for any size computes its own
+        if is_operator():  # a graph has its own, for any size
             return sinusoids(size, self.d_pe).to(weight)
         table = self._table
         if table is None or len(table) < size or table.device != weight.device:
