@@ -51,12 +51,16 @@ def _to_float16(path: Path) -> None:
 
 
 def _to_int8(path: Path) -> None:
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    model = onnx.load(path)
+    # onnxruntime transposes weights, and then finds the noted shapes of the others in its way.
+    del model.graph.value_info[:]
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written = Path(folder, 'int8.onnx')
         quantize_dynamic(
-            path,
+            model,
             written,
             op_types_to_quantize=list(QUANTIZED),
             per_channel=True,
