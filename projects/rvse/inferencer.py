@@ -240,12 +240,12 @@ class RetrievalInferencer(MatcherInferencer):
             ValueError: The store is empty or was made by another model, or a result has no
                 probability, but there is a least one.
         """
-        calibration = (reranker or self).calibration
-        if min_probability is not None and calibration is None:
-            raise InputError(f'min_probability={min_probability}: the weights are not calibrated')
         asked: list[Any] = list(queries) if isinstance(queries, (list, tuple)) else [queries]
         if reranker is not None:
             _refuse_combined(asked)
+        calibration = (reranker or self).calibration
+        if min_probability is not None and calibration is None:
+            raise InputError(f'min_probability={min_probability}: the weights are not calibrated')
         vectors = np.concatenate([_encode_query(self, query) for query in asked])
         search = Search(top_k, min_similarity, fold_duplicates)
         with self._opened(store) as opened:
