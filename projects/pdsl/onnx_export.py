@@ -84,8 +84,8 @@ class DetectionGraph(nn.Module):
         if scores is not None:
             pooled = pooled * (1 + scores)[:, None, None, None]
         proposals = head.bbox_head.extract(pooled)
-        streams = head.bbox_head.streams(proposals)
-        of_image, image_scores = _scores_by_image(*streams, rois[:, 0], image)
+        classification, detection = head.bbox_head.streams(proposals)
+        of_image, image_scores = _scores_by_image(classification, detection, rois[:, 0], image)
         probs, boxes = head.bbox_head(rois[:, 1:], proposals, of_image)
         outputs = (probs, boxes, image_scores)
         return (*outputs, features[0]) if head.with_mask else outputs

@@ -28,7 +28,7 @@ def detections(
         Boxes (d, 4) and scores (d,), float32, and labels (d,) int64, best first.
     """
     height, width = shape
-    boxes = np.clip(boxes.astype(np.float32), 0, np.float32([width, height, width, height]))
+    boxes = np.clip(boxes.astype(np.float32), 0, np.array([width, height] * 2, np.float32))
     scores = probs[:, :-1].astype(np.float32)
     scores[(boxes[..., 2:] <= boxes[..., :2]).any(-1)] = -1
     found: list[tuple[int, int]] = []

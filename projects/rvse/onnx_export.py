@@ -123,7 +123,9 @@ def gru_translation() -> dict[Any, Callable]:
     Raises:
         ImportError: onnxscript is not installed.
     """
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18  # its types are those of eager calls
 
     def reordered(weight: Any) -> Any:
         reset, update, new = op.Split(weight, num_outputs=3, axis=0)
@@ -226,12 +228,10 @@ def export_onnx(
         )
     for file in files.values():
         convert(file, dtype)
-    mean_std = dict(mean=[], std=[])
-    if images.reads_images:
-        mean_std = images.normalization.described()
     content = dict(
         project='rvse', dtype=dtype, networks={name: each.name for name, each in files.items()},
-        **mean_std, resize=list(steps), image_size=list(image_size) if images.reads_images else [],
+        **(images.normalization.described() if images.reads_images else dict(mean=[], std=[])),
+        resize=list(steps), image_size=list(image_size) if images.reads_images else [],
         max_tokens=texts.longest, **_vocabulary(texts),
     )  # fmt: skip
     write_sidecar(path, content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,7 @@ class ONNXMatcher:
         """
         if 'image' not in self.image_network.inputs:
             raise InputError('this model reads precomputed regions; use encode_regions')
-        given = list(images) if isinstance(images, (list, tuple)) else [images]
+        given: list[Any] = list(images) if isinstance(images, (list, tuple)) else [images]
         found = []
         for start in range(0, len(given), batch_size):
             batch = [

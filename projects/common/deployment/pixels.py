@@ -60,7 +60,7 @@ def resize_steps(transforms: Sequence[Any]) -> list[dict[str, Any]]:
     Raises:
         InputError: A transform is not known there.
     """
-    steps = []
+    steps: list[dict[str, Any]] = []
     for transform in transforms:
         name = type(transform).__name__
         if name in ('Resize', 'GroundingResize') and not getattr(transform, 'scale_factor', None):

@@ -20,7 +20,7 @@ def _make_matrix(mode: str, old: int, new: int, dtype: torch.dtype, device: torc
     return F.interpolate(unit, size=(new, 1), mode='bicubic', align_corners=False)[0, ..., 0].T
 
 
-def symbolic_matrix(mode: str, old: int, new: int | torch.SymInt, like: Tensor) -> Tensor:
+def symbolic_matrix(mode: str, old: int, new: int, like: Tensor) -> Tensor:
     """Compute the matrix (new, old) that interpolates a table, for any length of the result.
 
     These are the formulas of ``F.interpolate`` without aligned corners, written as operations on
@@ -29,7 +29,7 @@ def symbolic_matrix(mode: str, old: int, new: int | torch.SymInt, like: Tensor) 
     Args:
         mode: 'linear' or 'bicubic', the cubic convolution with a = -0.75.
         old: Length of the table.
-        new: Length of the result.
+        new: Length of the result, a symbol in an export.
         like: Tensor with the type and the device of the result.
     """
     index = torch.arange(old, device=like.device)

@@ -13,7 +13,7 @@ from .gru import is_operator, run_gru
 from .sequences import length_mask
 
 
-def sinusoids(length: int | torch.SymInt, channels: int) -> Tensor:
+def sinusoids(length: int, channels: int) -> Tensor:
     """Compute position encodings (length, channels): sines in even, cosines in odd channels."""
     position = torch.arange(length, dtype=torch.float32)[:, None]
     rate = torch.exp(torch.arange(0, channels, 2).float() * -(math.log(10000.0) / channels))
