@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 from mmengine.registry import DATASETS, FUNCTIONS
@@ -13,9 +12,8 @@ from projects.common.errors import InputError
 from projects.common.files.annotation_files import IDENTIFIER, read_json, shown
 
 from .checks import Invalid, check_annotation, check_ref, check_split, check_types, expect
-from .dataset import GroundingDataset
-from .refer import load_instances, load_refs
-from .reference import Reference, Sentence, Target
+from .refer import ReferGroundingDataset, load_instances, load_refs, sentences_of, target_of
+from .reference import Reference
 
 __all__ = [
     'GRefCOCODataset',
@@ -89,11 +87,8 @@ def _read(
             file=file,
             entry=f'ref_id {ref["ref_id"]}, ann_id {shown(ann_ids)}',
             image=f'{year[1]}/{name}' if year else name,
-            sentences=[
-                Sentence(sentence[sentence_key], sentence['sent_id'], sentence.get('kind'))
-                for sentence in ref['sentences']
-            ],
-            targets=[_target(annotations[ann_id], categories) for ann_id in ann_ids],
+            sentences=sentences_of(ref, sentence_key),
+            targets=[target_of(annotations[ann_id], categories) for ann_id in ann_ids],
             image_id=ref['image_id'],
             ref_id=ref['ref_id'],
             height=image['height'],
@@ -124,18 +119,6 @@ def _ann_ids(ref: dict, says_no_object: str) -> list:
         expected = 'ids of objects' if nothing else '[-1] alone'
         expect(says == nothing, 'ann_id', f'{expected}, as {says_no_object} is {says}', given)
     return [] if nothing else list(dict.fromkeys(ids))
-
-
-def _target(annotation: dict, categories: dict) -> Target:
-    return Target(
-        box=annotation.get('bbox'),
-        box_format='xywh',
-        mask=annotation.get('segmentation') or None,  # [] if there is none
-        ann_id=annotation['id'],
-        category=categories.get(annotation.get('category_id')),
-        category_id=annotation.get('category_id'),
-        iscrowd=annotation.get('iscrowd'),
-    )
 
 
 @FUNCTIONS.register_module()
@@ -207,27 +190,11 @@ def read_refzom(
     yield from _read(refs, files, split, sentence_key, 'source', by_year=True)
 
 
-class _GeneralizedDataset(GroundingDataset):
-    """Hold the arguments that both data sets share."""
+class _GeneralizedDataset(ReferGroundingDataset):
+    """Keep the sentences about any number of objects, unless told otherwise."""
 
-    READER: Any
-
-    def __init__(
-        self,
-        ann_file: str,
-        split_file: str,
-        split: str,
-        sentence_key: str = 'sent',
-        targets: str = 'any',
-        *,
-        trust_pickle: bool = False,
-        **kwargs,
-    ) -> None:
-        if sentence_key not in ('sent', 'raw'):
-            raise InputError(f"sentence_key={sentence_key!r}: expected 'sent' or 'raw'")
-        reader = partial(type(self).READER, sentence_key=sentence_key, trust_pickle=trust_pickle)
-        kwargs.update(split_file=split_file, split=split, targets=targets)
-        super().__init__(ann_file, reader=reader, **kwargs)
+    def __init__(self, *args: Any, targets: str = 'any', **kwargs: Any) -> None:
+        super().__init__(*args, targets=targets, **kwargs)
 
 
 @DATASETS.register_module()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from mmengine.registry import DATASETS, FUNCTIONS
@@ -45,6 +45,24 @@ def load_instances(path: str) -> tuple[dict, dict, dict]:
     categories = by_id({'categories': [], **coco}, 'categories', path, name=str)
     names = {key: category['name'] for key, category in categories.items()}
     return images, by_id(coco, 'annotations', path), names
+
+
+def target_of(annotation: dict, categories: dict) -> Target:
+    """Return the object of a COCO annotation."""
+    return Target(
+        box=annotation.get('bbox'),
+        box_format='xywh',
+        mask=annotation.get('segmentation') or None,  # [] if there is none
+        ann_id=annotation['id'],
+        category=categories.get(annotation.get('category_id')),
+        category_id=annotation.get('category_id'),
+        iscrowd=annotation.get('iscrowd'),
+    )
+
+
+def sentences_of(ref: dict, sentence_key: str) -> list[Sentence]:
+    """Return the sentences of an entry."""
+    return [Sentence(s[sentence_key], s['sent_id'], s.get('kind')) for s in ref['sentences']]
 
 
 @FUNCTIONS.register_module()
@@ -106,25 +124,13 @@ def read_refer(
         except Invalid as invalid:
             yield invalid.at(file, f'reference {index} (ref_id {shown(ref.get("ref_id"))})')
             continue
-        image, annotation = images[ref['image_id']], annotations[ref['ann_id']]
-        target = Target(
-            box=annotation.get('bbox'),
-            box_format='xywh',
-            mask=annotation.get('segmentation') or None,  # [] if there is none
-            ann_id=ref['ann_id'],
-            category=categories.get(annotation.get('category_id')),
-            category_id=annotation.get('category_id'),
-            iscrowd=annotation.get('iscrowd'),
-        )
+        image = images[ref['image_id']]
         yield Reference(
             file=file,
             entry=f'ref_id {ref["ref_id"]}, ann_id {ref["ann_id"]}',
             image=image['file_name'],
-            sentences=[
-                Sentence(sentence[sentence_key], sentence['sent_id'], sentence.get('kind'))
-                for sentence in ref['sentences']
-            ],
-            targets=[target],
+            sentences=sentences_of(ref, sentence_key),
+            targets=[target_of(annotations[ref['ann_id']], categories)],
             image_id=ref['image_id'],
             ref_id=ref['ref_id'],
             height=image['height'],
@@ -150,6 +156,8 @@ class ReferGroundingDataset(GroundingDataset):
         ValueError: If the split file has no such split, or a file has another format.
     """
 
+    READER: Callable[..., Iterator[Reference | Invalid]] = staticmethod(read_refer)
+
     def __init__(
         self,
         ann_file: str,
@@ -162,5 +170,5 @@ class ReferGroundingDataset(GroundingDataset):
     ) -> None:
         if sentence_key not in ('sent', 'raw'):
             raise InputError(f"sentence_key={sentence_key!r}: expected 'sent' or 'raw'")
-        reader = partial(read_refer, sentence_key=sentence_key, trust_pickle=trust_pickle)
+        reader = partial(type(self).READER, sentence_key=sentence_key, trust_pickle=trust_pickle)
         super().__init__(ann_file, reader=reader, split_file=split_file, split=split, **kwargs)
