@@ -22,7 +22,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, TestLoop
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / '.dev')]
+
+from real_pictures import report
 
 from projects.common.cli.run import build_runner, prepare
 from projects.common.text.wordpiece import WordPieceTokenizer
@@ -97,12 +99,6 @@ def unknown(runner: Runner, splits: tuple[str, ...]) -> float:
         ).dataset  # fmt: skip
         words += [w for i in range(len(built)) for w in built.get_data_info(i)['text'].split()]
     return 100 * float(np.mean([word.lower() not in known for word in words]))
-
-
-def report(name: str, values: list[list[float]]) -> None:
-    """Print mean and range of each metric over the seeds."""
-    cells = [f'{np.mean(each):.1f} ({min(each):.1f}-{max(each):.1f})' for each in zip(*values)]
-    print(f'| {name} |', ' | '.join(cells), '|', flush=True)
 
 
 def main() -> None:

@@ -6,22 +6,20 @@ import time
 from copy import deepcopy
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner, TestLoop
 
 from projects.common.cli.run import build_runner, prepare
 from projects.common.scenes import write_dataset
-from projects.common.visualization import tile
 
 from .photos import write_photo_scenes
 from .shared import (
     ValidationImageHook,
+    all_samples,
+    draw_kinds,
     load_quietly,
-    predict_one,
     print_results,
-    save_images,
     versions,
     write_summary,
 )
@@ -77,7 +75,9 @@ def main(work_dir: Path, seed: int, photos: bool = False) -> dict:
         seen = {f'{name}_seen': found[f'grounding/{name}'] for name in names}
 
     print('4/4  Images', flush=True)
-    pictures = _draw(runner, work_dir / 'pictures')
+    samples = all_samples(runner)
+    kinds = sorted({sample['kind'] for sample in samples})
+    pictures = draw_kinds(runner, samples, kinds, IMAGES_PER_KIND, work_dir / 'pictures')
     summary = dict(
         rec_acc50=metrics['grounding/rec_acc50'],
         rec_acc50_by_kind={
@@ -91,8 +91,8 @@ def main(work_dir: Path, seed: int, photos: bool = False) -> dict:
         **seen,
         train_seconds=train_seconds,
         test_seconds=test_seconds,
-        images=len({sample['img_path'] for sample in _samples(runner)}),
-        sentences=len(runner.test_dataloader.dataset),
+        images=len({sample['img_path'] for sample in samples}),
+        sentences=len(samples),
         seed=seed,
         versions=versions(),
     )
@@ -100,11 +100,6 @@ def main(work_dir: Path, seed: int, photos: bool = False) -> dict:
     summary = write_summary(path, summary)
     _print_table(summary, path, pictures)
     return summary
-
-
-def _samples(runner: Runner) -> list[dict]:
-    dataset = runner.test_dataloader.dataset
-    return [dataset.get_data_info(i) for i in range(len(dataset))]
 
 
 def _test_again(runner: Runner, cfg: Config, **changes: str) -> dict:
@@ -115,29 +110,6 @@ def _test_again(runner: Runner, cfg: Config, **changes: str) -> dict:
     loader = deepcopy(cfg.test_dataloader)
     loader.dataset.update(changes)
     return TestLoop(runner, loader, cfg.test_evaluator).run()
-
-
-@torch.no_grad()
-def _draw(runner: Runner, folder: Path) -> list[Path]:
-    """Draw the first samples of every kind, one per image, and a sheet with one of each kind."""
-    chosen: dict[str, list[int]] = {}
-    seen = set()
-    for i, sample in enumerate(_samples(runner)):
-        of_kind = chosen.setdefault(sample['kind'], [])
-        if len(of_kind) < IMAGES_PER_KIND and sample['img_path'] not in seen:
-            of_kind.append(i)
-            seen.add(sample['img_path'])
-    runner.model.eval()
-    pictures: dict[str, np.ndarray] = {}
-    sheet = []
-    for kind in sorted(chosen):
-        for i in chosen[kind]:
-            sample, image = predict_one(runner, i)
-            name = f'{kind}_{len(pictures):02d}_{Path(sample.img_path).stem}'
-            pictures[name] = runner.visualizer.draw(image, sample)
-            if i == chosen[kind][0]:
-                sheet.append(pictures[name])
-    return save_images(folder, pictures, tile(sheet))
 
 
 def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from mmengine.runner import Runner
 
 from projects.common.cli.run import build_runner, prepare
 from projects.common.scenes import SET_KINDS, write_dataset
-from projects.common.visualization import tile
 
 from .shared import (
     ValidationImageHook,
+    all_samples,
+    draw_kinds,
     load_quietly,
-    predict_one,
     print_results,
-    save_images,
     versions,
     write_summary,
 )
@@ -63,8 +60,8 @@ def main(work_dir: Path, seed: int) -> dict:
     test_seconds = time.time() - start
 
     print('4/4  Images', flush=True)
-    pictures = _draw(runner, work_dir / 'pictures')
-    samples = _samples(runner)
+    samples = all_samples(runner)
+    pictures = draw_kinds(runner, samples, SET_KINDS, IMAGES_PER_KIND, work_dir / 'pictures')
     summary = dict(
         metrics=metrics,
         train_seconds=train_seconds,
@@ -79,34 +76,6 @@ def main(work_dir: Path, seed: int) -> dict:
     summary = write_summary(path, summary)
     _print_table(summary, path, pictures)
     return summary
-
-
-def _samples(runner: Runner) -> list[dict]:
-    dataset = runner.test_dataloader.dataset
-    return [dataset.get_data_info(i) for i in range(len(dataset))]
-
-
-@torch.no_grad()
-def _draw(runner: Runner, folder: Path) -> list[Path]:
-    """Draw the first samples of every kind, one per image, and a sheet with one of each kind."""
-    chosen: dict[str, list[int]] = {kind: [] for kind in SET_KINDS}
-    seen = set()
-    for i, sample in enumerate(_samples(runner)):
-        of_kind = chosen[sample['kind']]
-        if len(of_kind) < IMAGES_PER_KIND and sample['img_path'] not in seen:
-            of_kind.append(i)
-            seen.add(sample['img_path'])
-    runner.model.eval()
-    pictures: dict[str, np.ndarray] = {}
-    sheet = []
-    for kind, indices in chosen.items():
-        for i in indices:
-            sample, image = predict_one(runner, i)
-            name = f'{kind}_{len(pictures):02d}_{Path(sample.img_path).stem}'
-            pictures[name] = runner.visualizer.draw(image, sample)
-            if i == indices[0]:
-                sheet.append(pictures[name])
-    return save_images(folder, pictures, tile(sheet))
 
 
 def _print_table(summary: dict, path: Path, pictures: list[Path]) -> None:

@@ -15,6 +15,7 @@ from unittest import mock
 
 import mmcv
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
@@ -26,6 +27,8 @@ from projects.common.visualization import tile
 
 __all__ = [
     'ValidationImageHook',
+    'all_samples',
+    'draw_kinds',
     'library_output_to',
     'load_quietly',
     'predict_one',
@@ -144,6 +147,48 @@ def save_images(folder: Path, images: Mapping[str, np.ndarray], overview: np.nda
         paths.append(folder / f'{name}.png')
         mmcv.imwrite(image[..., ::-1], str(paths[-1]))
     return paths
+
+
+def all_samples(runner: Any) -> list[dict]:
+    """Return the annotations of all samples of the test set."""
+    dataset = runner.test_dataloader.dataset
+    return [dataset.get_data_info(i) for i in range(len(dataset))]
+
+
+@torch.no_grad()
+def draw_kinds(
+    runner: Any, samples: Sequence[dict], kinds: Sequence[str], count: int, folder: Path
+) -> list[Path]:
+    """Draw the first samples of every kind of sentence, and a sheet with one of each kind.
+
+    Args:
+        runner: The runner, whose model is put in evaluation mode.
+        samples: The annotations of the test set; an image is drawn once.
+        kinds: Kinds in the order of the sheet.
+        count: Number of drawings of a kind.
+        folder: Output folder.
+
+    Returns:
+        The paths of the files, with the sheet last.
+    """
+    chosen: dict[str, list[int]] = {kind: [] for kind in kinds}
+    seen = set()
+    for i, sample in enumerate(samples):
+        of_kind = chosen[sample['kind']]
+        if len(of_kind) < count and sample['img_path'] not in seen:
+            of_kind.append(i)
+            seen.add(sample['img_path'])
+    runner.model.eval()
+    pictures: dict[str, np.ndarray] = {}
+    sheet = []
+    for kind, indices in chosen.items():
+        for i in indices:
+            sample, image = predict_one(runner, i)
+            name = f'{kind}_{len(pictures):02d}_{Path(sample.img_path).stem}'
+            pictures[name] = runner.visualizer.draw(image, sample)
+            if i == indices[0]:
+                sheet.append(pictures[name])
+    return save_images(folder, pictures, tile(sheet))
 
 
 def print_results(

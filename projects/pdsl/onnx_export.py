@@ -185,7 +185,7 @@ def export_onnx(
     graph = DetectionGraph(model).eval()
     test_cfg = _test_cfg(model)
     divisor = model.data_preprocessor.pad_size_divisor
-    size = (-(-image_size[0] // divisor) * divisor, -(-image_size[1] // divisor) * divisor)
+    size = _padded(image_size, divisor)
     batch, count = torch.export.Dim('batch'), torch.export.Dim('proposals')
     height, width = (divisor * torch.export.Dim(name) for name in ('rows', 'columns'))
     if divisor == 1:
@@ -224,6 +224,11 @@ def export_onnx(
         classes=list(classes), test_cfg=test_cfg, proposals=dict(proposals or {}),
     )  # fmt: skip
     write_sidecar(path, content)
+
+
+def _padded(size: tuple[int, int], divisor: int) -> tuple[int, int]:
+    """Return the next multiples of ``divisor``."""
+    return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
 
 
 def _labels(model: PDSL, count: int) -> Tensor:
@@ -289,7 +294,7 @@ def compare(
             pixels = torch.from_numpy(stack_rgb([resized], divisor, fill))
             cases.append({**case, 'image': pixels})
     else:
-        size = (-(-image_size[0] // divisor) * divisor, -(-image_size[1] // divisor) * divisor)
+        size = _padded(image_size, divisor)
         for seed, batch in enumerate(batches):
             grown = (size[0] + seed * divisor, size[1])
             cases.append(example_inputs(graph, grown, batch, 50 * batch, seed))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from projects.common.deployment.images import ImageInput, load_image, resize, stack_rgb
-from projects.common.deployment.network import Network
+from projects.common.deployment.network import Network, sigmoid
 from projects.common.deployment.sidecar import read_sidecar
 from projects.common.errors import InputError
 
@@ -121,7 +121,7 @@ class ONNXInstanceSegmenter:
             return np.zeros((0, *shape), dtype=bool)
         rois = np.pad(boxes, ((0, 0), (1, 0)))
         logits = self.masks(features=found['features'], rois=rois, labels=labels)['mask_logits']
-        probability = 0.5 * (1 + np.tanh(0.5 * logits))  # a sigmoid that cannot overflow
+        probability = sigmoid(logits)
         threshold = self.description['test_cfg']['mask_thr']
         pasted = zip(probability, boxes / scale)
         return np.stack([paste_mask(each, box, shape, threshold) for each, box in pasted])

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from projects.common.deployment.images import ImageInput, load_image, resize, stack_rgb
-from projects.common.deployment.network import Network
+from projects.common.deployment.network import Network, sigmoid
 from projects.common.deployment.sidecar import read_sidecar
 from projects.common.deployment.tokens import Tokens, check_sentences
 from projects.common.errors import InputError
@@ -90,7 +90,7 @@ def _prediction(
         prediction['score'] = float(outputs['score'])
     if 'mask_logits' in outputs:
         logits = outputs['mask_logits'].astype(np.float32)
-        probability = 0.5 * (1 + np.tanh(0.5 * logits))  # a sigmoid that cannot overflow
+        probability = sigmoid(logits)
         prediction['mask'] = cv2.resize(probability, (width, height)) >= 0.5
         if 'score' not in prediction:
             inside = probability[probability >= 0.5]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 
-__all__ = ['Network', 'require']
+__all__ = ['Network', 'require', 'sigmoid']
 
 RUNTIME = ('onnxruntime',)
 
@@ -20,6 +20,11 @@ def require(modules: tuple[str, ...], what: str) -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f'{what} needs {", ".join(missing)}: pip install {" ".join(missing)}')
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Compute probabilities from logits of any size; large ones do not overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * logits))
 
 
 class Network:

@@ -8,7 +8,23 @@ from typing import Any
 
 from .scene import SceneSentence, SetSentence
 
-__all__ = ['SetReferences']
+__all__ = ['SetReferences', 'sentence_entries']
+
+
+def sentence_entries(
+    sentences: Sequence[SceneSentence | SetSentence], first_id: int
+) -> list[dict[str, Any]]:
+    """Return the ``sentences`` of a reference in the refer layout, with ids from ``first_id``."""
+    return [
+        {
+            'tokens': sentence.text.split(),
+            'raw': sentence.text,
+            'sent': sentence.text,
+            'sent_id': first_id + number,
+            'kind': sentence.kind,
+        }
+        for number, sentence in enumerate(sentences)
+    ]
 
 
 class SetReferences:
@@ -40,19 +56,9 @@ class SetReferences:
         for sentence in sentences:
             groups.setdefault(sentence.targets, []).append(sentence)
         for targets, group in groups.items():
-            entries = []
-            for sentence in group:
-                self.kinds[sentence.kind] += 1
-                entries.append(
-                    {
-                        'tokens': sentence.text.split(),
-                        'raw': sentence.text,
-                        'sent': sentence.text,
-                        'sent_id': self.num_sentences,
-                        'kind': sentence.kind,
-                    }
-                )
-                self.num_sentences += 1
+            entries = sentence_entries(group, self.num_sentences)
+            self.num_sentences += len(entries)
+            self.kinds.update(sentence.kind for sentence in group)
             self.entries.append(
                 {
                     'ref_id': len(self.entries),

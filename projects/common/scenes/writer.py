@@ -35,7 +35,7 @@ from ..files.atomic import write_atomically
 from ..hooks.progress import progress_bar
 from .generate import SPLITS, ShapeScenes
 from .scene import SHAPES, Scene, SceneSentence
-from .set_refs import SetReferences
+from .set_refs import SetReferences, sentence_entries
 
 GENERATOR = 'mmtriad-scenes'
 VERSION = 2  # increment for every change that affects the generated data
@@ -270,19 +270,9 @@ class _Collector:
         file_name: str,
         sentences: list[SceneSentence],
     ) -> None:
-        entries = []
-        for sentence in sentences:
-            self.kinds[sentence.kind] += 1
-            entries.append(
-                {
-                    'tokens': sentence.text.split(),
-                    'raw': sentence.text,
-                    'sent': sentence.text,
-                    'sent_id': self.num_sentences,
-                    'kind': sentence.kind,
-                }
-            )
-            self.num_sentences += 1
+        entries = sentence_entries(sentences, self.num_sentences)
+        self.num_sentences += len(entries)
+        self.kinds.update(sentence.kind for sentence in sentences)
         self.refs.append(
             {
                 'ref_id': len(self.refs),
