@@ -131,6 +131,24 @@ def test_variants_are_smaller_and_near(dtype, most, share, tmp_path):
 
 
 @needs_onnx
+def test_float32_operators_that_read_a_value_twice(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    nodes = [helper.make_node('Add', ['a', 'a'], ['two']),
+             helper.make_node('Range', ['two', 'b', 'two'], ['y'])]  # fmt: skip
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in 'ab']
+    outputs = [helper.make_tensor_value_info('y', TensorProto.FLOAT, [None])]
+    graph = helper.make_graph(nodes, 'twice', inputs, outputs)
+    path = tmp_path / 'model.onnx'
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10)
+    onnx.save(model, path)
+    convert(path, 'fp16')
+    (found,) = Network(path)(a=np.array(1, np.float32), b=np.array(7, np.float32)).values()
+    np.testing.assert_array_equal(found, np.array([2, 4, 6], np.float32))
+
+
+@needs_onnx
 def test_a_size_that_a_model_fixes_is_an_error(tmp_path):
     class Fixed(nn.Module):
         def forward(self, x):

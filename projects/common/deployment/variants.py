@@ -47,6 +47,15 @@ def _to_float16(path: Path) -> None:
     model = convert_float_to_float16(
         onnx.load(path), keep_io_types=True, op_block_list=blocked, disable_shape_infer=False
     )
+    # An operator in float32 that reads a value twice gets two equal casts of it, which is no graph.
+    made: set[str] = set()
+    again: list[int] = []
+    for index, node in enumerate(model.graph.node):
+        if node.op_type == 'Cast' and node.output[0] in made:
+            again.append(index)
+        made.update(node.output)
+    for index in reversed(again):
+        del model.graph.node[index]
     onnx.save(model, path)
 
 
