@@ -240,10 +240,11 @@ def test_other_heads(repo_root):
     for options, message in (
         ({'model.head.decode_at': 'prediction'}, "'prediction'; GeneralizedHead expects 'target'"),
         ({'model.head.max_objects': 0}, 'max_objects: 0; expected at least 1'),
-        ({'model.head.type': 'CollaborativeHead'}, 'GeneralizedPLVL expects GeneralizedHead'),
     ):
         with pytest.raises(ValueError, match=message):
             build(repo_root, **options)
+    with pytest.raises(ValueError, match='CollaborativeHead; GeneralizedPLVL expects Generalized'):
+        build(repo_root, 'plvl_tiny_1xb16-3k_scenes', **{'model.type': 'GeneralizedPLVL'})
 
 
 # ---- inference

@@ -127,7 +127,7 @@ TOOLS = {
     'convert_plvl': ('model_converters/plvl.py', 'FILE', 'OUT'),
     'convert_rvse': ('model_converters/rvse.py', f'rvse/{RVSE}', 'FILE', 'OUT'),
     'convert_vitdet': ('model_converters/vitdet.py', 'FILE', 'OUT'),
-    'onnx': ('deployment/export_onnx.py', f'plvl/{PLVL}', 'FILE', 'OUT'),
+    'onnx': ('deployment/export_onnx.py', f'plvl/{PLVL}', 'FILE', 'ONNX'),
     'pseudo_labels': ('misc/export_pseudo_labels.py', f'pdsl/{PDSL}', 'FILE', 'OUT'),
     'features': ('dataset_converters/itm_features.py', f'rvse/{RVSE}',
                  '--checkpoint', 'FILE', '--out', 'DIR'),
@@ -155,6 +155,7 @@ def test_commands(
     places = {
         'CONFIG': toy_config(), 'FILE': file, 'HERE': work, 'DIR': tmp_path / 'new',
         'OUT': tmp_path / 'out', 'PICTURE': tmp_path / 'a.png', 'PICKLE': tmp_path / 'p.pkl',
+        'ONNX': tmp_path / 'out.onnx',
     }  # fmt: skip
     script, *arguments = TOOLS[name]
     for i, word in enumerate(arguments):

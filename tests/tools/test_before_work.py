@@ -22,7 +22,7 @@ TOOLS = [
     ('test.py', 'hook.py', ABSENT, '--show-dir', PLACE),
     ('test.py', 'config.py', 'weights.pth', '--work-dir', PLACE),
     ('preflight.py', 'config.py', '--table', PLACE),
-    ('deployment/export_onnx.py', ABSENT, ABSENT, PLACE),
+    ('deployment/export_onnx.py', ABSENT, ABSENT, f'{PLACE}.onnx'),
     ('misc/publish_model.py', ABSENT, '--out', PLACE),
     ('misc/generate_proposals.py', 'images', PLACE),
     ('misc/precompute_cues.py', 'images', ABSENT, PLACE),
