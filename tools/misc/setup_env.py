@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # this file may be loaded from anywhere
@@ -102,14 +103,15 @@ def find_python() -> str:
     )
 
 
-def run(what: str, command: list, **env: str) -> None:
-    """Run a step with its output in the log and a message every `HEARTBEAT` seconds.
+def run(what: str, command: list, log_file: Path | None = None, **env: str) -> None:
+    """Run a step with its output in a log and a message every `HEARTBEAT` seconds.
 
     Raises:
         SetupError: The command failed; the message ends with the last lines of its output.
     """
+    log_file = log_file or LOG
     start = time.monotonic()
-    with open(LOG, 'ab') as log:
+    with open(log_file, 'ab') as log:
         log.write(f'\n$ {" ".join(map(str, command))}\n'.encode())
         log.flush()
         begin = log.tell()
@@ -135,13 +137,18 @@ def run(what: str, command: list, **env: str) -> None:
             raise
     if code:
         tail = '\n'.join(
-            LOG.read_bytes()[begin:].decode(errors='replace').strip().splitlines()[-25:]
+            log_file.read_bytes()[begin:].decode(errors='replace').strip().splitlines()[-25:]
         )
-        raise SetupError(f'{what} failed (exit code {code}). The end of {LOG}:\n{tail}')
+        raise SetupError(f'{what} failed (exit code {code}). The end of {log_file}:\n{tail}')
 
 
-def pip(what: str, *arguments: str, **env: str) -> None:
-    run(what, [PYTHON, '-m', 'pip', '--no-input', *arguments], **env)
+def pip(what: str, *arguments: str, log_file: Path | None = None, **env: str) -> None:
+    run(what, [PYTHON, '-m', 'pip', '--no-input', *arguments], log_file, **env)
+
+
+def pip_install(what: str, *arguments: str, log_file: Path | None = None) -> None:
+    """Install packages; Python compiles a module to bytecode when it is first imported."""
+    pip(what, 'install', '--no-compile', *arguments, log_file=log_file)
 
 
 def pins(name: str) -> list[str]:
@@ -289,6 +296,16 @@ def mmcv_wheel() -> Path:
         return folder / wheel.name
 
 
+def install_other_packages(pinning: tuple) -> None:
+    """Install what neither mmcv's build nor the OpenMM packages need to be there first."""
+    log_file = VENV / 'setup-packages.log'
+    # why without its dependencies: requirements/demo.txt
+    pip_install('gradio', '--no-deps', *pinned('gradio'), log_file=log_file)
+    names = ('runtime', 'tests', 'docs', 'demo')
+    files = (word for name in names for word in ('-r', REQUIREMENTS / f'{name}.txt'))
+    pip_install('other packages', *pinning, *files, log_file=log_file)
+
+
 def keep_one_cv2() -> None:
     """Remove the OpenCV distributions that overwrite each other's files."""
     code = (
@@ -321,39 +338,26 @@ def build() -> None:
         run('creating the virtual environment', [python, '-m', 'venv', VENV])
     STAMP.unlink(missing_ok=True)
     mend_site_packages()
-    install = ('install', '--upgrade-strategy', 'only-if-needed', '-c', CONSTRAINTS)
+    pinning = ('--upgrade-strategy', 'only-if-needed', '-c', CONSTRAINTS)
     say(
         '2/5 torch and build tools (one to five minutes, by the network: about 2.5 GB are '
         'downloaded the first time)'
     )
-    pip('pip itself', *install, *pinned('pip'))
-    pip('torch', *install, '-r', REQUIREMENTS / 'build.txt')
-    say('3/5 mmcv')
-    wheel = mmcv_wheel()
+    pip_install('pip itself', *pinning, *pinned('pip'))
+    pip_install('torch', *pinning, '-r', REQUIREMENTS / 'build.txt')
+    say('3/5 mmcv, and everything but the OpenMM stack meanwhile')
+    # mmcv's build keeps the processors busy, the downloads keep the network busy
+    with ThreadPoolExecutor(1) as pool:
+        others = pool.submit(install_other_packages, pinning)
+        wheel = mmcv_wheel()
+        others.result()
     # pip would keep an mmcv of the same version without CUDA operators
-    pip('mmcv', 'install', '--no-deps', '--force-reinstall', wheel)
-    say('4/5 the OpenMM stack and everything else (two minutes)')
-    pip(
-        'OpenMM packages',
-        'install',
-        '--no-deps',
-        '--no-build-isolation',
-        '-r',
+    pip_install('mmcv', '--no-deps', '--force-reinstall', wheel)
+    say('4/5 the OpenMM stack (half a minute)')
+    pip_install(
+        'OpenMM packages', *('--no-deps', '--no-build-isolation', '-r'),
         REQUIREMENTS / 'mminstall.txt',
-    )
-    pip('gradio', 'install', '--no-deps', *pinned('gradio'))  # why: requirements/demo.txt
-    pip(
-        'other packages',
-        *install,
-        '-r',
-        REQUIREMENTS / 'runtime.txt',
-        '-r',
-        REQUIREMENTS / 'tests.txt',
-        '-r',
-        REQUIREMENTS / 'docs.txt',
-        '-r',
-        REQUIREMENTS / 'demo.txt',
-    )
+    )  # fmt: skip
     keep_one_cv2()
     say('5/5 checking (20 seconds)')
     done = subprocess.run(
