@@ -272,6 +272,22 @@ def test_conversion_keeps_the_objects(root, tmp_path):
         FORMATS['refer'].write(splits, [out / 'instances.json', out / 'refs(x).p'])
 
 
+@pytest.mark.parametrize('published', [False, True])
+def test_refzom_is_converted(root, tmp_path, call_tool, published):
+    """By name, or by the name of the published file."""
+    kind = ['--from', 'refzom']
+    if published:
+        (root / 'ref-zom/refs(final).p').rename(root / 'ref-zom/Ref-ZOM(final).p')
+        kind = []
+    out = tmp_path / 'out'
+    call_tool('dataset_converters/grounding.py', root / 'ref-zom', *kind, '--to', 'jsonl',
+              '--out', out)  # fmt: skip
+    lines = [json.loads(line) for line in (out / 'train.jsonl').read_text().splitlines()]
+    assert [(line['sentence'], len(line['objects'])) for line in lines if 'objects' in line] == [
+        ('two zebras', 2), ('a lion', 0), ('an elephant', 0),
+    ]  # fmt: skip
+
+
 # ---- pipeline
 
 PIPELINE = [

@@ -4,9 +4,10 @@ python tools/dataset_converters/grounding.py data/refcoco --to seqtr --out data/
 python tools/dataset_converters/grounding.py data/refcoco --verify --images data/images/train2014
 
 Readable and writable formats: refer (a folder with instances.json and refs(*).p), seqtr
-(instances.json) and jsonl (our JSON lines). Readable only: transvg (the .pth files of TransVG, EEVG
-and PLVL), flickr30k (Flickr30K Entities as published) and vg (Visual Genome's region descriptions).
-docs/plvl_data.md shows where each is expected.
+(instances.json) and jsonl (our JSON lines). Readable only: grefcoco and refzom (sentences about
+none, one or several objects; say `--from refzom` if its file is named refs(final).p), transvg (the
+.pth files of TransVG, EEVG and PLVL), flickr30k (Flickr30K Entities as published) and vg (Visual
+Genome's region descriptions). docs/plvl_data.md shows where each is expected.
 """
 
 import argparse

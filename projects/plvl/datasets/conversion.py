@@ -14,7 +14,7 @@ from projects.common.errors import InputError
 
 from .dataset import GroundingDataset
 from .flickr30k_entities import Flickr30kEntitiesDataset
-from .generalized_refer import GRefCOCODataset, load_grefs
+from .generalized_refer import GRefCOCODataset, RefZOMDataset, load_grefs
 from .json_lines import read_json_lines
 from .masks import read_mask_file
 from .refer import ReferGroundingDataset, load_refs
@@ -25,6 +25,8 @@ from .visual_genome import VisualGenomeRegionDataset
 from .writers import write_json_lines, write_refer, write_seqtr
 
 __all__ = ['FORMATS', 'Format', 'find_format', 'find_refs', 'iter_splits', 'read_references']
+
+PUBLISHED_REFZOM = 'Ref-ZOM(*).p'
 
 Splits = Iterator[tuple[str, dict]]
 """Split names, and the arguments of a dataset that reads the split."""
@@ -48,9 +50,12 @@ def find_refs(folder: Path, by: str | None) -> Path:
 
 
 def _refer_splits(path: Path, by: str | None = None, trust_pickle: bool = False) -> Splits:
-    split_file = str(find_refs(path, by))
-    cfg = dict(ann_file=str(path / 'instances.json'), split_file=split_file)
-    refs = load_refs(split_file, trust_pickle)
+    return _splits_of_refs(path, find_refs(path, by), trust_pickle)
+
+
+def _splits_of_refs(path: Path, split_file: Path, trust_pickle: bool) -> Splits:
+    cfg = dict(ann_file=str(path / 'instances.json'), split_file=str(split_file))
+    refs = load_refs(str(split_file), trust_pickle)
     for split in dict.fromkeys(str(ref.get('split')) for ref in refs):
         yield split, dict(cfg, split=split, trust_pickle=trust_pickle)
 
@@ -64,6 +69,12 @@ def _grefcoco_splits(path: Path, trust_pickle: bool = False, **kwargs) -> Splits
     cfg = dict(ann_file=str(path / 'instances.json'), split_file=str(found[0]))
     for split in dict.fromkeys(str(ref.get('split')) for ref in load_grefs(str(found[0]))):
         yield split, dict(cfg, split=split)
+
+
+def _refzom_splits(path: Path, by: str | None = None, trust_pickle: bool = False) -> Splits:
+    published = sorted(path.glob(PUBLISHED_REFZOM)) if by is None else []
+    split_file = published[0] if len(published) == 1 else find_refs(path, by)
+    return _splits_of_refs(path, split_file, trust_pickle)
 
 
 def _transvg_splits(path: Path, by: str | None = None, trust_pickle: bool = False) -> Splits:
@@ -132,6 +143,8 @@ _json_lines = partial(
 FORMATS = {
     'refer': Format(ReferGroundingDataset, _refer_splits, ('refs(*).p',), write=write_refer),
     'grefcoco': Format(GRefCOCODataset, _grefcoco_splits, ('grefs(*).json',)),
+    # a folder whose split file was renamed to refs(final).p looks like the refer layout
+    'refzom': Format(RefZOMDataset, _refzom_splits, (PUBLISHED_REFZOM,)),
     'flickr30k': Format(
         Flickr30kEntitiesDataset, _flickr30k_splits, ('Annotations/*', 'Sentences/*')
     ),
@@ -163,7 +176,7 @@ def find_format(path: Path) -> str:
         elif all(any(path.glob(pattern)) for pattern in kind.holds):
             return name
     raise InputError(
-        f'{path}: found no refs(*).p, grefs(*).json, *.pth, *.jsonl, instances.json, '
+        f'{path}: found no refs(*).p, grefs(*).json, Ref-ZOM(*).p, *.pth, *.jsonl, instances.json, '
         'region_descriptions.json, or Annotations/ with Sentences/; say --from'
     )
 
