@@ -4,6 +4,7 @@ The ``register`` module of every project imports this module.
 """
 
 from . import backbones, prediction_dump, text  # noqa: F401
+from .files import image_backend  # noqa: F401
 from .hooks import (  # noqa: F401
     checkpoint_hook,
     initial_validation_hook,

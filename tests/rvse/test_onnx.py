@@ -62,7 +62,7 @@ RUN = """
 import json, sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] in ('torch', 'mmcv', 'mmdet', 'transformers'):
+        if name.partition('.')[0] in ('torch', 'mmengine', 'mmcv', 'mmdet', 'transformers'):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
 sys.path.insert(0, sys.argv[1])

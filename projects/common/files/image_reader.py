@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine import fileio
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import InputError
 
 __all__ = [
-    'BACKEND',
     'MAX_PIXELS',
-    'AnyImageBackend',
     'ImageError',
     'MissingImageError',
     'as_rgb',
@@ -29,15 +26,13 @@ __all__ = [
     'decode_image',
     'decode_pil',
     'image_size',
+    'is_ordinary',
     'open_image',
     'orientation_is_sideways',
-    'read_any_image',
     'read_content',
     'read_image',
+    'unreadable',
 ]
-
-BACKEND = 'any_image'
-"""Name of :class:`AnyImageBackend` in ``backend_args``."""
 
 MAX_PIXELS = 89_478_485  # Pillow suspects a decompression bomb above the same limit
 
@@ -153,11 +148,11 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     except FileNotFoundError:
         raise
     except Exception as error:  # parsers raise almost any exception on damaged files
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     return width, height
 
 
-def _unreadable(name: str, error: Exception, content: bytes | None = None) -> ImageError:
+def unreadable(name: str, error: Exception, content: bytes | None = None) -> ImageError:
     """Describe why a decoder failed; the name may be a path."""
     if isinstance(error, ImageError):  # of as_rgb, which does not know the name
         return ImageError(f'image {name}: {error}', name, error.reason)
@@ -224,7 +219,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert('RGB')
 
 
-def _is_ordinary(image: Image.Image) -> bool:
+def is_ordinary(image: Image.Image) -> bool:
     """Return whether every decoder of mmcv yields the pixels of :func:`as_rgb`."""
     if image.format not in ('JPEG', 'MPO', 'PNG', 'BMP', 'WEBP') or image.mode not in ('L', 'RGB'):
         return False
@@ -265,9 +260,9 @@ def decode_image(
     try:
         image = open_image(content)
     except Exception as error:  # parsers raise almost any exception on damaged files
-        raise _unreadable(name, error, content) from error
+        raise unreadable(name, error, content) from error
     with image:
-        if flag == 'color' and not _is_ordinary(image):
+        if flag == 'color' and not is_ordinary(image):
             return decode_pil(image, name, max_pixels)
         _check_size(image, name, max_pixels)
         try:
@@ -276,7 +271,7 @@ def decode_image(
                 image.load()
                 raise OSError(f'{backend} cannot decode it')
         except Exception as error:
-            raise _unreadable(name, error, content) from error
+            raise unreadable(name, error, content) from error
     return decoded
 
 
@@ -290,7 +285,7 @@ def decode_pil(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> n
     try:
         return np.ascontiguousarray(np.asarray(as_rgb(image))[..., ::-1])
     except Exception as error:  # Pillow decodes an opened file only here
-        raise _unreadable(name, error) from error
+        raise unreadable(name, error) from error
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -320,64 +315,6 @@ def content_key(content: bytes) -> bytes:
     Images that are not ordinary get a prefix, because earlier versions decoded them differently.
     """
     with contextlib.suppress(Exception), open_image(content) as image:
-        if not _is_ordinary(image):
+        if not is_ordinary(image):
             return b'as_rgb\0' + content
     return content
-
-
-# ---------------------------------------------------------------------------- mmcv's pipelines
-
-
-class AnyImageBackend(fileio.LocalBackend):
-    """Give mmcv's ``LoadImageFromFile`` images of any kind as it would read ordinary ones.
-
-    Files of ordinary images are passed on as they are. All others are decoded by
-    :func:`as_rgb` and passed on as BMP, whichever decoder the pipeline uses::
-
-        dict(type='LoadImageFromFile', backend_args=dict(backend='any_image'))
-    """
-
-    def get(self, filepath: str | os.PathLike) -> bytes:
-        """Return the content of an ordinary image file with the same pixels.
-
-        Raises:
-            ImageError: The file is empty, or is an image that cannot be decoded.
-        """
-        filepath = os.fspath(filepath)
-        # a remote file is read as without this backend
-        content = fileio.get(filepath) if '://' in filepath else read_content(filepath)
-        try:
-            image = open_image(content)
-        except Exception:  # unknown or too large: the decoder of the pipeline decides
-            return content
-        with image:
-            if _is_ordinary(image):
-                return content
-            buffer = io.BytesIO()
-            try:
-                as_rgb(image).save(buffer, 'BMP')
-            except Exception as error:
-                raise _unreadable(filepath, error, content) from error
-        return buffer.getvalue()
-
-
-fileio.register_backend(BACKEND, AnyImageBackend, force=True)
-
-
-def read_any_image(transforms: Iterable[Any]) -> None:
-    """Let the ``LoadImageFromFile`` of a pipeline read images of any kind, in place.
-
-    Transforms with a file backend, decoder or colour type of their own, and subclasses, remain
-    unchanged.
-    """
-    from mmcv.transforms import LoadImageFromFile
-
-    for step in transforms:
-        if (
-            type(step) is LoadImageFromFile
-            and step.color_type == 'color'
-            and step.imdecode_backend in (None, 'cv2', 'pillow')
-            and step.backend_args is None
-            and step.file_client_args is None
-        ):
-            step.backend_args = dict(backend=BACKEND)

@@ -17,7 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from projects.common.errors import InputError
-from projects.common.files.image_reader import read_any_image
+from projects.common.files.image_backend import read_any_image
 
 from ..proposals.identity import upright_size
 from .classes import report_absent_classes

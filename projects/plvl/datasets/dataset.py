@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS, FUNCTIONS
 
 from projects.common.errors import InputError
-from projects.common.files.image_reader import read_any_image
+from projects.common.files.image_backend import read_any_image
 from projects.common.files.images import image_problem
 
 from .checks import Invalid

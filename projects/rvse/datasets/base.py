@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 
 from projects.common.errors import InputError
 from projects.common.files.annotation_files import check_text, shown
-from projects.common.files.image_reader import read_any_image
+from projects.common.files.image_backend import read_any_image
 from projects.common.files.images import naming_broken_image
 
 __all__ = ['BaseMatchingDataset']
