@@ -1,6 +1,8 @@
 """What exported models share: resizing, batches, variants, RoI operators."""
 
 import importlib.util
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -164,3 +166,15 @@ def test_a_damaged_network_is_named(tmp_path):
     (tmp_path / 'a.onnx').write_bytes(b'no network')
     with pytest.raises(ValueError, match=r'a\.onnx: onnxruntime cannot load it'):
         Network(tmp_path / 'a.onnx')
+
+
+def test_telemetry_is_off_before_onnxruntime_is_imported(monkeypatch):
+    """Its thread draws from the random numbers of Selective Search. Users may turn it on."""
+    code = 'import os, sys; from projects.common.deployment.network import Network; '
+    code += 'assert "onnxruntime" not in sys.modules; print(os.environ["ORT_DISABLE_TELEMETRY"])'
+    for given, expected in ((None, '1'), ('0', '0')):
+        monkeypatch.delenv('ORT_DISABLE_TELEMETRY', raising=False)
+        if given:
+            monkeypatch.setenv('ORT_DISABLE_TELEMETRY', given)
+        done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+        assert done.stdout.strip() == expected, done.stderr

@@ -111,14 +111,19 @@ def agree_plvl(reference: Sequence[dict], found: Sequence[dict]) -> dict[str, fl
     return rows
 
 
+_proposals: dict[int, np.ndarray] = {}  # by image: found once, and the same for every variant
+
+
 def run_pdsl(path: str, images: Sequence, sentences: Sequence[str], threads: int) -> tuple:
     from projects.pdsl.onnx_runner import ONNXInstanceSegmenter
     from projects.pdsl.proposals.selective_search import selective_search
 
     segment = ONNXInstanceSegmenter(path, threads)
     limit = segment.description['proposals'].get('max_proposals')
-    boxes = {id(image): selective_search(image, max_proposals=limit) for image in images}
-    return _timed(lambda image: segment(image, boxes[id(image)]), images)
+    for image in images:
+        if id(image) not in _proposals:
+            _proposals[id(image)] = selective_search(image, max_proposals=limit)
+    return _timed(lambda image: segment(image, _proposals[id(image)]), images)
 
 
 def agree_pdsl(reference: Sequence[dict], found: Sequence[dict]) -> dict[str, float]:

@@ -22,6 +22,10 @@ def selective_search(
 ) -> np.ndarray:
     """Return deterministic proposals for an image, in the order of the algorithm.
 
+    The order is drawn from C's ``rand()`` and differs if another thread of the process draws from
+    it meanwhile, as the telemetry of onnxruntime does (:mod:`projects.common.deployment` turns it
+    off).
+
     Args:
         image: Image (H, W, 3), uint8 BGR.
         quality: Use the slow set of strategies, which yields more boxes, instead of the fast one.
