@@ -3,7 +3,7 @@
 # with the weights of requirements/photos.txt, which stay as they are.
 _base_ = [
     './_base_/pdsl_tiny.py',
-    '../_base_/datasets/scenes_tags_128.py',
+    '../_base_/datasets/scenes_tags_256.py',
     '../_base_/schedules/pdsl_muon_600i.py',
     './_base_/runtime_iters.py',
 ]

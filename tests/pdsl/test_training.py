@@ -318,6 +318,7 @@ train(cfg)
 """
 
 
+@pytest.mark.slow
 def test_training_goes_on_after_a_kill_during_a_cache_write(root, tmp_path, repo_root):
     """SIGKILL in the middle of writing masks; resumed, the weights are those of a run without."""
     cue = dict(type='GrabCutCue', iterations=1, num_threads=1)

@@ -12,6 +12,8 @@ import torch
 
 from .test_training import data  # noqa: F401
 
+pytestmark = pytest.mark.slow  # test_joint_batch.py has the losses; here are their configs
+
 NAMES = (
     'bfan-equal_aoq_1xb128-15e_f30k',
     'bfan-equal_meta-spn_1xb128-15e_f30k',

@@ -216,6 +216,7 @@ def readme_commands(repo_root: Path, config: str) -> list[str]:
     return [' '.join(words) for words in lines if words[:2] == ['tools/dist_test.sh', config]]
 
 
+@pytest.mark.slow
 def test_three_epochs_of_the_recipe(
     repo_root, small_recipe, shared_data, tool, tmp_path, free_port
 ) -> None:
