@@ -171,6 +171,7 @@ def test_equals_predictions_of_a_picture(exported, tmp_path):
     np.testing.assert_allclose(probability, expected.pred_mask_probs.numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 @needs_onnx
 def test_head_for_boxes_alone(repo_root, tmp_path):
     groups = (('center',), ('offset', 'size'))

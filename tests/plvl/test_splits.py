@@ -117,6 +117,7 @@ def test_one_run_equals_one_run_for_each_split(shared_data, tmp_path, separate):
     assert {row[0].strip(): int(row[1]) for row in rows[1:]} == SPLITS
 
 
+@pytest.mark.slow
 def test_three_processes_equal_one(shared_data, tmp_path, separate):
     """Of 64 sentences three processes test two a second time."""
     processes = 3

@@ -366,7 +366,7 @@ def test_messages(scenes, run, tmp_path):
     out = ('--to', 'jsonl', '--out', tmp_path / 'out')
     cases = [
         ((tmp_path / 'none', *out), 'none: no such file or folder'),
-        ((tmp_path / 'empty', *out), 'found no refs(*).p, grefs(*).json, *.pth'),
+        ((tmp_path / 'empty', *out), 'found no refs(*).p, grefs(*).json, Ref-ZOM(*).p, *.pth'),
         ((tmp_path / 'two', *out), "found ['refs(a).p', 'refs(b).p'], expected one refs(*).p"),
         ((source, *out, '--by', 'x'), 'expected refs(x).p'),
         (

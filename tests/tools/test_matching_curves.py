@@ -55,6 +55,7 @@ def test_bad_captions_are_named(call_tool, captions, tmp_path):
     assert '--region-captions: 5, expected 1 to 4' in done.err
 
 
+@pytest.mark.slow
 def test_runs_are_kept_and_drawn(call_tool, captions, tmp_path):
     call_tool(
         DATA, captions, '--out', tmp_path / 'sets', '--train', 8, '--test', 4, '--regions', 12,

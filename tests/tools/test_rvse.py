@@ -41,6 +41,7 @@ test_cfg = dict(type='MatchingTestLoop', num_folds=3, fold_size=9, block_size=4)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path, repo_root, tool, free_port):
     """27 images do not divide by two: the sampler fills up, and nothing counts twice."""
     rng = np.random.default_rng(0)
