@@ -60,12 +60,14 @@ def main() -> None:
     if args.sentences:
         sentences = [line.strip() for line in read_lines(args.sentences) if line.strip()]
     run, agreement = FUNCTIONS[project]
-    reference, times = run(args.reference, images, sentences, args.threads)
+    # found once, so that every description gets the same
+    given = _proposals(args.reference, images) if project == 'pdsl' else sentences
+    reference, times = run(args.reference, images, given, args.threads)
     print(
         f'{args.reference}: {_describe(args.reference, times)}, reference on {len(images)} images'
     )
     for variant in args.variants:
-        found, times = run(variant, images, sentences, args.threads)
+        found, times = run(variant, images, given, args.threads)
         rows = agreement(reference, found)
         text = ', '.join(f'{name} {value:.5f}' for name, value in rows.items())
         print(f'{variant}: {_describe(variant, times)}, {text}')
@@ -79,7 +81,7 @@ def _describe(path: str, times: Sequence[float]) -> str:
     )
 
 
-def _timed(function: Any, images: Sequence[np.ndarray]) -> tuple[list, list[float]]:
+def _timed(function: Any, images: Sequence) -> tuple[list, list[float]]:
     """Return the results for images and the seconds that each took."""
     results, times = [], []
     for image in images:
@@ -111,19 +113,21 @@ def agree_plvl(reference: Sequence[dict], found: Sequence[dict]) -> dict[str, fl
     return rows
 
 
-_proposals: dict[int, np.ndarray] = {}  # by image: found once, and the same for every variant
-
-
-def run_pdsl(path: str, images: Sequence, sentences: Sequence[str], threads: int) -> tuple:
-    from projects.pdsl.onnx_runner import ONNXInstanceSegmenter
+def _proposals(description: str, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the proposals (n, 4) of Selective Search for each image."""
     from projects.pdsl.proposals.selective_search import selective_search
 
+    limit = read_sidecar(description)['proposals'].get('max_proposals')
+    return [selective_search(image, max_proposals=limit) for image in images]
+
+
+def run_pdsl(
+    path: str, images: Sequence, proposals: Sequence[np.ndarray], threads: int
+) -> tuple[list, list[float]]:
+    from projects.pdsl.onnx_runner import ONNXInstanceSegmenter
+
     segment = ONNXInstanceSegmenter(path, threads)
-    limit = segment.description['proposals'].get('max_proposals')
-    for image in images:
-        if id(image) not in _proposals:
-            _proposals[id(image)] = selective_search(image, max_proposals=limit)
-    return _timed(lambda image: segment(image, _proposals[id(image)]), images)
+    return _timed(lambda pair: segment(*pair), list(zip(images, proposals)))
 
 
 def agree_pdsl(reference: Sequence[dict], found: Sequence[dict]) -> dict[str, float]:

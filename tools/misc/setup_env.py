@@ -317,7 +317,7 @@ def keep_one_cv2() -> None:
     if others:
         say(f'removing {", ".join(others)}: only {THE_CV2} may provide cv2')
         pip('removing other OpenCV packages', 'uninstall', '-y', *others)
-        pip('OpenCV', 'install', '--force-reinstall', '--no-deps', '-c', CONSTRAINTS, THE_CV2)
+        pip_install('OpenCV', '--force-reinstall', '--no-deps', '-c', CONSTRAINTS, THE_CV2)
 
 
 def build() -> None:
@@ -345,7 +345,7 @@ def build() -> None:
     )
     pip_install('pip itself', *pinning, *pinned('pip'))
     pip_install('torch', *pinning, '-r', REQUIREMENTS / 'build.txt')
-    say('3/5 mmcv, and everything but the OpenMM stack meanwhile')
+    say('3/5 mmcv; the other packages are installed meanwhile')
     # mmcv's build keeps the processors busy, the downloads keep the network busy
     with ThreadPoolExecutor(1) as pool:
         others = pool.submit(install_other_packages, pinning)

@@ -17,7 +17,7 @@ from .flickr30k_entities import Flickr30kEntitiesDataset
 from .generalized_refer import GRefCOCODataset, RefZOMDataset, load_grefs
 from .json_lines import read_json_lines
 from .masks import read_mask_file
-from .refer import ReferGroundingDataset, load_refs
+from .refer import ReferGroundingDataset
 from .reference import Reference, Sentence
 from .seqtr import SeqTRGroundingDataset, load_seqtr
 from .transvg import TransVGGroundingDataset
@@ -49,26 +49,24 @@ def find_refs(folder: Path, by: str | None) -> Path:
     return folder / found[0]
 
 
-def _refer_splits(path: Path, by: str | None = None, trust_pickle: bool = False) -> Splits:
-    return _splits_of_refs(path, find_refs(path, by), trust_pickle)
-
-
 def _splits_of_refs(path: Path, split_file: Path, trust_pickle: bool) -> Splits:
     cfg = dict(ann_file=str(path / 'instances.json'), split_file=str(split_file))
-    refs = load_refs(str(split_file), trust_pickle)
+    refs = load_grefs(str(split_file), trust_pickle)
     for split in dict.fromkeys(str(ref.get('split')) for ref in refs):
         yield split, dict(cfg, split=split, trust_pickle=trust_pickle)
 
 
-def _grefcoco_splits(path: Path, trust_pickle: bool = False, **kwargs) -> Splits:
+def _refer_splits(path: Path, by: str | None = None, trust_pickle: bool = False) -> Splits:
+    return _splits_of_refs(path, find_refs(path, by), trust_pickle)
+
+
+def _grefcoco_splits(path: Path, by: str | None = None, trust_pickle: bool = False) -> Splits:
     found = sorted(path.glob('grefs(*).json'))
     if len(found) != 1:
         raise InputError(
             f'{path}: found {[file.name for file in found]}, expected one grefs(*).json'
         )
-    cfg = dict(ann_file=str(path / 'instances.json'), split_file=str(found[0]))
-    for split in dict.fromkeys(str(ref.get('split')) for ref in load_grefs(str(found[0]))):
-        yield split, dict(cfg, split=split)
+    return _splits_of_refs(path, found[0], trust_pickle)
 
 
 def _refzom_splits(path: Path, by: str | None = None, trust_pickle: bool = False) -> Splits:
