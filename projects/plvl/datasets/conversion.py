@@ -32,8 +32,13 @@ Splits = Iterator[tuple[str, dict]]
 """Split names, and the arguments of a dataset that reads the split."""
 
 
-def find_refs(folder: Path, by: str | None) -> Path:
+def find_refs(folder: Path, by: str | None, *other_names: str) -> Path:
     """Find the ``refs(*).p`` of a directory in the refer layout.
+
+    Args:
+        folder: The directory.
+        by: What stands in the brackets; None if there is only one such file.
+        other_names: Further patterns that the file may match.
 
     Raises:
         ValueError: If there is none, or there are several and ``by`` does not select one.
@@ -42,10 +47,12 @@ def find_refs(folder: Path, by: str | None) -> Path:
         path = folder / f'refs({by}).p'
         if path.is_file():
             return path
-    found = sorted(file.name for file in folder.glob('refs(*).p'))
+    patterns = ('refs(*).p', *other_names)
+    names = ' or '.join(patterns)
+    found = sorted(file.name for pattern in patterns for file in folder.glob(pattern))
     if by is not None or len(found) != 1:
-        wanted = f'refs({by}).p' if by is not None else 'one refs(*).p, or --by to choose'
-        raise InputError(f'{folder}: found {found or "no refs(*).p"}, expected {wanted}')
+        wanted = f'refs({by}).p' if by is not None else f'one {names}, or --by to choose'
+        raise InputError(f'{folder}: found {found or f"no {names}"}, expected {wanted}')
     return folder / found[0]
 
 
@@ -70,9 +77,7 @@ def _grefcoco_splits(path: Path, by: str | None = None, trust_pickle: bool = Fal
 
 
 def _refzom_splits(path: Path, by: str | None = None, trust_pickle: bool = False) -> Splits:
-    published = sorted(path.glob(PUBLISHED_REFZOM)) if by is None else []
-    split_file = published[0] if len(published) == 1 else find_refs(path, by)
-    return _splits_of_refs(path, split_file, trust_pickle)
+    return _splits_of_refs(path, find_refs(path, by, PUBLISHED_REFZOM), trust_pickle)
 
 
 def _transvg_splits(path: Path, by: str | None = None, trust_pickle: bool = False) -> Splits:
