@@ -579,6 +579,26 @@ def test_cells_that_are_half_inside_are_roi_aligns():
     assert np.array_equal(found, whole_crops(mask[None], [0, 0, 0], rois))
 
 
+def test_crops_of_windows_are_roi_aligns():
+    """Bit for bit, for boxes of any size, within the image, beyond it and with whole numbers."""
+    rng = np.random.default_rng(0)
+    for round_ in range(20):
+        height, width = rng.integers(2, 600, 2)
+        corners = rng.integers(0, (width + 1, height + 1), (2, 2))
+        (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
+        if x2 == x1 or y2 == y1:
+            continue
+        coarse = rng.random(rng.integers(2, 9, 2)).astype(np.float32)
+        mask = np.zeros((height, width), bool)
+        smooth = cv2.resize(coarse, (int(width), int(height)))
+        mask[y1:y2, x1:x2] = smooth[y1:y2, x1:x2] > 0.5
+        points = rng.uniform(-4, (width + 4, height + 4), (2, 70, 2))
+        rois = np.concatenate([points.min(axis=0), points.max(axis=0)], axis=1)
+        rois = (rois.round() if round_ % 3 == 0 else rois).astype(np.float32)
+        found = crop_window(mask[y1:y2, x1:x2], (x1, y1), mask.shape, rois, 28)
+        assert np.array_equal(found, whole_crops(mask[None], [0] * 70, rois))
+
+
 def test_threads_are_divided_among_the_processes_of_a_node(monkeypatch):
     monkeypatch.setattr(windows.os, 'sched_getaffinity', lambda _: set(range(16)), raising=False)
     for processes, cores in (('', 16), ('1', 16), ('4', 4), ('5', 3), ('64', 1)):

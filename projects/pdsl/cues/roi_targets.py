@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 import torchvision  # noqa: F401  (its operators)
+from scipy.sparse import csr_array
 from torch import Tensor
 
 __all__ = ['crop_masks', 'crop_window', 'rows_of', 'threshold_in_roi']
@@ -81,13 +82,73 @@ def crop_window(
         Crops (n, size, size), float32, of 0 and 1.
     """
     x, y = corner
-    # Only the pixels up to the last one that RoIAlign reads, with unchanged coordinates.
-    right, bottom = np.ceil(boxes[:, 2:].max(axis=0)).astype(int) + 2
-    bottom, right = min(max(bottom, 1), shape[0]), min(max(right, 1), shape[1])
-    pixels = torch.zeros(bottom, right)
-    part = mask[: max(bottom - y, 0), : max(right - x, 0)]
-    pixels[y : y + len(part), x : x + part.shape[1]] = torch.from_numpy(part)
-    return _align(pixels, torch.from_numpy(boxes), size).numpy()
+    height, width = mask.shape
+    pixels = mask.astype(np.float32)
+    means = np.zeros((len(boxes), size, size), dtype=np.float32)
+    for mean, (x1, y1, x2, y2) in zip(means, boxes):
+        if x2 > x1 and y2 > y1:
+            rows = _cells(y1, y2, size, shape[0], y, height)
+            columns = _cells(x1, x2, size, shape[1], x, width)
+            mean[:] = _cell_means(pixels, rows, columns)
+    crops = (means >= 0.5).astype(np.float32)
+    # RoIAlign adds in another order. Where this may matter, it decides itself: a coordinate is
+    # rounded by at most half of the last bit, and a mean by as much for each axis.
+    rounding = 1e-5 + 2 * np.finfo(np.float32).eps * max(shape)
+    close = (np.abs(means - 0.5) < rounding).any(axis=(1, 2))
+    if close.any():
+        whole = torch.zeros(tuple(shape))
+        whole[y : y + height, x : x + width] = torch.from_numpy(mask)
+        crops[close] = _align(whole, torch.from_numpy(boxes[close]), size).numpy()
+    return crops
+
+
+def _cell_means(
+    pixels: np.ndarray, rows: tuple[np.ndarray, np.ndarray], columns: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Compute what RoIAlign pools (size, size), but for rounding, axis by axis."""
+    indices, weights = rows
+    size, count = indices.shape
+    ends = np.arange(0, size * count + 1, count)
+    by_row = csr_array((weights.ravel(), indices.ravel(), ends), (size, len(pixels))) @ pixels
+    indices, weights = columns
+    return (by_row[:, indices] * weights).sum(axis=-1)
+
+
+def _cells(
+    start: np.float32, end: np.float32, size: int, extent: int, first: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute which pixels of an axis count in the cells of a box, and how much.
+
+    Args:
+        start: Start of the box.
+        end: End of the box, larger than its start.
+        size: Number of cells.
+        extent: Number of pixels of the image.
+        first: First pixel of the window.
+        length: Number of pixels of the window.
+
+    Returns:
+        Indices (size, k), int32, in the window, and weights (size, k), float32, which are 0 for
+        pixels outside the window.
+    """
+    half = np.float32(0.5)
+    start, end = start - half, end - half
+    step = (end - start) / np.float32(size)
+    count = int(np.ceil(step))  # samples of a cell, at most a pixel apart
+    cells = np.arange(size)[:, None]
+    parts = (np.arange(count, dtype=np.float32) + half) * step / np.float32(count)
+    samples = start + cells.astype(np.float32) * step + parts
+    counts = ((samples >= -1) & (samples <= extent)).astype(np.float32) / np.float32(count)
+    samples = samples.clip(0, extent - 1)
+    low = samples.astype(np.int32)
+    upper = (samples - low) * counts
+    reach = count + 2  # pixels from the first sample's
+    places = low - low[:, :1] + cells * reach
+    weights = np.bincount(places.ravel(), (counts - upper).ravel(), minlength=size * reach)
+    weights += np.bincount((places + 1).ravel(), upper.ravel(), minlength=size * reach)
+    indices = low[:, :1] - first + np.arange(reach, dtype=np.int32)
+    weights = weights.reshape(size, reach) * ((indices >= 0) & (indices < length))
+    return indices.clip(0, length - 1), weights.astype(np.float32)
 
 
 def _align(mask: Tensor, boxes: Tensor, size: int) -> Tensor:
