@@ -130,7 +130,7 @@ class GraphReasoning(nn.Module):
         """
         weight, bias = edge or self.edge_weights()
         edges = F.linear(nodes[:, :queries], weight, bias) @ nodes.transpose(1, 2)
-        return F.relu(self.sim_graph_w(edges.softmax(dim=-1) @ nodes))
+        return F.relu(self.sim_graph_w(edges.softmax(dim=-1) @ nodes), inplace=True)
 
 
 class AttentionFiltration(nn.Module):
@@ -257,9 +257,12 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
         """
         whole = (images[:, None, 0] - captions[None, :, 0]) ** 2  # (I, T, C)
         whole = l2norm(self.sim_tranglo_w(whole))
-        images, words = images[:, 1:], captions[:, 1:]
+        words = captions[:, 1:]
+        # with the global vector's products, because its removal from the images would copy them
+        products = pair_products(images, words)[:, 1:]
+        images = images[:, 1:]
         lengths = torch.full((len(images),), images.shape[1], device=images.device)
-        weights = attention_weights(pair_products(images, words), lengths, self.smooth)
+        weights = attention_weights(products, lengths, self.smooth)
         # Dividing the weights by the norm of their context gives contexts of norm 1.
         norm = squared_lengths(weights, terms).clamp(min=1e-16).sqrt() + 1e-8
         weights = (weights / norm[:, None]).flatten(2).transpose(1, 2)  # (I, T * L, R)
@@ -290,8 +293,10 @@ class SGRAFSimilarity(BaseModule, BlockwiseSimilarity):
             every: ``words`` as (T * L, C).
             reason: :meth:`reasoner`.
         """
-        differences = torch.baddbmm(every.expand(len(images), -1, -1), weights, images, beta=-1)
-        local = l2norm(self.sim_tranloc_w(differences.square())).unflatten(1, words.shape[:2])
+        contexts = weights @ images
+        # the squares of the differences, in one pass
+        squares = F.mse_loss(contexts, every.expand_as(contexts), reduction='none')
+        local = l2norm(self.sim_tranloc_w(squares)).unflatten(1, words.shape[:2])
         nodes = torch.cat([whole[:, :, None], local], dim=2)
         return reason(nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2])
 
