@@ -501,12 +501,11 @@ def segment_folder(tmp_path, picture):
 
 def old_segment_masks(segments, image, boxes, meta, min_iou):
     """All segments warped into the whole view, and the nearest box of a mask chosen."""
-    from projects.pdsl.cues.cached import warp_mask
+    from projects.pdsl.cues.warping import warp_window
 
     height, width = image.shape[:2]
-    in_view = np.zeros((len(segments), height, width), bool)
-    for segment, out in zip(segments, in_view):
-        warp_mask(segment, np.array(meta['homography_matrix']), [0, 0, width, height], out)
+    matrix = np.array(meta['homography_matrix'])
+    in_view = np.array([warp_window(each, matrix, (0, 0, width, height)) for each in segments])
     in_view = in_view[in_view.any((1, 2))]
     extents = []
     for mask in in_view:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import cv2
 import numpy as np
 from mmengine.registry import MODELS
 
@@ -17,9 +16,10 @@ from projects.common.files.image_reader import content_key, decode_image, read_c
 from ..geometry import pairwise_iou, project_boxes
 from .base import BottomUpCue, WindowCue, check_boxes, clip_to_pixels, view_matrix
 from .store import Box, MaskStore, content_digest
+from .warping import warp_window
 from .windows import EMPTY, Window
 
-__all__ = ['CachedCue', 'shift', 'warp_mask', 'warp_window']
+__all__ = ['CachedCue']
 
 _SAME_BOX = 0.9  # least IoU, in the view, to treat a box as a proposal of the original image
 _CHUNK = 32  # masks per write; at most this many are lost if the process is killed
@@ -132,40 +132,6 @@ class CachedCue(WindowCue):
             if read:
                 found.update({box: partial(np.asarray, mask) for box, mask in masks.items()})
         return found
-
-
-def warp_mask(mask: np.ndarray, matrix: np.ndarray, box: np.ndarray, out: np.ndarray) -> None:
-    """Warp a mask into a view, within a box.
-
-    Args:
-        mask: Mask (h, w) of the original image, bool.
-        matrix: Homography (3, 3) from the original image to the view, in coordinates where the
-            first pixel's centre is at (0.5, 0.5).
-        box: XYXY in the view.
-        out: Mask (H, W) of the view, bool; its pixels inside the box are set in place.
-    """
-    x1, y1, x2, y2 = limits = clip_to_pixels(box, *out.shape)
-    if x2 > x1 and y2 > y1:
-        out[y1:y2, x1:x2] = warp_window(mask, matrix, limits)
-
-
-def warp_window(
-    mask: np.ndarray, matrix: np.ndarray, limits: tuple[int, int, int, int]
-) -> np.ndarray:
-    """Warp a mask as :func:`warp_mask` does, to the pixels ``limits`` (x1, y1, x2, y2) alone."""
-    x1, y1, x2, y2 = limits
-    if x2 <= x1 or y2 <= y1:
-        return np.zeros((max(0, y2 - y1), max(0, x2 - x1)), dtype=bool)
-    # OpenCV puts the origin at the centre of the first pixel.
-    matrix = shift(-x1 - 0.5, -y1 - 0.5) @ matrix @ shift(0.5, 0.5)
-    source = mask.astype(np.uint8) * 255
-    warped = cv2.warpPerspective(source, matrix, (x2 - x1, y2 - y1), flags=cv2.INTER_LINEAR)
-    return warped >= 128
-
-
-def shift(x: float, y: float) -> np.ndarray:
-    """Return the homography that moves by (x, y)."""
-    return np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]])
 
 
 def _original_boxes(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from ..geometry import project_boxes
-from .cached import shift
+from .warping import warp_levels, warp_window
 from .windows import in_threads
 
 __all__ = ['SegmentsInView']
@@ -38,7 +37,8 @@ class SegmentsInView:
         """Return a segment in the view (H, W), bool."""
         if index not in self._warped:
             height, width = self.size
-            self._warped[index] = self._warp(index, (0, 0, width, height)) >= 128
+            whole = (0, 0, width, height)
+            self._warped[index] = warp_window(self.segments[index], self.matrix, whole)
         return self._warped[index]
 
     def choose(self, boxes: np.ndarray, min_iou: float) -> np.ndarray:
@@ -82,17 +82,10 @@ class SegmentsInView:
         x1, y1, x2, y2 = whole.astype(int).tolist()
         if x2 <= x1 or y2 <= y1:
             return np.zeros(4), np.zeros(4)
-        warped = self._warp(index, (x1, y1, x2, y2))
+        warped = warp_levels(self.segments[index], self.matrix, (x1, y1, x2, y2))
         offset = np.array([x1, y1, x1, y1])
         inner, outer = (extent(warped >= 128 + d) for d in (_ROUNDING, -_ROUNDING))
         return tuple(e + offset if e.any() else e for e in (inner, outer))  # type: ignore[return-value]
-
-    def _warp(self, index: int, window: tuple[int, int, int, int]) -> np.ndarray:
-        x1, y1, x2, y2 = window
-        # OpenCV puts the origin at the centre of the first pixel.
-        matrix = shift(-x1 - 0.5, -y1 - 0.5) @ self.matrix @ shift(0.5, 0.5)
-        source = self.segments[index].view(np.uint8) * np.uint8(255)
-        return cv2.warpPerspective(source, matrix, (x2 - x1, y2 - y1), flags=cv2.INTER_LINEAR)
 
 
 def extent(mask: np.ndarray) -> np.ndarray:
