@@ -2,7 +2,7 @@
 
     python .dev/real_pictures.py data SOURCE work_dirs/real
     python .dev/real_pictures.py rvse work_dirs/real --seeds 0 1 2
-    python .dev/real_pictures.py towers work_dirs/real --seeds 0
+    python .dev/real_pictures.py towers work_dirs/real --seeds 0 1 2
     python .dev/real_pictures.py pdsl work_dirs/real --seeds 0 1 2
     python .dev/real_pictures.py voc work_dirs/real --seeds 0
 

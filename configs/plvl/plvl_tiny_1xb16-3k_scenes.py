@@ -10,8 +10,9 @@ train_dataloader = dict(
     num_workers=1,
     sampler=dict(_delete_=True, type='InfiniteSampler'),
 )
+train_cfg = dict(max_iters=2900, val_interval=725)
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=750, save_best='grounding/rec_acc50', rule='greater'),
+    checkpoint=dict(by_epoch=False, interval=725, save_best='grounding/rec_acc50', rule='greater'),
     visualization=dict(interval=1),
 )
 log_processor = dict(by_epoch=False)
