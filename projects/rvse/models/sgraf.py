@@ -23,7 +23,7 @@ from .stacked_attention import (
     squared_lengths,
 )
 
-CHUNK = 2**20  # number of differences computed at once on a CPU, to fit its cache
+CHUNK = 2**21  # number of differences computed at once on a CPU, to fit its cache
 
 
 class _SelfAttention(nn.Module):
