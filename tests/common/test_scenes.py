@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from projects.common.scenes import KINDS, generate_scene, write_dataset
+from projects.common.errors import InputError
+from projects.common.scenes import KINDS, generate_scene, write_dataset, writer
 from projects.common.scenes.scene import ObjectSpec, finish_objects
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -329,6 +330,11 @@ def test_files_do_not_depend_on_workers(written, tmp_path):
     ]
     assert len(images[0]) == 28  # no image repeats across splits
     assert not images[0] & images[1]
+
+
+def test_a_worker_that_ends_is_an_error_and_no_endless_wait():
+    with pytest.raises(InputError, match='one of 2 processes that draw scenes ended'):
+        list(writer._map(os._exit, [1] * 4, 2))
 
 
 def test_coco_files(written):

@@ -22,6 +22,8 @@ import pickle
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -167,9 +169,18 @@ def _map(function: Any, tasks: list[Any], workers: int) -> Iterator[Any]:
     if workers == 1 or len(tasks) < 2 * workers:
         yield from map(function, tasks)
         return
-    # Spawn the workers: forking a process in which OpenCV or PyTorch has threads can hang.
-    with multiprocessing.get_context('spawn').Pool(workers, cv2.setNumThreads, (0,)) as pool:
-        yield from pool.imap(function, tasks, chunksize=16)
+    # Spawn the workers: forking a process in which OpenCV or PyTorch has threads can hang. An
+    # executor, because a Pool waits forever for what a killed worker had to do, and without end
+    # starts workers of a script that would start them again in each of them.
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (0,)) as pool:
+        try:
+            yield from pool.map(function, tasks, chunksize=16)
+        except BrokenProcessPool:
+            raise InputError(
+                f'one of {workers} processes that draw scenes ended: memory ran out, or the script '
+                "that asks for scenes does so outside `if __name__ == '__main__':`"
+            ) from None
 
 
 def _draw(task: tuple[str, int], images: str, source: Source) -> dict[str, Any]:
