@@ -32,7 +32,7 @@ from .shared import (
 
 CONFIG = 'configs/pdsl/pdsl_tiny_1xb4-600_scenes.py'
 SCENES = Path('work_dirs/quickstart/pdsl_scenes')
-PHOTO_CONFIG = 'configs/pdsl/pdsl_tiny-effnet_1xb4-1200_photo-scenes.py'
+PHOTO_CONFIG = 'configs/pdsl/pdsl_tiny-effnet_1xb4-600_photo-scenes.py'
 PHOTO_SCENES = Path('work_dirs/quickstart/pdsl_photo_scenes')
 IMAGES = 12
 SCORE_THR = 0.25  # least score of the instances to draw

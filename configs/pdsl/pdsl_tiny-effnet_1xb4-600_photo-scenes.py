@@ -39,8 +39,7 @@ model = dict(
 train_dataloader = dict(dataset=dict(metainfo=dict(classes=classes)))
 val_dataloader = dict(dataset=dict(metainfo=dict(classes=classes)))
 test_dataloader = dict(dataset=dict(metainfo=dict(classes=classes)))
-train_cfg = dict(max_iters=1200, val_interval=600)
-default_hooks = dict(checkpoint=dict(interval=600))
+default_hooks = dict(checkpoint=dict(interval=300))
 auto_scale_lr = dict(enable=False, base_batch_size=4)
 custom_imports = dict(
     imports=['projects.pdsl.register', 'projects.common.backbones.efficientnet_lite']
