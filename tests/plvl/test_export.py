@@ -257,6 +257,12 @@ def test_tool(run_tool, tmp_path, options):
     ]
 
 
+@pytest.mark.slow
+@needs_onnx
+def test_tool_within_the_tolerance(run_tool):
+    assert 'mask_logits: largest difference from PyTorch' in run_tool().out
+
+
 def test_tool_says_what_to_install(run_tool, monkeypatch, tmp_path):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(

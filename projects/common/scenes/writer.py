@@ -16,14 +16,11 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import pickle
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +32,7 @@ from pycocotools import mask as coco_mask
 from ..errors import InputError
 from ..files.atomic import write_atomically
 from ..hooks.progress import progress_bar
+from ..processes import worker_processes
 from .generate import SPLITS, ShapeScenes
 from .scene import SHAPES, Scene, SceneSentence
 from .set_refs import SetReferences, sentence_entries
@@ -140,6 +138,7 @@ def write_scenes(
 
     Raises:
         FileExistsError: `out_dir` holds other files.
+        InputError: A process was killed.
     """
     out = Path(out_dir)
     expected = {'generator': GENERATOR, 'version': VERSION, 'counts': dict(counts), **arguments}
@@ -169,18 +168,8 @@ def _map(function: Any, tasks: list[Any], workers: int) -> Iterator[Any]:
     if workers == 1 or len(tasks) < 2 * workers:
         yield from map(function, tasks)
         return
-    # Spawn the workers: forking a process in which OpenCV or PyTorch has threads can hang. An
-    # executor, because a Pool waits forever for what a killed worker had to do, and without end
-    # starts workers of a script that would start them again in each of them.
-    context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (0,)) as pool:
-        try:
-            yield from pool.map(function, tasks, chunksize=16)
-        except BrokenProcessPool:
-            raise InputError(
-                f'one of {workers} processes that draw scenes ended: memory ran out, or the script '
-                "that asks for scenes does so outside `if __name__ == '__main__':`"
-            ) from None
+    with worker_processes(workers, 0, 'draws all scenes again') as pool:
+        yield from pool.map(function, tasks, chunksize=16)
 
 
 def _draw(task: tuple[str, int], images: str, source: Source) -> dict[str, Any]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
-import cv2
-
 from projects.common.errors import InputError
 from projects.common.files.images import IMAGE_SUFFIXES, find_images
+from projects.common.processes import worker_processes
 
 from ..image_sets import read_image_names
 
@@ -78,23 +75,12 @@ def map_unordered(function: Callable, items: Sequence[Any], workers: int) -> Ite
     if workers <= 1 or len(items) < 2:
         yield from map(function, items)
         return
-    # Spawn, because forking a process in which OpenCV or PyTorch has threads can hang. An executor,
-    # because a Pool waits forever for the items of a killed process.
-    context = multiprocessing.get_context('spawn')
     rest = iter(items)
-    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
-        try:
-            running = {pool.submit(function, item) for item in itertools.islice(rest, 4 * workers)}
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                more = itertools.islice(rest, len(done))
-                running |= {pool.submit(function, item) for item in more}
-                for future in done:
-                    yield future.result()
-        except BrokenProcessPool:
-            raise InputError(
-                f'one of {workers} processes was killed, mostly because memory ran out: take fewer '
-                'workers. The same command goes on where it was'
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with worker_processes(workers, 1, 'goes on where it was') as pool:
+        running = {pool.submit(function, item) for item in itertools.islice(rest, 4 * workers)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            more = itertools.islice(rest, len(done))
+            running |= {pool.submit(function, item) for item in more}
+            for future in done:
+                yield future.result()
