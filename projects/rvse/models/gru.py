@@ -33,7 +33,8 @@ def gru_as_operator() -> Iterator[None]:
 
 def is_operator() -> bool:
     """Return whether a graph is traced within :func:`gru_as_operator`."""
-    return _OPERATOR.get()
+    # torch.compile cannot trace a ContextVar; exports are traced without it
+    return not torch.compiler.is_dynamo_compiling() and _OPERATOR.get()
 
 
 def run_gru(rnn: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
